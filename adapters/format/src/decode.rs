@@ -85,7 +85,7 @@ pub(crate) fn decode_opened(bytes: &[u8], file: &Envelope<'_>, limits: &Limits) 
     let mut kernels = payload.section(SectionKind::Kernels, &kernels)?.into_iter();
     let mut scales = payload.section(SectionKind::Scales, &scales)?.into_iter();
     let mut biases = payload.section(SectionKind::Biases, &biases)?.into_iter();
-    let weight = payload.rows(classes, outline.features)?;
+    let weight = payload.class_weights(classes, outline.features)?;
     let bias = payload
         .section(SectionKind::HeadBias, &[classes])?
         .pop()
@@ -202,7 +202,7 @@ impl<'a> Payload<'a> {
     }
 
     /// The head's class weights as one vector.
-    fn rows(&mut self, classes: usize, features: usize) -> Result<Vec<f32>, DecodeError> {
+    fn class_weights(&mut self, classes: usize, features: usize) -> Result<Vec<f32>, DecodeError> {
         let mut values = Vec::new();
         if classes * features == 0 {
             return Ok(values);

@@ -72,7 +72,7 @@ pub struct Session<'d> {
     /// The body of the last reply.
     reply: Vec<u8>,
     /// The body of a reply to no request of the session.
-    aside: Vec<u8>,
+    unsolicited: Vec<u8>,
     frame: Vec<u8>,
 }
 
@@ -80,7 +80,7 @@ pub struct Session<'d> {
 #[derive(Clone, Copy)]
 enum Due {
     Reply,
-    Aside,
+    Unsolicited,
 }
 
 impl<'d> Session<'d> {
@@ -101,7 +101,7 @@ impl<'d> Session<'d> {
             frame: Vec::new(),
             data: Vec::new(),
             reply: Vec::new(),
-            aside: Vec::new(),
+            unsolicited: Vec::new(),
         }
     }
 
@@ -133,21 +133,21 @@ impl<'d> Session<'d> {
     pub(crate) fn handle_body(&mut self, body: &[u8]) -> Option<&[u8]> {
         Some(match self.answer(body)? {
             Due::Reply => &self.reply,
-            Due::Aside => &self.aside,
+            Due::Unsolicited => &self.unsolicited,
         })
     }
 
     /// Returns the frame that refuses a request without parsing it.
     #[cfg(feature = "secure")]
     pub(crate) fn refuse(&mut self, head: Head, failure: Failure) -> &[u8] {
-        let due = self.beside(head, &Response::Failed(failure));
+        let due = self.unsolicited(head, &Response::Failed(failure));
         self.framed(due)
     }
 
     fn framed(&mut self, due: Due) -> &[u8] {
         let body = match due {
             Due::Reply => &mut self.reply,
-            Due::Aside => &mut self.aside,
+            Due::Unsolicited => &mut self.unsolicited,
         };
         self.frame.clear();
         encode_frame(body, &mut self.frame);
@@ -175,7 +175,7 @@ impl<'d> Session<'d> {
                     FailureCode::SESSION,
                     "this connection has no such session\nhint: it begins with a hello",
                 );
-                return Some(self.beside(head, &Response::Failed(failure)));
+                return Some(self.unsolicited(head, &Response::Failed(failure)));
             }
             Ok(request) => self.carry_out(request),
             Err(fault) => Err(fault.into()),
@@ -199,17 +199,17 @@ impl<'d> Session<'d> {
             session: self.settled.map_or(0, |settled| settled.session),
             sequence: 0,
         };
-        let due = self.beside(head, &Response::Damaged);
+        let due = self.unsolicited(head, &Response::Damaged);
         self.framed(due)
     }
 
-    fn beside(&mut self, head: Head, response: &Response<'_>) -> Due {
+    fn unsolicited(&mut self, head: Head, response: &Response<'_>) -> Due {
         let head = Head {
             direction: Direction::Reply,
             ..head
         };
-        pack(head, response, self.largest, &mut self.aside);
-        Due::Aside
+        pack(head, response, self.largest, &mut self.unsolicited);
+        Due::Unsolicited
     }
 
     fn write_reply(&mut self, head: Head, answer: Result<Answer, Failure>) {

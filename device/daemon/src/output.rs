@@ -125,12 +125,12 @@ impl ResultQueue {
 
     /// Waits until the queue is written: up to 10 s without progress, and up to 0.5 s once `stop` is set.
     pub(crate) fn finish(self, stop: &Stop) {
-        const STEP: Duration = Duration::from_millis(20);
+        const POLL_INTERVAL: Duration = Duration::from_millis(20);
         let Self { queue, ended, shared } = self;
         drop(queue);
         let written = || shared.written.load(Ordering::Relaxed);
         let (mut last, mut progress, mut stopped) = (written(), Instant::now(), None);
-        while ended.recv_timeout(STEP) == Err(mpsc::RecvTimeoutError::Timeout) {
+        while ended.recv_timeout(POLL_INTERVAL) == Err(mpsc::RecvTimeoutError::Timeout) {
             if stop.is_set() && stopped.is_none() {
                 stopped = Some(Instant::now());
             }

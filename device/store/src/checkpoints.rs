@@ -8,7 +8,7 @@ use crate::{
     atomic::{self, Failure},
     error::StoreError,
     sealed,
-    storage::read_whole,
+    storage::read_file,
     store::{Store, encoded, on_disk},
 };
 
@@ -43,7 +43,7 @@ impl Store {
         let name = encoded(task)?;
         let path = path(&name);
         // An unreadable one cannot be restored.
-        let previous = self.whole_checkpoint(&path).unwrap_or_default();
+        let previous = self.read_checkpoint_file(&path).unwrap_or_default();
         let file = sealed::seal(sealed::CHECKPOINT, bytes);
         // Old and new file exist at the same time for a moment.
         self.check_room(&mut writer, file.len() as u64)?;
@@ -63,7 +63,7 @@ impl Store {
         if self.snapshot().records.get(task).is_some_and(|record| record.erasing) {
             return Ok(None);
         }
-        let Some(file) = self.whole_checkpoint(&path)? else {
+        let Some(file) = self.read_checkpoint_file(&path)? else {
             return Ok(None);
         };
         match sealed::open(sealed::CHECKPOINT, &file) {
@@ -80,7 +80,7 @@ impl Store {
         let mut writer = self.writer();
         let name = encoded(task)?;
         let path = path(&name);
-        let previous = match self.whole_checkpoint(&path) {
+        let previous = match self.read_checkpoint_file(&path) {
             Ok(None) => return Ok(()),
             Ok(Some(previous)) => previous,
             Err(error) => {
@@ -99,9 +99,9 @@ impl Store {
         self.options.caps.checkpoint_bytes.min(u64::from(u32::MAX))
     }
 
-    fn whole_checkpoint(&self, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    fn read_checkpoint_file(&self, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let cap = self.checkpoint_cap() + sealed::OVERHEAD as u64;
-        match read_whole(&*self.storage, path, cap) {
+        match read_file(&*self.storage, path, cap) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             file => file.map(Some).map_err(StoreError::io("read", path)),
         }

@@ -10,7 +10,7 @@ use std::io;
 use crate::{
     atomic::{self, Failure},
     error::Damage,
-    storage::{Storage, parent, read_whole},
+    storage::{Storage, parent, read_file},
     verify::{Problem, ProblemKind, Recovery},
 };
 
@@ -46,7 +46,7 @@ pub(crate) fn read<T>(
     parse: impl Fn(&[u8]) -> Result<T, Damage>,
 ) -> Found<T> {
     let read = |path: &str| {
-        let bytes = read_whole(storage, path, cap).map_err(|error| ProblemKind::of(&error))?;
+        let bytes = read_file(storage, path, cap).map_err(|error| ProblemKind::of(&error))?;
         let value = parse(&bytes).map_err(ProblemKind::Damaged)?;
         Ok((value, bytes))
     };

@@ -15,7 +15,7 @@ use crate::{
     atomic::{self, Failure},
     error::{Damage, StoreError},
     names, sealed,
-    storage::{Entry, EntryKind, parent, read_whole},
+    storage::{Entry, EntryKind, parent, read_file},
     store::{Snapshot, Store, Writer, encoded, is_unfinished, on_disk},
 };
 
@@ -90,7 +90,7 @@ pub(crate) fn parse(name: &str, start: &[u8]) -> Result<(StoredExample, usize), 
 }
 
 /// Parses a complete file. Returns the example and its image.
-pub(crate) fn parse_whole(name: &str, file: &[u8]) -> Result<(StoredExample, Vec<u8>), Damage> {
+pub(crate) fn parse_file(name: &str, file: &[u8]) -> Result<(StoredExample, Vec<u8>), Damage> {
     let (example, head) = parse(name, file)?;
     let image = &file[head..];
     if image.len() as u64 != example.bytes {
@@ -137,10 +137,14 @@ impl Store {
         let id = Digest::of(image);
         let path = format!("{directory}/{id}");
         let there = entries.iter().flatten().any(|entry| entry.name == id.to_string());
-        let previous = if there { self.whole_example(&path).ok() } else { None };
+        let previous = if there {
+            self.read_example_file(&path).ok()
+        } else {
+            None
+        };
         let known = previous
             .as_deref()
-            .and_then(|file| parse_whole(&id.to_string(), file).ok());
+            .and_then(|file| parse_file(&id.to_string(), file).ok());
         let previous_label = known.map(|(example, _)| example.label);
         if previous_label.as_deref() == Some(label) {
             return Ok(AddOutcome::Duplicate { id });
@@ -196,9 +200,9 @@ impl Store {
         Ok(())
     }
 
-    fn whole_example(&self, path: &str) -> Result<Vec<u8>, StoreError> {
+    fn read_example_file(&self, path: &str) -> Result<Vec<u8>, StoreError> {
         let cap = self.options.caps.example_bytes.saturating_add(HEAD as u64);
-        read_whole(&*self.storage, path, cap).map_err(StoreError::io("read", path))
+        read_file(&*self.storage, path, cap).map_err(StoreError::io("read", path))
     }
 
     /// Lists a task's labelled images, the oldest first. Damaged ones are left out; [`Store::verify`] names them.
@@ -257,9 +261,11 @@ impl Store {
     /// [`StoreError::NoSuchExample`], [`StoreError::Damaged`], [`StoreError::Io`].
     pub fn example(&self, task: &str, id: &Digest) -> Result<Vec<u8>, StoreError> {
         let path = self.example_path(task, id)?;
-        let file = self.whole_example(&path).map_err(|error| no_such(task, id, error))?;
+        let file = self
+            .read_example_file(&path)
+            .map_err(|error| no_such(task, id, error))?;
         let (_, image) =
-            parse_whole(&id.to_string(), &file).map_err(|damage| StoreError::Damaged { file: path, damage })?;
+            parse_file(&id.to_string(), &file).map_err(|damage| StoreError::Damaged { file: path, damage })?;
         Ok(image)
     }
 
@@ -270,7 +276,9 @@ impl Store {
     pub fn remove_example(&self, task: &str, id: &Digest) -> Result<(), StoreError> {
         let mut writer = self.writer();
         let path = self.example_path(task, id)?;
-        let previous = self.whole_example(&path).map_err(|error| no_such(task, id, error))?;
+        let previous = self
+            .read_example_file(&path)
+            .map_err(|error| no_such(task, id, error))?;
         atomic::delete(&*self.storage, &path, &previous).map_err(Failure::into_error)?;
         if let Some(usage) = &mut writer.usage {
             usage.examples = usage.examples.saturating_sub(on_disk(previous.len() as u64));

@@ -76,16 +76,16 @@ impl Record {
     pub(crate) fn from_bytes(file: &[u8]) -> Result<Self, Damage> {
         let contents = match sealed::open(sealed::RECORD, file) {
             Err(Damage::Magic) => {
-                let first: First = whole(sealed::open(sealed::RECORD_1, file)?)?;
+                let first: First = parse(sealed::open(sealed::RECORD_1, file)?)?;
                 return Ok(first.into());
             }
             contents => contents?,
         };
-        whole(contents)
+        parse(contents)
     }
 }
 
-fn whole<'a, T: Deserialize<'a>>(contents: &'a [u8]) -> Result<T, Damage> {
+fn parse<'a, T: Deserialize<'a>>(contents: &'a [u8]) -> Result<T, Damage> {
     match postcard::take_from_bytes(contents) {
         Ok((value, [])) => Ok(value),
         _ => Err(Damage::Form),

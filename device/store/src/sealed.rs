@@ -9,7 +9,7 @@
 
 use crate::{
     error::{Damage, StoreError},
-    storage::{Storage, read_whole},
+    storage::{Storage, read_file},
 };
 
 /// Bytes around the contents.
@@ -72,7 +72,7 @@ pub(crate) fn open(magic: [u8; 8], file: &[u8]) -> Result<&[u8], Damage> {
 
 /// Reads a sealed file and returns its contents.
 pub(crate) fn read(storage: &dyn Storage, path: &str, magic: [u8; 8], cap: u64) -> Result<Vec<u8>, StoreError> {
-    let file = read_whole(storage, path, cap).map_err(StoreError::io("read", path))?;
+    let file = read_file(storage, path, cap).map_err(StoreError::io("read", path))?;
     let contents = open(magic, &file).map_err(|damage| StoreError::Damaged {
         file: path.to_owned(),
         damage,

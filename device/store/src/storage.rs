@@ -115,7 +115,7 @@ pub(crate) fn parent(path: &str) -> &str {
 }
 
 /// Reads a complete file of at most `cap` bytes.
-pub(crate) fn read_whole(storage: &dyn Storage, path: &str, cap: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_file(storage: &dyn Storage, path: &str, cap: u64) -> io::Result<Vec<u8>> {
     let length = storage.length(path)?;
     if length > cap {
         let message = format!("{length} bytes, at most {cap} expected");

@@ -8,7 +8,7 @@ use crate::{
     checkpoints, copies,
     error::{Damage, StoreError},
     examples, incoming, names, record, sealed,
-    storage::{Entry, EntryKind, read_whole},
+    storage::{Entry, EntryKind, read_file},
     store::{
         ACTIVE, ADAPTER_ENDING, ADAPTERS, DIRECTORIES, LOCK, Store, TASKS, TIME, adapter_path, encoded, is_unfinished,
         join, read_record,
@@ -347,8 +347,8 @@ impl Store {
                     continue;
                 }
                 let cap = self.options.caps.example_bytes.saturating_add(4 << 10);
-                match read_whole(&*self.storage, &file, cap) {
-                    Ok(whole) => match examples::parse_whole(&name, &whole) {
+                match read_file(&*self.storage, &file, cap) {
+                    Ok(contents) => match examples::parse_file(&name, &contents) {
                         Ok(_) => report.examples += 1,
                         Err(damage) => report.problem(file, ProblemKind::Damaged(damage)),
                     },

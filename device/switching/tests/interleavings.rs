@@ -43,7 +43,7 @@ fn serve(device: &Device) -> Option<Arc<Adapter>> {
 #[test]
 fn a_frame_never_finds_an_adapter_without_what_is_known_of_it() {
     every_interleaving("frames during installations", |device| {
-        let installs = beside(&device, |device| {
+        let installs = spawn(&device, |device| {
             device.install(2);
             device.install(3);
         });
@@ -53,7 +53,7 @@ fn a_frame_never_finds_an_adapter_without_what_is_known_of_it() {
     });
     every_interleaving("frames during a removal", |device| {
         device.install(2);
-        let removes = beside(&device, Device::remove);
+        let removes = spawn(&device, Device::remove);
         serve(&device);
         removes.join().unwrap();
         device.check();
@@ -64,7 +64,7 @@ fn a_frame_never_finds_an_adapter_without_what_is_known_of_it() {
 fn a_trial_counts_the_frames_of_its_own_adapter_alone() {
     every_interleaving("frames counted", |device| {
         device.install(2);
-        let frames = beside(&device, |device| serve(device).map(|adapter| adapter.digest));
+        let frames = spawn(&device, |device| serve(device).map(|adapter| adapter.digest));
         device.install(3);
         let took = frames.join().unwrap();
         let counted = device.serving.info("birds", |known: &Known| known.frames);
@@ -78,7 +78,7 @@ fn exactly_one_of_confirm_and_revert_wins() {
         device.install(2);
         let tried = device.frame().unwrap();
         let confirming = Arc::clone(&tried);
-        let confirms = beside(&device, move |device| device.confirm(&confirming));
+        let confirms = spawn(&device, move |device| device.confirm(&confirming));
         let reverted = device.revert(&tried);
         let confirmed = confirms.join().unwrap();
         assert!(confirmed != reverted);
@@ -88,19 +88,19 @@ fn exactly_one_of_confirm_and_revert_wins() {
 }
 
 #[test]
-fn what_was_taken_back_answers_no_later_frame() {
+fn a_reverted_adapter_answers_no_later_frame() {
     type Takes = fn(&Device);
     let ways: [(&str, Takes, Option<u32>); 2] = [
         ("mark-bad", Device::mark_bad, Some(1)),
         ("remove", Device::remove, None),
     ];
-    for (name, take_back, expected) in ways {
+    for (name, revert, expected) in ways {
         every_interleaving(&format!("{name} against confirm, switch and frames"), move |device| {
             device.install(2);
             let tried = device.frame().unwrap();
-            let verdict = beside(&device, move |device| device.confirm(&tried));
-            let switches = beside(&device, |device| _ = device.switch("birds"));
-            take_back(&device);
+            let verdict = spawn(&device, move |device| device.confirm(&tried));
+            let switches = spawn(&device, |device| _ = device.switch("birds"));
+            revert(&device);
             let after = device.answers();
             let confirmed = verdict.join().unwrap();
             // An adapter confirmed before is no longer on trial, and stays unless the task is removed.
@@ -115,8 +115,8 @@ fn what_was_taken_back_answers_no_later_frame() {
     every_interleaving("revert against frames and a switch", |device| {
         device.install(2);
         let tried = device.frame().unwrap();
-        let switches = beside(&device, |device| _ = device.switch("birds"));
-        let frames = beside(&device, |device| _ = serve(device));
+        let switches = spawn(&device, |device| _ = device.switch("birds"));
+        let frames = spawn(&device, |device| _ = serve(device));
         assert!(device.revert(&tried));
         assert_eq!(device.answers(), Some(1));
         switches.join().unwrap();
@@ -132,7 +132,7 @@ fn a_verdict_on_an_adapter_that_was_replaced_changes_nothing() {
         every_interleaving("a verdict against an installation", move |device| {
             device.install(2);
             let tried = device.frame().unwrap();
-            let verdict = beside(&device, move |device| {
+            let verdict = spawn(&device, move |device| {
                 if confirm {
                     device.confirm(&tried)
                 } else {
@@ -154,8 +154,8 @@ fn store_and_memory_agree_after_any_changes_at_once() {
     every_interleaving("three changes at once", |device| {
         device.install(2);
         let tried = device.frame().unwrap();
-        let verdict = beside(&device, move |device| device.revert(&tried));
-        let good = beside(&device, Device::mark_good);
+        let verdict = spawn(&device, move |device| device.revert(&tried));
+        let good = spawn(&device, Device::mark_good);
         device.install(3);
         verdict.join().unwrap();
         good.join().unwrap();
@@ -168,7 +168,7 @@ fn a_task_that_was_named_is_not_overruled_by_an_earlier_choice() {
     every_interleaving("a switch against a choice", |device| {
         device.with_cars();
         device.switch_to_auto();
-        let chooses = beside(&device, |device| {
+        let chooses = spawn(&device, |device| {
             if device.serving.auto() {
                 let chosen = device.serving.tasks().get("birds").unwrap();
                 device.serving.switch_chosen(&chosen);
@@ -186,13 +186,13 @@ fn a_task_that_was_named_is_not_overruled_by_an_earlier_choice() {
 fn of_tasks_named_at_once_the_one_in_force_is_remembered() {
     every_interleaving("two tasks named at once", |device| {
         device.with_cars();
-        let names = beside(&device, |device| device.switch("cars").unwrap());
+        let names = spawn(&device, |device| device.switch("cars").unwrap());
         device.switch("birds").unwrap();
         names.join().unwrap();
         device.check_remembered();
     });
     every_interleaving("a task named against auto", |device| {
-        let names = beside(&device, Device::switch_to_auto);
+        let names = spawn(&device, Device::switch_to_auto);
         device.switch("birds").unwrap();
         names.join().unwrap();
         device.check_remembered();

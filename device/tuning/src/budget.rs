@@ -18,7 +18,8 @@ pub const MARGIN: u64 = 8 << 20;
 #[serde(rename_all = "kebab-case")]
 pub enum TrainableScope {
     /// All sites of the adapter, and the head.
-    Whole,
+    #[serde(rename = "whole")]
+    Complete,
     /// The adapter's sites from this index on, and the head.
     From(usize),
     /// The head alone.
@@ -29,7 +30,7 @@ impl TrainableScope {
     /// Returns the index of the first trained site among `sites`.
     fn first(self, sites: usize) -> usize {
         match self {
-            Self::Whole => 0,
+            Self::Complete => 0,
             Self::From(site) => site.min(sites),
             Self::Head => sites,
         }
@@ -156,7 +157,7 @@ pub(crate) fn plan_memory(
             let late = (1..8)
                 .map(|eighth| sites * eighth / 8)
                 .filter(|&site| site > 0 && site < sites);
-            let mut scopes: Vec<TrainableScope> = std::iter::once(TrainableScope::Whole)
+            let mut scopes: Vec<TrainableScope> = std::iter::once(TrainableScope::Complete)
                 .chain(late.map(TrainableScope::From))
                 .chain([TrainableScope::Head])
                 .collect();

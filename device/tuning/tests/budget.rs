@@ -76,7 +76,7 @@ fn a_plan_says_what_it_does_in_words() {
         };
         plan_memory(&backbone, &parent, 20, &options).unwrap().to_string()
     };
-    assert!(text(TrainableScope::Whole).starts_with("the complete adapter (4 sites"));
+    assert!(text(TrainableScope::Complete).starts_with("the complete adapter (4 sites"));
     assert!(text(TrainableScope::From(3)).starts_with("the last 1 of 4 sites"));
     assert!(text(TrainableScope::Head).starts_with("the head alone"));
 }

@@ -170,7 +170,7 @@ fn what_was_learned_takes_no_frame_of_the_old_classes() {
 }
 
 #[test]
-fn a_row_fitted_to_what_sites_give_recognises_more() {
+fn class_weights_refitted_to_the_sites_recognise_more() {
     let examples = with_frames(images(&[2], 20), 25);
     let (backbone, _, parent) = taught(&examples);
     // With steps that change nothing, the refitted class weights are the only change.

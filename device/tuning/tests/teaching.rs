@@ -10,7 +10,7 @@ use super::common::{
 };
 
 #[test]
-fn old_classes_keep_their_rows_and_logits_bit_for_bit() {
+fn old_classes_keep_their_weights_and_logits_bit_for_bit() {
     let backbone = backbone();
     let publisher = publisher(&backbone);
     let taught = teach(&backbone, &publisher, &images(&[2], 10)).unwrap().revision;

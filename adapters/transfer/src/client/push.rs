@@ -54,7 +54,7 @@ struct Course {
     reach: u64,
     repeated: u64,
     /// The device holds all bytes; commit is next.
-    whole: bool,
+    complete: bool,
     /// Whether the device has discarded the bytes once as damaged.
     restarted: bool,
     /// Consecutive times that the device had lost the transfer without holding more bytes.
@@ -65,7 +65,7 @@ struct Course {
 
 /// End of the sending of chunks.
 enum Leg {
-    Whole,
+    Complete,
     Again,
 }
 
@@ -99,10 +99,10 @@ where
         let before = self.connections;
         let mut course = Course::default();
         loop {
-            if !course.whole {
+            if !course.complete {
                 self.established()?;
                 match self.leg(&begin, bytes, &mut course, progress) {
-                    Ok(Leg::Whole) => course.whole = true,
+                    Ok(Leg::Complete) => course.complete = true,
                     Ok(Leg::Again) => continue,
                     Err(Lost::Refused(failure)) if is_unknown(failure.code) => match begin.kind.unannounced() {
                         Some(kind) => {
@@ -137,11 +137,11 @@ where
                 }
                 Err(Lost::Refused(failure)) if failure.code == FailureCode::NO_TRANSFER && !course.restarted => {
                     course.restarted = true;
-                    course.whole = false;
+                    course.complete = false;
                 }
                 Err(Lost::Refused(failure)) if failure.code.is_damage() && !course.restarted => {
                     course.restarted = true;
-                    course.whole = false;
+                    course.complete = false;
                     self.abort(begin.digest)?;
                 }
                 Err(lost) => self.lost(lost, "commit")?,
@@ -229,7 +229,7 @@ where
             done: held,
             total: begin.length,
         });
-        Ok(Leg::Whole)
+        Ok(Leg::Complete)
     }
 }
 

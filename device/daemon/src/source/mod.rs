@@ -151,11 +151,11 @@ impl Source {
     /// Stops the source and returns the error that ended it earlier. A thread blocked in a system call, e.g. on a dead
     /// network disk, is left running until the process ends.
     pub(crate) fn stop(self) -> Result<(), DaemonError> {
-        const STEP: Duration = Duration::from_millis(5);
+        const STOP_POLL_INTERVAL: Duration = Duration::from_millis(5);
         self.frames.close();
         let asked = Instant::now();
         while !self.thread.is_finished() && asked.elapsed() < 5 * POLL_INTERVAL {
-            thread::sleep(STEP);
+            thread::sleep(STOP_POLL_INTERVAL);
         }
         if !self.thread.is_finished() {
             tracing::warn!(

@@ -15,7 +15,7 @@ use rustix::{
 };
 
 use super::{
-    device::{Device, PATIENCE, adapter, image, signed},
+    device::{Device, TIMEOUT, adapter, image, signed},
     peers::Host,
 };
 
@@ -41,7 +41,7 @@ fn a_peer_that_sends_a_byte_per_second_is_dropped_at_its_deadline_and_delays_not
                 "{error}"
             ),
         }
-        assert!(started.elapsed() < PATIENCE, "it is served still\n{}", device.log());
+        assert!(started.elapsed() < TIMEOUT, "it is served still\n{}", device.log());
     }
     // A frame may take ten seconds from its first byte to its last.
     assert!(started.elapsed() > Duration::from_secs(9));

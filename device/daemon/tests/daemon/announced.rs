@@ -15,7 +15,7 @@ use clr_transfer::{
 };
 use rustix::process::Signal;
 
-use super::device::{Device, PATIENCE, adapter, free_port, http_get, image, publisher, signed};
+use super::device::{Device, TIMEOUT, adapter, free_port, http_get, image, publisher, signed};
 
 /// A peer that sends single requests.
 struct Peer {
@@ -27,7 +27,7 @@ struct Peer {
 impl Peer {
     fn new(device: &Device) -> Self {
         let stream = UnixStream::connect(device.path("state/control.sock")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let mut peer = Self {
             stream,
             decoder: Decoder::default(),
@@ -307,7 +307,7 @@ fn audience_and_minimum_are_reloaded_and_survive_a_factory_reset() {
     let started = std::time::Instant::now();
     // The reload is asynchronous: retry until the refused file is accepted.
     while device.push(&for_audience(7, &["fleet-b"])).is_err() {
-        assert!(started.elapsed() < PATIENCE, "{}", device.log());
+        assert!(started.elapsed() < TIMEOUT, "{}", device.log());
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     device.stop();

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::device::{Device, PATIENCE, free_port, http_get, publisher};
+use super::device::{Device, TIMEOUT, free_port, http_get, publisher};
 
 const FOLDER: &str = "[source]\nkind = 'directory'\npath = 'frames'\n";
 
@@ -38,7 +38,7 @@ fn same_error(what: &str, device: &Device, words: &str) {
         if let Some(status) = child.try_wait().unwrap() {
             break status;
         }
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > TIMEOUT {
             child.kill().unwrap();
             panic!("{what}: it runs, though the check says {checked}");
         }

@@ -24,7 +24,7 @@ use tempfile::TempDir;
 use crate::seeded;
 
 /// Timeout for everything, on a loaded machine.
-pub(super) const PATIENCE: Duration = Duration::from_mins(1);
+pub(super) const TIMEOUT: Duration = Duration::from_mins(1);
 /// Side of the input in pixels.
 const SIDE: u32 = 32;
 
@@ -189,7 +189,7 @@ impl Device {
         let socket = self.path("state/control.sock");
         let started = Instant::now();
         while std::os::unix::net::UnixStream::connect(&socket).is_err() {
-            assert!(started.elapsed() < PATIENCE, "the device does not listen");
+            assert!(started.elapsed() < TIMEOUT, "the device does not listen");
             if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().unwrap()) {
                 panic!("the device ended: {status}");
             }
@@ -284,7 +284,7 @@ impl Device {
             if let Some(status) = child.try_wait().unwrap() {
                 return (status, asked.elapsed());
             }
-            assert!(asked.elapsed() < PATIENCE, "it does not end: {}", self.log());
+            assert!(asked.elapsed() < TIMEOUT, "it does not end: {}", self.log());
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -303,7 +303,7 @@ impl Device {
     pub(super) fn wait_until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let started = Instant::now();
         while !holds(self) {
-            assert!(started.elapsed() < PATIENCE, "no {what}; the log says\n{}", self.log());
+            assert!(started.elapsed() < TIMEOUT, "no {what}; the log says\n{}", self.log());
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -335,7 +335,7 @@ impl Device {
 
     /// Returns the next result.
     pub(super) fn answer(&self) -> Value {
-        let line = self.lines.as_ref().unwrap().recv_timeout(PATIENCE);
+        let line = self.lines.as_ref().unwrap().recv_timeout(TIMEOUT);
         let line = line.unwrap_or_else(|_| panic!("no answer; the log says\n{}", self.log()));
         serde_json::from_str(&line).unwrap()
     }
@@ -343,7 +343,7 @@ impl Device {
     /// Returns the next event.
     pub(super) fn answer_or_end(&self) -> Heard {
         // A lost source is reopened within two seconds.
-        match self.lines.as_ref().unwrap().recv_timeout(PATIENCE / 4) {
+        match self.lines.as_ref().unwrap().recv_timeout(TIMEOUT / 4) {
             Ok(line) => Heard::Result(serde_json::from_str(&line).unwrap()),
             Err(RecvTimeoutError::Disconnected) => Heard::End,
             Err(RecvTimeoutError::Timeout) => Heard::Nothing,

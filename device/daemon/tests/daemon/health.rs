@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clr_transfer::HealthState;
 
-use super::device::{Device, PATIENCE, adapter, free_port, http_get, image, signed};
+use super::device::{Device, TIMEOUT, adapter, free_port, http_get, image, signed};
 
 /// Waits until `/healthz` returns this status and a body that contains these words.
 fn wait_for(port: u16, status: u16, words: &str) {
@@ -14,7 +14,7 @@ fn wait_for(port: u16, status: u16, words: &str) {
         if got == status && body.contains(words) {
             return;
         }
-        assert!(started.elapsed() < PATIENCE, "expected {status} {words}: {got} {body}");
+        assert!(started.elapsed() < TIMEOUT, "expected {status} {words}: {got} {body}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -158,7 +158,7 @@ fn metrics_are_valid_and_count_refusals_reverts_and_learning() {
     assert!(value("clr_requests_refused_total", "code=\"no-task\",number=\"512\"") >= 1.0);
     assert!(value("clr_requests_refused_total", "code=\"refused\"") >= 1.0);
     assert!(value("clr_frames_answered_total", "task=\"a \\\"task\\\" \\\\ of birds\"") >= 1.0);
-    assert!(value("clr_last_frame_age_seconds", "") < PATIENCE.as_secs_f64());
+    assert!(value("clr_last_frame_age_seconds", "") < TIMEOUT.as_secs_f64());
     assert!(value("clr_state_disk_free_bytes", "") > 0.0);
     assert_eq!(value("clr_up", ""), 1.0);
     assert_eq!(value("clr_health", "check=\"inference\""), 0.0);

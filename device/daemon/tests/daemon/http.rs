@@ -9,7 +9,7 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
-use super::device::{Device, PATIENCE, adapter, free_port, http_get, image, signed};
+use super::device::{Device, TIMEOUT, adapter, free_port, http_get, image, signed};
 
 fn device_with_http(extra: &str) -> (Device, u16) {
     let port = free_port();
@@ -19,7 +19,7 @@ fn device_with_http(extra: &str) -> (Device, u16) {
 
 fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 
@@ -42,7 +42,7 @@ fn answer(port: u16, request: &[u8]) -> String {
 fn wait_for_health(port: u16) {
     let started = Instant::now();
     while !answer(port, b"GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 200") {
-        assert!(started.elapsed() < PATIENCE, "the port does not answer");
+        assert!(started.elapsed() < TIMEOUT, "the port does not answer");
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -83,7 +83,7 @@ fn peers_that_send_slowly_or_nothing_are_dropped_at_their_deadlines() {
         dripped.write_all(b"GET /metrics HTTP/1.1\r\nHost: ").unwrap();
         let started = Instant::now();
         while dripped.write_all(b"a").is_ok() {
-            assert!(started.elapsed() < PATIENCE, "a dripped head is never dropped");
+            assert!(started.elapsed() < TIMEOUT, "a dripped head is never dropped");
             thread::sleep(Duration::from_millis(50));
         }
     });
@@ -141,7 +141,7 @@ fn a_device_out_of_descriptors_keeps_serving_and_the_port_recovers() {
     waiting.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let started = Instant::now();
     while !device.log().contains("cannot accept an HTTP connection") {
-        assert!(started.elapsed() < PATIENCE, "{}", device.log());
+        assert!(started.elapsed() < TIMEOUT, "{}", device.log());
         thread::sleep(Duration::from_millis(10));
     }
     thread::sleep(Duration::from_millis(500));

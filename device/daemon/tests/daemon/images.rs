@@ -12,7 +12,7 @@ use clr_transfer::{ClientError, Endpoint, FailureCode, SystemClock};
 use image::codecs::jpeg::JpegEncoder;
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use super::device::{Device, Heard, PATIENCE, adapter, free_port, http_get, image, signed};
+use super::device::{Device, Heard, TIMEOUT, adapter, free_port, http_get, image, signed};
 
 /// Memory limit of an image here, and allowance for the rest of the program, in bytes.
 const BUDGET: u64 = 24 << 20;
@@ -111,7 +111,7 @@ fn bombs() -> Vec<(&'static str, Vec<u8>)> {
 fn teach(socket: &str, image: &[u8]) -> Result<(), ClientError> {
     let endpoint = Endpoint::Unix(socket.to_owned());
     let mut options = endpoint.options();
-    options.answer = PATIENCE;
+    options.answer = TIMEOUT;
     (options.first_attempts, options.attempts) = (1, 1);
     endpoint
         .client(&SystemClock::new(), options)
@@ -228,7 +228,7 @@ fn kill_while_decoding(device: &mut Device, ended: impl Fn() -> Option<String>) 
             panic!("it was decoded before: {reason}\n{}", device.log());
         }
         assert!(
-            started.elapsed() < PATIENCE,
+            started.elapsed() < TIMEOUT,
             "no image is being decoded\n{}",
             device.log()
         );

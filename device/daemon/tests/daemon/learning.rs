@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clr_transfer::{Slot, TunePhase, TuneRequest, TuneStatus};
 
-use super::device::{Device, PATIENCE, image, png};
+use super::device::{Device, TIMEOUT, image, png};
 use crate::scenes;
 
 impl Device {
@@ -16,7 +16,7 @@ impl Device {
             if what(&status) {
                 return status;
             }
-            assert!(started.elapsed() < 5 * PATIENCE, "{status:?}");
+            assert!(started.elapsed() < 5 * TIMEOUT, "{status:?}");
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -59,7 +59,7 @@ fn a_new_class_is_recognised_at_once_and_tuning_keeps_serving() {
     let kept = device.path("state/store/examples/birds");
     let frames = || std::fs::read_dir(&kept).map_or(0, Iterator::count);
     while frames() < 12 {
-        assert!(started.elapsed() < PATIENCE, "{} frames kept", frames());
+        assert!(started.elapsed() < TIMEOUT, "{} frames kept", frames());
         device.ask(&image(started.elapsed().subsec_nanos().into()));
     }
     assert_eq!(frames(), 12);

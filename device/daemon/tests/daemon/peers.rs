@@ -14,12 +14,12 @@ use clr_transfer::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
-use super::device::{Device, PATIENCE, adapter, free_port, http_get, image, signed};
+use super::device::{Device, TIMEOUT, adapter, free_port, http_get, image, signed};
 
 /// Timeout for the end of a revoked host's session; its thread checks every 50 ms.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// Memory allowance for a flood of connections, in bytes.
-const MOST_GROWTH: u64 = 16 << 20;
+const MAX_GROWTH: u64 = 16 << 20;
 
 /// A host that a device knows.
 pub(super) struct Host {
@@ -105,7 +105,7 @@ pub(super) fn plain(endpoint: &Endpoint) -> Result<String, ClientError> {
 pub(super) fn until(what: &str, mut done: impl FnMut() -> bool) -> Duration {
     let started = Instant::now();
     while !done() {
-        assert!(started.elapsed() < PATIENCE, "{what}");
+        assert!(started.elapsed() < TIMEOUT, "{what}");
         thread::sleep(Duration::from_millis(10));
     }
     started.elapsed()
@@ -123,12 +123,12 @@ fn silent_peers_lock_no_one_out_and_are_dropped_in_seconds() {
     device.status();
     assert_eq!(plain(&endpoint).unwrap(), "test");
     for stream in &mut silent {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let started = Instant::now();
         let mut rest = Vec::new();
         // Dropped, by an end of stream or a reset.
         let _ = stream.read_to_end(&mut rest);
-        assert!(started.elapsed() < PATIENCE);
+        assert!(started.elapsed() < TIMEOUT);
     }
     // With open sessions they use all slots of peers; the control socket has separate ones.
     let clock = SystemClock::new();
@@ -205,7 +205,7 @@ fn a_thousand_hostile_connections_cost_no_frame_and_keep_no_memory() {
         distribution(meanwhile),
         grown >> 10
     );
-    assert!(grown < MOST_GROWTH, "{grown} bytes more");
+    assert!(grown < MAX_GROWTH, "{grown} bytes more");
     device.status();
     let audit = std::fs::read_to_string(device.path("state/audit/0.jsonl")).unwrap();
     assert!(!audit.contains("127.0.0.1"), "a command was carried out: {audit}");

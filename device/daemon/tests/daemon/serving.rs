@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::promises::{check_document, check_help};
 
-use super::device::{Device, PATIENCE, adapter, backbone, exists, free_port, http_get, image, publisher, signed};
+use super::device::{Device, TIMEOUT, adapter, backbone, exists, free_port, http_get, image, publisher, signed};
 
 #[test]
 fn results_equal_those_of_the_engine() {
@@ -130,7 +130,7 @@ fn metrics_and_health_are_served_and_follow_the_frames() {
             );
             break;
         }
-        assert!(started.elapsed() < PATIENCE, "{text}");
+        assert!(started.elapsed() < TIMEOUT, "{text}");
     }
     assert_eq!(http_get(port, "/healthz"), (200, "ok\n".to_owned()));
     assert_eq!(http_get(port, "/other").0, 404);
@@ -180,7 +180,7 @@ fn a_reloaded_configuration_changes_the_trusted_keys() {
     device.signal(Signal::HUP);
     let started = Instant::now();
     while device.push(&file).is_err() {
-        assert!(started.elapsed() < PATIENCE, "{}", device.log());
+        assert!(started.elapsed() < TIMEOUT, "{}", device.log());
         std::thread::sleep(Duration::from_millis(20));
     }
     // A broken configuration changes nothing.

@@ -16,7 +16,7 @@ use std::{
 
 use clr_transfer::{Endpoint, SystemClock};
 
-use super::device::{Device, PATIENCE, free_port, image};
+use super::device::{Device, TIMEOUT, free_port, image};
 
 /// Time between two connections: a thousand per minute.
 const BETWEEN: Duration = Duration::from_millis(60);
@@ -29,8 +29,8 @@ const GROWTH: u64 = 8 << 20;
 
 fn connect(port: u16) -> Option<TcpStream> {
     let address = ("127.0.0.1", port).to_socket_addrs().unwrap().next().unwrap();
-    let stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let stream = TcpStream::connect_timeout(&address, TIMEOUT).ok()?;
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     Some(stream)
 }
 

@@ -8,10 +8,10 @@ use clr_engine::{Engine, EngineOptions};
 use clr_onnx::RgbImage;
 use clr_transfer::{ClientError, ExampleSelection, FailureCode, TeachPhase, TeachStatus, TunePhase, TuneRequest};
 
-use super::device::{Device, PATIENCE, adapter, backbone, image, png, signed};
+use super::device::{Device, TIMEOUT, adapter, backbone, image, png, signed};
 use crate::scenes;
 
-const STEP: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Returns an image like the canary's.
 fn shown(index: u8) -> RgbImage {
@@ -114,7 +114,9 @@ fn a_tuning_run_removes_a_refused_class_too_and_continues() {
     device
         .host(|client| client.tune(&TuneRequest::prototype("birds")))
         .unwrap();
-    let status = device.host(|client| client.follow_tuning(STEP, &mut |_| ())).unwrap();
+    let status = device
+        .host(|client| client.follow_tuning(POLL_INTERVAL, &mut |_| ()))
+        .unwrap();
     assert_eq!(status.phase, TunePhase::Promoted, "{status:?}");
     assert!(status.message.unwrap().contains("looks like"));
     assert_eq!((device.stored("copy"), device.stored("robin")), (0, 6));
@@ -258,9 +260,11 @@ fn a_run_ends_at_the_devices_time_limit_and_is_not_resumed() {
     };
     device.host(|client| client.tune(&long)).unwrap();
     let started = Instant::now();
-    let status = device.host(|client| client.follow_tuning(STEP, &mut |_| ())).unwrap();
+    let status = device
+        .host(|client| client.follow_tuning(POLL_INTERVAL, &mut |_| ()))
+        .unwrap();
     assert_eq!(status.phase, TunePhase::Stopped, "{status:?}");
-    assert!(started.elapsed() < PATIENCE);
+    assert!(started.elapsed() < TIMEOUT);
     device.stop();
     device.start();
     assert!(!device.host(|client| client.tune_status()).unwrap().phase.is_running());

@@ -6,7 +6,7 @@ use clr_adapters::{Canary, Trial};
 use clr_transfer::TaskState;
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use super::device::{Device, PATIENCE, adapter, image, signed};
+use super::device::{Device, TIMEOUT, adapter, image, signed};
 
 fn settled(device: &Device) -> TaskState {
     device.list()[0].state
@@ -43,7 +43,7 @@ fn it_is_confirmed_after_its_own_number_of_frames() {
     }
     let started = Instant::now();
     while settled(&device) != TaskState::Confirmed {
-        assert!(started.elapsed() < PATIENCE);
+        assert!(started.elapsed() < TIMEOUT);
         std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(device.ask(&image(9))["trial"], false);
@@ -212,7 +212,7 @@ fn a_failure_on_a_full_disk_takes_effect_at_once_and_is_written_later() {
     disk(&device, false);
     let started = Instant::now();
     while device.status().reverts.is_empty() {
-        assert!(started.elapsed() < PATIENCE, "{}", device.log());
+        assert!(started.elapsed() < TIMEOUT, "{}", device.log());
         std::thread::sleep(Duration::from_millis(50));
     }
     device.kill();
@@ -233,7 +233,7 @@ fn one_whose_use_cannot_be_recorded_waits_until_it_can() {
     disk(&device, false);
     let started = Instant::now();
     while device.ask(&image(1))["version"] != 2 {
-        assert!(started.elapsed() < PATIENCE, "{}", device.log());
+        assert!(started.elapsed() < TIMEOUT, "{}", device.log());
         std::thread::sleep(Duration::from_millis(50));
     }
     // Without a fallback it serves nevertheless.

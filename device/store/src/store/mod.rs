@@ -36,7 +36,7 @@ use crate::{
     sealed,
     staging::Staging,
     state::{StoredAdapter, StoredTask},
-    storage::{EntryKind, Storage, StorageLock, read_whole},
+    storage::{EntryKind, Storage, StorageLock, read_file},
     verify::Problem,
     written,
 };
@@ -234,7 +234,7 @@ impl Store {
         };
         let previous = match before {
             Some(before) => Some(sealed(before)?),
-            None => read_whole(&*self.storage, &path, record::LARGEST).ok(),
+            None => read_file(&*self.storage, &path, record::LARGEST).ok(),
         };
         let bytes = sealed(&record)?;
         let copy = copies::of_record(&encoded(&task).map_err(Failure::Untouched)?);
@@ -242,7 +242,7 @@ impl Store {
         let in_force = match &result {
             Ok(()) => true,
             Err(Failure::InDoubt(_)) => {
-                read_whole(&*self.storage, &path, record::LARGEST).is_ok_and(|found| found == bytes)
+                read_file(&*self.storage, &path, record::LARGEST).is_ok_and(|found| found == bytes)
             }
             Err(_) => false,
         };

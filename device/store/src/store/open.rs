@@ -23,7 +23,7 @@ use crate::{
     options::StoreOptions,
     record::{self, Record},
     sealed,
-    storage::{Entry, EntryKind, LockError, Storage, read_whole},
+    storage::{Entry, EntryKind, LockError, Storage, read_file},
     verify::{Problem, ProblemKind},
     written,
 };
@@ -146,7 +146,7 @@ impl Store {
             let Ok(bytes) = record.to_bytes() else { continue };
             let path = join(TASKS, &name);
             // The state is from its copy, or the file has an older format.
-            let differs = read_whole(&*self.storage, &path, record::LARGEST).ok().as_ref() != Some(&bytes);
+            let differs = read_file(&*self.storage, &path, record::LARGEST).ok().as_ref() != Some(&bytes);
             if differs && let Err(failure) = atomic::replace(&*self.storage, &path, &bytes, None) {
                 tracing::warn!(task, error = %failure.into_error(), "cannot rewrite a record");
                 in_line = false;
@@ -333,6 +333,6 @@ fn of_task(file: &[u8], task: &str) -> Result<Record, Damage> {
 }
 
 pub(crate) fn read_record(storage: &dyn Storage, file: &str, task: &str) -> Result<Record, ProblemKind> {
-    let bytes = read_whole(storage, file, record::LARGEST).map_err(|error| ProblemKind::of(&error))?;
+    let bytes = read_file(storage, file, record::LARGEST).map_err(|error| ProblemKind::of(&error))?;
     of_task(&bytes, task).map_err(ProblemKind::Damaged)
 }

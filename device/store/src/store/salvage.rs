@@ -9,7 +9,7 @@ use crate::{
     atomic, copies, names,
     record::Record,
     state::StoredAdapter,
-    storage::read_whole,
+    storage::read_file,
     verify::{Problem, ProblemKind, Recovery},
 };
 
@@ -61,7 +61,7 @@ impl Store {
                 continue;
             };
             let cap = self.options.limits.file_bytes as u64;
-            let Ok(bytes) = read_whole(&*self.storage, &adapter_path(&digest), cap) else {
+            let Ok(bytes) = read_file(&*self.storage, &adapter_path(&digest), cap) else {
                 continue;
             };
             let Ok(admitted) = self.admit(&bytes, None) else {

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folded_sample_is_answered_by_rows_that_do_not_know_it() {
+    fn a_folded_sample_gets_a_held_out_logit() {
         let mut features = features();
         // One image of the class like no other: known, it is recognised; unknown, it is not.
         features.push([0.71, 5.0]);

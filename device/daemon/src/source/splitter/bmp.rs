@@ -3,7 +3,7 @@
 use super::walk::{Step, Trace, u16_le, u32_le};
 
 /// Bytes that may follow the pixels: padding, or a colour profile.
-const MAX_BEHIND_PIXELS: usize = 4 << 20;
+const MAX_TRAILING_BYTES: usize = 4 << 20;
 
 /// State of following a BMP.
 #[derive(Debug, Default)]
@@ -81,7 +81,7 @@ fn header(bytes: &[u8], largest: usize) -> Header {
         0 | 3 | 6 => {
             let row = width.saturating_mul(bits).div_ceil(32).saturating_mul(4);
             let end = row.saturating_mul(height).saturating_add(pixels);
-            (end..=end.saturating_add(MAX_BEHIND_PIXELS)).contains(&length)
+            (end..=end.saturating_add(MAX_TRAILING_BYTES)).contains(&length)
         }
         // Run-length coding: the length is independent of the size. Embedded JPEG or PNG (4, 5) is for printers.
         1 => bits == 8,
