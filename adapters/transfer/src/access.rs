@@ -52,7 +52,7 @@ impl fmt::Display for Role {
 
 /// Error for a text that is not the name of a role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no role\nhint: observe, operate, teach, update or administer")]
+#[error("'{0}' is not a role\nhint: observe, operate, teach, update or administer")]
 pub struct RoleError(String);
 
 impl FromStr for Role {

@@ -33,7 +33,7 @@ pub enum AccessRefusal {
     NotOpen = 5,
     /// Only encrypted sessions are accepted.
     #[error(
-        "the device takes only hosts that it knows\nhint: `clr-device enrol --role update` on the device shows a code for `clr device enrol`"
+        "the device accepts only known hosts\nhint: `clr-device enrol --role update` on the device shows a code for `clr device enrol`"
     )]
     PlainNotTaken = 6,
     /// The device cannot open an encrypted session.

@@ -95,7 +95,7 @@ pub enum ServeError {
     #[error("the peer did not end its frame within {0:?}")]
     StalledReading(Duration),
     /// The peer did not accept a frame in time.
-    #[error("the peer did not take a frame within {0:?}")]
+    #[error("the peer did not accept a frame within {0:?}")]
     StalledWriting(Duration),
     /// The stream failed.
     #[error("the connection failed: {0}")]

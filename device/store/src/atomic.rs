@@ -46,7 +46,7 @@ pub(crate) fn replace(storage: &dyn Storage, path: &str, bytes: &[u8], previous:
         if let Err(error) = storage.sync_directory(parent(path)) {
             tracing::warn!(file, %error, "change undone, but its directory could not be synced: a power cut may restore it");
         }
-        let action = "make durable the place of";
+        let action = "sync the folder of";
         Err(Failure::Undone(StoreError::Io { action, file, source }))
     } else {
         Err(Failure::InDoubt(StoreError::InDoubt { file, source }))
@@ -90,7 +90,7 @@ fn try_put(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<(), (&'sta
     let written = (|| {
         let mut file = storage.create(&unfinished).map_err(|error| ("create", error))?;
         file.write(0, bytes).map_err(|error| ("write", error))?;
-        file.sync().map_err(|error| ("make durable", error))?;
+        file.sync().map_err(|error| ("sync", error))?;
         storage.rename(&unfinished, path).map_err(|error| ("replace", error))
     })();
     if written.is_err()
@@ -117,7 +117,7 @@ pub(crate) fn delete(storage: &dyn Storage, path: &str, previous: &[u8]) -> Resu
         if let Err(error) = storage.sync_directory(parent(path)) {
             tracing::warn!(file, %error, "removal undone, but its directory could not be synced: a power cut may still remove it");
         }
-        let action = "make durable the removal of";
+        let action = "sync the removal of";
         Err(Failure::Undone(StoreError::Io { action, file, source }))
     } else {
         Err(Failure::InDoubt(StoreError::InDoubt { file, source }))
@@ -132,6 +132,6 @@ pub(crate) fn place(storage: &dyn Storage, path: &str, bytes: &[u8], referenced:
         if !referenced && let Err(error) = storage.remove(path) {
             tracing::warn!(file = path, %error, "cannot remove the temporary file of a failed write; it is removed when the store is opened");
         }
-        StoreError::io("make durable the place of", path)(error)
+        StoreError::io("sync the folder of", path)(error)
     })
 }

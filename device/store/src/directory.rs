@@ -84,7 +84,7 @@ impl Directory {
 fn checked(component: &str) -> io::Result<&str> {
     let sound = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"%._~-".contains(&byte);
     if component.is_empty() || component == "." || component == ".." || !component.bytes().all(sound) {
-        let message = format!("`{component}` is no name of this store");
+        let message = format!("`{component}` is not a name of this store");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     Ok(component)

@@ -162,7 +162,7 @@ impl Store {
         // Also for an existing directory: it may be left from an attempt whose next step failed.
         self.storage
             .sync_directory(DIRECTORY)
-            .map_err(StoreError::io("make durable", &directory))?;
+            .map_err(StoreError::io("sync", &directory))?;
         let bytes = image.len() as u64;
         let head = Head {
             label: label.to_owned(),

@@ -211,10 +211,10 @@ impl Incoming {
             // Found at the opening of the store: the last frame may not have been synced.
             let path = path(digest);
             let mut file = storage.open(&path).map_err(StoreError::io("open", &path))?;
-            file.sync().map_err(StoreError::io("make durable", &path))?;
+            file.sync().map_err(StoreError::io("sync", &path))?;
             storage
                 .sync_directory(DIRECTORY)
-                .map_err(StoreError::io("make durable the place of", &path))?;
+                .map_err(StoreError::io("sync the folder of", &path))?;
             upload.file = Some(file);
         }
         Ok(Some(upload.held))
@@ -251,7 +251,7 @@ impl Incoming {
             // The first piece is synced together with this head; before that, no data can be lost.
             storage
                 .sync_directory(DIRECTORY)
-                .map_err(StoreError::io("make durable the place of", &path))?;
+                .map_err(StoreError::io("sync the folder of", &path))?;
             Ok(file)
         })();
         let file = created.inspect_err(|_: &StoreError| drop(storage.remove(&path)))?;
@@ -389,7 +389,7 @@ impl Upload {
         // Until a frame is verified, it may be torn.
         self.torn = true;
         file.write(self.end, frame).map_err(StoreError::io("write", path))?;
-        file.sync().map_err(StoreError::io("make durable", path))?;
+        file.sync().map_err(StoreError::io("sync", path))?;
         self.torn = false;
         Ok(())
     }

@@ -92,7 +92,7 @@ impl fmt::Display for Recovery {
                 highest_admitted,
             } => write!(
                 f,
-                "salvaged from the task's adapters: version {version} serves, versions above {highest_admitted} are taken"
+                "salvaged from the task's adapters: version {version} serves, versions above {highest_admitted} are accepted"
             ),
         }
     }
@@ -120,7 +120,7 @@ impl fmt::Display for ProblemKind {
             Self::Unreadable(reason) => write!(f, "cannot be read: {reason}"),
             Self::Damaged(damage) => write!(f, "is damaged: {damage}"),
             Self::Length { expected, got } => write!(f, "has {got} bytes, expected {expected}"),
-            Self::Digest { got } => write!(f, "holds other bytes than its name says: their digest is {got}"),
+            Self::Digest { got } => write!(f, "has the digest {got}, not the one in its name"),
             Self::Refused(refusal) => {
                 // The hint is for the sender of a file.
                 let text = refusal.to_string();
@@ -129,7 +129,7 @@ impl fmt::Display for ProblemKind {
             Self::OtherTask { got } => write!(f, "is of task `{got}`"),
             Self::Changed => f.write_str("was changed by another program"),
             Self::Recovered { fault, recovery } => write!(f, "{fault}; {recovery}"),
-            Self::Unknown => f.write_str("is no file of this store"),
+            Self::Unknown => f.write_str("is not a file of this store"),
             Self::Leftover => f.write_str("is left over"),
         }
     }

@@ -10,7 +10,7 @@ pub enum MessageFault {
     #[error("the message cannot be read")]
     Unreadable,
     /// An unknown kind of message.
-    #[error("message kind {kind} is unknown\nhint: the other end is newer; update this one")]
+    #[error("message kind {kind} is unknown\nhint: the peer is newer; update this one")]
     Unknown {
         /// Its number.
         kind: u32,

@@ -259,7 +259,7 @@ mod tests {
             ("[[hosts]]\nname = 'a'\nroles = ['update']", "key"),
             (
                 "[[hosts]]\nname = 'a'\nkey = 'x25519:0101010101010101010101010101010101010101010101010101010101010101'\nroles = ['root']",
-                "'root' is no role",
+                "'root' is not a role",
             ),
         ] {
             let error = read(&format!("{LEAST}{line}\n")).unwrap_err();

@@ -109,7 +109,7 @@ impl Store {
     fn sync(&self, directory: &str) -> Result<(), StoreError> {
         self.storage
             .sync_directory(directory)
-            .map_err(StoreError::io("make durable", directory))
+            .map_err(StoreError::io("sync", directory))
     }
 }
 

@@ -197,9 +197,7 @@ impl Store {
                         .map_err(StoreError::io("create", directory))?;
                 }
             }
-            self.storage
-                .sync_directory("")
-                .map_err(StoreError::io("make durable", "."))?;
+            self.storage.sync_directory("").map_err(StoreError::io("sync", "."))?;
             writer.prepared = true;
         }
         Ok(())

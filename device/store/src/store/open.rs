@@ -94,7 +94,7 @@ impl Store {
         let sync = |directory: &str| {
             self.storage
                 .sync_directory(directory)
-                .map_err(StoreError::io("make durable", directory))
+                .map_err(StoreError::io("sync", directory))
         };
         let durable = self
             .prepare(&mut writer)
