@@ -137,7 +137,10 @@ fn a_record_that_is_lost_in_both_copies_is_salvaged_from_its_adapters() {
     };
     let problem = store.problems().iter().find(|problem| problem.file == RECORD).unwrap();
     assert!(matches!(&problem.kind, ProblemKind::Recovered { recovery, .. } if *recovery == salvaged));
-    assert!(problem.to_string().contains("versions above 4 are accepted"), "{problem}");
+    assert!(
+        problem.to_string().contains("versions above 4 are accepted"),
+        "{problem}"
+    );
     for version in [1, 3] {
         let refused = store.install(&file("birds", version), NOW);
         assert!(matches!(
