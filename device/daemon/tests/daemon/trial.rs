@@ -135,7 +135,7 @@ fn one_that_crashes_the_device_is_reverted_after_three_unclean_ends() {
     }
     device.kill();
     device.start();
-    assert_eq!(device.ask(&image(1))["version"], 1);
+    assert_eq!(device.ask(&image(1))["version"], 1, "{}", device.log());
     let reason = &device.status().reverts[0].reason;
     assert!(reason.contains("uncleanly 3 times"), "{reason}");
 }
