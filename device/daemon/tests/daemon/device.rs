@@ -333,6 +333,19 @@ impl Device {
         fs::rename(unfinished, self.path("frames").join(name)).unwrap();
     }
 
+    /// Waits until the images shown are served and deleted: one that is left is served again after a restart.
+    pub(super) fn wait_for_deletion(&self) {
+        let started = Instant::now();
+        while fs::read_dir(self.path("frames")).unwrap().next().is_some() {
+            assert!(
+                started.elapsed() < TIMEOUT,
+                "an image is left; the log says\n{}",
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Returns the next result.
     pub(super) fn answer(&self) -> Value {
         let line = self.lines.as_ref().unwrap().recv_timeout(TIMEOUT);

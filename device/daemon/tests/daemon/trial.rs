@@ -132,6 +132,7 @@ fn one_that_crashes_the_device_is_reverted_after_three_unclean_ends() {
         device.kill();
         device.start();
         assert_eq!(device.ask(&image(1))["version"], 2);
+        device.wait_for_deletion();
     }
     device.kill();
     device.start();
