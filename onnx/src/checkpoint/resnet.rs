@@ -1,7 +1,8 @@
-//! ResNet (He et al., 2015; the stride of a bottleneck on its 3×3 convolution), `ResNeXt` (Xie et al., 2016) and Wide ResNet
-//! (Zagoruyko and Komodakis, 2016) as torchvision has them.
+//! ResNet (He et al., 2015), `ResNeXt` (Xie et al., 2016) and Wide ResNet (Zagoruyko and Komodakis, 2016), as in
+//! torchvision.
 //!
-//! Layers are called as in torchvision (`layer1.0.conv1`, `fc` …), whatever the tensors are called.
+//! A bottleneck has its stride on the 3×3 convolution. Layers have torchvision's names (`layer1.0.conv1`, `fc` …),
+//! whatever names the tensors have in the file.
 
 use super::architecture_spec::{ArchitectureSpec, ConvSpec, SpecBuilder};
 use super::spelling::Spelling;

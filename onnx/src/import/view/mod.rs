@@ -1,9 +1,10 @@
 //! Arrangements of a computed tensor: transposed, reshaped or flattened relative to its value in the graph.
 //!
 //! Values of the graph are NCHW. A file may compute channels last, split the channels into groups, or flatten after a
-//! Transpose. Transpose, Reshape, Squeeze and Unsqueeze therefore compute nothing here: they change how later nodes see the
-//! same value. Whatever reads the value names the axis that it works on, and that axis is looked up. A Transpose that is
-//! undone leaves no trace; one that only reorders the channels (a channel shuffle) becomes a gather of channels.
+//! Transpose. Transpose, Reshape, Squeeze and Unsqueeze therefore compute nothing here. They only change how later
+//! nodes see the same value. A later node names an axis of the file's tensor; the view tells which dimension of the
+//! value that is. A Transpose that is undone leaves no trace. One that only reorders the channels (a channel shuffle)
+//! becomes a gather of channels.
 
 mod channels;
 mod import;

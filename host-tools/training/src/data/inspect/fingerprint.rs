@@ -1,8 +1,10 @@
 //! Perceptual fingerprint: signs of brightness steps between the cells of a 17×17 grid.
 //!
-//! Four planes of 16×16 bits (brighter to the right, to the left, below, above, each by more than 4 of 255), so that
-//! flat areas set no bits and resizing, recompression and slight noise change few. Two images are near-duplicates when
-//! they share at least nine tenths of the bits set in either. Colour is ignored.
+//! A fingerprint has four planes of 16×16 bits: brighter to the right, to the left, below, above. A bit is set if the
+//! step is more than 4 of 255. Flat areas therefore set no bits. Resizing, recompression and slight noise change few.
+//!
+//! Two images are near-duplicates if they share at least nine tenths of the bits set in either. At least 24 bits must
+//! be set in either. Colour is ignored.
 
 use image::{GrayImage, imageops};
 
