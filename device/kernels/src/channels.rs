@@ -1,68 +1,12 @@
-//! What moves or mixes channels: gathering, the 1-D convolution along the channels, softmax over groups.
+//! Mixing channels: the 1-D convolution along the channels, softmax over groups.
 //!
 //! Channel `c` of a value is in block `c / 16`, lane `c % 16`. Lanes beyond the channels are not read and are written
 //! as zero.
 
 use crate::{
     activation::exp,
-    simd::{Isa, Kernel, LANES, Simd, Vector, dispatch, vectors, vectors_mut},
+    simd::{Isa, Kernel, LANES, Simd, Vector, dispatch},
 };
-
-/// `out[c]` is channel `index[c]` of the parts, one after another, on planes of `pixels`: Concat, Split, Slice and Gather along the
-/// channels, channel shuffle. `parts` are (value in blocks, channels).
-pub fn gather_channels(parts: &[(&[f32], usize)], index: &[u32], pixels: usize, out: &mut [f32]) {
-    assert_eq!(out.len(), index.len().div_ceil(LANES) * pixels * LANES);
-    let counts: Vec<usize> = parts.iter().map(|(_, channels)| *channels).collect();
-    let plane = |from: Place| &vectors(parts[from.part].0)[from.channel / LANES * pixels..][..pixels];
-    for (index, out) in index.chunks(LANES).zip(vectors_mut(out).chunks_exact_mut(pixels)) {
-        let places: Vec<Place> = index.iter().map(|&from| locate(from as usize, &counts)).collect();
-        if let Some(first) = aligned(&places) {
-            // A block of a part, or the part of it that is wanted.
-            for (out, x) in out.iter_mut().zip(plane(first)) {
-                *out = [0.0; LANES];
-                out[..index.len()].copy_from_slice(&x[..index.len()]);
-            }
-            continue;
-        }
-        // Lanes beyond the channels read what the first one reads, and are cleared.
-        let place = |lane: usize| *places.get(lane).unwrap_or(&places[0]);
-        let planes: [&[[f32; LANES]]; LANES] = std::array::from_fn(|lane| plane(place(lane)));
-        let lanes: [usize; LANES] = std::array::from_fn(|lane| place(lane).channel % LANES);
-        for (pixel, out) in out.iter_mut().enumerate() {
-            *out = std::array::from_fn(|lane| planes[lane][pixel][lanes[lane]]);
-            out[index.len()..].fill(0.0);
-        }
-    }
-}
-
-/// A channel of one of several parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub part: usize,
-    pub channel: usize,
-}
-
-/// The place of channel `from` of parts with `counts` channels, one after another.
-pub(crate) fn locate(from: usize, counts: &[usize]) -> Place {
-    let mut channel = from;
-    for (part, &count) in counts.iter().enumerate() {
-        if channel < count {
-            return Place { part, channel };
-        }
-        channel -= count;
-    }
-    panic!("channel {from} of {counts:?}")
-}
-
-/// The first of up to sixteen places that follow one another from the first lane of a block on.
-pub(crate) fn aligned(places: &[Place]) -> Option<Place> {
-    let first = places[0];
-    let follows = places.iter().enumerate().all(|(lane, place)| {
-        let channel = first.channel + lane;
-        *place == Place { channel, ..first }
-    });
-    (follows && first.channel.is_multiple_of(LANES)).then_some(first)
-}
 
 /// `out[c] = bias + Σ_k kernel[k] · x[c + k − before]`, with zeros beyond the channels: a convolution along the channels
 /// of a vector `[C]` (efficient channel attention). `pads` are the zeros before and after.

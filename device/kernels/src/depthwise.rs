@@ -50,6 +50,37 @@ pub(crate) struct Depthwise<'a> {
     pub bounds: Bounds,
 }
 
+impl<'a> Depthwise<'a> {
+    /// A 3×3 convolution of stride 1 on a plane with a border of one pixel, as the CLR layer is: `input`
+    /// `[rows + 2, width + 2, 16]`, nine taps, `out` `[rows, width, 16]`.
+    pub(crate) fn bordered(
+        input: &'a [f32],
+        taps: &'a [f32],
+        start: Option<&'a [f32]>,
+        [rows, width]: [usize; 2],
+        out: &'a mut [f32],
+        bounds: Bounds,
+    ) -> Self {
+        Self {
+            input,
+            pitch: (width + 2) * LANES,
+            taps,
+            group: 1,
+            kernel: [3; 2],
+            stride: [1; 2],
+            dilation: [1; 2],
+            start,
+            affine: None,
+            residual: None,
+            out,
+            out_pitch: width * LANES,
+            rows,
+            width,
+            bounds,
+        }
+    }
+}
+
 /// Computes the rows.
 pub(crate) fn depthwise(isa: Isa, rows: Depthwise<'_>) {
     let Depthwise {

@@ -19,6 +19,7 @@
 
 mod activation;
 mod arena;
+mod channel_map;
 mod channels;
 mod depthwise;
 mod elementwise;
@@ -39,15 +40,16 @@ mod winograd;
 
 pub use activation::{Smooth, activate, split};
 pub use arena::Arena;
-pub use channels::{channel_conv, channel_conv_outputs, gather_channels, softmax_groups};
+pub use channel_map::ChannelMap;
+pub use channels::{channel_conv, channel_conv_outputs, softmax_groups};
 pub use elementwise::{Binary, Broadcast, affine, binary, broadcast_binary, prelu};
 pub use fused::{Epilogue, FusedConv, winograd_scratch};
 pub use head::{dense, dense_gradient};
 pub use layout::{block, block_channels, block_planes, interleave, pad, unblock};
 pub use learn::{
     ConvGradient, accumulate, activation_gradient, affine_forward, affine_gradient, binary_gradient,
-    channel_conv_gradient, clamp_gradient, clr_forward, clr_gradient, gather_channels_gradient,
-    global_average_gradient, pool_gradient, prelu_gradient, softmax_groups_gradient,
+    channel_conv_gradient, clamp_gradient, clr_forward, clr_gradient, global_average_gradient, pool_gradient,
+    prelu_gradient, softmax_groups_gradient,
 };
 pub use norm::{
     GroupNorm, LayerNorm, ResponseNorm, global_response_norm, global_response_norm_gradient, group_norm,

@@ -4,7 +4,7 @@ use clr_onnx::Conv;
 
 use super::{
     simd::LANES,
-    winograd::{Winograd, transform_weights},
+    winograd::{TransformedWeights, Winograd, transform_weights},
 };
 
 /// A frozen convolution, without bias.
@@ -43,12 +43,7 @@ pub(crate) enum Weights {
         width: usize,
     },
     /// 3×3 filters transformed by Winograd's algorithm.
-    Winograd {
-        /// The size of its tiles.
-        winograd: Winograd,
-        /// `[O / 16][points][I][16]`.
-        weights: Vec<f32>,
-    },
+    Winograd(TransformedWeights),
 }
 
 /// How a convolution is computed, which decides how its weights are packed.
@@ -66,13 +61,19 @@ impl Form {
     /// The fastest form for feature maps of `output` rows × columns, by counting for every pair of an input and an output
     /// channel the multiplications and the weights to read.
     pub fn choose(conv: &Conv, image: bool, output: [usize; 2]) -> Self {
+        if image {
+            Self::Image
+        } else {
+            Self::from_blocks(conv, conv.weight.shape()[1], output)
+        }
+    }
+
+    /// The same for a convolution as `conv` from `inputs` channels per group.
+    pub(crate) fn from_blocks(conv: &Conv, inputs: usize, output: [usize; 2]) -> Self {
         /// Multiplications in the time in which one weight is read.
         const READING: usize = 10;
-        if image {
-            return Self::Image;
-        }
         let small = [conv.stride, conv.dilation] == [[1; 2]; 2] && conv.group == 1 && conv.kernel() == [3; 2];
-        if !small || conv.weight.shape()[1] < LANES {
+        if !small || inputs < LANES {
             return Self::Direct;
         }
         let winograd = [Winograd::F2, Winograd::F4].map(|winograd| {
@@ -142,10 +143,7 @@ impl PackedConv {
                 Some(width) => pack_narrow(conv, width),
                 None => pack_dense(conv, LANES),
             },
-            Form::Winograd(winograd) => Weights::Winograd {
-                winograd,
-                weights: transform_weights(conv, winograd),
-            },
+            Form::Winograd(winograd) => Weights::Winograd(transform_weights(conv, winograd)),
         };
         Self {
             out_channels,
@@ -172,7 +170,7 @@ impl PackedConv {
     pub fn bytes(&self) -> usize {
         let (Weights::Dense { data, .. }
         | Weights::Narrow { taps: data, .. }
-        | Weights::Winograd { weights: data, .. }) = &self.weights;
+        | Weights::Winograd(TransformedWeights { data, .. })) = &self.weights;
         size_of_val(data.as_slice())
     }
 }

@@ -64,8 +64,16 @@ impl Winograd {
     }
 }
 
-/// The weights' transform, `G g Gᵀ`: `[O / 16][points][I][16 o]`.
-pub(crate) fn transform_weights(conv: &Conv, winograd: Winograd) -> Vec<f32> {
+/// The weights' transform, `G g Gᵀ`.
+#[derive(Debug)]
+pub(crate) struct TransformedWeights {
+    pub winograd: Winograd,
+    /// `[O / 16][points][I][16 o]`.
+    pub data: Vec<f32>,
+}
+
+/// Transforms the weights of `conv`.
+pub(crate) fn transform_weights(conv: &Conv, winograd: Winograd) -> TransformedWeights {
     let g = winograd.weights();
     let (span, points) = (winograd.span(), winograd.points());
     let (outs, ins) = (conv.channels(), conv.weight.shape()[1]);
@@ -86,7 +94,7 @@ pub(crate) fn transform_weights(conv: &Conv, winograd: Winograd) -> Vec<f32> {
             }
         }
     }
-    data
+    TransformedWeights { winograd, data }
 }
 
 /// Transforms the inputs of some rows of tiles, for one block of channels.

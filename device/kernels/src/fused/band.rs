@@ -59,22 +59,10 @@ impl FusedConv {
                     let parameters = &parameters[index * CLR_PARAMETERS..(index + 1) * CLR_PARAMETERS];
                     let (taps, bias) = parameters.split_at(9 * LANES);
                     let part = (start - task.rows.start) * width * LANES..(end - task.rows.start) * width * LANES;
+                    let size = [end - start, width];
                     let layer = Depthwise {
-                        input: plane,
-                        pitch: row,
-                        taps,
-                        group: 1,
-                        kernel: [3; 2],
-                        stride: [1; 2],
-                        dilation: [1; 2],
-                        start: Some(bias),
-                        affine: None,
                         residual: residuals.map(|all| &all[index][part.clone()]),
-                        out: &mut out[part.clone()],
-                        out_pitch: width * LANES,
-                        rows: end - start,
-                        width,
-                        bounds: self.bounds,
+                        ..Depthwise::bordered(plane, taps, Some(bias), size, &mut out[part.clone()], self.bounds)
                     };
                     depthwise(self.isa, layer);
                     self.activate(&mut out[part]);

@@ -14,7 +14,6 @@ use std::{ops::Range, sync::Arc};
 use rayon::prelude::*;
 
 use depthwise::Strip;
-use winograd::Transformed;
 pub use winograd::winograd_scratch;
 
 use super::{
@@ -103,7 +102,7 @@ impl FusedConv {
     fn input_lanes(&self) -> usize {
         match &self.conv.weights {
             Weights::Dense { lanes, .. } => *lanes,
-            Weights::Narrow { .. } | Weights::Winograd { .. } => LANES,
+            Weights::Narrow { .. } | Weights::Winograd(_) => LANES,
         }
     }
 
@@ -112,11 +111,7 @@ impl FusedConv {
         assert!(x.len() == self.input_len() && out.len() == self.output_len());
         assert_eq!(parameters.len(), self.conv.out_blocks() * self.epilogue.parameters());
         assert!(residual.is_none_or(|residual| residual.len() == out.len()));
-        if let Weights::Winograd { winograd, weights } = &self.conv.weights {
-            let weights = Transformed {
-                winograd: *winograd,
-                weights,
-            };
+        if let Weights::Winograd(weights) = &self.conv.weights {
             return self.winograd(weights, x, parameters, residual, out);
         }
         let padded = matches!(self.conv.weights, Weights::Dense { .. }) && self.pads != [0; 4];
@@ -301,7 +296,7 @@ impl FusedConv {
         // A narrow convolution also copies its input rows.
         let width = match self.conv.weights {
             Weights::Narrow { .. } => width + self.input[1] * self.conv.stride[0],
-            Weights::Dense { .. } | Weights::Winograd { .. } => width + 2,
+            Weights::Dense { .. } | Weights::Winograd(_) => width + 2,
         };
         (BAND_BYTES / (width * LANES * blocks * size_of::<f32>())).max(2)
     }
@@ -349,7 +344,7 @@ impl FusedConv {
                     residuals,
                 );
             }
-            Weights::Winograd { .. } => unreachable!("`run` has sent these another way"),
+            Weights::Winograd(_) => unreachable!("`run` has sent these another way"),
         }
     }
 }

@@ -9,21 +9,13 @@ use crate::{
     rows::{AFFINE_PARAMETERS, Bounds, CLR_PARAMETERS},
     simd::{Isa, LANES},
     tile::{Tile, tile_blocks, tiles},
-    winograd::{Backward, Forward, Winograd, backward, forward},
+    winograd::{Backward, Forward, TransformedWeights, Winograd, backward, forward},
 };
 
 /// Transformed inputs that are multiplied together, in bytes, where the weights stay in a cache.
 const BAND_BYTES: usize = 1 << 20;
 /// Large weights are read from memory for every band: a band is at least this part of them.
 const PART_OF_WEIGHTS: usize = 8;
-
-/// Transformed weights.
-#[derive(Clone, Copy)]
-pub(super) struct Transformed<'a> {
-    pub winograd: Winograd,
-    /// `[O / 16][points][I][16 o]`.
-    pub weights: &'a [f32],
-}
 
 /// Rows of tiles that are looked at together, in bands of equal height, and the values of a row's transformed inputs.
 fn band(winograd: Winograd, [inputs, outputs]: [usize; 2], cut: [usize; 2]) -> (usize, usize) {
@@ -63,7 +55,7 @@ impl FusedConv {
     /// Computes the output from `x` with the transformed `weights`.
     pub(super) fn winograd(
         &self,
-        weights: Transformed<'_>,
+        weights: &TransformedWeights,
         x: &[f32],
         parameters: &[f32],
         residual: Option<&[f32]>,
@@ -108,7 +100,14 @@ impl FusedConv {
 
     /// The convolution, a band of tile rows at a time: the inputs' transform by blocks of input channels, then the
     /// products and the inverse transform by blocks of output channels.
-    fn bands(&self, weights: Transformed<'_>, padded: &[f32], size: [usize; 2], cut: [usize; 2], target: Target<'_>) {
+    fn bands(
+        &self,
+        weights: &TransformedWeights,
+        padded: &[f32],
+        size: [usize; 2],
+        cut: [usize; 2],
+        target: Target<'_>,
+    ) {
         let winograd = weights.winograd;
         let blocks = self.conv.in_channels.div_ceil(LANES);
         let (step, per_row) = band(winograd, [self.conv.in_channels, self.conv.out_channels], cut);
@@ -157,20 +156,21 @@ impl FusedConv {
     /// The products of one band for the output blocks from `block` on, and the inverse transform.
     fn products(
         &self,
-        Transformed { winograd, weights }: Transformed<'_>,
+        weights: &TransformedWeights,
         band: &[f32],
         block: usize,
         first: usize,
         cut: [usize; 2],
         target: Target<'_>,
     ) {
+        let TransformedWeights { winograd, ref data } = *weights;
         let (points, tile_size) = (winograd.points(), winograd.tile());
         let inputs = self.conv.in_channels;
         let blocks = inputs.div_ceil(LANES);
         let count = target.planes.len() / target.plane;
         let pixels = cut[0] * cut[1];
         let w_block = points * inputs * LANES;
-        assert!(count <= MAX_BLOCKS && weights.len() >= (block + count) * w_block);
+        assert!(count <= MAX_BLOCKS && data.len() >= (block + count) * w_block);
         assert_eq!(band.len(), blocks * points * pixels * LANES);
         let kernels = tiles(self.isa, count, LANES);
         let pieces = pixels.div_ceil(kernels.len());
@@ -186,7 +186,7 @@ impl FusedConv {
                     unsafe {
                         let tile = Tile {
                             x: band.as_ptr().add((index * pixels + from) * LANES),
-                            w: weights.as_ptr().add(block * w_block + index * inputs * LANES),
+                            w: data.as_ptr().add(block * w_block + index * inputs * LANES),
                             to: std::array::from_fn(|o| to.wrapping_add((o * pixels + from) * LANES)),
                             residual: [std::ptr::null(); MAX_BLOCKS],
                             affine: std::ptr::null(),
@@ -256,21 +256,8 @@ impl FusedConv {
             }
             let (taps, bias) = parameters.split_at(9 * LANES);
             let layer = Depthwise {
-                input,
-                pitch,
-                taps,
-                group: 1,
-                kernel: [3; 2],
-                stride: [1; 2],
-                dilation: [1; 2],
-                start: Some(bias),
-                affine: None,
                 residual: residual.map(|residual| &residual[index * plane..(index + 1) * plane]),
-                out: &mut *out,
-                out_pitch: width * LANES,
-                rows: height,
-                width,
-                bounds: self.bounds,
+                ..Depthwise::bordered(input, taps, Some(bias), self.output, out, self.bounds)
             };
             depthwise(self.isa, layer);
             self.activate(out);

@@ -1,36 +1,6 @@
-//! Gradients of what moves or mixes channels, and of the layouts.
+//! Gradients of what mixes channels.
 
-use crate::{
-    channels::{Place, aligned, channel_conv_outputs, locate, reach},
-    simd::{LANES, vectors, vectors_mut},
-};
-
-/// The gradients of [`gather_channels`](crate::gather_channels)' parts, all of them, from `dy`, that of its result: a channel that
-/// was taken several times gets the sum. `parts` are (gradient, channels); without a gradient the part is not wanted.
-pub fn gather_channels_gradient(dy: &[f32], index: &[u32], pixels: usize, parts: &mut [(Option<&mut [f32]>, usize)]) {
-    assert_eq!(dy.len(), index.len().div_ceil(LANES) * pixels * LANES);
-    let counts: Vec<usize> = parts.iter().map(|(_, channels)| *channels).collect();
-    let mut parts: Vec<Option<&mut [[f32; LANES]]>> = (parts.iter_mut())
-        .map(|(dx, _)| dx.as_deref_mut().map(vectors_mut))
-        .collect();
-    parts.iter_mut().flatten().for_each(|dx| dx.fill([0.0; LANES]));
-    for (index, dy) in index.chunks(LANES).zip(vectors(dy).chunks_exact(pixels)) {
-        let places: Vec<Place> = index.iter().map(|&from| locate(from as usize, &counts)).collect();
-        if let Some(first) = aligned(&places) {
-            let Some(dx) = &mut parts[first.part] else { continue };
-            for (dx, dy) in dx[first.channel / LANES * pixels..][..pixels].iter_mut().zip(dy) {
-                dx[..index.len()].iter_mut().zip(dy).for_each(|(dx, dy)| *dx += dy);
-            }
-            continue;
-        }
-        for (lane, place) in places.iter().enumerate() {
-            let Some(dx) = &mut parts[place.part] else { continue };
-            for (dx, dy) in dx[place.channel / LANES * pixels..][..pixels].iter_mut().zip(dy) {
-                dx[place.channel % LANES] += dy[lane];
-            }
-        }
-    }
-}
+use crate::channels::{channel_conv_outputs, reach};
 
 /// The gradient of [`channel_conv`](crate::channel_conv)'s input.
 pub fn channel_conv_gradient(dy: &[f32], channels: usize, kernel: &[f32], pads: [usize; 2], dx: &mut [f32]) {

@@ -7,10 +7,9 @@ use crate::{
     simd::{Isa, Kernel, LANES, Simd, Vector, dispatch, vectors, vectors_mut},
 };
 
-/// Values of a plane with a border of one pixel, and from one of its rows to the next.
-fn bordered([height, width]: [usize; 2]) -> (usize, usize) {
-    let pitch = (width + 2) * LANES;
-    ((height + 2) * pitch, pitch)
+/// Values of a plane with a border of one pixel.
+fn bordered([height, width]: [usize; 2]) -> usize {
+    (height + 2) * (width + 2) * LANES
 }
 
 /// Copies a plane `[H, W, 16]` into one with a zero border.
@@ -38,44 +37,16 @@ pub fn clr_forward(
 ) {
     let [height, width] = size;
     let plane = height * width * LANES;
-    let (length, pitch) = bordered(size);
+    let length = bordered(size);
     assert!(x.len() == out.len() && x.len() / plane * CLR_PARAMETERS == parameters.len());
     arena.lend(length, |input| {
         let blocks = x.chunks_exact(plane).zip(parameters.chunks_exact(CLR_PARAMETERS));
         for ((x, parameters), out) in blocks.zip(out.chunks_exact_mut(plane)) {
             fill(x, size, input);
             let (taps, bias) = parameters.split_at(9 * LANES);
-            depthwise(isa, layer(input, pitch, taps, Some(bias), size, out, bounds));
+            depthwise(isa, Depthwise::bordered(input, taps, Some(bias), size, out, bounds));
         }
     });
-}
-
-fn layer<'a>(
-    input: &'a [f32],
-    pitch: usize,
-    taps: &'a [f32],
-    start: Option<&'a [f32]>,
-    [rows, width]: [usize; 2],
-    out: &'a mut [f32],
-    bounds: Bounds,
-) -> Depthwise<'a> {
-    Depthwise {
-        input,
-        pitch,
-        taps,
-        group: 1,
-        kernel: [3; 2],
-        stride: [1; 2],
-        dilation: [1; 2],
-        start,
-        affine: None,
-        residual: None,
-        out,
-        out_pitch: width * LANES,
-        rows,
-        width,
-        bounds,
-    }
 }
 
 /// Turns `dy`, the gradient of [`clr_forward`]'s result, into that of `x`, in place (if `want_x`; else `dy` is left undefined), and
@@ -92,7 +63,7 @@ pub fn clr_gradient(
     want_x: bool,
 ) {
     let plane = size[0] * size[1] * LANES;
-    let (length, pitch) = bordered(size);
+    let length = bordered(size);
     assert!(x.len() == dy.len() && x.len() / plane * CLR_PARAMETERS == parameters.len());
     assert!(sums.as_ref().is_none_or(|sums| sums.len() == parameters.len()));
     arena.lend(2 * length, |buffer| {
@@ -122,7 +93,7 @@ pub fn clr_gradient(
                 {
                     to.copy_from_slice(from);
                 }
-                depthwise(isa, layer(gradient, pitch, &taps, None, size, dy, Bounds::NONE));
+                depthwise(isa, Depthwise::bordered(gradient, &taps, None, size, dy, Bounds::NONE));
             }
         }
     });

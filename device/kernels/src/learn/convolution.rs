@@ -160,10 +160,7 @@ impl ConvGradient {
     /// Selects the computation of the backward pass of `conv`, for an input of `input` rows × columns: where the stride is 1, the convolution
     /// itself, seen from the other side.
     pub fn form(conv: &Conv, input: [usize; 2]) -> Form {
-        match Form::choose(conv, false, input) {
-            winograd @ Form::Winograd(_) if conv.channels() >= LANES => winograd,
-            _ => Form::Direct,
-        }
+        Form::from_blocks(conv, conv.channels(), input)
     }
 
     /// Returns the bytes of the weights for the backward pass of `conv`, for an input of `input` rows × columns, without making them.

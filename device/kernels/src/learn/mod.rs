@@ -16,7 +16,7 @@ mod tests;
 
 pub use activation::activation_gradient;
 pub use affine::{affine_forward, affine_gradient, clamp_gradient};
-pub use channels::{channel_conv_gradient, gather_channels_gradient, softmax_groups_gradient};
+pub use channels::{channel_conv_gradient, softmax_groups_gradient};
 pub use clr::{clr_forward, clr_gradient};
 pub use convolution::ConvGradient;
 pub use elementwise::{accumulate, binary_gradient, prelu_gradient};

@@ -1,46 +1,31 @@
 //! Operators along the channels: gathering, 1-D convolution, softmax over groups.
 
-use std::sync::Arc;
-
 use clr_kernels::{
-    channel_conv, channel_conv_gradient, channel_conv_outputs, gather_channels, gather_channels_gradient,
-    softmax_groups, softmax_groups_gradient,
+    ChannelMap, channel_conv, channel_conv_gradient, channel_conv_outputs, softmax_groups, softmax_groups_gradient,
 };
 use clr_onnx::Shape;
 
 use super::{Backward, Context, Operator, Reads};
 
-/// Output channel `c` is channel `index[c]` of the inputs, one after another.
+/// Channels of the inputs, in another order, or some of them.
 #[derive(Debug)]
-pub(super) struct Gather {
-    index: Arc<[u32]>,
-    /// Channels of each input.
-    channels: Vec<usize>,
-    pixels: usize,
-}
+pub(super) struct Gather(ChannelMap);
 
 impl Gather {
-    pub(super) fn new(index: &Arc<[u32]>, inputs: &[Shape], pixels: usize) -> Self {
-        let index = Arc::clone(index);
-        let channels = inputs.iter().map(|shape| shape.channels()).collect();
-        Self {
-            index,
-            channels,
-            pixels,
-        }
+    pub(super) fn new(index: &[u32], inputs: &[Shape], pixels: usize) -> Self {
+        let channels: Vec<usize> = inputs.iter().map(|shape| shape.channels()).collect();
+        Self(ChannelMap::new(&channels, index, pixels))
     }
 }
 
 impl Operator for Gather {
     fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
-        let parts: Vec<(&[f32], usize)> = inputs.iter().copied().zip(self.channels.iter().copied()).collect();
-        gather_channels(&parts, &self.index, self.pixels, out);
+        self.0.run(inputs, out);
     }
 
     fn backward(&self, step: Backward<'_>) {
-        let dx = step.dx.iter_mut().map(Option::as_deref_mut);
-        let mut parts: Vec<(Option<&mut [f32]>, usize)> = dx.zip(self.channels.iter().copied()).collect();
-        gather_channels_gradient(step.dy, &self.index, self.pixels, &mut parts);
+        let mut dx: Vec<Option<&mut [f32]>> = step.dx.iter_mut().map(Option::as_deref_mut).collect();
+        self.0.gradient(step.dy, &mut dx);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Moving and mixing channels, and the layouts.
 
 use crate::{
-    Isa, LANES, block_planes, channel_conv, channel_conv_gradient, channel_conv_outputs, dense, dense_gradient,
-    gather_channels, gather_channels_gradient,
+    ChannelMap, Isa, LANES, block_planes, channel_conv, channel_conv_gradient, channel_conv_outputs, dense,
+    dense_gradient,
     proof::{planes, poisoned, prove},
     softmax_groups, softmax_groups_gradient,
     tests::Random,
@@ -23,6 +23,7 @@ fn gathered_channels_and_their_gradient_equal_their_definition() {
     for (channels, index) in cases {
         for [height, width] in [[1, 1], [2, 3]] {
             let pixels = height * width;
+            let map = ChannelMap::new(&[channels], &index, pixels);
             prove(
                 &format!("gathering {index:?}"),
                 [[channels, height, width], [index.len(), height, width]],
@@ -32,12 +33,12 @@ fn gathered_channels_and_their_gradient_equal_their_definition() {
                 },
                 &|_, x| {
                     let mut y = vec![f32::NAN; index.len().div_ceil(LANES) * pixels * LANES];
-                    gather_channels(&[(x, channels)], &index, pixels, &mut y);
+                    map.run(&[x], &mut y);
                     y
                 },
                 &|_, x, dy| {
                     let mut dx = vec![f32::NAN; x.len()];
-                    gather_channels_gradient(dy, &index, pixels, &mut [(Some(&mut dx), channels)]);
+                    map.gradient(dy, &mut [Some(&mut dx)]);
                     dx
                 },
             );
@@ -56,13 +57,9 @@ fn a_concatenations_gradient_is_cut_where_its_parts_meet() {
             .iter()
             .map(|count| vec![f32::NAN; count.div_ceil(LANES) * pixels * LANES])
             .collect();
-        let mut parts: Vec<(Option<&mut [f32]>, usize)> = gradients
-            .iter_mut()
-            .zip(&counts)
-            .map(|(part, count)| (Some(&mut part[..]), *count))
-            .collect();
+        let mut dx: Vec<Option<&mut [f32]>> = gradients.iter_mut().map(|part| Some(&mut part[..])).collect();
         let index: Vec<u32> = (0..total as u32).collect();
-        gather_channels_gradient(&poisoned(&dy, [total, 1, pixels]), &index, pixels, &mut parts);
+        ChannelMap::new(&counts, &index, pixels).gradient(&poisoned(&dy, [total, 1, pixels]), &mut dx);
         let got: Vec<f32> = gradients
             .iter()
             .zip(&counts)

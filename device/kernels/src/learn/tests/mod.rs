@@ -11,7 +11,10 @@ use clr_onnx::{Conv, Padding, Tensor};
 use super::*;
 use crate::{
     Arena, Bounds, Epilogue, Form, FusedConv, Isa, LANES, PackedConv, PoolKind, pack_parameters,
-    tests::{Map, Random, cases, close, convolve, largest, pool_reads, pool_shapes},
+    tests::{
+        Map, Random, cases, close, convolve, largest,
+        pool::{pool_reads, pool_shapes},
+    },
     unblock,
 };
 
