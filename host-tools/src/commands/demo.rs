@@ -27,7 +27,7 @@ const TASKS: [(&str, usize); 3] = [("digits", 180), ("climate", 200), ("solar-ce
 /// Replaces the first, which needs npm, where npm is missing. All others need pip.
 const WITHOUT_NPM: (&str, usize) = ("silhouettes", 180);
 /// Approximate duration in minutes on two cores of 2024, with the default size and epochs.
-const MINUTES: usize = 2;
+const MINUTES: usize = 3;
 
 /// Learn three real tasks on one network; check that none is forgotten
 #[derive(Args, Debug)]
