@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DecodeError, Limits, PublicKey, SecretKey, envelope};
 
-/// Class of a signer. Each signs in a separate domain: a device's signature is never valid as a publisher's, even by
-/// the same key.
+/// Class of a signer. The signed bytes include the class: a device's signature is never valid as a publisher's, even
+/// with the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[repr(u8)]
@@ -73,9 +73,10 @@ fn message(class: SignerClass, signed: &[u8]) -> Vec<u8> {
     [class.domain(), signed].concat()
 }
 
-/// Signs a file over its bytes before the trailer, for adapters tuned on a device. An existing signature is replaced. A
-/// publisher's [`crate::sign_release`] also states the audience and allows verification of an upload before it arrives.
-/// The signed bytes, and so the adapter, do not change, but the digest does: it is that of the signed file.
+/// Signs a file's bytes before the trailer, for adapters tuned on a device, and replaces an existing signature. A
+/// publisher uses [`crate::sign_release`], which also states the audience and allows a device to verify an upload
+/// before it arrives. The signed bytes, and with them the adapter, stay the same. The file's digest changes, because it
+/// includes the trailer.
 ///
 /// # Errors
 /// As the envelope in [`crate::decode`].
