@@ -1,8 +1,5 @@
-//! Resident and active adapters: switching between frames, trial, confirmation and reversion.
-//!
-//! [`TaskSet`] holds the resident adapters and the active one; [`ServingSet`] adds the information on each. Both are
-//! generic over the adapter, so that loom can check every interleaving of their threads:
-//! `RUSTFLAGS="--cfg loom" cargo test --release -p clr-switching --test main`.
+//! ~Both are generic over the adapter, so that loom can check every interleaving of their threads: => Both are generic
+//! over the adapter type, so that loom can check every interleaving of their threads:
 #![forbid(unsafe_code)]
 
 mod serving;
