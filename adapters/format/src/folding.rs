@@ -133,8 +133,12 @@ fn length(what: &'static str, expected: usize, values: &[f32]) -> Result<(), Fol
     }
 }
 
-/// ~`conv_bias` `[C]` is the convolution's bias, which the convolution itself must then omit. => `conv_bias` `[C]` is
-/// the convolution's bias. The caller must then remove it from the convolution itself.
+/// Folds the layers after a reprogrammed convolution: 3×3 `kernel` `[C, 3, 3]`, then `norm`.
+///
+/// `conv_bias` `[C]` is the convolution's bias. The caller must then remove it from the convolution itself.
+///
+/// # Errors
+/// [`FoldError`] for lengths that do not agree, a variance that is not positive, or results that are not finite.
 pub fn fold_kernel(kernel: &[f32], norm: Option<&Norm<'_>>, conv_bias: Option<&[f32]>) -> Result<Folded, FoldError> {
     let channels = kernel.len() / 9;
     length("kernel", 9 * channels, kernel)?;

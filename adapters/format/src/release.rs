@@ -88,8 +88,10 @@ impl Release {
                 .any(|name| self.audience.iter().any(|pattern| pattern::matches(pattern, name)))
     }
 
-    /// ~As [`SignedRelease::from_bytes`], for a statement that readers refuse. => As [`SignedRelease::from_bytes`], if
-    /// readers would refuse the statement.
+    /// Signs the statement.
+    ///
+    /// # Errors
+    /// As [`SignedRelease::from_bytes`], if readers would refuse the statement.
     pub fn sign(self, key: &SecretKey) -> Result<SignedRelease, DecodeError> {
         let statement = self.to_bytes();
         Self::read(&statement)?;

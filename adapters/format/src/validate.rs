@@ -273,7 +273,10 @@ fn nonempty(what: &'static str, got: usize) -> Result<(), InvalidAdapter> {
     }
 }
 
-/// ~The fault of the name. => The [`InvalidAdapter`] variant for the fault of the name.
+/// Checks a task's name: text of 1–128 bytes without control characters, other than [`AUTO`].
+///
+/// # Errors
+/// The [`InvalidAdapter`] variant for the fault of the name.
 pub fn check_task_name(name: &str) -> Result<(), InvalidAdapter> {
     task_name(name, &Limits::DEFAULT)
 }

@@ -20,8 +20,10 @@ pub(crate) fn path(encoded: &str) -> String {
 }
 
 impl Store {
-    /// ~Stores the run state of a task's tuning in place of the one before. => Stores the run state of a task's tuning,
-    /// and replaces the previous one.
+    /// Stores the run state of a task's tuning, and replaces the previous one.
+    ///
+    /// # Errors
+    /// [`StoreError::Name`], [`StoreError::Full`], [`StoreError::Io`].
     pub fn put_checkpoint(&self, task: &str, bytes: &[u8]) -> Result<(), StoreError> {
         self.check_name(task)?;
         let (cap, got) = (self.checkpoint_cap(), bytes.len() as u64);
@@ -52,8 +54,11 @@ impl Store {
         Ok(())
     }
 
-    /// ~[`StoreError::Damaged`]: clear it and start again. => [`StoreError::Damaged`]: the caller should clear the
-    /// state and start the run again.
+    /// Returns the run state of a task's tuning; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`], after which the caller should clear the state and start the run again;
+    /// [`StoreError::Name`], [`StoreError::Io`].
     pub fn checkpoint(&self, task: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let path = path(&encoded(task)?);
         if self.snapshot().records.get(task).is_some_and(|record| record.erasing) {

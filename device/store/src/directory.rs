@@ -37,7 +37,10 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// ~Errors of the system. => Errors of the operating system.
+    /// Opens the directory. Creates it with its parents if it does not exist.
+    ///
+    /// # Errors
+    /// Errors of the operating system.
     pub fn open(path: &Path) -> io::Result<Self> {
         if !path.is_dir() {
             std::fs::create_dir_all(path)?;

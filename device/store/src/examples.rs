@@ -104,10 +104,11 @@ pub(crate) fn parse_file(name: &str, file: &[u8]) -> Result<(StoredExample, Vec<
 }
 
 impl Store {
-    /// ~Adds an image with a label, durably. An existing image is not added twice; a new label replaces its label. The
-    /// task need not have an adapter. `now` is in seconds since 1970. => Adds an image with a label, durably. If the
-    /// image exists already, only its label is replaced. The task does not need an adapter. `now` is in seconds since
-    /// 1970-01-01 UTC.
+    /// Adds an image with a label, durably. If the image exists already, only its label is replaced. The task does not
+    /// need an adapter. `now` is in seconds since 1970-01-01 UTC.
+    ///
+    /// # Errors
+    /// [`StoreError::Name`], [`StoreError::Label`], [`StoreError::Full`], [`StoreError::Io`].
     pub fn add_example(
         &self,
         task: &str,
@@ -205,8 +206,10 @@ impl Store {
         read_file(&*self.storage, path, cap).map_err(StoreError::io("read", path))
     }
 
-    /// ~Lists a task's labelled images, the oldest first. Damaged ones are left out; [`Store::verify`] names them. =>
     /// Lists a task's labelled images, oldest first. Damaged images are left out; [`Store::verify`] reports them.
+    ///
+    /// # Errors
+    /// [`StoreError::Name`], [`StoreError::Io`].
     pub fn examples(&self, task: &str) -> Result<Vec<StoredExample>, StoreError> {
         let directory = directory(&encoded(task)?);
         if self.snapshot().records.get(task).is_some_and(|record| record.erasing) {
@@ -236,8 +239,10 @@ impl Store {
         Ok(examples)
     }
 
-    /// ~Lists the tasks that have images, by name, with or without an adapter. => Lists the tasks that have images,
-    /// sorted by name, with or without an adapter.
+    /// Lists the tasks that have images, sorted by name, with or without an adapter.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
     pub fn example_tasks(&self) -> Result<Vec<String>, StoreError> {
         let entries = match self.storage.list(DIRECTORY) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),

@@ -11,7 +11,10 @@ use std::{any::Any, io};
 /// within a directory replaces an existing target atomically: afterwards, even after a power cut, the name refers to
 /// either the old or the new file.
 pub trait Storage: Send + Sync {
-    /// ~Errors of the system, as in all methods. => Errors of the operating system, as for all methods.
+    /// Creates an empty file for writing, or truncates an existing one. Never follows a link.
+    ///
+    /// # Errors
+    /// Errors of the operating system, as for all methods.
     fn create(&self, path: &str) -> io::Result<Box<dyn StorageFile>>;
 
     /// Opens an existing file for writing and keeps its contents. Never follows a link.
@@ -51,7 +54,10 @@ pub trait Storage: Send + Sync {
         Ok(u64::MAX)
     }
 
-    /// ~[`LockError::Held`] if another process holds it. => [`LockError::Held`] if another process holds the lock.
+    /// Locks the tree for this process until the returned lock is dropped.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] if another process holds the lock.
     fn lock(&self, path: &str) -> Result<StorageLock, LockError>;
 }
 

@@ -180,8 +180,11 @@ impl Report {
 }
 
 impl Store {
-    /// ~[`StoreError::Io`] if a directory cannot be listed. Problems of files are in the report. => [`StoreError::Io`]
-    /// if a directory cannot be listed. Problems with files are part of the report.
+    /// Reads and checks every file. Blocks writers during this time, except while the examples are read. Readers are
+    /// not blocked.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if a directory cannot be listed. Problems with files are part of the report.
     pub fn verify(&self) -> Result<Report, StoreError> {
         let mut report = Report::default();
         let writer = self.writer();

@@ -1,7 +1,7 @@
-//! ~A section is a sequence of *runs*: the values of one site, or the weights of one class. Every run is coded
-//! separately, so a site can be read without its neighbours' statistics. => A section is a sequence of *runs*: the
-//! values of one site, or the weights of one class. Every run is coded separately, so decoding a site needs no other
-//! site.
+//! Encoding and decoding of a section's numbers.
+//!
+//! A section is a sequence of *runs*: the values of one site, or the weights of one class. Every run is coded
+//! separately, so decoding a site needs no other site. Formulas: `docs/reference/adapter-format.md`, "Encodings".
 
 pub(crate) mod bits;
 mod blocks;

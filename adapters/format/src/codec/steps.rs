@@ -1,6 +1,8 @@
-//! ~A run stores its largest `e` once and, per group of values, the distance of the group's `e` below it (6 bits: 16
-//! octaves). => A run stores its largest `e` once. For each group of values it stores how far the group's `e` is below
-//! the largest one (6 bits: 16 octaves).
+//! Quantisation steps of integer codes: a lattice of four steps per octave.
+//!
+//! `step(e) = m[e mod 4] · 2^⌊e / 4⌋` with `m ≈ 2^(i / 4)`, as a table, so that every platform computes the same bits.
+//! A run stores its largest `e` once. For each group of values it stores how far the group's `e` is below the largest
+//! one (6 bits: 16 octaves).
 
 /// 2^0, 2^¼, 2^½, 2^¾ in 65,536ths.
 const MANTISSAS: [f64; 4] = [65_536.0, 77_936.0, 92_682.0, 110_218.0];
@@ -20,10 +22,10 @@ pub(super) fn step(exponent: i16) -> f64 {
     MANTISSAS[exponent.rem_euclid(4) as usize] * f64::from_bits((octave as u64) << 52)
 }
 
-/// ~`reach` is the largest code plus about one half, chosen (see `tests.rs`) so that the exponent of the decoded values
-/// is again the same one: decoding and encoding again gives the same bytes. => `reach` is the largest code plus about
-/// one half. Its value is chosen (see `tests.rs`) so that the decoded values have the same exponent. Decoding and
-/// encoding again therefore gives the same bytes.
+/// Returns the smallest exponent with `largest < reach · step`; `None` for zero.
+///
+/// `reach` is the largest code plus about one half. Its value is chosen (see `tests.rs`) so that the decoded values
+/// have the same exponent. Decoding and encoding again therefore gives the same bytes.
 pub(super) fn exponent(largest: f64, reach: f64) -> Option<i16> {
     if largest == 0.0 {
         return None;

@@ -16,7 +16,11 @@ use crate::{
     codec::bits::{Fields, Packer},
 };
 
-/// ~Needs memory for two or three times the file. => Uses memory of two to three times the file's size.
+/// Applies `delta` to `base`. Returns exactly the bytes of the target, at most `cap`. Uses memory of two to three times
+/// the file's size.
+///
+/// # Errors
+/// [`DeltaError`] if the delta is damaged, is for another base, or is too large.
 pub fn apply(base: &[u8], delta: &[u8], cap: usize) -> Result<Vec<u8>, DeltaError> {
     if !delta.starts_with(&MAGIC) {
         let cut = MAGIC.starts_with(delta);

@@ -25,7 +25,10 @@ where
     F: FnMut() -> Result<S, E>,
     E: Display,
 {
-    /// ~[`ClientError`], as every request. => [`ClientError`], as for every request.
+    /// Returns the device's name, software, backbone and capabilities.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for every request.
     pub fn device(&mut self) -> Result<DeviceInfo, ClientError> {
         self.established().map(|link| link.device.clone())
     }

@@ -60,8 +60,10 @@ impl embedded_io::Write for Link {
 }
 
 impl Link {
-    /// ~Wraps a connected TCP stream; small frames are sent without delay. => Wraps a connected TCP stream. Small
-    /// frames are sent without delay (`TCP_NODELAY`).
+    /// Wraps a connected TCP stream. Small frames are sent without delay (`TCP_NODELAY`).
+    ///
+    /// # Errors
+    /// An I/O error if the timeouts cannot be set.
     pub fn tcp(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(STEP))?;
@@ -84,7 +86,10 @@ impl Link {
         Err(last)
     }
 
-    /// ~Where it cannot be opened. => An I/O error if the line cannot be opened.
+    /// Opens a serial line: 8 data bits, no parity, one stop bit, no flow control.
+    ///
+    /// # Errors
+    /// An I/O error if the line cannot be opened.
     pub fn serial(path: &str, baud: u32) -> io::Result<Self> {
         let port = serialport::new(path, baud).timeout(STEP).open()?;
         Ok(Self(Box::new(port)))
@@ -93,7 +98,10 @@ impl Link {
 
 #[cfg(unix)]
 impl Link {
-    /// ~Where its timeouts cannot be set. => An I/O error if the timeouts cannot be set.
+    /// Wraps a connected Unix socket.
+    ///
+    /// # Errors
+    /// An I/O error if the timeouts cannot be set.
     pub fn unix(stream: std::os::unix::net::UnixStream) -> io::Result<Self> {
         stream.set_read_timeout(Some(STEP))?;
         stream.set_write_timeout(Some(STEP))?;
@@ -109,7 +117,10 @@ impl Link {
         Self(Box::new(pipes::Pipes::new(input, output)))
     }
 
-    /// ~Where they cannot be duplicated. => An I/O error if the descriptors cannot be duplicated.
+    /// Uses this process's standard input and output. Nothing else may write to standard output.
+    ///
+    /// # Errors
+    /// An I/O error if the descriptors cannot be duplicated.
     pub fn stdio() -> io::Result<Self> {
         use std::os::fd::AsFd as _;
         let input = std::fs::File::from(io::stdin().as_fd().try_clone_to_owned()?);

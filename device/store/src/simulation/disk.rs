@@ -163,8 +163,10 @@ impl Disk {
         files
     }
 
-    /// ~Writes a file durably, as another program or a failing medium would. => Replaces a file durably and directly,
-    /// to simulate another program or a failing medium.
+    /// Replaces a file durably and directly, to simulate another program or a failing medium.
+    ///
+    /// # Errors
+    /// As [`Storage::create`].
     pub fn put(&self, path: &str, contents: &[u8]) -> io::Result<()> {
         let mut file = self.create(path)?;
         file.write(0, contents)?;

@@ -67,8 +67,10 @@ impl Store {
         })
     }
 
-    /// ~Marks the adapter on trial as in use, before its first frame since the start. => Marks the adapter on trial as
-    /// in use. Called before its first frame after a start.
+    /// Marks the adapter on trial as in use. Called before its first frame after a start.
+    ///
+    /// # Errors
+    /// As [`Store::confirm`].
     pub fn begin_use(&self, task: &str, digest: &Digest) -> Result<(), StoreError> {
         self.change_trial(task, digest, |trial| trial.in_use = true)
     }
@@ -94,16 +96,21 @@ impl Store {
         })
     }
 
-    /// ~Confirms the adapter of this digest after its trial. => Confirms the adapter with this digest after its trial.
+    /// Confirms the adapter with this digest after its trial.
+    ///
+    /// # Errors
+    /// [`StoreError::NoTrial`] if another adapter or none is on trial; [`StoreError::NoSuchTask`], [`StoreError::Io`].
     pub fn confirm(&self, task: &str, digest: &Digest) -> Result<StoredAdapter, StoreError> {
         let mut writer = self.writer();
         self.check_trial(task, digest)?;
         self.confirm_trial(&mut writer, task)
     }
 
-    /// ~Reverts the adapter of this digest after a failed trial: the confirmed one serves again. The reason is stored.
-    /// => Reverts the adapter with this digest after a failed trial, and stores the reason. The confirmed adapter
-    /// serves again.
+    /// Reverts the adapter with this digest after a failed trial, and stores the reason. The confirmed adapter serves
+    /// again.
+    ///
+    /// # Errors
+    /// As [`Store::confirm`].
     pub fn revert(
         &self,
         task: &str,
@@ -122,8 +129,10 @@ impl Store {
         })
     }
 
-    /// ~Confirms the adapter on trial by hand. Does nothing without one. => Confirms the adapter on trial on request.
-    /// Does nothing if there is none.
+    /// Confirms the adapter on trial on request. Does nothing if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchTask`], [`StoreError::Io`].
     pub fn mark_good(&self, task: &str) -> Result<(), StoreError> {
         let mut writer = self.writer();
         if self.snapshot().record(task)?.state.trial.is_none() {
@@ -132,10 +141,11 @@ impl Store {
         self.confirm_trial(&mut writer, task).map(drop)
     }
 
-    /// ~Marks the serving adapter as bad, by hand. A trial ends; a confirmed adapter is replaced by the last good one
-    /// and not kept. Returns the adapter taken out of service. => Marks the serving adapter as bad on request. An
-    /// adapter on trial is reverted. A confirmed adapter is replaced by the last good one and is not kept. Returns the
-    /// adapter taken out of service.
+    /// Marks the serving adapter as bad on request. An adapter on trial is reverted. A confirmed adapter is replaced by
+    /// the last good one and is not kept. Returns the adapter taken out of service.
+    ///
+    /// # Errors
+    /// [`StoreError::NothingToRollBack`], [`StoreError::NoSuchTask`], [`StoreError::Io`].
     pub fn mark_bad(&self, task: &str, now: Option<u64>) -> Result<StoredAdapter, StoreError> {
         self.change(task, |record| {
             let held = record.state.mark_bad("marked bad by hand", now);
@@ -143,11 +153,12 @@ impl Store {
         })
     }
 
-    /// ~Rolls back to the last good adapter, by hand. A trial ends; without one, the confirmed adapter and the last
-    /// good one are exchanged, so a second rollback undoes the first. The highest admitted version does not change.
-    /// Returns the adapter taken out of service. => Rolls back on request. An adapter on trial is reverted. Without a
-    /// trial, the confirmed adapter and the last good one are exchanged, so a second rollback undoes the first. The
-    /// highest admitted version does not change. Returns the adapter taken out of service.
+    /// Rolls back on request. An adapter on trial is reverted. Without a trial, the confirmed adapter and the last good
+    /// one are exchanged, so a second rollback undoes the first. The highest admitted version does not change. Returns
+    /// the adapter taken out of service.
+    ///
+    /// # Errors
+    /// [`StoreError::NothingToRollBack`], [`StoreError::NoSuchTask`], [`StoreError::Io`].
     pub fn rollback(&self, task: &str, now: Option<u64>) -> Result<StoredAdapter, StoreError> {
         self.change(task, |record| {
             let held = record.state.roll_back("rolled back by hand", now);
@@ -155,9 +166,11 @@ impl Store {
         })
     }
 
-    /// ~Restores the publisher's original of a tuned adapter, by hand. The tuned one becomes the last good one. Returns
-    /// the adapter taken out of service. => Restores the publisher's original of a tuned adapter on request. The tuned
-    /// adapter becomes the last good one. Returns the adapter taken out of service.
+    /// Restores the publisher's original of a tuned adapter on request. The tuned adapter becomes the last good one.
+    /// Returns the adapter taken out of service.
+    ///
+    /// # Errors
+    /// [`StoreError::NothingToRestore`], [`StoreError::NoSuchTask`], [`StoreError::Io`].
     pub fn restore(&self, task: &str, now: Option<u64>) -> Result<StoredAdapter, StoreError> {
         self.change(task, |record| {
             let held = record
@@ -167,8 +180,10 @@ impl Store {
         })
     }
 
-    /// ~Stores the task to serve after a restart; [`clr_adapters::AUTO`] to select it for each frame. => Stores the
-    /// task to serve after a restart. [`clr_adapters::AUTO`] selects the task for each frame.
+    /// Stores the task to serve after a restart. [`clr_adapters::AUTO`] selects the task for each frame.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchTask`], [`StoreError::Io`].
     pub fn set_active(&self, task: &str) -> Result<(), StoreError> {
         let mut writer = self.writer();
         if task != AUTO {

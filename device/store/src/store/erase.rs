@@ -7,10 +7,11 @@ use super::{Snapshot, Store, Writer, encoded, record_path};
 use crate::{atomic::Failure, checkpoints, copies, error::StoreError, examples, record::Record, state::StoredTask};
 
 impl Store {
-    /// ~Removes a task: its adapters, examples and checkpoint. The highest admitted version stays, so that a removal
-    /// does not admit older versions; the version confirmed last may be installed again. => Removes a task: its
-    /// adapters, examples and run state. The highest admitted version is kept, so that removing a task does not allow
-    /// older versions. The last confirmed version may be installed again.
+    /// Removes a task: its adapters, examples and run state. The highest admitted version is kept, so that removing a
+    /// task does not allow older versions. The last confirmed version may be installed again.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchTask`], [`StoreError::Io`].
     pub fn remove(&self, task: &str) -> Result<(), StoreError> {
         let mut writer = self.writer();
         let snapshot = self.snapshot();

@@ -33,10 +33,11 @@ enum Origin {
 }
 
 impl Store {
-    /// ~Installs a complete upload on trial. The call may be repeated if its result was lost. A refused upload is
-    /// discarded; one that did not fit on the disk is kept. `now` is in seconds since 1970. => Installs a complete
-    /// upload on trial. The call may be repeated if its result was lost. A refused upload is discarded; an upload that
-    /// did not fit on the disk is kept. `now` is in seconds since 1970-01-01 UTC.
+    /// Installs a complete upload on trial. The call may be repeated if its result was lost. A refused upload is
+    /// discarded; an upload that did not fit on the disk is kept. `now` is in seconds since 1970-01-01 UTC.
+    ///
+    /// # Errors
+    /// As [`Store::upload`] and [`Store::install`].
     pub fn commit(&self, digest: &Digest, now: Option<u64>) -> Result<Installed, StoreError> {
         let mut writer = self.writer();
         // As in `begin`: if the adapter was installed in another way in the meantime, no upload is needed and earlier
@@ -73,12 +74,12 @@ impl Store {
         self.take(&mut self.writer(), file, now, Origin::Received)
     }
 
-    /// ~Installs an adapter tuned on this device, on trial. The file is signed by the device's key, or unsigned if
-    /// [`crate::StoreOptions`] has that key. Its version is that of the confirmed adapter; the publisher's original is
-    /// kept as the restore point. Without a confirmed adapter, this creates the task. => Installs an adapter tuned on
-    /// this device, on trial. The file is signed by the device's key; it may be unsigned if [`crate::StoreOptions`] has
-    /// that key. Its version must be that of the confirmed adapter. The publisher's original is kept as the restore
-    /// point. Without a confirmed adapter, this call creates the task.
+    /// Installs an adapter tuned on this device, on trial. The file is signed by the device's key; it may be unsigned
+    /// if [`crate::StoreOptions`] has that key. Its version must be that of the confirmed adapter. The publisher's
+    /// original is kept as the restore point. Without a confirmed adapter, this call creates the task.
+    ///
+    /// # Errors
+    /// As [`Store::install`], and [`StoreError::Stale`], [`StoreError::TrialUnderWay`], [`StoreError::NotTunedHere`].
     pub fn install_tuned(&self, file: &[u8]) -> Result<Installed, StoreError> {
         let mut writer = self.writer();
         let unsigned = signature(file, &self.options.limits).map_err(Refusal::from)?.is_none();

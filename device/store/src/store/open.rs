@@ -39,16 +39,21 @@ pub(crate) const DIRECTORIES: [&str; 6] = [
 ];
 
 impl Store {
-    /// ~Opens the store in a directory, which is created if it does not exist. => Opens the store in a directory.
-    /// Creates the directory if it does not exist.
+    /// Opens the store in a directory. Creates the directory if it does not exist.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
     pub fn open_directory(path: &Path, options: StoreOptions) -> Result<Self, StoreError> {
         let name = path.display().to_string();
         let directory = Directory::open(path).map_err(StoreError::io("open", &name))?;
         Self::open(Arc::new(directory), options)
     }
 
-    /// ~[`StoreError::Locked`]; [`StoreError::Io`] if it cannot be locked. => [`StoreError::Locked`] if another process
-    /// has locked the store; [`StoreError::Io`] if locking fails.
+    /// Opens a store and removes leftovers. The state is the one before or after the last operation, never in between.
+    /// An unreadable or read-only disk and damaged files are not errors: see [`Store::problems`].
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] if another process has locked the store; [`StoreError::Io`] if locking fails.
     pub fn open(storage: Arc<dyn Storage>, mut options: StoreOptions) -> Result<Self, StoreError> {
         let lock = storage.lock(LOCK).map_err(|error| match error {
             LockError::Held { pid } => StoreError::Locked { pid },

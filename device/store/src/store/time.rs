@@ -23,9 +23,11 @@ impl Store {
         self.snapshot().time
     }
 
-    /// ~Notes a time, unless a higher one was noted before. Each call writes to the disk, so the caller limits their
-    /// number. => Records a time, unless a higher one is recorded. Each call writes to the disk, so the caller must
-    /// limit the number of calls.
+    /// Records a time, unless a higher one is recorded. Each call writes to the disk, so the caller must limit the
+    /// number of calls.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
     pub fn raise_time_floor(&self, seconds: u64) -> Result<(), StoreError> {
         let mut writer = self.writer();
         let before = self.snapshot().time;

@@ -8,12 +8,13 @@ use super::{Store, Writer};
 use crate::{error::StoreError, staging, written::Written};
 
 impl Store {
-    /// ~Begins an upload without an announcement, or resumes it while the store is open. Returns the number of bytes
-    /// held, at which to continue; `length` if the adapter is on trial or confirmed already, as [`Store::commit`] then
-    /// reports. Nothing is written to the disk before [`Store::commit`] has verified all of it. => Begins an upload
-    /// without an announcement, or resumes it as long as the store is open. Returns the number of bytes held, at which
-    /// the peer continues. If the adapter is already on trial or confirmed, this is `length`, and [`Store::commit`]
-    /// reports it. Nothing is written to the disk until [`Store::commit`] has verified the complete file.
+    /// Begins an upload without an announcement, or resumes it as long as the store is open. Returns the number of
+    /// bytes held, at which the peer continues. If the adapter is already on trial or confirmed, this is `length`, and
+    /// [`Store::commit`] reports it. Nothing is written to the disk until [`Store::commit`] has verified the complete
+    /// file.
+    ///
+    /// # Errors
+    /// [`Refusal::TooLarge`], [`Refusal::WrongLength`], [`StoreError::Full`], [`StoreError::Busy`].
     pub fn begin(&self, digest: &Digest, length: u64) -> Result<u64, StoreError> {
         if let Some(held) = self.held_in_force(digest, length)? {
             return Ok(held);
@@ -126,9 +127,12 @@ impl Store {
         }
     }
 
-    /// ~Appends a piece of an upload. Returns the number of bytes held, durably for an announced one. Bytes held
-    /// already are ignored. => Appends a piece of an upload. Returns the number of bytes held; for an announced upload
-    /// they are durable. Bytes that the store already holds are ignored.
+    /// Appends a piece of an upload. Returns the number of bytes held; for an announced upload they are durable. Bytes
+    /// that the store already holds are ignored.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchUpload`], [`StoreError::Offset`], [`StoreError::UploadLength`], [`StoreError::Full`],
+    /// [`StoreError::Io`].
     pub fn append(&self, digest: &Digest, offset: u64, bytes: &[u8]) -> Result<u64, StoreError> {
         let mut writer = self.writer();
         if writer.staging.contains(digest) {
@@ -150,9 +154,12 @@ impl Store {
         writer.incoming.discard(&*self.storage, digest)
     }
 
-    /// ~[`StoreError::NoSuchUpload`], [`StoreError::UploadLength`], [`StoreError::Io`], and [`Refusal::WrongDigest`],
-    /// with which the upload is discarded. => [`StoreError::NoSuchUpload`], [`StoreError::UploadLength`],
-    /// [`StoreError::Io`]. On [`Refusal::WrongDigest`] the upload is discarded.
+    /// Returns the bytes of a complete upload after verifying its digest: a delta to apply, or an image to add. This
+    /// call removes an upload that is held in memory. For others, call [`Store::discard`] afterwards.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchUpload`], [`StoreError::UploadLength`], [`StoreError::Io`]. On [`Refusal::WrongDigest`] the
+    /// upload is discarded.
     pub fn upload(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         let mut writer = self.writer();
         self.complete(&mut writer, digest)
