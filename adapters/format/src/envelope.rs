@@ -2,7 +2,10 @@
 
 use alloc::vec::Vec;
 
-use crate::{DecodeError, Limits, PublicKey, Release, Signature, SignedRelease, SignerClass};
+use crate::{
+    DecodeError, Limits, PublicKey, Release, Signature, SignedRelease, SignerClass,
+    trailer::{self, FRAME, RELEASE},
+};
 
 /// The magic number: a byte above 127, the format's name, and line ends that a copy in text mode would change.
 pub(crate) const MAGIC: [u8; 8] = *b"\x89CLR\r\n\x1a\n";
@@ -12,10 +15,6 @@ pub(crate) const VERSION: u16 = 2;
 const PREFIX: usize = 20;
 /// Bytes of a signature: the public key and the Ed25519 signature.
 const SIGNATURE: usize = 32 + 64;
-/// Bytes of a trailer in addition to the signature: kind, reserved, length, checksum.
-pub(crate) const FRAME: usize = 8;
-/// Kind of a trailer with a publisher's signature over a release statement: key, signature, statement.
-pub(crate) const RELEASE: u8 = 3;
 
 /// The parts of a file with a valid envelope.
 pub(crate) struct Envelope<'a> {
@@ -73,16 +72,7 @@ pub(crate) fn seal(header: &[u8], payload: &[u8]) -> Vec<u8> {
     file.extend((payload.len() as u32).to_le_bytes());
     file.extend(header);
     file.extend(payload);
-    close(file, 0, &[])
-}
-
-/// Appends a trailer of the given kind.
-pub(crate) fn close(mut file: Vec<u8>, kind: u8, signature: &[u8]) -> Vec<u8> {
-    file.extend([kind, 0]);
-    file.extend((signature.len() as u16).to_le_bytes());
-    file.extend(signature);
-    file.extend(crc32fast::hash(&file).to_le_bytes());
-    file
+    trailer::close(file, 0, &[])
 }
 
 /// Checks everything except the header and payload, and splits the file.

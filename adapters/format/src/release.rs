@@ -10,10 +10,8 @@ use core::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
-    DecodeError, Digest, HeaderFault, Limits, PublicKey, SecretKey, Signature, SignerClass,
-    decode::decode_opened,
-    envelope::{self, FRAME},
-    pattern,
+    DecodeError, Digest, HeaderFault, Limits, PublicKey, SecretKey, Signature, SignerClass, pattern,
+    trailer::FRAME,
     validate::check_task_name,
     wire::{Reader, check},
 };
@@ -47,16 +45,6 @@ pub struct Release {
     pub length: u64,
     /// SHA-256 of these bytes.
     pub content: Digest,
-}
-
-/// Fields that a publisher adds when signing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Terms {
-    /// Time of signing, in seconds since 1970-01-01 UTC. Signing twice with the same time, or with `None`, gives the
-    /// same bytes.
-    pub created: Option<u64>,
-    /// The audience; empty: every device.
-    pub audience: Vec<String>,
 }
 
 /// A statement with its signature, **not verified**. It is the content of a file's trailer, and the announcement of an
@@ -198,22 +186,6 @@ impl SignedRelease {
     /// Maximum bytes of a signed statement.
     pub const MAX_BYTES: usize = PREFIX + Release::MAX_BYTES;
 
-    /// Returns the signed statement of a file, if there is one, without decoding the rest and without verification.
-    ///
-    /// # Errors
-    /// As the envelope in [`crate::decode`].
-    pub fn of_file(file: &[u8], limits: &Limits) -> Result<Option<Self>, DecodeError> {
-        let envelope = envelope::open(file, limits)?;
-        Ok(envelope
-            .release
-            .zip(envelope.signature)
-            .map(|(release, signature)| Self {
-                release,
-                key: signature.key,
-                signature: signature.bytes,
-            }))
-    }
-
     /// Returns key, signature and statement, as in a file's trailer.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -262,34 +234,6 @@ impl SignedRelease {
             bytes: self.signature,
         }
     }
-}
-
-/// Signs a file with a publisher's release statement, and replaces an existing signature. The adapter stays the same.
-/// The file's digest changes, because it includes the trailer.
-///
-/// # Errors
-/// As [`crate::decode`]; [`DecodeError::TooLarge`] and [`DecodeError::Release`] for an audience that readers would
-/// refuse.
-pub fn sign_release(file: &[u8], terms: &Terms, key: &SecretKey) -> Result<Vec<u8>, DecodeError> {
-    let envelope = envelope::open(file, &Limits::DEFAULT)?;
-    let header = decode_opened(file, &envelope, &Limits::DEFAULT)?.adapter.header;
-    let release = Release {
-        task: header.task,
-        version: header.version,
-        revision: header.revision,
-        backbone: header.backbone,
-        created: terms.created,
-        expires: header.expires,
-        audience: terms.audience.clone(),
-        length: envelope.signed.len() as u64,
-        content: Digest::of(envelope.signed),
-    };
-    let signed = release.sign(key)?;
-    Ok(envelope::close(
-        envelope.signed.to_vec(),
-        envelope::RELEASE,
-        &signed.to_bytes(),
-    ))
 }
 
 impl fmt::Debug for SignedRelease {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DecodeError, Limits, PublicKey, SecretKey, envelope};
+use crate::{PublicKey, SecretKey};
 
 /// Class of a signer. The signed bytes include the class: a device's signature is never valid as a publisher's, even
 /// with the same key.
@@ -63,6 +63,15 @@ pub struct Signature {
 }
 
 impl Signature {
+    /// Signs bytes.
+    pub(crate) fn of(signed: &[u8], class: SignerClass, key: &SecretKey) -> Self {
+        Self {
+            class,
+            key: key.public(),
+            bytes: key.sign(&message(class, signed)),
+        }
+    }
+
     /// Returns whether the signature is valid for these signed bytes.
     pub(crate) fn holds(&self, signed: &[u8]) -> bool {
         self.key.verifies(&message(self.class, signed), &self.bytes)
@@ -71,33 +80,4 @@ impl Signature {
 
 fn message(class: SignerClass, signed: &[u8]) -> Vec<u8> {
     [class.domain(), signed].concat()
-}
-
-/// Signs a file's bytes before the trailer, for adapters tuned on a device, and replaces an existing signature. A
-/// publisher uses [`crate::sign_release`], which also states the audience and allows a device to verify an upload
-/// before it arrives. The signed bytes, and with them the adapter, stay the same. The file's digest changes, because it
-/// includes the trailer.
-///
-/// # Errors
-/// As the envelope in [`crate::decode`].
-pub fn sign(file: &[u8], class: SignerClass, key: &SecretKey) -> Result<Vec<u8>, DecodeError> {
-    let envelope = envelope::open(file, &Limits::DEFAULT)?;
-    let signature = Signature {
-        class,
-        key: key.public(),
-        bytes: key.sign(&message(class, envelope.signed)),
-    };
-    Ok(envelope::close(
-        envelope.signed.to_vec(),
-        class as u8,
-        &[&signature.key.0[..], &signature.bytes[..]].concat(),
-    ))
-}
-
-/// Returns the signature of a file, without decoding the rest and without verification.
-///
-/// # Errors
-/// As the envelope in [`crate::decode`].
-pub fn signature(file: &[u8], limits: &Limits) -> Result<Option<Signature>, DecodeError> {
-    Ok(envelope::open(file, limits)?.signature)
 }

@@ -9,7 +9,7 @@ use crate::{
     device::Device,
     frame::FrameEvent,
     receive::{NoFrame, Patience, Receiver, send},
-    session::{Session, SessionLimits},
+    session::{Frames, Session, SessionLimits},
 };
 
 /// Deadlines and caps of a connection.
@@ -133,30 +133,6 @@ pub fn serve_admitted<S: Read + Write>(
 ) -> Result<Served, ServeError> {
     let frames = &mut crate::secure::Channel::new(device, admission, limits.caps);
     serve_frames(stream, frames, &|| device.stopping(), clock, limits)
-}
-
-/// Handler of frames.
-pub(crate) trait Frames {
-    /// Handles the body of a frame. Returns the frame to send, if any.
-    fn handle(&mut self, body: &[u8]) -> Option<&[u8]>;
-    /// Returns the frame that asks for a repetition after a damaged one.
-    fn damaged(&mut self) -> &[u8];
-    /// Returns whether a session is open.
-    fn is_open(&self) -> bool;
-}
-
-impl Frames for Session<'_> {
-    fn handle(&mut self, body: &[u8]) -> Option<&[u8]> {
-        self.handle(body)
-    }
-
-    fn damaged(&mut self) -> &[u8] {
-        self.damaged()
-    }
-
-    fn is_open(&self) -> bool {
-        self.is_settled()
-    }
 }
 
 fn serve_frames<S: Read + Write>(

@@ -54,6 +54,16 @@ enum Reply {
     Data { offset: u64, length: usize },
 }
 
+/// Handler of frames.
+pub(crate) trait Frames {
+    /// Handles the body of a frame. Returns the frame to send, if any.
+    fn handle(&mut self, body: &[u8]) -> Option<&[u8]>;
+    /// Returns the frame that asks for a repetition after a damaged one.
+    fn damaged(&mut self) -> &[u8];
+    /// Returns whether a session is open.
+    fn is_open(&self) -> bool;
+}
+
 /// State of a session: the agreed parameters, the open transfers, and the last reply. The last reply is sent again if
 /// its request is repeated.
 pub struct Session<'d> {
@@ -105,15 +115,13 @@ impl<'d> Session<'d> {
         }
     }
 
-    /// Creates a session whose bodies are sealed before they are sent.
+    /// Creates a session of one version of the protocol, with bodies of at most `largest` bytes.
     #[cfg(feature = "secure")]
-    pub(crate) fn sealed(device: &'d dyn Device, limits: SessionLimits) -> Self {
-        use crate::secure::{MAX_PLAIN, MAX_SECURE_CHUNK, SECURE_VERSION};
-        let chunk = limits.chunk.min(MAX_SECURE_CHUNK);
+    pub(crate) fn of_version(version: u16, largest: usize, device: &'d dyn Device, limits: SessionLimits) -> Self {
         Self {
-            versions: SECURE_VERSION..=SECURE_VERSION,
-            largest: MAX_PLAIN,
-            ..Self::new(device, SessionLimits { chunk, ..limits })
+            versions: version..=version,
+            largest,
+            ..Self::new(device, limits)
         }
     }
 
@@ -428,6 +436,20 @@ impl<'d> Session<'d> {
         tasks.iter_mut().for_each(TaskSummary::clip);
         let more = page(&mut tasks, self.page_bytes(budget));
         Ok(Response::Tasks { tasks, more })
+    }
+}
+
+impl Frames for Session<'_> {
+    fn handle(&mut self, body: &[u8]) -> Option<&[u8]> {
+        self.handle(body)
+    }
+
+    fn damaged(&mut self) -> &[u8] {
+        self.damaged()
+    }
+
+    fn is_open(&self) -> bool {
+        self.is_settled()
     }
 }
 

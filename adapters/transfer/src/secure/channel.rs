@@ -2,14 +2,15 @@
 
 use alloc::{boxed::Box, string::String, vec::Vec};
 
-use super::{Handshake, Pattern, PeerKey, PeerSecret, Transport, handshake::Broken};
+use super::{
+    Handshake, MAX_PLAIN, MAX_SECURE_CHUNK, Pattern, PeerKey, PeerSecret, SECURE_VERSION, Transport, handshake::Broken,
+};
 use crate::{
     device::Device,
     failure::{Failure, FailureCode},
     frame::{Direction, Head, encode_frame},
     refusal::AccessRefusal,
-    serve::Frames,
-    session::{Session, SessionLimits},
+    session::{Frames, Session, SessionLimits},
 };
 
 /// Admission of sessions on one connection.
@@ -172,7 +173,7 @@ impl<'d> Channel<'d> {
                 if by_old {
                     self.admission.announced(&host);
                 }
-                self.session = Session::sealed(self.device, self.limits);
+                self.session = sealed_session(self.device, self.limits);
                 (self.transport, self.plain) = (Some(transport), false);
             }
         }
@@ -359,6 +360,12 @@ impl core::fmt::Debug for Channel<'_> {
             .field("sealed", &self.transport.is_some())
             .finish_non_exhaustive()
     }
+}
+
+/// Creates a session whose bodies are sealed before they are sent.
+fn sealed_session(device: &dyn Device, limits: SessionLimits) -> Session<'_> {
+    let chunk = limits.chunk.min(MAX_SECURE_CHUNK);
+    Session::of_version(SECURE_VERSION, MAX_PLAIN, device, SessionLimits { chunk, ..limits })
 }
 
 /// Returns the frame of a handshake message.
