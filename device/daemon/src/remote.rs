@@ -171,7 +171,7 @@ impl Target {
 
 /// The configuration of an installed device.
 const INSTALLED: &str = "/etc/clr/device.toml";
-/// The socket of an installed device, for users who cannot read its configuration.
+/// The socket of an installed device, for users who cannot read the device's configuration.
 const RUNNING: &str = "/run/clr/control.sock";
 
 /// Returns the socket of the device installed on this machine.
@@ -258,7 +258,7 @@ fn execute(command: &RemoteCommand) -> Result<(), RemoteError> {
     Ok(())
 }
 
-/// Schema of the documents on stdout, the same as of `clr device --json`.
+/// Schema of the documents on stdout, the same as for `clr device --json`.
 const SCHEMA: &str = "clr.device/1";
 
 #[derive(serde::Serialize)]
@@ -332,7 +332,7 @@ fn tune(args: &TuneArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteEr
     ended(status.phase)
 }
 
-/// Waits until the run ends; prints its plan and progress.
+/// Waits until the run ends, and prints its plan and progress.
 fn follow(client: &mut EndpointClient<'_>) -> Result<TuneStatus, RemoteError> {
     const POLL_INTERVAL: Duration = Duration::from_millis(200);
     let mut printed = None;
@@ -360,7 +360,7 @@ fn ended(phase: TunePhase) -> Result<(), RemoteError> {
     }
 }
 
-/// Copies in both directions until either side ends.
+/// Copies bytes in both directions until either side ends.
 fn bridge(socket: &Path) -> Result<(), RemoteError> {
     let failed = |error: std::io::Error| {
         RemoteError::Other(format!(
@@ -373,7 +373,7 @@ fn bridge(socket: &Path) -> Result<(), RemoteError> {
     thread::spawn(move || {
         let mut input = std::io::stdin().lock();
         let _ = std::io::copy(&mut input, &mut to_device);
-        // Pass the host's end of stream on to the device.
+        // Passes the end of the host's stream on to the device.
         let _ = to_device.shutdown(std::net::Shutdown::Write);
     });
     let mut from_device = stream;
@@ -382,7 +382,7 @@ fn bridge(socket: &Path) -> Result<(), RemoteError> {
     loop {
         match from_device.read(&mut buffer) {
             Ok(0) => return Ok(()),
-            // Flush each piece: a protocol frame must not wait in a buffer.
+            // Each piece is flushed, so that no protocol frame stays in a buffer.
             Ok(count) => {
                 if output
                     .write_all(&buffer[..count])

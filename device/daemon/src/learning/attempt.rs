@@ -13,10 +13,10 @@ use super::{
 };
 use crate::runtime::{Runtime, UNLABELLED};
 
-/// Seconds between two writes of the run's state, to spare flash.
+/// Seconds between two writes of the run's state, to spare flash memory.
 const STATE_SECONDS: u32 = 30;
 
-/// Error that ended a run.
+/// Error that ended a learning run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LearnError {
     #[error(transparent)]
@@ -76,7 +76,7 @@ impl Observer for RunObserver<'_> {
 }
 
 impl Runtime {
-    /// Teaches new classes, then tunes if the request has steps.
+    /// Teaches new classes, and then tunes if the request has steps.
     pub(super) fn try_to_learn(&self, run: &Run, started: Instant) -> Result<Outcome, LearnError> {
         let task = run.request.task.as_str();
         let granted = Bounds::of(&self.config.load().tuning)
@@ -124,10 +124,11 @@ impl Runtime {
         }
     }
 
-    /// Teaches each class of the stored images that the adapter lacks; `None` without such a class.
+    /// Teaches each class of the stored images that the adapter does not have yet. Returns `None` if there is no such
+    /// class.
     ///
     /// # Errors
-    /// [`LearnError::Refused`] if none of them could be taught.
+    /// [`LearnError::Refused`] if none of the classes could be taught.
     fn teach_new_classes(&self, task: &str) -> Result<Option<Outcome>, LearnError> {
         let listed = self.store.examples(task)?;
         let known = match self.store.serving(task) {
@@ -166,8 +167,8 @@ impl Runtime {
         Ok(Some(Outcome::Promoted(taught.join("; "))))
     }
 
-    /// Returns the parent of a run. The classes of the publisher's original are protected; a task created on the device
-    /// has none.
+    /// Returns the adapter to tune, with its protected classes: those of the publisher's original. A task created on
+    /// the device has none.
     pub(crate) fn parent(&self, serving: &ServingAdapter) -> Result<Parent, LearnError> {
         if !serving.held.tuned {
             let own = serving.decoded.adapter.clone();
@@ -175,7 +176,7 @@ impl Runtime {
         }
         let task = &serving.decoded.adapter.header.task;
         let state = self.store.task(task)?;
-        // A tuned adapter on trial is based on the confirmed one; a confirmed one has its original as restore point.
+        // The original is the confirmed adapter if that was not tuned, otherwise the restore point.
         let publisher = state.confirmed.filter(|held| !held.tuned).or(state.restore);
         let original = match publisher {
             Some(held) => {

@@ -1,4 +1,5 @@
-//! Learning in the background: stored labelled images become class weights at once, and tuned adapters by `tune`.
+//! Learning in the background. Stored labelled images become class weights immediately, and a tuning run turns them
+//! into a tuned adapter.
 
 mod attempt;
 mod bounds;
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use self::attempt::{LearnError, Outcome};
 use super::runtime::{Runtime, lock, now, with_causes};
 
-/// State of learning; one run at a time.
+/// State of learning. There is at most one run at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Learning {
     status: Mutex<TuneStatus>,
@@ -30,12 +31,12 @@ pub(crate) struct Learning {
     taught: Mutex<teach::Taught>,
 }
 
-/// Description of a run, stored with its state so that it resumes after a restart.
+/// Description of a run. It is stored with the run's state, so that the run can resume after a restart.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Run {
     request: TuneRequest,
     created: u64,
-    /// Duration before the last restart, in seconds.
+    /// Duration of the run before the last restart, in seconds.
     spent: u64,
 }
 
@@ -54,7 +55,7 @@ impl Learning {
 }
 
 impl Runtime {
-    /// Starts learning on a dedicated thread of the lowest priority.
+    /// Starts learning on a dedicated thread with the lowest priority.
     pub(crate) fn start_learning(&self, request: &TuneRequest) -> Result<(), Failure> {
         let granted = bounds::Bounds::of(&self.config.load().tuning).grant(request)?;
         tracing::info!(
@@ -65,7 +66,7 @@ impl Runtime {
             "tuning requested"
         );
         let created = now().unwrap_or(0);
-        // An interrupted run of the same request resumes.
+        // If a run of the same request was interrupted, it resumes.
         let run = self
             .interrupted(&request.task)
             .filter(|run| run.request == *request)
@@ -89,7 +90,7 @@ impl Runtime {
         self.start_thread(&task, move |runtime| runtime.learn(&run))
     }
 
-    /// Runs `work` on the learning thread; one at a time.
+    /// Runs `work` on the learning thread. There is one at a time.
     fn start_thread(&self, task: &str, work: impl FnOnce(&Self) + Send + 'static) -> Result<(), Failure> {
         let Some(runtime) = self.this.upgrade() else {
             return Err(Failure::new(FailureCode::STOPPING, "the device is stopping"));
@@ -126,7 +127,7 @@ impl Runtime {
         })
     }
 
-    /// Returns the run whose state is in the store.
+    /// Returns the interrupted run whose state is in the store.
     fn interrupted(&self, task: &str) -> Option<Run> {
         let bytes = self.store.checkpoint(task).ok().flatten()?;
         postcard::from_bytes::<(Run, &[u8])>(&bytes).ok().map(|(run, _)| run)
