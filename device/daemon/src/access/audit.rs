@@ -19,7 +19,7 @@ use std::{
 use clr_transfer::{Digest, PeerKey};
 use serde::{Deserialize, Serialize};
 
-use crate::runtime::lock;
+use crate::lock;
 
 const SCHEMA: &str = "clr.audit/1";
 /// Cap of a file, in bytes; then the other one is used.

@@ -19,10 +19,9 @@ use super::{
     audit::{Origin, Subject},
     quota::Usage,
 };
-use crate::{
-    connections::Ticket,
-    runtime::{Runtime, lock},
-};
+#[cfg(feature = "tuning")]
+use crate::learning::Learner;
+use crate::{budget::Ticket, health, lock, runtime::Runtime};
 
 /// Interval at which a delayed request checks for a stop.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -93,6 +92,17 @@ impl Gate {
         if let Some(host) = lock(&self.host).take() {
             self.access.leave(&host);
         }
+    }
+
+    #[cfg(feature = "tuning")]
+    fn learner(&self) -> Learner {
+        Learner::of(&self.runtime)
+    }
+
+    /// Without learning, the runtime refuses its requests.
+    #[cfg(not(feature = "tuning"))]
+    fn learner(&self) -> &Runtime {
+        &self.runtime
     }
 
     /// Returns the peer's roles now: a revoked role counts at once.
@@ -376,7 +386,7 @@ impl Device for Gate {
     }
 
     fn tune(&self, request: &TuneRequest) -> Result<(), Failure> {
-        self.on_task(Role::Teach, "tune", &request.task, || self.runtime.tune(request))
+        self.on_task(Role::Teach, "tune", &request.task, || self.learner().tune(request))
     }
 
     fn tune_status(&self) -> Result<TuneStatus, Failure> {
@@ -390,7 +400,7 @@ impl Device for Gate {
     }
 
     fn health(&self) -> Result<Health, Failure> {
-        self.query("health", || self.runtime.health())
+        self.query("health", || Ok(health::examine(&self.runtime)))
     }
 
     fn refused(&self, request: &'static str, failure: &Failure) {
@@ -398,7 +408,7 @@ impl Device for Gate {
     }
 
     fn teach(&self, task: &str, label: &str) -> Result<(), Failure> {
-        self.on_task(Role::Teach, "teach", task, || self.runtime.teach(task, label))
+        self.on_task(Role::Teach, "teach", task, || self.learner().teach(task, label))
     }
 
     fn teach_status(&self, task: &str, label: &str) -> Result<TeachStatus, Failure> {
@@ -433,7 +443,7 @@ impl Device for Gate {
     }
 
     fn tune_check(&self, request: &TuneRequest) -> Result<TuneForecast, Failure> {
-        self.query_as(Role::Teach, "tune-check", || self.runtime.tune_check(request))
+        self.query_as(Role::Teach, "tune-check", || self.learner().tune_check(request))
     }
 
     fn enrol(&self, roles: Roles, minutes: u32) -> Result<Enrolment, Failure> {

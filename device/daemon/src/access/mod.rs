@@ -24,10 +24,7 @@ pub(crate) use self::{
     audit::check as check_audit,
     gate::{Gate, Via},
 };
-use super::{
-    Config,
-    runtime::{lock, now},
-};
+use super::{Config, lock, time::now};
 
 /// Inverse of the largest share of one core that handshakes may take.
 const HANDSHAKE_SHARE: u32 = 10;
