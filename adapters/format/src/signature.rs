@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{PublicKey, SecretKey};
 
-/// Class of a signer. Each signs in a separate domain: a device's signature is never valid as a publisher's, even by
-/// the same key.
+/// Class of a signer. The signed bytes include the class: a device's signature is never valid as a publisher's, even
+/// with the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[repr(u8)]

@@ -7,19 +7,20 @@ use crate::{
     envelope, trailer,
 };
 
-/// Fields that a publisher adds to those of the file.
+/// Fields that a publisher adds when signing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
-    /// Time of signing, in seconds since 1970-01-01 UTC. Two signatures with the same time, or none, have the same
-    /// bytes.
+    /// Time of signing, in seconds since 1970-01-01 UTC. Signing twice with the same time, or with `None`, gives the
+    /// same bytes.
     pub created: Option<u64>,
     /// The audience; empty: every device.
     pub audience: Vec<String>,
 }
 
-/// Signs a file over its bytes before the trailer, for adapters tuned on a device. An existing signature is replaced. A
-/// publisher's [`crate::sign_release`] also states the audience and allows verification of an upload before it arrives.
-/// The signed bytes, and so the adapter, do not change, but the digest does: it is that of the signed file.
+/// Signs a file's bytes before the trailer, for adapters tuned on a device, and replaces an existing signature. A
+/// publisher uses [`crate::sign_release`], which also states the audience and allows a device to verify an upload
+/// before it arrives. The signed bytes, and with them the adapter, stay the same. The file's digest changes, because it
+/// includes the trailer.
 ///
 /// # Errors
 /// As the envelope in [`crate::decode`].
@@ -33,11 +34,12 @@ pub fn sign(file: &[u8], class: SignerClass, key: &SecretKey) -> Result<Vec<u8>,
     ))
 }
 
-/// Signs a file with a publisher's release statement. An existing signature is replaced. The adapter does not change,
-/// but the digest does: it is that of the signed file.
+/// Signs a file with a publisher's release statement, and replaces an existing signature. The adapter stays the same.
+/// The file's digest changes, because it includes the trailer.
 ///
 /// # Errors
-/// As [`crate::decode`]; [`DecodeError::TooLarge`] and [`DecodeError::Release`] for an audience that readers refuse.
+/// As [`crate::decode`]; [`DecodeError::TooLarge`] and [`DecodeError::Release`] for an audience that readers would
+/// refuse.
 pub fn sign_release(file: &[u8], terms: &Terms, key: &SecretKey) -> Result<Vec<u8>, DecodeError> {
     let envelope = envelope::open(file, &Limits::DEFAULT)?;
     let header = decode_opened(file, &envelope, &Limits::DEFAULT)?.adapter.header;

@@ -2,9 +2,9 @@
 
 use alloc::vec::Vec;
 
-/// Bytes of a trailer around the signature: kind, reserved, length, checksum.
+/// Bytes of a trailer in addition to the signature: kind, reserved, length, checksum.
 pub(crate) const FRAME: usize = 8;
-/// The trailer of a publisher's signature over a release statement: key, signature, statement.
+/// Kind of a trailer with a publisher's signature over a release statement: key, signature, statement.
 pub(crate) const RELEASE: u8 = 3;
 
 /// Appends a trailer of a kind.

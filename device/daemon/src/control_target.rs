@@ -12,10 +12,10 @@ use super::{Config, print_line};
 
 /// The configuration of an installed device.
 const INSTALLED: &str = "/etc/clr/device.toml";
-/// The socket of an installed device, for users who cannot read its configuration.
+/// The socket of an installed device, for users who cannot read the device's configuration.
 const RUNNING: &str = "/run/clr/control.sock";
 
-/// Schema of the documents on stdout, the same as of `clr device --json`.
+/// Schema of the documents on stdout, the same as for `clr device --json`.
 const SCHEMA: &str = "clr.device/1";
 
 /// Control socket of the device.

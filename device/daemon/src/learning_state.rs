@@ -15,10 +15,10 @@ use super::lock;
 
 /// Cap of outcomes kept for later requests.
 const MAX_OUTCOMES: usize = 32;
-/// Cap of relabelled images whose previous label is kept, to restore it after a refusal.
+/// Maximum number of relabelled images whose previous label is kept, so that a refusal can restore it.
 const MAX_RELABELLED: usize = 10_000;
 
-/// State of learning; one run at a time.
+/// State of learning. There is at most one run at a time.
 #[derive(Debug, Default)]
 pub(crate) struct LearningState {
     status: Mutex<TuneStatus>,
@@ -26,7 +26,7 @@ pub(crate) struct LearningState {
     taught: Mutex<Taught>,
 }
 
-/// Outcomes of the latest classes, and previous labels of relabelled images.
+/// Outcomes for the latest classes, and previous labels of relabelled images.
 #[derive(Debug, Default)]
 struct Taught {
     outcomes: VecDeque<((String, String), TeachStatus)>,

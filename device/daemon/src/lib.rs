@@ -9,8 +9,8 @@
 //!                                        └── /metrics, /healthz
 //! ```
 //!
-//! The inference loop never waits for a connection, nor a connection for a frame: an adapter is prepared on another
-//! thread and then activated by swapping one pointer.
+//! The inference loop never waits for a connection, and a connection never waits for a frame. An adapter is prepared on
+//! another thread, and then activated by swapping one pointer.
 
 #![cfg(target_os = "linux")]
 
@@ -68,8 +68,8 @@ use wait_readable::wait_readable;
 /// Entry points for fuzzing, without a device.
 #[doc(hidden)]
 pub mod fuzz {
-    /// Splits a stream that arrives in pieces of up to `piece` bytes; returns the images and the number of bytes
-    /// outside them.
+    /// Splits a stream that arrives in pieces of up to `piece` bytes. Returns the images, and the number of bytes
+    /// outside of them.
     pub fn split_stream(stream: &[u8], piece: usize) -> (Vec<Vec<u8>>, u64) {
         super::source::split(stream.chunks(piece.max(1)))
     }

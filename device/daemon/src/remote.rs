@@ -251,7 +251,7 @@ fn tune(args: &TuneArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteEr
     ended(status.phase)
 }
 
-/// Waits until the run ends; prints its plan and progress.
+/// Waits until the run ends, and prints its plan and progress.
 fn follow(client: &mut EndpointClient<'_>) -> Result<TuneStatus, RemoteError> {
     const POLL_INTERVAL: Duration = Duration::from_millis(200);
     let mut printed = None;
@@ -279,7 +279,7 @@ fn ended(phase: TunePhase) -> Result<(), RemoteError> {
     }
 }
 
-/// Copies in both directions until either side ends.
+/// Copies bytes in both directions until either side ends.
 fn bridge(socket: &Path) -> Result<(), RemoteError> {
     let failed = |error: std::io::Error| {
         RemoteError::Other(format!(
@@ -292,7 +292,7 @@ fn bridge(socket: &Path) -> Result<(), RemoteError> {
     thread::spawn(move || {
         let mut input = std::io::stdin().lock();
         let _ = std::io::copy(&mut input, &mut to_device);
-        // Pass the host's end of stream on to the device.
+        // Passes the end of the host's stream on to the device.
         let _ = to_device.shutdown(std::net::Shutdown::Write);
     });
     let mut from_device = stream;
@@ -301,7 +301,7 @@ fn bridge(socket: &Path) -> Result<(), RemoteError> {
     loop {
         match from_device.read(&mut buffer) {
             Ok(0) => return Ok(()),
-            // Flush each piece: a protocol frame must not wait in a buffer.
+            // Each piece is flushed, so that no protocol frame stays in a buffer.
             Ok(count) => {
                 if output
                     .write_all(&buffer[..count])

@@ -28,13 +28,13 @@ pub struct Problem {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum ProblemKind {
-    /// It is missing, but a record refers to it.
+    /// A record refers to the file, but it is missing.
     Missing,
-    /// It cannot be read, with the system's reason.
+    /// The file cannot be read, for the system's reason.
     Unreadable(String),
     /// Its contents are damaged.
     Damaged(Damage),
-    /// An adapter is longer or shorter than its record says.
+    /// The length of an adapter differs from its record.
     Length {
         /// Bytes in the record.
         expected: u64,
@@ -46,16 +46,16 @@ pub enum ProblemKind {
         /// The digest of the bytes found.
         got: Digest,
     },
-    /// An adapter that would now be refused, for instance because its key is no longer trusted.
+    /// An adapter that would be refused now, for example because its key is no longer trusted.
     Refused(Box<Refusal>),
     /// An adapter of another task than its record.
     OtherTask {
         /// Its task.
         got: String,
     },
-    /// A record that differs from memory: another program changed it.
+    /// A record that differs from the state in memory, because another program changed it.
     Changed,
-    /// It is damaged or missing, and was recovered.
+    /// The file is damaged or missing, and was recovered.
     Recovered {
         /// The problem.
         fault: Box<ProblemKind>,
@@ -64,7 +64,7 @@ pub enum ProblemKind {
     },
     /// Not a file of a store.
     Unknown,
-    /// Nothing refers to it. It is removed when the store is opened and all records can be read.
+    /// Nothing refers to the file. It is removed when the store is opened and all records can be read.
     Leftover,
 }
 
@@ -74,11 +74,11 @@ pub enum ProblemKind {
 pub enum Recovery {
     /// Its copy.
     Copy,
-    /// Salvaged from the task's adapters: the newest intact ones serve.
+    /// The record was salvaged from the task's adapters, of which the newest intact one serves.
     Adapters {
         /// The version that serves.
         version: u64,
-        /// The highest version found. The highest admitted version may have been higher.
+        /// The highest version found. The highest admitted version may have been higher before.
         highest_admitted: u64,
     },
 }
@@ -180,10 +180,11 @@ impl Report {
 }
 
 impl Store {
-    /// Reads and checks every file. Writers are blocked meanwhile, except while the examples are read; readers are not.
+    /// Reads and checks every file. Blocks writers during this time, except while the examples are read. Readers are
+    /// not blocked.
     ///
     /// # Errors
-    /// [`StoreError::Io`] if a directory cannot be listed. Problems of files are in the report.
+    /// [`StoreError::Io`] if a directory cannot be listed. Problems with files are part of the report.
     pub fn verify(&self) -> Result<Report, StoreError> {
         let mut report = Report::default();
         let writer = self.writer();
@@ -239,7 +240,7 @@ impl Store {
         }
     }
 
-    /// Compares the records, or their copies, with those in memory.
+    /// Compares the records or their copies with the state in memory.
     fn verify_records(&self, directory: &str, report: &mut Report) -> Result<Vec<Entry>, StoreError> {
         let snapshot = self.snapshot();
         let records = self.entries(directory, report)?;
@@ -334,7 +335,7 @@ impl Store {
             for Entry { name, kind, bytes } in entries {
                 let file = join(&directory, &name);
                 if is_unfinished(&name) {
-                    // It is a leftover only if it is not being written at the moment.
+                    // With the writer's lock, an existing temporary file is a leftover and not one being written.
                     let _writer = self.writer();
                     if self.storage.length(&file).is_ok() {
                         report.problem(file, ProblemKind::Leftover);

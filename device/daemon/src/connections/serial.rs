@@ -1,4 +1,4 @@
-//! Serial line, served as long as the device runs.
+//! Serial line, served for as long as the device runs.
 
 use std::{sync::Arc, thread, time::Duration};
 
@@ -33,7 +33,7 @@ impl Connections {
                 let stopping = || connections.runtime.stopping();
                 while !stopping() {
                     match link.take().map_or_else(&open, Ok) {
-                        // A serial line has no end of stream: serve one session after another.
+                        // A serial line has no end of stream, so one session is served after the other.
                         Ok(mut line) => {
                             while !stopping() {
                                 let gate = connections.gate(Via::Serial, Ticket::alone());

@@ -13,10 +13,10 @@ use super::{
 };
 use crate::runtime::{Runtime, UNLABELLED};
 
-/// Seconds between two writes of the run's state, to spare flash.
+/// Seconds between two writes of the run's state, to spare flash memory.
 const STATE_SECONDS: u32 = 30;
 
-/// Error that ended a run.
+/// Error that ended a learning run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LearnError {
     #[error(transparent)]
@@ -76,7 +76,7 @@ impl Observer for RunObserver<'_> {
 }
 
 impl Learner {
-    /// Teaches new classes, then tunes if the request has steps.
+    /// Teaches new classes, and then tunes if the request has steps.
     pub(super) fn try_to_learn(&self, run: &Run, started: Instant) -> Result<Outcome, LearnError> {
         let task = run.request.task.as_str();
         let granted = Bounds::of(&self.runtime.config.load().tuning)
@@ -125,10 +125,11 @@ impl Learner {
         }
     }
 
-    /// Teaches each class of the stored images that the adapter lacks; `None` without such a class.
+    /// Teaches each class of the stored images that the adapter does not have yet. Returns `None` if there is no such
+    /// class.
     ///
     /// # Errors
-    /// [`LearnError::Refused`] if none of them could be taught.
+    /// [`LearnError::Refused`] if none of the classes could be taught.
     fn teach_new_classes(&self, task: &str) -> Result<Option<Outcome>, LearnError> {
         let listed = self.runtime.store.examples(task)?;
         let known = match self.runtime.store.serving(task) {

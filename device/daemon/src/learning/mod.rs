@@ -1,4 +1,5 @@
-//! Learning in the background: stored labelled images become class weights at once, and tuned adapters by `tune`.
+//! Learning in the background. Stored labelled images become class weights immediately, and a tuning run turns them
+//! into a tuned adapter.
 
 mod attempt;
 mod bounds;
@@ -25,12 +26,12 @@ pub(crate) struct Learner {
     runtime: Arc<Runtime>,
 }
 
-/// Description of a run, stored with its state so that it resumes after a restart.
+/// Description of a run. It is stored with the run's state, so that the run can resume after a restart.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Run {
     request: TuneRequest,
     created: u64,
-    /// Duration before the last restart, in seconds.
+    /// Duration of the run before the last restart, in seconds.
     spent: u64,
 }
 
@@ -41,7 +42,7 @@ impl Learner {
         }
     }
 
-    /// Starts learning on a dedicated thread of the lowest priority.
+    /// Starts learning on a dedicated thread with the lowest priority.
     pub(crate) fn tune(&self, request: &TuneRequest) -> Result<(), Failure> {
         let granted = bounds::Bounds::of(&self.runtime.config.load().tuning).grant(request)?;
         tracing::info!(
@@ -52,7 +53,7 @@ impl Learner {
             "tuning requested"
         );
         let created = now().unwrap_or(0);
-        // An interrupted run of the same request resumes.
+        // If a run of the same request was interrupted, it resumes.
         let run = self
             .interrupted(&request.task)
             .filter(|run| run.request == *request)
@@ -76,7 +77,7 @@ impl Learner {
         self.start_thread(&task, move |learner| learner.learn(&run))
     }
 
-    /// Runs `work` on the learning thread; one at a time.
+    /// Runs `work` on the learning thread. There is one at a time.
     fn start_thread(&self, task: &str, work: impl FnOnce(&Self) + Send + 'static) -> Result<(), Failure> {
         let learner = self.clone();
         self.runtime.learning.begin(task)?;
@@ -95,7 +96,7 @@ impl Learner {
         })
     }
 
-    /// Returns the run whose state is in the store.
+    /// Returns the interrupted run whose state is in the store.
     fn interrupted(&self, task: &str) -> Option<Run> {
         let bytes = self.runtime.store.checkpoint(task).ok().flatten()?;
         postcard::from_bytes::<(Run, &[u8])>(&bytes).ok().map(|(run, _)| run)

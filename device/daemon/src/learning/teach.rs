@@ -1,7 +1,7 @@
-//! Teaching of a class: its images become class weights at once, or are removed.
+//! Teaching of a class: its images become class weights immediately, or are removed.
 //!
-//! Each class is taught separately: images of other classes that are not taught yet are ignored. A refused class leaves
-//! no images: they are removed, or get back their previous label.
+//! Each class is taught separately: images of other classes that have not been taught yet are ignored. A refused class
+//! leaves no trace: its images are removed, or get their previous label again.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -17,7 +17,7 @@ use super::{Learner, attempt::LearnError, stored::StoredImages};
 use crate::{error::with_causes, time::now};
 
 impl Learner {
-    /// Starts teaching one class on the learning thread; has no effect while that is in progress.
+    /// Starts to teach one class on the learning thread. Does nothing if that is already in progress.
     pub(crate) fn teach(&self, task: &str, label: &str) -> Result<(), Failure> {
         if self.runtime.learning.outcome(task, label).phase == TeachPhase::Running {
             return Ok(());
@@ -56,7 +56,7 @@ impl Learner {
         self.runtime.learning.set_outcome(task, label, status);
     }
 
-    /// Teaches one class from its stored images; removes them if the class is refused.
+    /// Teaches one class from its stored images. Removes the images if the class is refused.
     pub(super) fn teach_class(&self, task: &str, label: &str) -> TeachStatus {
         let status = match self.try_to_teach(task, label) {
             Ok(status) => status,
@@ -99,7 +99,7 @@ impl Learner {
         Ok(taught_status(task, label, &taught.classes))
     }
 
-    /// Creates a task from images alone; with one class it waits for a second.
+    /// Creates a task from images alone. With only one class, the task waits for a second one.
     fn create_task(&self, task: &str, images: usize) -> Result<TeachStatus, LearnError> {
         let backbone = self.runtime.engine.backbone();
         let header = Header::new(
@@ -115,7 +115,7 @@ impl Learner {
             Recipe::Linear,
             &StoredImages::all(&self.runtime, task),
         ) {
-            // Not a fault: the second class creates the task.
+            // This is not an error: the second class will create the task.
             Err(error @ TuneError::TooFewClasses { .. }) => {
                 return Ok(TeachStatus {
                     phase: TeachPhase::Waiting,
@@ -136,12 +136,12 @@ impl Learner {
         })
     }
 
-    /// Signs a learned adapter, stores it, and lets it serve on trial.
+    /// Signs an adapter learned on the device, stores it and puts it into service on trial.
     pub(super) fn serve_tuned(&self, version: &AdapterRevision) -> Result<(), LearnError> {
         self.runtime.install_tuned(&version.file).map_err(LearnError::Refused)
     }
 
-    /// Returns the status of a failed attempt; removes the images if the class itself is the reason.
+    /// Returns the status of a failed attempt. Removes the images if the class itself is the reason.
     fn refused(&self, task: &str, label: &str, error: &LearnError) -> TeachStatus {
         let looks_like = match error {
             LearnError::Tune(TuneError::LooksAlike { known, .. }) => Some(known.clone()),
@@ -154,7 +154,7 @@ impl Learner {
                 | TuneError::Encode(_)
                 | TuneError::Decode(_),
             ) => true,
-            // The extended adapter fails its canaries, or a rule of the store.
+            // The extended adapter fails its canaries or violates a rule of the store.
             LearnError::Refused(failure) => {
                 failure.code == FailureCode::CANARY
                     || failure.code == FailureCode::ENGINE
@@ -193,7 +193,7 @@ impl Learner {
         }
     }
 
-    /// Removes a class's images, or restores their previous label; returns their number.
+    /// Removes the images of a class or restores their previous label. Returns how many.
     fn undo_images(&self, task: &str, label: &str) -> usize {
         let listed = self.runtime.store.examples(task).unwrap_or_default();
         let mut taken = 0;
@@ -227,7 +227,7 @@ fn taught_status(task: &str, label: &str, classes: &[TaughtClass]) -> TeachStatu
     if class.unreadable > 0 {
         message = format!("{message}; {} cannot be decoded", class.unreadable);
     }
-    // Fewer than half of its images are recognised: the class resembles a known one.
+    // If fewer than half of its images are recognised, the class resembles a known one.
     let hint = (2 * recognised < images)
         .then(|| format!("more images of `{label}`, and `clr device tune {task}`, which refines the class"));
     TeachStatus {

@@ -58,21 +58,21 @@ pub(crate) struct Runtime {
     resident_after_start: AtomicU64,
     #[cfg(feature = "tuning")]
     pub(crate) learning: super::learning_state::LearningState,
-    /// The reason why the device cannot sign adapters that it learns.
+    /// Reason why the device cannot sign adapters that it learns.
     pub(crate) without_key: Option<String>,
-    /// The public key of the device, as found at the start.
+    /// The public key of the device, as found when it started.
     device_public: Option<PublicKey>,
-    /// The reason why the chosen task could not start.
+    /// Reason why the chosen task could not start.
     inactive: Mutex<Option<String>>,
-    /// Changes in force that could not be written yet.
+    /// Changes that are in effect, but could not be written to the disk yet.
     pending_changes: Mutex<pending_changes::PendingChanges>,
-    /// The choice of the task that is not written yet.
+    /// The choice of the task, if it has not been written yet.
     pending_choice: Mutex<persisted_choice::PendingChoice>,
-    /// Number of stored frames by task, once counted.
+    /// Number of stored frames by task. A task is missing until its frames have been counted.
     kept_frames: Mutex<HashMap<String, usize>>,
-    /// The file read last, for hosts that pull it piece by piece.
+    /// The file that was read last, for hosts that pull it piece by piece.
     reading: Mutex<Option<(Digest, Arc<[u8]>)>>,
-    /// The stored image opened last, and its task: it is read by digest, like a file.
+    /// The stored image that was opened last, and its task. It is read by its digest, like a file.
     opened_example: Mutex<Option<(Digest, String)>>,
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct Counters {
     pub(crate) images_damaged: AtomicU64,
     /// Images over a limit.
     pub(crate) images_over_limit: AtomicU64,
-    /// Quarantined images, and refusals of such images since.
+    /// Number of quarantined images, and of later refusals of such images.
     pub(crate) images_rejected: AtomicU64,
     pub(crate) latencies: Mutex<Latencies>,
     /// Classified frames, by task.
@@ -96,11 +96,11 @@ pub(crate) struct Counters {
     pub(crate) alive: Mutex<Option<Instant>>,
     /// State and losses of the source.
     pub(crate) source: Arc<SourceState>,
-    /// Results that could not be written to stdout.
+    /// Number of results that could not be written to stdout.
     pub(crate) results_lost: Arc<AtomicU64>,
     /// Failed requests of hosts, by code.
     pub(crate) refused: Tally<FailureCode>,
-    /// Refused connections and sessions, by kind: `control`, `unknown`, `stranger`, `session`, `http`.
+    /// Refused connections and sessions by kind: `control`, `unknown`, `stranger`, `session`, `http`.
     pub(crate) connections_refused: Tally<&'static str>,
     /// Reverted adapters on trial.
     pub(crate) reverts: AtomicU64,
@@ -153,8 +153,8 @@ impl Runtime {
         self.started.elapsed()
     }
 
-    /// Prepares every task of the store; a failure of one does not affect the others. `blamed`: whether an adapter on
-    /// trial may have caused the unclean end of the last run.
+    /// Prepares every task of the store. If one fails, the others are not affected. `blamed` states whether an adapter
+    /// on trial may have caused the unclean end of the last run.
     fn load_all(&self, blamed: bool) {
         let changing = self.serving.lock_updates();
         for state in self.store.tasks().iter() {
@@ -164,7 +164,7 @@ impl Runtime {
         }
     }
 
-    /// Activates the task of the configuration, else the persisted choice.
+    /// Activates the configured task or, without one, the persisted choice.
     fn start_task(&self) {
         let config = self.config.load();
         let by_marker = self.marker().symlink_metadata().is_ok();
@@ -195,7 +195,7 @@ impl Runtime {
         }
     }
 
-    /// Returns the reason why frames are not classified while no task is active.
+    /// Returns the reason why no task is active and frames are not classified.
     pub(crate) fn why_no_task(&self) -> String {
         match &*lock(&self.inactive) {
             Some(reason) => format!("no task is active: {reason}"),
@@ -203,7 +203,7 @@ impl Runtime {
         }
     }
 
-    /// Returns faults that do not stop the device, as text: of the store, the key, and writes.
+    /// Returns the faults that do not stop the device, as text: of the store, the key, and writes.
     pub(crate) fn faults(&self) -> Vec<String> {
         let store = self.store.problems().iter().map(ToString::to_string);
         let rest = self
@@ -225,8 +225,8 @@ impl Runtime {
         time::stop(&self.store);
     }
 
-    /// Reloads the configuration. Trusted keys, audience, minimum versions, trial bounds and `top_k` change at once,
-    /// the rest at the next start.
+    /// Reloads the configuration. Trusted keys, audience, minimum versions, trial bounds and `top_k` change
+    /// immediately, the rest at the next start.
     pub(crate) fn reload(&self, path: &std::path::Path) -> Result<(), DaemonError> {
         let config = Config::read(path)?;
         self.store.set_trust(config.trust(self.device_public)?);
@@ -242,8 +242,8 @@ pub(crate) fn open_engine(config: &Config) -> Result<Engine, DaemonError> {
     Ok(Engine::new(backbone, options)?)
 }
 
-/// Opens the store and finds the device's key. An unreadable state folder is no error: the device then serves nothing
-/// and logs the reason.
+/// Opens the store and finds the device's key. An unreadable state folder is not an error: the device then serves
+/// nothing and logs the reason.
 pub(crate) fn open_store(config: &Config, engine: &Engine) -> Result<(Store, device_key::Found), DaemonError> {
     let folder = config.store();
     let found = device_key::find(&config.state);
@@ -273,7 +273,7 @@ pub(crate) fn open_store(config: &Config, engine: &Engine) -> Result<(Store, dev
     }
 }
 
-/// Gives the store the device's key, a new one if necessary; returns the reason if there is none.
+/// Gives the device's key to the store, and creates a new one if necessary. If there is no key, returns the reason.
 fn give_key(store: &Store, config: &Config, found: device_key::Found) -> Option<String> {
     let key = match found {
         device_key::Found::Key(key) => Ok(key),
@@ -310,7 +310,7 @@ fn store_options(config: &Config, engine: &Engine, device: Option<PublicKey>) ->
         examples_per_task: limits.examples_per_task,
         example_bytes: limits.example_bytes as u64,
         upload_bytes_per_day: limits.upload_bytes_per_day,
-        // Two adapters of the largest size, or more smaller ones.
+        // Space for two adapters of the maximum size, or for more smaller ones.
         staged_bytes: 2 * limits.adapter_bytes.max(limits.example_bytes) as u64,
         ..Caps::DEFAULT
     };

@@ -6,8 +6,8 @@ use clr_tuning::Parent;
 use super::Runtime;
 
 impl Runtime {
-    /// Returns the parent of a run. The classes of the publisher's original are protected; a task created on the device
-    /// has none.
+    /// Returns the adapter to tune, with its protected classes: those of the publisher's original. A task created on
+    /// the device has none.
     pub(crate) fn parent(&self, serving: &ServingAdapter) -> Result<Parent, StoreError> {
         if !serving.held.tuned {
             let own = serving.decoded.adapter.clone();
@@ -15,7 +15,7 @@ impl Runtime {
         }
         let task = &serving.decoded.adapter.header.task;
         let state = self.store.task(task)?;
-        // A tuned adapter on trial is based on the confirmed one; a confirmed one has its original as restore point.
+        // The original is the confirmed adapter if that was not tuned, otherwise the restore point.
         let publisher = state.confirmed.filter(|held| !held.tuned).or(state.restore);
         let original = match publisher {
             Some(held) => {

@@ -1,4 +1,5 @@
-//! Removal of a task with all its files. The record is marked first, so that an interrupted removal is finished later.
+//! Removal of a task with all its files. The record is marked first, so that an interrupted removal can be finished
+//! later.
 
 use std::{io, sync::Arc};
 
@@ -6,8 +7,8 @@ use super::{Snapshot, Store, Writer, encoded, record_path};
 use crate::{atomic::Failure, checkpoints, copies, error::StoreError, examples, record::Record, state::StoredTask};
 
 impl Store {
-    /// Removes a task: its adapters, examples and checkpoint. The highest admitted version stays, so that a removal
-    /// does not admit older versions; the version confirmed last may be installed again.
+    /// Removes a task: its adapters, examples and run state. The highest admitted version is kept, so that removing a
+    /// task does not allow older versions. The last confirmed version may be installed again.
     ///
     /// # Errors
     /// [`StoreError::NoSuchTask`], [`StoreError::Io`].
@@ -16,10 +17,10 @@ impl Store {
         let snapshot = self.snapshot();
         let mut record = match snapshot.record(task) {
             Ok(record) => Record::clone(record),
-            // None of its adapters is intact, or the store would have salvaged it.
+            // No adapter of the task is intact; otherwise the store would have salvaged the record.
             Err(StoreError::DamagedRecord { .. }) => Record::new(task),
             Err(error) if !self.has_belongings(task) => return Err(error),
-            // Examples without an adapter, or a record that only keeps the highest admitted version.
+            // The task has examples without an adapter, or a record that only keeps the highest admitted version.
             Err(_) => snapshot
                 .records
                 .get(task)
@@ -39,7 +40,7 @@ impl Store {
         Ok(())
     }
 
-    /// Whether the task has files in addition to its record.
+    /// Returns whether the task has files in addition to its record.
     fn has_belongings(&self, task: &str) -> bool {
         let Ok(name) = encoded(task) else { return false };
         let pending = self.snapshot().records.get(task).is_some_and(|record| record.erasing);
@@ -83,10 +84,10 @@ impl Store {
         Ok(())
     }
 
-    /// Removes an empty record. A power cut may restore it, but it stays empty.
+    /// Removes an empty record. A power cut may restore it, but it is still empty.
     pub(crate) fn forget(&self, task: &str) -> Result<(), StoreError> {
         let path = record_path(task)?;
-        // The copy first: a copy alone counts as a record.
+        // The copy is removed first, because a copy without a record would be used as the record.
         let copy = copies::of_record(&encoded(task)?);
         copies::remove(&*self.storage, &copy).map_err(StoreError::io("remove", &copy))?;
         self.storage.remove(&path).map_err(StoreError::io("remove", &path))?;
@@ -96,7 +97,7 @@ impl Store {
         Ok(())
     }
 
-    /// Updates the usage after the removal of a task's examples and checkpoint.
+    /// Updates the usage counters after the removal of a task's examples and run state.
     fn forget_belongings(&self, writer: &mut Writer, task: &str) {
         // Counted again at the next use.
         writer.usage = None;
