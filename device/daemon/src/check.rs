@@ -13,8 +13,10 @@ use rustix::{
 };
 
 use super::{
-    Config, DaemonError, SourceConfig, connections, descriptors, http, print_line,
-    runtime::{open_engine, open_store, with_causes},
+    Config, DaemonError, SourceConfig, connections, descriptors,
+    error::with_causes,
+    http, print_line,
+    runtime::{open_engine, open_store},
     source::{Source, Stop},
     warnings::{Warning, warnings},
 };

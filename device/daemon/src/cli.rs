@@ -18,6 +18,7 @@ use super::{
     check,
     connections::Connections,
     descriptors::{self, Descriptors},
+    error::with_causes,
     escape, http,
     inference::{self, Ended, WriteJob, WriteQueue},
     logging,
@@ -25,10 +26,10 @@ use super::{
     output::ResultQueue,
     print_line,
     remote::{self, RemoteCommand},
-    runtime::{Runtime, with_causes},
+    runtime::Runtime,
     signals::{self, Request},
     source::{Source, Stop},
-    stderr, warnings,
+    stderr, time, warnings,
 };
 
 /// Exit code if the process that reads the results has closed the pipe.
@@ -125,6 +126,8 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
     let descriptors = descriptors::prepare(&config);
     let stop = Stop::default();
     let runtime = Runtime::start(config.clone(), stop.clone())?;
+    #[cfg(feature = "tuning")]
+    super::learning::Learner::of(&runtime).resume();
     let access = Arc::new(Access::open(&config));
     // As soon as connections are accepted, SIGTERM must end the device cleanly.
     listen_for_signals(&runtime, &access, &args.config, &stop)?;
@@ -257,7 +260,7 @@ fn spawn_writer(runtime: &Arc<Runtime>) -> Result<(WriteQueue, thread::JoinHandl
                 runtime.flush_pending(false);
                 runtime.store.drop_stalled_uploads();
                 runtime.flush_changes(false);
-                runtime.tick_clock();
+                time::tick(&runtime.store);
                 match work {
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                     Err(mpsc::RecvTimeoutError::Disconnected) => return runtime.flush_pending(true),

@@ -12,6 +12,7 @@ use std::{
 
 use clr_adapters::{Digest, PublicKey, SecretKey};
 
+use super::error::with_causes;
 use clr_adapters::{KeyFileError, generate_key, read_public_key, read_secret_key, write_public_key, write_secret_key};
 
 /// State of the key according to the three files, determined before the store is opened.
@@ -180,7 +181,7 @@ pub(crate) fn replace(state: &Path, fault: Option<&str>, needed: bool) -> Result
         Ok(key)
     });
     let key = made.map_err(|error| {
-        let why = super::runtime::with_causes(&error);
+        let why = with_causes(&error);
         format!(
             "cannot create the device's key: {why}\nhint: make '{}' writable and start again",
             state.display()
@@ -201,10 +202,8 @@ fn read_key_file(path: &Path, read: impl FnOnce(&Path) -> Result<SecretKey, KeyF
         Ok(key) => KeyFile::Good(key),
         Err(KeyFileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => KeyFile::Missing,
         Err(error @ KeyFileError::Open { .. }) => KeyFile::Open(error.to_string()),
-        Err(error @ KeyFileError::Read { .. }) if !is_content(&error) => {
-            KeyFile::Unreadable(super::runtime::with_causes(&error))
-        }
-        Err(error) => KeyFile::Bad(super::runtime::with_causes(&error)),
+        Err(error @ KeyFileError::Read { .. }) if !is_content(&error) => KeyFile::Unreadable(with_causes(&error)),
+        Err(error) => KeyFile::Bad(with_causes(&error)),
     }
 }
 

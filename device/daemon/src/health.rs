@@ -8,10 +8,7 @@ use std::time::Duration;
 use clr_transfer::{Health, HealthState};
 use rustix::fs::StatVfsMountFlags;
 
-use super::{
-    runtime::{Runtime, lock},
-    time,
-};
+use super::{lock, runtime::Runtime, time};
 
 /// The inference loop counts as stuck after this time without an iteration.
 const STUCK: Duration = Duration::from_secs(10);

@@ -10,9 +10,11 @@ use clr_onnx::DecodedImage;
 
 use super::{
     Received, clock,
+    error::with_causes,
     frame_result::{self, FrameResult, RankedLine},
+    lock,
     output::ResultQueue,
-    runtime::{Runtime, lock, with_causes},
+    runtime::Runtime,
     source::{Frame, Source},
     trial::{Observation, TrialVerdict},
 };

@@ -15,12 +15,14 @@
 #![cfg(target_os = "linux")]
 
 mod access;
+mod budget;
 mod canary;
 mod check;
 mod cli;
 mod clock;
 mod config;
 mod connections;
+mod control_target;
 mod descriptors;
 mod device_key;
 mod error;
@@ -33,10 +35,14 @@ mod inference;
 mod latency;
 #[cfg(feature = "tuning")]
 mod learning;
+#[cfg(feature = "tuning")]
+mod learning_state;
+mod lock;
 mod logging;
 mod losses;
 mod mailbox;
 mod metrics;
+mod monitored;
 mod opened;
 mod output;
 mod print_line;
@@ -54,6 +60,7 @@ mod wait_readable;
 mod warnings;
 mod yielding;
 
+use lock::lock;
 use mailbox::{Mailbox, Received};
 use print_line::print_line;
 use wait_readable::wait_readable;

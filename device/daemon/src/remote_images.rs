@@ -6,8 +6,8 @@ use clap::Args;
 use clr_transfer::{ClientError, EndpointClient, ExampleSelection, FailureCode, TeachBatch, TeachPhase};
 
 use super::{
+    control_target::{RemoteError, Target, print},
     print_line,
-    remote::{RemoteError, Target, print},
 };
 
 #[derive(Args, Debug)]

@@ -21,9 +21,9 @@ use std::{
 };
 
 use clr_adapters::{Header, Refusal};
-use clr_store::StoreError;
+use clr_store::{Store, StoreError};
 
-use super::runtime::{Runtime, lock};
+use super::lock;
 
 const HOUR: u64 = 3_600;
 const DAY: u64 = 24 * HOUR;
@@ -83,57 +83,55 @@ pub(crate) fn confirmed(header: &Header) {
     CERTAIN.fetch_max(created.min(built().saturating_add(PLAUSIBLE)), Ordering::Relaxed);
 }
 
-impl Runtime {
-    /// Reads the recorded floor. Called when the confirmed adapters are known.
-    pub(crate) fn start_clock(&self) {
-        let recorded = self.store.time_floor().unwrap_or(0);
-        FLOOR.fetch_max(recorded, Ordering::Relaxed);
-        let (clock, floor) = (system(), recorded.max(certain()));
-        if clock < floor {
-            tracing::warn!(
-                clock,
-                floor,
-                "the clock is behind the known minimum, which decides expiry instead"
-            );
-        }
-        self.note_time(HOUR);
+/// Reads the recorded floor. Called when the confirmed adapters are known.
+pub(crate) fn start(store: &Store) {
+    let recorded = store.time_floor().unwrap_or(0);
+    FLOOR.fetch_max(recorded, Ordering::Relaxed);
+    let (clock, floor) = (system(), recorded.max(certain()));
+    if clock < floor {
+        tracing::warn!(
+            clock,
+            floor,
+            "the clock is behind the known minimum, which decides expiry instead"
+        );
     }
+    note(store, HOUR);
+}
 
-    /// Records the time if it is more than `least` seconds later than the recorded one.
-    pub(crate) fn note_time(&self, least: u64) {
-        let time = limited(system(), certain());
-        FLOOR.fetch_max(time, Ordering::Relaxed);
-        let recorded = self.store.time_floor().unwrap_or(0);
-        if time > recorded.saturating_add(least)
-            && let Err(error) = self.store.raise_time_floor(time)
-        {
-            tracing::warn!("cannot record the time: {error}");
-        }
+/// Records the time if it is more than `least` seconds later than the recorded one.
+fn note(store: &Store, least: u64) {
+    let time = limited(system(), certain());
+    FLOOR.fetch_max(time, Ordering::Relaxed);
+    let recorded = store.time_floor().unwrap_or(0);
+    if time > recorded.saturating_add(least)
+        && let Err(error) = store.raise_time_floor(time)
+    {
+        tracing::warn!("cannot record the time: {error}");
     }
+}
 
-    /// Records the time once a day. A failed write is not repeated before the next check.
-    pub(crate) fn tick_clock(&self) {
-        static LAST: Mutex<Option<Instant>> = Mutex::new(None);
-        let mut last = lock(&LAST);
-        if last.is_none_or(|last| last.elapsed() >= TICK) {
-            *last = Some(Instant::now());
-            self.note_time(DAY);
-        }
+/// Records the time once a day. A failed write is not repeated before the next check.
+pub(crate) fn tick(store: &Store) {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut last = lock(&LAST);
+    if last.is_none_or(|last| last.elapsed() >= TICK) {
+        *last = Some(Instant::now());
+        note(store, DAY);
     }
+}
 
-    /// Records the time at a clean end.
-    pub(crate) fn stop_clock(&self) {
-        self.note_time(HOUR);
-    }
+/// Records the time at a clean end.
+pub(crate) fn stop(store: &Store) {
+    note(store, HOUR);
+}
 
-    /// Records the time at which a file was refused as expired, once per date. The file then stays refused even if the
-    /// clock is set back.
-    pub(crate) fn note_expiry(&self, error: &StoreError) {
-        if let StoreError::Refused(Refusal::Expired { expires, .. }) = error
-            && self.store.time_floor().is_none_or(|recorded| recorded < *expires)
-        {
-            self.note_time(0);
-        }
+/// Records the time at which a file was refused as expired, once per date. The file then stays refused even if the
+/// clock is set back.
+pub(crate) fn note_expiry(store: &Store, error: &StoreError) {
+    if let StoreError::Refused(Refusal::Expired { expires, .. }) = error
+        && store.time_floor().is_none_or(|recorded| recorded < *expires)
+    {
+        note(store, 0);
     }
 }
 

@@ -21,7 +21,7 @@ use std::{
 use clr_transfer::{Digest, PeerKey};
 use serde::{Deserialize, Serialize};
 
-use crate::runtime::lock;
+use crate::lock;
 
 const SCHEMA: &str = "clr.audit/1";
 /// Maximum bytes of a file. Beyond it, the log continues in the other one.

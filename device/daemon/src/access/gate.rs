@@ -20,10 +20,9 @@ use super::{
     audit::{Origin, Subject},
     quota::Usage,
 };
-use crate::{
-    connections::Ticket,
-    runtime::{Runtime, lock},
-};
+#[cfg(feature = "tuning")]
+use crate::learning::Learner;
+use crate::{budget::Ticket, health, lock, runtime::Runtime};
 
 /// Interval at which a delayed request checks whether the device is stopping.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -94,6 +93,17 @@ impl Gate {
         if let Some(host) = lock(&self.host).take() {
             self.access.leave(&host);
         }
+    }
+
+    #[cfg(feature = "tuning")]
+    fn learner(&self) -> Learner {
+        Learner::of(&self.runtime)
+    }
+
+    /// Without learning, the runtime refuses its requests.
+    #[cfg(not(feature = "tuning"))]
+    fn learner(&self) -> &Runtime {
+        &self.runtime
     }
 
     /// Returns the peer's current roles. Revoking a role takes effect immediately.
@@ -377,7 +387,7 @@ impl Device for Gate {
     }
 
     fn tune(&self, request: &TuneRequest) -> Result<(), Failure> {
-        self.on_task(Role::Teach, "tune", &request.task, || self.runtime.tune(request))
+        self.on_task(Role::Teach, "tune", &request.task, || self.learner().tune(request))
     }
 
     fn tune_status(&self) -> Result<TuneStatus, Failure> {
@@ -391,7 +401,7 @@ impl Device for Gate {
     }
 
     fn health(&self) -> Result<Health, Failure> {
-        self.query("health", || self.runtime.health())
+        self.query("health", || Ok(health::examine(&self.runtime)))
     }
 
     fn refused(&self, request: &'static str, failure: &Failure) {
@@ -399,7 +409,7 @@ impl Device for Gate {
     }
 
     fn teach(&self, task: &str, label: &str) -> Result<(), Failure> {
-        self.on_task(Role::Teach, "teach", task, || self.runtime.teach(task, label))
+        self.on_task(Role::Teach, "teach", task, || self.learner().teach(task, label))
     }
 
     fn teach_status(&self, task: &str, label: &str) -> Result<TeachStatus, Failure> {
@@ -434,7 +444,7 @@ impl Device for Gate {
     }
 
     fn tune_check(&self, request: &TuneRequest) -> Result<TuneForecast, Failure> {
-        self.query_as(Role::Teach, "tune-check", || self.runtime.tune_check(request))
+        self.query_as(Role::Teach, "tune-check", || self.learner().tune_check(request))
     }
 
     fn enrol(&self, roles: Roles, minutes: u32) -> Result<Enrolment, Failure> {

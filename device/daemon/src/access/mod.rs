@@ -24,10 +24,7 @@ pub(crate) use self::{
     audit::check as check_audit,
     gate::{Gate, Via},
 };
-use super::{
-    Config,
-    runtime::{lock, now},
-};
+use super::{Config, lock, time::now};
 
 /// Handshakes may take at most one part in this many of a CPU core.
 const HANDSHAKE_SHARE: u32 = 10;

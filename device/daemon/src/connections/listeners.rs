@@ -22,7 +22,7 @@ use clr_transfer::{Device as _, Link};
 use rustix::fs::Gid;
 
 use super::{Connections, Via};
-use crate::{DaemonError, device_key, runtime::with_causes, seldom::Seldom, wait_readable};
+use crate::{DaemonError, device_key, error::with_causes, seldom::Seldom, wait_readable};
 
 /// Interval at which listeners check whether the device is stopping, and pause after a failed `accept`.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);

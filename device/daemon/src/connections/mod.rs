@@ -1,6 +1,5 @@
 //! Connections over the Unix socket, TCP and serial lines, within budgets.
 
-mod budget;
 mod listeners;
 mod serial;
 
@@ -15,15 +14,15 @@ use std::{
 use clr_transfer::{AccessRefusal, End, Link, ServeError, ServeLimits, SystemClock, serve_admitted};
 use embedded_io::Write as _;
 
-use self::budget::{Budget, Class};
 pub(crate) use self::{
-    budget::Ticket,
     listeners::{bind_control, bind_first, bind_tcp, check_socket_path},
     serial::open_serial,
 };
 use super::{
     access::{Access, Gate, Via},
-    runtime::{Runtime, lock},
+    budget::{Budget, Class, Ticket},
+    lock,
+    runtime::Runtime,
     seldom::Seldom,
     yielding::yield_to_frames,
 };

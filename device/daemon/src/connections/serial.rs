@@ -4,8 +4,8 @@ use std::{sync::Arc, thread, time::Duration};
 
 use clr_transfer::{Device as _, Link, ServeLimits};
 
-use super::{Connections, Ticket, Via, serve_connection};
-use crate::{DaemonError, SerialConfig};
+use super::{Connections, Via, serve_connection};
+use crate::{DaemonError, SerialConfig, budget::Ticket};
 
 /// Pause between two sessions.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -4,11 +4,8 @@ use clr_store::StoreError;
 use clr_transfer::{ClassForecast, Failure, FailureCode, Lack, TuneForecast, TuneRequest};
 use clr_tuning::{Examples as _, Forecast, TuneError, TuneOptions};
 
-use super::stored::StoredImages;
-use crate::{
-    TuningConfig,
-    runtime::{Runtime, with_causes},
-};
+use super::{Learner, stored::StoredImages};
+use crate::{TuningConfig, error::with_causes};
 
 /// Upper limit of the default memory of the process during tuning, in bytes.
 const MEMORY: u64 = 300_000_000;
@@ -95,14 +92,14 @@ fn group_memory() -> Option<u64> {
     most.trim().parse().ok()
 }
 
-impl Runtime {
+impl Learner {
     /// Returns a forecast of a run and the obstacles to promoting its result, without starting it.
-    pub(crate) fn forecast(&self, request: &TuneRequest) -> Result<TuneForecast, Failure> {
+    pub(crate) fn tune_check(&self, request: &TuneRequest) -> Result<TuneForecast, Failure> {
         let task = request.task.as_str();
-        let config = self.config.load();
+        let config = self.runtime.config.load();
         let granted = Bounds::of(&config.tuning).grant(request)?;
         let fault = |error: &dyn std::error::Error| Failure::new(FailureCode::TUNING, with_causes(error));
-        let serving = match self.store.serving(task) {
+        let serving = match self.runtime.store.serving(task) {
             Err(StoreError::NoSuchTask { .. }) => {
                 return Err(Failure::new(
                     FailureCode::NO_TASK,
@@ -111,8 +108,8 @@ impl Runtime {
             }
             serving => serving.map_err(|error| fault(&error))?,
         };
-        let parent = self.parent(&serving).map_err(|error| fault(&error))?;
-        let images = StoredImages::all(self, task);
+        let parent = self.runtime.parent(&serving).map_err(|error| fault(&error))?;
+        let images = StoredImages::all(&self.runtime, task);
         let list = images
             .list()
             .map_err(|error| Failure::new(FailureCode::STORAGE, error))?;
@@ -124,7 +121,7 @@ impl Runtime {
             max_memory: Some(granted.memory),
             ..TuneOptions::default()
         };
-        let plan = match clr_tuning::plan_memory(self.engine.backbone(), &parent, count, &options) {
+        let plan = match clr_tuning::plan_memory(self.runtime.engine.backbone(), &parent, count, &options) {
             Ok(plan) => Some(plan),
             Err(error @ TuneError::Budget { .. }) => {
                 let text = with_causes(&error);

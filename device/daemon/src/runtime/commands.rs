@@ -6,12 +6,12 @@ use clr_adapters::{AUTO, Digest};
 use clr_store::StoreError;
 use clr_transfer::{
     Begin, Capabilities, Committed, Device, DeviceInfo, ExampleSelection, ExampleSummary, ExampleTask, Failure,
-    FailureCode, Frames, Health, Latency, Memory, PullInfo, RemovedExamples, RevertReport, Slot, Status, TaskState,
+    FailureCode, Frames, Latency, Memory, PullInfo, RemovedExamples, RevertReport, Slot, Status, TaskState,
     TaskSummary, TeachLimits, TrialStatus,
 };
 
 use super::{Runtime, failure, lock, persisted_choice::Choice, stamp};
-use crate::{health, trial::TrialRun};
+use crate::trial::TrialRun;
 use clr_engine::{resident_memory, trim_heap};
 
 impl Runtime {
@@ -278,11 +278,6 @@ impl Device for Runtime {
     }
 
     #[cfg(feature = "tuning")]
-    fn tune(&self, request: &clr_transfer::TuneRequest) -> Result<(), Failure> {
-        self.start_learning(request)
-    }
-
-    #[cfg(feature = "tuning")]
     fn tune_status(&self) -> Result<clr_transfer::TuneStatus, Failure> {
         Ok(self.learning.status())
     }
@@ -291,10 +286,6 @@ impl Device for Runtime {
     fn stop_tuning(&self) -> Result<(), Failure> {
         self.learning.request_stop();
         Ok(())
-    }
-
-    fn health(&self) -> Result<Health, Failure> {
-        Ok(health::examine(self))
     }
 
     fn refused(&self, request: &'static str, failure: &Failure) {
@@ -323,18 +314,8 @@ impl Device for Runtime {
     }
 
     #[cfg(feature = "tuning")]
-    fn teach(&self, task: &str, label: &str) -> Result<(), Failure> {
-        self.start_teaching(task, label)
-    }
-
-    #[cfg(feature = "tuning")]
     fn teach_status(&self, task: &str, label: &str) -> Result<clr_transfer::TeachStatus, Failure> {
         Ok(self.learning.outcome(task, label))
-    }
-
-    #[cfg(feature = "tuning")]
-    fn tune_check(&self, request: &clr_transfer::TuneRequest) -> Result<clr_transfer::TuneForecast, Failure> {
-        self.forecast(request)
     }
 
     fn stopping(&self) -> bool {

@@ -4,7 +4,8 @@ mod commands;
 mod examples;
 mod failure;
 mod images;
-mod monitored;
+#[cfg(feature = "tuning")]
+mod parent;
 mod pending_changes;
 mod persisted_choice;
 mod resident;
@@ -13,7 +14,7 @@ mod transfers;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
@@ -28,14 +29,16 @@ use clr_transfer::FailureCode;
 
 use super::{
     Config, DaemonError, device_key,
+    error::with_causes,
     images::Images,
     latency::Latencies,
+    lock,
     source::{SourceState, Stop},
     tally::Tally,
+    time::{self, now, stamp},
 };
 use clr_engine::{Engine, EngineOptions, ResidentAdapter, resident_memory};
 
-pub(crate) use super::time::{now, stamp};
 pub(crate) use resident::AdapterInfo;
 pub(crate) use transfers::UNLABELLED;
 
@@ -54,10 +57,7 @@ pub(crate) struct Runtime {
     started: Instant,
     resident_after_start: AtomicU64,
     #[cfg(feature = "tuning")]
-    pub(crate) learning: super::learning::Learning,
-    /// Weak reference to this runtime, for the learning thread.
-    #[cfg(feature = "tuning")]
-    pub(crate) this: Weak<Self>,
+    pub(crate) learning: super::learning_state::LearningState,
     /// Reason why the device cannot sign adapters that it learns.
     pub(crate) without_key: Option<String>,
     /// The public key of the device, as found when it started.
@@ -108,11 +108,6 @@ pub(crate) struct Counters {
     pub(crate) learning_runs: Tally<&'static str>,
 }
 
-/// Locks a mutex, even if it is poisoned: the counters and caches that it guards stay valid after a panic.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Runtime {
     /// Loads the backbone, opens the store and prepares its tasks.
     pub(crate) fn start(config: Config, stop: Stop) -> Result<Arc<Self>, DaemonError> {
@@ -121,7 +116,7 @@ impl Runtime {
         let public = key.public();
         let without_key = give_key(&store, &config, key);
         let images = Images::open(&config, engine.backbone().preprocessing());
-        let build = |#[cfg_attr(not(feature = "tuning"), expect(unused_variables))] this: &Weak<Self>| Self {
+        let runtime = Arc::new(Self {
             engine,
             store,
             images,
@@ -139,22 +134,17 @@ impl Runtime {
             reading: Mutex::default(),
             opened_example: Mutex::default(),
             #[cfg(feature = "tuning")]
-            learning: super::learning::Learning::default(),
-            #[cfg(feature = "tuning")]
-            this: Weak::clone(this),
+            learning: super::learning_state::LearningState::default(),
             config: ArcSwap::from_pointee(config),
-        };
-        let runtime = Arc::new_cyclic(build);
+        });
         runtime
             .counters
             .images_rejected
             .store(runtime.images.quarantined_at_start(), Ordering::Relaxed);
         // If the last run crashed while decoding an image, the adapters on trial are not to blame.
         runtime.load_all(!runtime.images.crashed_on_image());
-        runtime.start_clock();
+        time::start(&runtime.store);
         runtime.start_task();
-        #[cfg(feature = "tuning")]
-        runtime.resume_learning();
         Ok(runtime)
     }
 
@@ -232,7 +222,7 @@ impl Runtime {
     pub(crate) fn close(&self) {
         self.flush_changes(true);
         self.end_uses();
-        self.stop_clock();
+        time::stop(&self.store);
     }
 
     /// Reloads the configuration. Trusted keys, audience, minimum versions, trial bounds and `top_k` change
@@ -325,18 +315,4 @@ fn store_options(config: &Config, engine: &Engine, device: Option<PublicKey>) ->
         ..Caps::DEFAULT
     };
     Ok(options)
-}
-
-/// Returns the text of an error with its causes.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text = format!("{text}: {inner_text}");
-        }
-        cause = inner.source();
-    }
-    text
 }

@@ -303,7 +303,7 @@ impl Runtime {
     }
 
     /// Returns the number of resident adapters and their bytes.
-    pub(super) fn resident(&self) -> (u32, u64) {
+    pub(crate) fn resident(&self) -> (u32, u64) {
         let adapters = self.serving.tasks().all();
         let bytes: usize = adapters.iter().map(|adapter| adapter.bytes()).sum();
         (adapters.len() as u32, bytes as u64)

@@ -4,7 +4,7 @@ use clr_adapters::{Digest, delta};
 use clr_store::{AddOutcome, Installed, StoreError, StoredAdapter};
 use clr_transfer::{Begin, Committed, Failure, FailureCode, Kind};
 
-use super::{Runtime, failure, lock, now, resident::UpdateGuard, stamp, with_causes};
+use super::{Runtime, failure, lock, now, resident::UpdateGuard, stamp, time, with_causes};
 use crate::trial::TrialRun;
 use clr_engine::trim_heap;
 
@@ -53,7 +53,7 @@ impl Runtime {
                 let changing = self.serving.lock_updates();
                 let installed = self.store.commit(&begin.digest, now());
                 let installed = installed
-                    .inspect_err(|error| self.note_expiry(error))
+                    .inspect_err(|error| time::note_expiry(&self.store, error))
                     .map_err(failure::of_store)?;
                 self.take_into_service(&changing, &installed)
             }
@@ -78,7 +78,7 @@ impl Runtime {
                 let changing = self.serving.lock_updates();
                 let installed = self.store.install(&file, now());
                 let installed = installed
-                    .inspect_err(|error| self.note_expiry(error))
+                    .inspect_err(|error| time::note_expiry(&self.store, error))
                     .map_err(failure::of_store)?;
                 self.take_into_service(&changing, &installed)
             }

@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use crate::runtime::lock;
+use crate::lock;
 
 /// Kind of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(crate) enum Class {
 
 impl Class {
     /// Returns the name of the counter for refused connections of this class.
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Control => "control",
             Self::Peer(_) => "unknown",
@@ -65,7 +65,7 @@ pub(crate) struct Ticket {
 impl Budget {
     /// Returns a slot for a new connection if there are fewer than `most` of its class. Connections with an open
     /// session do not count, except on the control socket.
-    pub(super) fn admit(self: &Arc<Self>, class: Class, most: usize) -> Option<Ticket> {
+    pub(crate) fn admit(self: &Arc<Self>, class: Class, most: usize) -> Option<Ticket> {
         let mut entries = lock(&self.0);
         let same_kind = |entry: &&Entry| match class {
             Class::Control => entry.class == Class::Control,
@@ -118,7 +118,7 @@ impl Entry {
 
 impl Ticket {
     /// Returns a slot outside of all budgets, for a serial line.
-    pub(super) fn alone() -> Self {
+    pub(crate) fn alone() -> Self {
         Self {
             budget: None,
             number: 0,
