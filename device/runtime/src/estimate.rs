@@ -1,4 +1,4 @@
-//! Memory estimate of a training step: the same walk, with lengths in place of buffers.
+//! Memory estimate of a training step: the same traversal of the steps, with lengths in place of buffers.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,29 +11,29 @@ use crate::{
 /// Memory of training on one thread, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Footprint {
-    /// Frozen weights, packed for the forward pass.
+    /// Frozen weights packed for the forward pass.
     pub weights: usize,
-    /// Frozen weights, packed for the backward pass.
+    /// Frozen weights packed for the backward pass.
     pub gradient_weights: usize,
-    /// Values of one image and its gradients.
+    /// Values of one image and their gradients.
     pub values: usize,
-    /// The kernels' own working memory.
+    /// Workspace of the kernels.
     pub scratch: usize,
-    /// Activations before the first trained site, of one image.
+    /// Activations of one image before the first trained site.
     pub start: usize,
     /// Parameters of all sites, in blocks.
     pub parameters: usize,
 }
 
 impl Footprint {
-    /// Everything but the images' prefixes and the optimiser's state.
+    /// Returns the total without the images' prefix activations and the optimiser's state.
     pub fn total(&self) -> usize {
         self.weights + self.gradient_weights + self.values + self.scratch + self.parameters
     }
 }
 
 impl Executable {
-    /// Memory of a training step with these sites, in the given segments. Nothing is packed or computed.
+    /// Estimates the memory of a training step with these sites and segments. Nothing is packed or computed.
     pub fn footprint(&self, sites: &[SiteParameters], segments: &[usize]) -> Footprint {
         let memory = Counted::default();
         let first = segments.first().copied().unwrap_or(self.steps.len());
@@ -70,7 +70,8 @@ impl Executable {
         }
     }
 
-    /// First steps of `count` segments from `first` on, of about equal memory for the backward pass.
+    /// Returns the first steps of `count` segments, starting at `first`, which need about equal memory in the backward
+    /// pass.
     pub fn segments(&self, first: usize, count: usize) -> Vec<usize> {
         if first == self.steps.len() {
             return Vec::new();

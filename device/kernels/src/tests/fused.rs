@@ -39,7 +39,7 @@ fn fused_convolution_equals_its_definition_at_every_level_and_thread_count() {
             } else {
                 sums.clone()
             };
-            // Before the clamp: that is what rounding is relative to.
+            // The largest value before the clamp, to which the rounding error is relative.
             let scale = largest(&want.data);
             let plane = sums.shape[1] * sums.shape[2];
             let mut parameters = vec![0.0; out.div_ceil(LANES) * epilogue.parameters()];

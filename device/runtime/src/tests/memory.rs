@@ -1,11 +1,11 @@
-//! Recomputed segments, and the memory estimate.
+//! Tests of recomputed segments and of the memory estimate.
 
 use clr_onnx::{Activation, Op};
 
 use super::fixtures::{Builder, CHANNELS, Noise, SIZE, sites};
 use crate::Executable;
 
-/// A chain of residual blocks with an attention gate.
+/// Returns a chain of residual blocks with an attention gate.
 fn network() -> (clr_onnx::Backbone, Executable) {
     let mut graph = Builder::new(9);
     for _ in 0..4 {
@@ -28,7 +28,7 @@ fn recomputed_segments_change_no_bit_and_take_the_estimated_memory() {
         let mut gradients = Vec::new();
         let mut estimates = Vec::new();
         for count in [1, 2, 3] {
-            // An executable of its own: the buffers of an earlier run would count.
+            // A new executable, because buffers left by an earlier run would be counted.
             let (backbone, executable) = network();
             let sites = sites(&backbone, &executable, &trained, &mut Noise::new(1));
             let first = executable.first_trained(&sites);
