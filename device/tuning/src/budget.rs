@@ -114,11 +114,11 @@ pub(crate) fn estimate(
 ) -> Result<(u64, Footprint)> {
     set_trainable(network, scope);
     network.freeze_untrainable(task.size)?;
-    let footprint = network.footprint(task.size, memory)?;
     let trained: usize = (network.parameters().iter())
         .map(|parameter| parameter.anchor.len())
         .sum();
     let threads = task.threads.min(task.batch).max(1);
+    let footprint = network.footprint(task.size, memory, task.batch.div_ceil(threads))?;
     let plane = task.size[0] * task.size[1];
     // The parameters themselves are resident. Counted here: anchors, the optimiser's values and two moments, the saved
     // state of these three and its bytes, gradients and their copy in the optimiser.

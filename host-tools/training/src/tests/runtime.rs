@@ -188,11 +188,11 @@ fn recomputing_changes_no_bit_and_takes_the_estimated_memory() {
             // A new network each time, as buffers left by an earlier run would be counted.
             let mut network = network(architecture, Recipe::Clr);
             train_from(&mut network, first);
-            let footprint = network.footprint([48; 2], checkpointing).unwrap();
+            let footprint = network.footprint([48; 2], checkpointing, IMAGES).unwrap();
             let (output, most) = step_from_prefix(&network, 48, checkpointing);
             // Every image's gradients of the sites are kept until the last one's. If buffers are returned meanwhile,
-            // the peak may be at the first image, when none are kept yet.
-            let waiting = (IMAGES - 1) * footprint.parameters / 2;
+            // the peak may be at the first images, when none are kept yet.
+            let waiting = (IMAGES - footprint.images) * footprint.parameters / 2;
             let foretold = footprint.values + waiting;
             let least = if checkpointing == Checkpointing::Off {
                 foretold
