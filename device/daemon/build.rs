@@ -1,4 +1,4 @@
-//! Date of the build, a lower bound of the device's clock.
+//! Date of the build, which is a lower bound of the device's clock.
 
 use std::{
     env,
@@ -9,7 +9,7 @@ fn main() {
     println!("cargo::rerun-if-changed=src");
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
-    // Reproducible builds set their date (reproducible-builds.org/specs/source-date-epoch).
+    // For reproducible builds, `SOURCE_DATE_EPOCH` sets the date (reproducible-builds.org/specs/source-date-epoch).
     let stated = env::var("SOURCE_DATE_EPOCH")
         .ok()
         .and_then(|seconds| seconds.parse().ok());

@@ -1,8 +1,8 @@
-//! Sizes of deltas between two versions of an adapter.
+//! Measures the size of deltas between two versions of an adapter.
 //!
-//! `cargo run --release -p clr-adapters --features delta --example delta_size -- OLD.clr NEW.clr` for two files; with
-//! one file, for changes of it as tuning on a device makes them: its decoded values moved by normal steps, and coded as
-//! int8 again.
+//! `cargo run --release -p clr-adapters --features delta --example delta_size -- OLD.clr NEW.clr` compares two files.
+//! With one file, the example simulates tuning on a device: it adds normal steps to the decoded values and encodes them
+//! as int8 again.
 
 use std::{env, error::Error, fs};
 
@@ -29,7 +29,7 @@ impl Random {
     }
 }
 
-/// Moves every value by a normal step of `share` times the root mean square of all.
+/// Adds a normal step to every value. The standard deviation is `share` times the root mean square of all values.
 fn shift(values: &mut [f32], share: f32, random: &mut Random) {
     let square = values.iter().map(|value| value * value).sum::<f32>() / values.len().max(1) as f32;
     for value in values {
@@ -37,10 +37,10 @@ fn shift(values: &mut [f32], share: f32, random: &mut Random) {
     }
 }
 
-/// The changed part of an adapter, and the size of the change.
+/// A simulated change: the changed part of an adapter and the size of the steps.
 struct Change {
     name: &'static str,
-    /// Of the sites, from the last one on.
+    /// Fraction of the sites that change, counted from the last one.
     sites: f32,
     site_share: f32,
     head_share: f32,

@@ -1,9 +1,10 @@
-//! Bytes and errors of every encoding, compared with simpler ones.
+//! Measures the size and the error of every encoding, next to simpler encodings.
 //!
-//! `cargo run --release -p clr-adapters --example quantisation_error [-- FILE.clr]`: an adapter of EfficientNet-Lite0's
-//! size with synthetic values (γ/σ log-normal, kernels identity + N(0, 0.05), biases normal), or the values of a file
-//! written as f32. Errors are root mean squares, relative: of a kernel to its channel's norm, of a scale to itself, of
-//! a bias and a head weight to the root mean square of its site or class row.
+//! `cargo run --release -p clr-adapters --example quantisation_error [-- FILE.clr]` takes an adapter of
+//! EfficientNet-Lite0's size with synthetic values (γ/σ log-normal, kernels identity + N(0, 0.05), biases normal), or
+//! the values of a file written as f32. Errors are relative root mean squares. The error of a kernel is relative to its
+//! channel's norm, the error of a scale to the scale itself, and the error of a bias or a head weight to the root mean
+//! square of its site or class row.
 
 use std::{env, error::Error, fs};
 
@@ -131,7 +132,7 @@ fn error(pairs: &[Pair]) -> f64 {
     (errors.iter().sum::<f64>() / errors.len().max(1) as f64).sqrt()
 }
 
-/// Linear codes with an exact f32 step per block, the plain way.
+/// Encodes with linear codes and an exact f32 step per block, as a baseline.
 fn uniform(adapter: &Adapter, bits: u32, block: usize) -> Adapter {
     let largest = ((1 << (bits - 1)) - 1) as f32;
     let code = |values: &mut [f32]| {

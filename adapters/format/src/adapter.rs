@@ -24,7 +24,7 @@ pub struct Site {
     pub name: String,
     /// Multiplies the convolution's bias-free output.
     pub weights: SiteWeights,
-    /// `[C]`, added after the kernel or scale, so the zero padding is of the bias-free feature map.
+    /// `[C]`, added after the kernel or scale, so that the zero padding applies to the bias-free feature map.
     pub bias: Vec<f32>,
 }
 
@@ -87,19 +87,19 @@ pub struct Header {
     pub metrics: Option<Metrics>,
     /// Small inputs with their expected results, checked before the adapter serves.
     pub canaries: Vec<Canary>,
-    /// Number of tunings on a device on top of `version`; 0 for a publisher's adapter.
+    /// Number of tunings on a device since `version`; 0 for an adapter from a publisher.
     pub revision: u32,
-    /// Seconds since 1970-01-01 UTC from which on a device must not install it.
+    /// Expiry, in seconds since 1970-01-01 UTC: from this time on, a device refuses to install the adapter.
     pub expires: Option<u64>,
     /// Temperature: divides the logits before the softmax, so that probabilities match accuracies (temperature scaling,
-    /// Guo et al. 2017). Above 0; 1 where it was not fitted.
+    /// Guo et al. 2017). Above 0; 1 if it was not fitted.
     pub temperature: f32,
-    /// Bounds of its trial; `None`: the device's bounds.
+    /// Bounds of its trial; `None` selects the device's default bounds.
     pub trial: Option<Trial>,
     /// Calibration errors on the validation split, before and after temperature scaling.
     pub calibration: Option<Calibration>,
-    /// Profile of its training images in the features of the untouched backbone; required to select the task from an
-    /// image.
+    /// Profile of the training images in the features of the unmodified backbone. Required for selecting the task from
+    /// an image.
     pub profile: Option<Profile>,
 }
 
@@ -139,22 +139,22 @@ impl Header {
 /// class and the fraction of images for which it is correct, over 15 bins of equal width (Naeini et al. 2015).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// Of the softmax of the logits.
+    /// Error of the softmax of the logits.
     pub before: f32,
-    /// Of the softmax of the logits divided by the header's temperature.
+    /// Error of the softmax of the logits divided by the header's temperature.
     pub after: f32,
 }
 
-/// Bounds on an adapter's first frames, for its confirmation. Logits must be finite in any case.
+/// Bounds on an adapter's first frames, which must hold for its confirmation. Logits must be finite in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
-    /// Frames within the bounds after which it is confirmed.
+    /// Number of frames within the bounds after which the adapter is confirmed.
     pub frames: u32,
-    /// Maximum latency of a frame in milliseconds; more in a tenth of the frames ends the trial.
+    /// Maximum latency of a frame in milliseconds. The trial fails if a tenth of the frames exceed it.
     pub max_latency_ms: Option<u32>,
     /// Probability of the best class below which a frame has low confidence.
     pub low_confidence: f32,
-    /// Maximum fraction of low-confidence frames, 0–1; more end the trial.
+    /// Maximum fraction of low-confidence frames, 0–1. The trial fails above it.
     #[serde(rename = "max_low_share")]
     pub max_low_confidence_fraction: f32,
 }
@@ -164,7 +164,7 @@ pub struct Trial {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Provenance {
-    /// The backbone's classifier, taken over at import.
+    /// The backbone's original classifier, extracted at import.
     Imported,
     /// Trained by the host tool.
     HostTrained,
@@ -175,15 +175,15 @@ pub enum Provenance {
 /// Metrics of an adapter on the validation split at the time of writing. Accuracies are fractions in 0–1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
-    /// Validation top-1 in full precision.
+    /// Validation top-1 accuracy in full precision.
     pub accuracy: f32,
-    /// Validation top-1 of the file's quantised weights.
+    /// Validation top-1 accuracy of the file's quantised weights.
     pub quantised_accuracy: f32,
     /// Number of validation images.
     pub validation_images: u32,
     /// Number of training images.
     pub training_images: u32,
-    /// Digest over the training data (sorted relative paths and contents).
+    /// Digest of the training data (sorted relative paths and contents).
     pub data: Digest,
     /// The random seed.
     pub seed: u64,

@@ -20,7 +20,7 @@ pub struct Decoded {
     pub adapter: Adapter,
     /// The SHA-256 of the file's bytes, its identifier in stores and as a parent.
     pub digest: Digest,
-    /// Its encoding, as of the head's weight.
+    /// The file's encoding, derived from the section of the head's weight.
     pub encoding: Encoding,
     /// The sections in file order.
     pub sections: Vec<SectionInfo>,
@@ -32,7 +32,8 @@ pub struct Decoded {
     pub format_version: u16,
     /// The claimed signature, **not verified** ([`crate::admit`] verifies it).
     pub signature: Option<Signature>,
-    /// The signed release statement; `None` where the signature is over the bytes themselves. It matches the file.
+    /// The signed release statement, already checked against the file; `None` if the signature covers the bytes
+    /// themselves.
     pub release: Option<Release>,
 }
 
@@ -52,7 +53,7 @@ pub fn decode_with(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError
     decode_opened(bytes, &envelope::open(bytes, limits)?, limits)
 }
 
-/// Decodes a file whose envelope was checked.
+/// Decodes a file whose envelope has been checked.
 pub(crate) fn decode_opened(bytes: &[u8], file: &Envelope<'_>, limits: &Limits) -> Result<Decoded, DecodeError> {
     if let Some(release) = &file.release {
         release.check_content(file.signed)?;
@@ -166,7 +167,7 @@ struct Payload<'a> {
 }
 
 impl<'a> Payload<'a> {
-    /// One vector per run; the section is absent where there are no values.
+    /// Reads a section as one vector per run. A section without values is absent from the file.
     fn section(&mut self, kind: SectionKind, runs: &[usize]) -> Result<Vec<Vec<f32>>, DecodeError> {
         if runs.iter().all(|&run| run == 0) {
             return Ok(vec![Vec::new(); runs.len()]);
@@ -182,7 +183,7 @@ impl<'a> Payload<'a> {
         Ok(values)
     }
 
-    /// The feature profile's vectors.
+    /// Reads the feature profile's vectors.
     fn profile(&mut self, outline: &ProfileOutline) -> Result<Profile, DecodeError> {
         let dimensions = outline.dimensions as usize;
         let mut vector = |kind, elements| {
@@ -201,7 +202,7 @@ impl<'a> Payload<'a> {
         })
     }
 
-    /// The head's class weights as one vector.
+    /// Reads the head's class weights as one vector.
     fn class_weights(&mut self, classes: usize, features: usize) -> Result<Vec<f32>, DecodeError> {
         let mut values = Vec::new();
         if classes * features == 0 {

@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl SiteWeights {
-    /// The values: `[C]` or `[C, 3, 3]`.
+    /// Returns the values: `[C]` or `[C, 3, 3]`.
     #[must_use]
     pub fn values(&self) -> &[f32] {
         match self {
@@ -70,7 +70,7 @@ fn cap(what: &'static str, got: usize, cap: usize) -> Result<(), EncodeError> {
     }
 }
 
-/// The runs of one section: its sites' values, or the class weights of the head.
+/// Returns the runs of one section: its sites' values, or the class weights of the head.
 fn runs<'a>(adapter: &'a Adapter, kind: SectionKind) -> Vec<&'a [f32]> {
     let sites = || adapter.sites.iter();
     let profile = |part: &dyn Fn(&'a Profile) -> &'a Vec<f32>| {

@@ -2,20 +2,19 @@
 
 use alloc::vec::Vec;
 
-use crate::{DecodeError, Limits, PublicKey, Release, Signature, SignedRelease, SignerClass};
+use crate::{
+    DecodeError, Limits, PublicKey, Release, Signature, SignedRelease, SignerClass,
+    trailer::{self, FRAME, RELEASE},
+};
 
-/// The magic number: a byte above 127, the name, and line ends that a text-mode copy would change.
+/// The magic number: a byte above 127, the format's name, and line ends that a copy in text mode would change.
 pub(crate) const MAGIC: [u8; 8] = *b"\x89CLR\r\n\x1a\n";
-/// The written format version, the newest readable one.
+/// The format version that is written, and the newest that can be read.
 pub(crate) const VERSION: u16 = 2;
 /// Bytes before the header.
 const PREFIX: usize = 20;
 /// Bytes of a signature: the public key and the Ed25519 signature.
 const SIGNATURE: usize = 32 + 64;
-/// Bytes of a trailer around the signature: kind, reserved, length, checksum.
-pub(crate) const FRAME: usize = 8;
-/// The trailer of a publisher's signature over a release statement: key, signature, statement.
-pub(crate) const RELEASE: u8 = 3;
 
 /// The parts of a file with a valid envelope.
 pub(crate) struct Envelope<'a> {
@@ -25,7 +24,7 @@ pub(crate) struct Envelope<'a> {
     pub(crate) payload_offset: usize,
     /// The format version, a readable one.
     pub(crate) version: u16,
-    /// The bytes before the trailer, signed directly or by a statement.
+    /// The bytes before the trailer, which are signed directly or through a release statement.
     pub(crate) signed: &'a [u8],
     /// The signature, not verified.
     pub(crate) signature: Option<Signature>,
@@ -34,8 +33,8 @@ pub(crate) struct Envelope<'a> {
 }
 
 impl Envelope<'_> {
-    /// Returns whether the signature is valid, over the statement or else over the bytes before the trailer.
-    /// [`Release::check_content`] checks that these bytes are the ones in the statement.
+    /// Returns whether the signature is valid, over the statement if there is one, otherwise over the bytes before the
+    /// trailer. [`Release::check_content`] checks that the statement describes these bytes.
     pub(crate) fn signature_holds(&self) -> bool {
         match (&self.signature, &self.release) {
             (None, _) => false,
@@ -73,16 +72,7 @@ pub(crate) fn seal(header: &[u8], payload: &[u8]) -> Vec<u8> {
     file.extend((payload.len() as u32).to_le_bytes());
     file.extend(header);
     file.extend(payload);
-    close(file, 0, &[])
-}
-
-/// Appends a trailer of a kind.
-pub(crate) fn close(mut file: Vec<u8>, kind: u8, signature: &[u8]) -> Vec<u8> {
-    file.extend([kind, 0]);
-    file.extend((signature.len() as u16).to_le_bytes());
-    file.extend(signature);
-    file.extend(crc32fast::hash(&file).to_le_bytes());
-    file
+    trailer::close(file, 0, &[])
 }
 
 /// Checks everything except the header and payload, and splits the file.
@@ -167,7 +157,7 @@ pub(crate) fn open<'a>(file: &'a [u8], limits: &Limits) -> Result<Envelope<'a>, 
     })
 }
 
-/// Contents of a trailer: a public key, its signature, and in one kind the signed statement.
+/// Parses a trailer: a public key, its signature and, for statements, the signed statement.
 fn read_signature(kind: u8, bytes: &[u8]) -> Result<(Option<Signature>, Option<Release>), DecodeError> {
     let class = match kind {
         0 => None,

@@ -42,7 +42,7 @@ pub enum DecodeError {
         "the file ends early: {got} bytes, expected {expected}\nhint: it was not copied completely; fetch it again"
     )]
     Truncated {
-        /// Bytes by its lengths, as far as these can be read.
+        /// Size according to its length fields, as far as these can be read, in bytes.
         expected: u64,
         /// Bytes there.
         got: u64,
@@ -50,7 +50,7 @@ pub enum DecodeError {
     /// Trailing data.
     #[error("{got} bytes, expected {expected}: trailing data")]
     TrailingBytes {
-        /// Bytes by its lengths.
+        /// Size according to its length fields, in bytes.
         expected: u64,
         /// Bytes there.
         got: u64,
@@ -135,7 +135,7 @@ pub enum DecodeError {
     /// Trailing data after the header's last field.
     #[error("{left} bytes of trailing data after the header's last field")]
     HeaderRest {
-        /// How many.
+        /// Number of bytes left over.
         left: usize,
     },
     /// The header is readable but not in canonical form.
@@ -144,10 +144,10 @@ pub enum DecodeError {
         /// Offset of the first difference in the header.
         offset: usize,
     },
-    /// A section is missing, or another is in its place.
+    /// A section is missing, or another one is in its place.
     #[error("section `{expected}` expected, got kind {got:?}")]
     SectionKind {
-        /// The section by the header.
+        /// The section that the header calls for.
         expected: SectionKind,
         /// The kind found; `None` at the payload's end.
         got: Option<u8>,
@@ -160,22 +160,22 @@ pub enum DecodeError {
         /// The encoding's code.
         got: u8,
     },
-    /// A section has another number of values than by the header.
+    /// The number of values of a section differs from the header.
     #[error("section `{section}`: {got} values, expected {expected}")]
     SectionElements {
         /// The section.
         section: SectionKind,
-        /// Values by the header.
+        /// Number of values according to the header.
         expected: u64,
-        /// Values claimed.
+        /// Number of values according to the section.
         got: u64,
     },
-    /// A section's data have another length than by its values and encoding.
+    /// The length of a section's data differs from its number of values and encoding.
     #[error("section `{section}`: {got} bytes, expected {expected}")]
     SectionBytes {
         /// The section.
         section: SectionKind,
-        /// Bytes called for.
+        /// Bytes required.
         expected: u64,
         /// Bytes claimed.
         got: u64,
@@ -185,7 +185,7 @@ pub enum DecodeError {
     SectionTruncated {
         /// The section.
         section: SectionKind,
-        /// Bytes called for.
+        /// Bytes required.
         expected: u64,
         /// Bytes there.
         got: u64,
@@ -205,7 +205,7 @@ pub enum DecodeError {
     SectionData {
         /// The section.
         section: SectionKind,
-        /// The site among those of the section, or the class row of the head.
+        /// Index of the site within the section, or of the class row of the head.
         run: usize,
         /// What is wrong.
         fault: CodeFault,
@@ -213,7 +213,7 @@ pub enum DecodeError {
     /// Trailing data after the last section.
     #[error("{left} bytes of trailing data after the last section")]
     PayloadRest {
-        /// How many.
+        /// Number of bytes left over.
         left: usize,
     },
     /// The file is well-formed, but the adapter is invalid.
@@ -225,7 +225,7 @@ pub enum DecodeError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeaderFault {
-    /// The header ends within it.
+    /// The header ends within the field.
     #[error("the header ends within it")]
     Ends,
     /// Text that is not UTF-8.
@@ -237,10 +237,10 @@ pub enum HeaderFault {
     /// Text that is empty or has control characters.
     #[error("it is empty or has control characters")]
     Text,
-    /// An unknown choice.
+    /// An unknown variant number.
     #[error("the value is not one of the known choices")]
     Choice,
-    /// A name refers to more of the previous name than there is.
+    /// A name refers to more bytes of the previous name than it has.
     #[error("shares {got} bytes with the previous name of {have}")]
     Shared {
         /// Bytes shared.
@@ -273,7 +273,7 @@ pub enum EncodeError {
         /// The serialiser's reason.
         reason: String,
     },
-    /// The written adapter cannot be decoded: a defect of this crate.
+    /// The written adapter cannot be decoded, which is a defect of this crate.
     #[error("the written adapter does not read back: {0}")]
     ReadBack(#[source] Box<DecodeError>),
 }

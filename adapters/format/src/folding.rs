@@ -1,9 +1,9 @@
 //! Folding of a task's norm into its sites: the same function with fewer parameters, computed in f64.
 //!
 //! `s = γ / √(σ² + ε)`, `K' = K · s`, `b' = β − μ · s` (CLR paper, section 3; `docs/reference/adapter-format.md`,
-//! "Folding"). A convolution's bias `c`, which comes *before* the norm, is also moved after the CLR layer:
-//! `b' = β + (c − μ) · s`. That is the reprogramming layer applied to the bias-free feature map; at the border a bias
-//! added before the zero padding would be another function.
+//! "Folding"). A convolution's bias `c`, which is added *before* the norm, also moves after the CLR layer: `b' = β + (c
+//! − μ) · s`. The reprogramming layer is therefore applied to the bias-free feature map. A bias added before the zero
+//! padding would give another function at the border.
 
 use alloc::{vec, vec::Vec};
 
@@ -42,7 +42,7 @@ pub enum FoldError {
     Length {
         /// Which vector.
         what: &'static str,
-        /// Its length for the site's channels.
+        /// The length that the site's channels require.
         expected: usize,
         /// Its length.
         got: usize,
@@ -67,7 +67,7 @@ pub enum FoldError {
     },
 }
 
-/// A norm with the adjacent biases, as one multiplication and one addition per channel.
+/// A norm combined with the adjacent biases: one multiplication and one addition per channel.
 struct Affine {
     scale: Vec<f64>,
     bias: Vec<f64>,
@@ -135,10 +135,10 @@ fn length(what: &'static str, expected: usize, values: &[f32]) -> Result<(), Fol
 
 /// Folds the layers after a reprogrammed convolution: 3×3 `kernel` `[C, 3, 3]`, then `norm`.
 ///
-/// `conv_bias` `[C]` is the convolution's bias, which the convolution itself must then omit.
+/// `conv_bias` `[C]` is the convolution's bias. The caller must then remove it from the convolution itself.
 ///
 /// # Errors
-/// [`FoldError`] for lengths that do not agree, a variance that is not positive and results that are not finite.
+/// [`FoldError`] for lengths that do not agree, a variance that is not positive, or results that are not finite.
 pub fn fold_kernel(kernel: &[f32], norm: Option<&Norm<'_>>, conv_bias: Option<&[f32]>) -> Result<Folded, FoldError> {
     let channels = kernel.len() / 9;
     length("kernel", 9 * channels, kernel)?;

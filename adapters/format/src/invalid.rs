@@ -32,7 +32,7 @@ pub enum InvalidAdapter {
         /// The text, with the character escaped.
         text: String,
     },
-    /// The task has a reserved name.
+    /// The task's name is reserved.
     #[error("`{name}` cannot be the name of a task: it stands for automatic selection\nhint: use another name")]
     ReservedName {
         /// The name.
@@ -51,9 +51,9 @@ pub enum InvalidAdapter {
     /// A weight is NaN or infinite.
     #[error("{section}{}: value {index} is {value}\nhint: the training diverged; lower the learning rate", at(.site.as_ref()))]
     NotFinite {
-        /// Which part of the adapter.
+        /// The section of the adapter.
         section: SectionKind,
-        /// The site, unless it is the head.
+        /// The site; `None` for the head.
         site: Option<String>,
         /// The value's index within the site or head.
         index: usize,
@@ -93,7 +93,7 @@ pub enum InvalidAdapter {
     Profile {
         /// Which vector.
         section: SectionKind,
-        /// Values that the mean's dimensions call for.
+        /// Length required by the mean's dimensions.
         expected: usize,
         /// Values there.
         got: usize,

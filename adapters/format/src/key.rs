@@ -13,12 +13,12 @@ const SECRET: &str = "ed25519-secret:";
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PublicKey(pub [u8; 32]);
 
-/// A secret key; wiped from memory when dropped, and never shown by `Debug`. Its text form, for files that only their
-/// owner can read, is `ed25519-secret:` and 64 hexadecimal digits.
+/// A secret key. It is wiped from memory when dropped, and `Debug` never shows it. Its text form is `ed25519-secret:`
+/// and 64 hexadecimal digits, for files that only their owner can read.
 #[derive(Clone)]
 pub struct SecretKey(SigningKey);
 
-/// Error for a text that is not a key.
+/// Error for text that is not a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
@@ -27,7 +27,7 @@ pub enum KeyError {
         "a key starts with `{expected}`\nhint: `clr keygen` writes a pair: the .pub file is for devices, the .key file for the signer"
     )]
     Prefix {
-        /// The beginning of this kind of key.
+        /// The prefix expected for this kind of key.
         expected: &'static str,
     },
     /// It does not have 64 hexadecimal digits.
@@ -36,7 +36,7 @@ pub enum KeyError {
         /// Characters there.
         got: usize,
     },
-    /// The bytes are not a point of the curve, or one of small order, which would verify forged signatures.
+    /// The bytes are not a point of the curve, or a point of small order, which would accept forged signatures.
     #[error("not a usable Ed25519 public key")]
     Weak,
 }
@@ -67,7 +67,7 @@ impl PublicKey {
         crate::Digest(self.0).short()
     }
 
-    /// Returns whether `signature` is valid for `message`; keys of small order and non-canonical signatures are
+    /// Returns whether `signature` is valid for `message`. Keys of small order and non-canonical signatures are
     /// refused.
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         let signature = ed25519_dalek::Signature::from_bytes(signature);
@@ -124,7 +124,7 @@ impl SecretKey {
         PublicKey(self.0.verifying_key().to_bytes())
     }
 
-    /// Returns the text form. Everyone who reads it can sign.
+    /// Returns the text form of the secret key. Whoever has it can sign.
     #[must_use]
     pub fn reveal(&self) -> String {
         alloc::format!("{SECRET}{}", crate::Digest(self.0.to_bytes()))

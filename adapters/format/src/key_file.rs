@@ -1,4 +1,4 @@
-//! Key files of one line each; only the owner can read the secret one.
+//! Key files with one line each. Only the owner can read a secret key's file.
 
 use alloc::{borrow::ToOwned as _, string::ToString as _};
 use core::str::FromStr;
@@ -43,7 +43,7 @@ pub enum KeyFileError {
         /// Why.
         source: KeyError,
     },
-    /// Others than its owner may read a secret key.
+    /// Other users than the owner can read a secret key's file.
     #[error("secret key '{0}' can be read by others (mode {mode:03o})\nhint: chmod 600 '{0}', and make a new pair if it was shared", path.display())]
     Open {
         /// The file.

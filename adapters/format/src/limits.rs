@@ -1,6 +1,7 @@
 //! Limits on the contents of a file, checked before memory is reserved.
 
-/// Maximum contents of an adapter. A device with little memory lowers these; [`crate::encode`] checks the defaults.
+/// Maximum sizes of an adapter's contents. A device with little memory uses lower limits; [`crate::encode`] checks the
+/// defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of the complete file.
@@ -34,7 +35,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The defaults: room for a 1,000-way head on ResNet-50 and every recipe, at most 64 MiB in memory.
+    /// The defaults: sufficient for every recipe on ResNet-50 with a 1,000-class head, at most 64 MiB in memory.
     pub const DEFAULT: Self = Self {
         file_bytes: 64 << 20,
         header_bytes: 1 << 20,

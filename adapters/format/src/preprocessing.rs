@@ -1,18 +1,18 @@
-//! Description of preprocessing. `clr-onnx` implements it, for training and device alike.
+//! Description of preprocessing, which `clr-onnx` executes in training and on the device alike.
 
 use serde::{Deserialize, Serialize};
 
-/// Fitting of an image of any size to the input size.
+/// Method of fitting an image of any size to the input size.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Fit {
     /// Scale both sides independently, without keeping the aspect ratio, as in the paper.
     Stretch,
-    /// Scale the shorter side to `size / fraction`, then cut the centre (`0 < fraction ≤ 1`; `ImageNet` evaluation uses
-    /// 0.875).
+    /// Scale the shorter side to `size / fraction`, then crop the centre (`0 < fraction ≤ 1`; `ImageNet` evaluation
+    /// uses 0.875).
     CenterCrop {
-        /// The side of the cut as a fraction of the scaled shorter side.
+        /// The side of the crop as a fraction of the scaled shorter side.
         fraction: f32,
     },
 }
@@ -39,8 +39,8 @@ pub enum ChannelOrder {
     Bgr,
 }
 
-/// Preprocessing of an 8-bit RGB image to the input tensor `[1, 3, height, width]`: fit, reorder, then
-/// `(value − mean) / std` per channel, in units of 0–255.
+/// Preprocessing of an 8-bit RGB image to the input tensor `[1, 3, height, width]`: fit to the size, order the
+/// channels, then `(value − mean) / std` per channel, with values in 0–255.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocessing {

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Trained parameters of a task in addition to its head. All recipes are the same kind of adapter and differ in their
-/// sites.
+/// Trained parameters of a task in addition to its head. Adapters of all recipes have the same structure; only their
+/// sites differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -21,10 +21,10 @@ pub enum Recipe {
     ClrFull,
 }
 
-/// Parameters of a recipe after one convolution, after folding.
+/// Kind of the parameters after one convolution, after folding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SiteKind {
-    /// None: the backbone's norm stays.
+    /// No parameters: the backbone's norm stays in use.
     Frozen,
     /// A scale and a bias per channel.
     Scale,
@@ -33,10 +33,10 @@ pub enum SiteKind {
 }
 
 impl Recipe {
-    /// All recipes, cheapest first.
+    /// All recipes, those with the fewest parameters first.
     pub const ALL: [Self; 5] = [Self::Linear, Self::Bn, Self::Clr, Self::ClrScale, Self::ClrFull];
 
-    /// Returns the parameters of this recipe after a convolution with the kernel size `[kh, kw]`.
+    /// Returns the kind of parameters that this recipe has after a convolution with the kernel size `[kh, kw]`.
     #[must_use]
     pub const fn site_kind(self, kernel: [usize; 2]) -> SiteKind {
         let spatial = kernel[0] > 1 || kernel[1] > 1;

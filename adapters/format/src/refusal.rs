@@ -4,11 +4,11 @@ use alloc::{string::String, vec::Vec};
 
 use crate::{DecodeError, Digest, Provenance, PublicKey, SignerClass};
 
-/// Reason for refusing a file, one variant per attack or fault. The serving adapter does not change.
+/// Reason for refusing a file, one variant per attack or fault. The refusal does not affect the serving adapter.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// Beyond a cap of this device (TUF: endless data).
+    /// A size exceeds a cap of this device (TUF: endless data).
     #[error("{what}: {got}, at most {cap} allowed here")]
     TooLarge {
         /// Which size.
@@ -18,7 +18,7 @@ pub enum Refusal {
         /// The size claimed.
         got: u64,
     },
-    /// Longer or shorter than announced, or than by its lengths.
+    /// The file is longer or shorter than announced, or than its length fields say.
     #[error("{got} bytes, expected {expected}\nhint: the file was not copied completely; send it again")]
     WrongLength {
         /// Bytes announced.
@@ -26,7 +26,7 @@ pub enum Refusal {
         /// Bytes there.
         got: u64,
     },
-    /// Other bytes than announced.
+    /// The digest differs from the announced one.
     #[error("the bytes have the digest {}, announced was {}\nhint: damaged on the way; send it again", got.short(), expected.short())]
     WrongDigest {
         /// The digest announced.
@@ -74,7 +74,7 @@ pub enum Refusal {
         /// The file's revision.
         revision: u32,
     },
-    /// Made for another backbone (TUF: mix and match).
+    /// The file is for another backbone (TUF: mix and match).
     #[error("made for backbone {}, this device runs {}\nhint: train it on the device's backbone", got.short(), expected.short())]
     WrongBackbone {
         /// The device's backbone.
@@ -82,7 +82,7 @@ pub enum Refusal {
         /// The file's backbone.
         got: Digest,
     },
-    /// It has expired (TUF: freeze).
+    /// The file has expired (TUF: freeze).
     #[error("expired at {expires} seconds since 1970, now is {now}")]
     Expired {
         /// When it expired.
@@ -90,7 +90,7 @@ pub enum Refusal {
         /// The device's time.
         now: u64,
     },
-    /// A version not above the highest one admitted (TUF: rollback).
+    /// The version is not above the highest one admitted (TUF: rollback).
     #[error(
         "version {got} of task `{task}`: this device has already admitted version {highest_admitted}\nhint: send a version above {highest_admitted}; to go back on the device itself, use `rollback`"
     )]
@@ -117,7 +117,7 @@ pub enum Refusal {
     WrongContent {
         /// The key.
         key: PublicKey,
-        /// The length or digest that differs.
+        /// The difference in length or digest.
         fault: DecodeError,
     },
     /// The release statement contradicts the file.
@@ -125,10 +125,10 @@ pub enum Refusal {
     Contradiction {
         /// The key.
         key: PublicKey,
-        /// The field that differs.
+        /// The difference between statement and file.
         fault: DecodeError,
     },
-    /// It is for other devices.
+    /// The file's audience does not include this device.
     #[error(
         "signed for {}, this device is {}\nhint: sign it for one of these names with `clr sign --audience`, or add `audience = [\"…\"]` to the device's configuration",
         Names(audience),
@@ -140,7 +140,7 @@ pub enum Refusal {
         /// The device's names.
         names: Vec<String>,
     },
-    /// Below the lowest version that the device's configuration allows.
+    /// The version is below the minimum in the device's configuration.
     #[error(
         "version {got} of task `{task}`: the device's configuration allows {minimum} and above\nhint: send a version of at least {minimum}, or lower `[trust.minimum]`"
     )]
@@ -154,7 +154,7 @@ pub enum Refusal {
     },
 }
 
-/// Formats names in backquotes; those beyond the first eight are counted.
+/// Formats names in backquotes: the first eight, and the number of the others.
 struct Names<'a>(&'a [String]);
 
 impl core::fmt::Display for Names<'_> {
@@ -172,7 +172,7 @@ impl core::fmt::Display for Names<'_> {
 }
 
 impl Refusal {
-    /// Returns the variant's number in the update protocol. Numbers are never reused.
+    /// Returns the refusal's number in the update protocol. Numbers are never reused.
     #[must_use]
     pub const fn code(&self) -> u8 {
         match self {

@@ -1,7 +1,8 @@
-//! Release statements: signed by a publisher, and small enough to be verified before the file arrives.
+//! Release statements, signed by a publisher, which a device verifies before the file arrives.
 //!
-//! A statement contains length and SHA-256 of the file's content, and repeats the fields that a device decides by:
-//! task, version, backbone, expiry and audience. Layout: `docs/reference/adapter-format.md`, "Release statement".
+//! A statement contains the length and SHA-256 of the file's content, and repeats the fields that decide about
+//! admission: task, version, backbone, expiry and audience. Layout: `docs/reference/adapter-format.md`, "Release
+//! statement".
 
 use alloc::{string::String, string::ToString, vec::Vec};
 use core::fmt;
@@ -9,17 +10,15 @@ use core::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
-    DecodeError, Digest, HeaderFault, Limits, PublicKey, SecretKey, Signature, SignerClass,
-    decode::decode_opened,
-    envelope::{self, FRAME},
-    pattern,
+    DecodeError, Digest, HeaderFault, Limits, PublicKey, SecretKey, Signature, SignerClass, pattern,
+    trailer::FRAME,
     validate::check_task_name,
     wire::{Reader, check},
 };
 
 /// The supported layout.
 const LAYOUT: u8 = 1;
-/// Domain separation from all other signatures.
+/// Prefix of the signed bytes, which separates this signature from all others.
 const DOMAIN: &[u8] = b"clr release, publisher\0";
 /// Bytes before the statement: the key and the signature.
 const PREFIX: usize = 32 + 64;
@@ -31,16 +30,16 @@ pub struct Release {
     pub task: String,
     /// The version.
     pub version: u64,
-    /// The revision; 0 for every file that a device accepts from a publisher.
+    /// The revision; 0 for every publisher's file that a device accepts.
     pub revision: u32,
     /// The backbone that the adapter fits.
     pub backbone: Digest,
     /// Time of signing, in seconds since 1970-01-01 UTC.
     pub created: Option<u64>,
-    /// Time from which on a device must not install it, in the same unit.
+    /// Expiry, in the same unit: from this time on, a device refuses to install the file.
     pub expires: Option<u64>,
-    /// Names of the fleets and devices that it is for, in which `*` matches any sequence of characters; empty: every
-    /// device.
+    /// Patterns of the names of the fleets and devices that may install the file; `*` matches any sequence of
+    /// characters. Empty: every device.
     pub audience: Vec<String>,
     /// Bytes of the file before its trailer.
     pub length: u64,
@@ -48,17 +47,7 @@ pub struct Release {
     pub content: Digest,
 }
 
-/// Fields that a publisher adds to those of the file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Terms {
-    /// Time of signing, in seconds since 1970-01-01 UTC. Two signatures with the same time, or none, have the same
-    /// bytes.
-    pub created: Option<u64>,
-    /// The audience; empty: every device.
-    pub audience: Vec<String>,
-}
-
-/// A statement with its signature, **not verified**: the contents of a file's trailer, and the announcement of an
+/// A statement with its signature, **not verified**. It is the content of a file's trailer, and the announcement of an
 /// upload.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SignedRelease {
@@ -78,7 +67,7 @@ impl Release {
     /// Maximum bytes of a statement.
     pub const MAX_BYTES: usize = 2_560;
 
-    /// Returns whether a device with these names is in the audience.
+    /// Returns whether a device with these names belongs to the audience.
     #[must_use]
     pub fn is_for(&self, names: &[String]) -> bool {
         self.audience.is_empty()
@@ -90,7 +79,7 @@ impl Release {
     /// Signs the statement.
     ///
     /// # Errors
-    /// As [`SignedRelease::from_bytes`], for a statement that readers refuse.
+    /// As [`SignedRelease::from_bytes`], if readers would refuse the statement.
     pub fn sign(self, key: &SecretKey) -> Result<SignedRelease, DecodeError> {
         let statement = self.to_bytes();
         Self::read(&statement)?;
@@ -105,7 +94,7 @@ impl Release {
         let head = (LAYOUT, self.task.as_str(), self.version, self.revision, &self.backbone);
         let terms = (self.created, self.expires, self.audience.as_slice());
         let content = (self.length, &self.content);
-        // postcard fails only for types without a length; there are none here.
+        // postcard fails only for sequences of unknown length, which do not occur here.
         postcard::to_extend(&(head, terms, content), Vec::new()).unwrap_or_default()
     }
 
@@ -116,7 +105,7 @@ impl Release {
             DecodeError::Header { field, fault } => DecodeError::Release { field, fault },
             error => error,
         })?;
-        // Also detects trailing bytes.
+        // Comparing the re-encoded statement also detects trailing bytes.
         if release.to_bytes() == bytes {
             Ok(release)
         } else {
@@ -194,24 +183,8 @@ impl Release {
 }
 
 impl SignedRelease {
-    /// Maximum bytes.
+    /// Maximum bytes of a signed statement.
     pub const MAX_BYTES: usize = PREFIX + Release::MAX_BYTES;
-
-    /// Returns the signed statement of a file, if there is one, without decoding the rest and without verification.
-    ///
-    /// # Errors
-    /// As the envelope in [`crate::decode`].
-    pub fn of_file(file: &[u8], limits: &Limits) -> Result<Option<Self>, DecodeError> {
-        let envelope = envelope::open(file, limits)?;
-        Ok(envelope
-            .release
-            .zip(envelope.signature)
-            .map(|(release, signature)| Self {
-                release,
-                key: signature.key,
-                signature: signature.bytes,
-            }))
-    }
 
     /// Returns key, signature and statement, as in a file's trailer.
     #[must_use]
@@ -238,7 +211,7 @@ impl SignedRelease {
         })
     }
 
-    /// Returns the bytes of the complete file: the content, and a trailer with this.
+    /// Returns the bytes of the complete file: the content, and a trailer with this statement.
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
         let trailer = FRAME + PREFIX + self.release.to_bytes().len();
@@ -252,7 +225,7 @@ impl SignedRelease {
         self.key.verifies(&message, &self.signature)
     }
 
-    /// Returns the signature as that of a file.
+    /// Returns the signature in the form common to all files.
     #[must_use]
     pub const fn signature(&self) -> Signature {
         Signature {
@@ -261,33 +234,6 @@ impl SignedRelease {
             bytes: self.signature,
         }
     }
-}
-
-/// Signs a file with a publisher's release statement. An existing signature is replaced. The adapter does not change,
-/// but the digest does: it is that of the signed file.
-///
-/// # Errors
-/// As [`crate::decode`]; [`DecodeError::TooLarge`] and [`DecodeError::Release`] for an audience that readers refuse.
-pub fn sign_release(file: &[u8], terms: &Terms, key: &SecretKey) -> Result<Vec<u8>, DecodeError> {
-    let envelope = envelope::open(file, &Limits::DEFAULT)?;
-    let header = decode_opened(file, &envelope, &Limits::DEFAULT)?.adapter.header;
-    let release = Release {
-        task: header.task,
-        version: header.version,
-        revision: header.revision,
-        backbone: header.backbone,
-        created: terms.created,
-        expires: header.expires,
-        audience: terms.audience.clone(),
-        length: envelope.signed.len() as u64,
-        content: Digest::of(envelope.signed),
-    };
-    let signed = release.sign(key)?;
-    Ok(envelope::close(
-        envelope.signed.to_vec(),
-        envelope::RELEASE,
-        &signed.to_bytes(),
-    ))
 }
 
 impl fmt::Debug for SignedRelease {
@@ -300,7 +246,7 @@ impl fmt::Debug for SignedRelease {
 }
 
 impl Serialize for SignedRelease {
-    /// As the bytes of a trailer.
+    /// Serialises as the bytes of a trailer.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(&self.to_bytes())
     }

@@ -7,7 +7,7 @@
 pub enum SectionKind {
     /// The 3×3 kernels of all sites that have them, `[C, 3, 3]` each.
     Kernels = 1,
-    /// The scales of the other sites, `[C]` each.
+    /// The scales of all other sites, `[C]` each.
     Scales = 2,
     /// The biases of all sites, `[C]` each.
     Biases = 3,
@@ -36,7 +36,7 @@ impl SectionKind {
         Self::ProfileFactor,
     ];
 
-    /// Returns a readable name.
+    /// Returns the name for people.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -87,7 +87,7 @@ impl SectionEncoding {
         Self::Square10,
     ];
 
-    /// Returns a readable name.
+    /// Returns the name for people.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -116,13 +116,13 @@ impl core::fmt::Display for SectionEncoding {
     }
 }
 
-/// Encoding of an adapter, which sets every section's encoding.
+/// Encoding of an adapter, which determines the encoding of every section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Encoding {
     /// Exact.
     F32,
-    /// Half the size. A section with a value beyond f16's range (± 65,504) stays f32.
+    /// Half the size of f32. A section with a value outside f16's range (±65,504) is encoded as f32.
     F16,
     /// About 8 bits per value: see [`SectionEncoding`].
     #[default]
@@ -149,7 +149,7 @@ impl Encoding {
         Self::ALL.into_iter().find(|encoding| encoding.name() == name)
     }
 
-    /// Returns the encoding of a kind of section.
+    /// Returns the encoding of sections of this kind.
     #[must_use]
     pub const fn of_section(self, kind: SectionKind) -> SectionEncoding {
         match (self, kind) {

@@ -5,10 +5,10 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DecodeError, Limits, PublicKey, SecretKey, envelope};
+use crate::{PublicKey, SecretKey};
 
-/// Class of a signer. Each signs in a separate domain: a device's signature is never valid as a publisher's, even by
-/// the same key.
+/// Class of a signer. The signed bytes include the class: a device's signature is never valid as a publisher's, even
+/// with the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[repr(u8)]
@@ -63,6 +63,15 @@ pub struct Signature {
 }
 
 impl Signature {
+    /// Signs bytes.
+    pub(crate) fn of(signed: &[u8], class: SignerClass, key: &SecretKey) -> Self {
+        Self {
+            class,
+            key: key.public(),
+            bytes: key.sign(&message(class, signed)),
+        }
+    }
+
     /// Returns whether the signature is valid for these signed bytes.
     pub(crate) fn holds(&self, signed: &[u8]) -> bool {
         self.key.verifies(&message(self.class, signed), &self.bytes)
@@ -71,32 +80,4 @@ impl Signature {
 
 fn message(class: SignerClass, signed: &[u8]) -> Vec<u8> {
     [class.domain(), signed].concat()
-}
-
-/// Signs a file over its bytes before the trailer, for adapters tuned on a device. An existing signature is replaced. A
-/// publisher's [`crate::sign_release`] also states the audience and allows verification of an upload before it arrives.
-/// The signed bytes, and so the adapter, do not change, but the digest does: it is that of the signed file.
-///
-/// # Errors
-/// As the envelope in [`crate::decode`].
-pub fn sign(file: &[u8], class: SignerClass, key: &SecretKey) -> Result<Vec<u8>, DecodeError> {
-    let envelope = envelope::open(file, &Limits::DEFAULT)?;
-    let signature = Signature {
-        class,
-        key: key.public(),
-        bytes: key.sign(&message(class, envelope.signed)),
-    };
-    Ok(envelope::close(
-        envelope.signed.to_vec(),
-        class as u8,
-        &[&signature.key.0[..], &signature.bytes[..]].concat(),
-    ))
-}
-
-/// Returns the signature of a file, without decoding the rest and without verification.
-///
-/// # Errors
-/// As the envelope in [`crate::decode`].
-pub fn signature(file: &[u8], limits: &Limits) -> Result<Option<Signature>, DecodeError> {
-    Ok(envelope::open(file, limits)?.signature)
 }

@@ -2,7 +2,7 @@
 
 use alloc::{string::String, vec::Vec};
 
-/// The byte order mark, which editors on Windows write first.
+/// The byte order mark, which some Windows editors write at the start of a file.
 const MARK: char = '\u{feff}';
 
 /// Error for bytes that are not text.
@@ -37,7 +37,7 @@ pub fn text_from_bytes(mut bytes: Vec<u8>) -> Result<String, TextError> {
         return Err(TextError::Utf16);
     }
     if let Some(offset) = bytes.iter().position(|&byte| byte == 0) {
-        // ASCII in UTF-16 without a mark: every other byte is zero.
+        // ASCII text in UTF-16 without a byte order mark: every other byte is zero.
         let mut others = bytes[offset..].iter().step_by(2).take(8);
         return Err(if offset < 2 && bytes.len() > 2 && others.all(|&byte| byte == 0) {
             TextError::Utf16

@@ -36,16 +36,17 @@ pub struct Trust {
     pub publishers: Vec<TrustedKey>,
     /// The device's key.
     pub device: Option<PublicKey>,
-    /// Whether unsigned files are accepted too: for development, not for deployment.
+    /// Whether unsigned files are accepted too. For development, not for deployment.
     pub allow_unsigned: bool,
-    /// The device's names, one of which must be in a release statement's audience; `None` accepts every audience, for
-    /// readers other than devices.
+    /// The device's names, one of which must match a release statement's audience. `None`, for readers other than
+    /// devices, accepts every audience.
     pub names: Option<Vec<String>>,
     /// Minimum versions by task.
     pub minimum: Vec<MinimumVersion>,
 }
 
-/// The minimum version of a task that a device accepts and serves. As configuration, it outlives the store's contents.
+/// The minimum version of a task that a device accepts and serves. It is part of the configuration, so it survives a
+/// loss of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MinimumVersion {
     /// The task's name, in which `*` matches any sequence of characters.
@@ -55,14 +56,14 @@ pub struct MinimumVersion {
 }
 
 impl Trust {
-    /// Returns the minimum version of a task: the highest of those that match it.
+    /// Returns the minimum version of a task: the highest among the matching patterns.
     #[must_use]
     pub fn minimum(&self, task: &str) -> u64 {
         let set = self.minimum.iter().filter(|minimum| matches(&minimum.task, task));
         set.map(|minimum| minimum.version).max().unwrap_or(0)
     }
 
-    /// Returns the entry of a trusted publisher; the device itself has none.
+    /// Returns the trusted publisher's entry; `None` for the device itself.
     fn signer(&self, class: SignerClass, key: PublicKey) -> Result<Option<&TrustedKey>, Refusal> {
         let known = match class {
             SignerClass::Publisher => self.publishers.iter().find(|trusted| trusted.key == key).map(Some),
@@ -95,7 +96,7 @@ pub struct Admitted {
     pub signer: Option<Signature>,
 }
 
-/// Fields that admission depends on, from a header or a release statement.
+/// Fields that decide about admission, from a header or a release statement.
 struct Claims<'a> {
     task: &'a str,
     version: u64,
@@ -133,7 +134,7 @@ impl Claims<'_> {
         }
     }
 
-    /// Checks that the adapter is for this device, and not expired.
+    /// Checks that the adapter is for this device and has not expired.
     fn check_device(&self, release: Option<&Release>, policy: &Policy<'_>) -> Result<(), Refusal> {
         if self.backbone != policy.backbone {
             return Err(Refusal::WrongBackbone {
@@ -166,14 +167,15 @@ impl Claims<'_> {
     }
 }
 
-/// Checks a received file, unverified data first: size and envelope, the signer, the signature over the release
-/// statement or the raw bytes; then the content's digest and the adapter, whether the signer may sign for its task,
-/// whether its provenance matches the signer's class, the backbone, the expiry, the audience, and the minimum version.
+/// Checks a received file, and parses data only after they are verified. The order of the checks: size and envelope,
+/// signer, signature over the release statement or the raw bytes, the content's digest, the adapter itself, whether the
+/// signer may sign for the task, whether the provenance matches the signer's class, backbone, expiry, audience, minimum
+/// version.
 ///
 /// The store checks whether the version is new.
 ///
 /// # Errors
-/// A distinct [`Refusal`] for each of them.
+/// A distinct [`Refusal`] for each of these checks.
 pub fn admit(file: &[u8], policy: &Policy<'_>) -> Result<Admitted, Refusal> {
     let envelope = envelope::open(file, &policy.limits)?;
     let signer = envelope.signature;
@@ -201,8 +203,8 @@ pub fn admit(file: &[u8], policy: &Policy<'_>) -> Result<Admitted, Refusal> {
     let claims = Claims::of_header(header);
     claims.check_task(trusted)?;
     if let Some(Signature { class, .. }) = signer {
-        // A publisher may publish an adapter tuned on a device as its own version; a device signs only adapters that it
-        // tuned.
+        // A publisher may publish an adapter that was tuned on a device as its own version. A device signs only
+        // adapters that it tuned itself.
         let own = header.provenance == Provenance::DeviceTuned && header.revision > 0;
         let fits = match class {
             SignerClass::Publisher => header.revision == 0,
@@ -220,8 +222,8 @@ pub fn admit(file: &[u8], policy: &Policy<'_>) -> Result<Admitted, Refusal> {
     Ok(Admitted { decoded, signer })
 }
 
-/// Checks the announcement of a file before it arrives: all checks of [`admit`] on fields of the statement. The file
-/// itself is admitted after it has arrived.
+/// Checks the announcement of a file before it arrives: all checks of [`admit`] that concern fields of the statement.
+/// The complete file still has to pass [`admit`] after its arrival.
 ///
 /// # Errors
 /// As [`admit`].
@@ -242,7 +244,7 @@ pub fn admit_release(announced: &SignedRelease, policy: &Policy<'_>) -> Result<(
     if release.revision != 0 {
         return Err(Refusal::WrongClass {
             class,
-            // Revisions count tunings on a device.
+            // A revision above 0 counts tunings on a device.
             provenance: Provenance::DeviceTuned,
             revision: release.revision,
         });
@@ -251,7 +253,7 @@ pub fn admit_release(announced: &SignedRelease, policy: &Policy<'_>) -> Result<(
 }
 
 impl From<DecodeError> for Refusal {
-    /// Lengths and limits have separate refusals; every other decoding error is [`Refusal::Malformed`].
+    /// Converts errors of length and of limits to separate refusals, all others to [`Refusal::Malformed`].
     fn from(error: DecodeError) -> Self {
         match error {
             DecodeError::Truncated { expected, got } | DecodeError::TrailingBytes { expected, got } => {

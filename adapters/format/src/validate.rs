@@ -16,7 +16,8 @@ impl Adapter {
         self.validate_with(&Limits::DEFAULT)
     }
 
-    /// Checks the adapter: counts agree, numbers are finite and in range, texts are clean, sizes are within `limits`.
+    /// Checks the adapter: counts agree, numbers are finite and in range, texts have no control characters, sizes are
+    /// within `limits`.
     pub fn validate_with(&self, limits: &Limits) -> Result<(), InvalidAdapter> {
         let classes = self.head.classes();
         self.header.validate(classes, limits)?;
@@ -275,7 +276,7 @@ fn nonempty(what: &'static str, got: usize) -> Result<(), InvalidAdapter> {
 /// Checks a task's name: text of 1–128 bytes without control characters, other than [`AUTO`].
 ///
 /// # Errors
-/// The fault of the name.
+/// The [`InvalidAdapter`] variant for the fault of the name.
 pub fn check_task_name(name: &str) -> Result<(), InvalidAdapter> {
     task_name(name, &Limits::DEFAULT)
 }

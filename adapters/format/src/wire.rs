@@ -16,7 +16,7 @@ pub(crate) struct Outline {
     pub(crate) sites: Vec<SiteOutline>,
 }
 
-/// The header's fields of the feature profile, whose vectors are in the payload.
+/// The header's fields of the feature profile. The profile's vectors are in the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ProfileOutline {
     pub(crate) dimensions: u32,
@@ -162,7 +162,7 @@ pub(crate) fn check(what: &'static str, got: usize, cap: usize) -> Result<(), De
     }
 }
 
-/// Parses a header of a format version, which must be complete and in canonical form.
+/// Parses a header of the given format version. It must be complete and in canonical form.
 pub(crate) fn read(bytes: &[u8], version: u16, limits: &Limits) -> Result<Outline, DecodeError> {
     let mut input = Reader::new(bytes);
     let mut header = Header {

@@ -1,4 +1,4 @@
-//! Allocation counter per thread, to prove that hostile bytes never make a reader reserve more than a cap.
+//! Per-thread counter of allocated bytes, to prove that hostile input never makes a reader reserve more than a cap.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -36,7 +36,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Returns the maximum bytes that `f` held at once on this thread, beyond those held before.
+/// Returns the maximum number of bytes that `f` held at once on this thread, in addition to those held before the call.
 pub(crate) fn peak(f: impl FnOnce()) -> usize {
     let before = LIVE.get();
     PEAK.set(before);

@@ -1,4 +1,4 @@
-//! Deltas reproduce the new file exactly, are small where little changed, and allocate little where they are forged.
+//! Deltas reproduce the new file exactly, are small for small changes, and allocate little memory when forged.
 
 use clr_adapters::{
     Adapter, Digest, Encoding, SecretKey, SignerClass, SiteWeights, decode,
@@ -14,11 +14,11 @@ use crate::{
 };
 
 const CAP: usize = 1 << 20;
-/// Step between the tested positions in a delta: 1, or more under an interpreter, which takes seconds for each. The
-/// next one is for pairs of files.
+/// Step between the tested positions in a delta: larger under Miri, which takes seconds for each. `PAIR_STEP` is the
+/// same for pairs of files.
 const STEP: usize = if cfg!(miri) { 509 } else { 1 };
 const PAIR_STEP: usize = if cfg!(miri) { 42 } else { 1 };
-/// Divisor of the sizes of random or equal files, likewise.
+/// Divisor of the sizes of random and of equal files under Miri.
 const SMALLER: usize = if cfg!(miri) { 100 } else { 1 };
 
 fn both_ways(one: &[u8], two: &[u8]) {
@@ -30,7 +30,7 @@ fn both_ways(one: &[u8], two: &[u8]) {
     }
 }
 
-/// As tuning on a device changes an adapter: the head, and the sites from `first` on, by normal steps.
+/// Returns `parent` as tuning on a device changes it: the head, and the sites from `first` on, change by normal steps.
 fn tuned(parent: &Adapter, first: usize, share: f32) -> Adapter {
     let mut random = Random(5);
     let mut adapter = parent.clone();
@@ -67,7 +67,7 @@ fn any_pair_of_adapters_comes_back_exactly() {
     more.head.bias.push(1.0);
     let mut files = Vec::new();
     for adapter in [small(), linear(), more, tuned(&small(), 1, 0.01)] {
-        // An interpreter takes the smallest.
+        // Under Miri, only the smallest encoding is tested.
         for encoding in Encoding::ALL.into_iter().skip(if cfg!(miri) { 2 } else { 0 }) {
             files.push(encode(&adapter, encoding).unwrap());
         }
@@ -77,7 +77,7 @@ fn any_pair_of_adapters_comes_back_exactly() {
     files.push(b"no adapter at all".to_vec());
     files.push(Vec::new());
     let pairs = files.iter().flat_map(|one| files.iter().map(move |two| (one, two)));
-    // An interpreter takes the tuned one and its parent.
+    // Under Miri, only the pair of the tuned adapter and its parent is tested.
     for (one, two) in pairs.skip(PAIR_STEP / 2).step_by(PAIR_STEP) {
         both_ways(one, two);
     }
@@ -161,7 +161,7 @@ fn every_truncation_and_every_flipped_bit_is_refused() {
         let mut flipped = delta.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         match apply(&base, &flipped, CAP) {
-            // Padding bits in the last byte of a compressed stream have no meaning.
+            // A flipped padding bit in the last byte of a compressed stream changes nothing.
             Ok(file) => assert_eq!(file, target, "bit {bit}"),
             Err(_) => refused += 1,
         }
@@ -191,7 +191,7 @@ fn varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// A delta with arbitrary streams.
+/// Returns a delta with arbitrary streams.
 fn forged(base: &[u8], length: u32, streams: &[(u64, Vec<u8>)]) -> Vec<u8> {
     let mut out = b"CLRD\x01".to_vec();
     out.extend(Digest::of(base).0);
@@ -210,14 +210,14 @@ fn forged(base: &[u8], length: u32, streams: &[(u64, Vec<u8>)]) -> Vec<u8> {
 fn a_forged_delta_makes_the_reader_allocate_no_more_than_a_mebibyte() {
     const BASE: u32 = (100_000 / SMALLER) as u32;
     const TARGET: u32 = 2 * BASE;
-    // The interpreter's is larger than what the smaller file allows, all the same.
+    // Under Miri the bomb is smaller, but still exceeds the maximum for the smaller file.
     const BOMB: usize = if cfg!(miri) { 16 << 10 } else { 64 << 20 };
     let base = vec![7; BASE as usize];
     let zeros = compress_to_vec(&vec![0; BOMB], 6);
     let mut copy = vec![0];
     varint(BASE.into(), &mut copy);
     let twice = [&copy[..], &[0]].concat();
-    // A copy of the whole base, and back to where it began.
+    // Copies the complete base, then moves the cursor back to the start.
     let mut again = [&copy[..], &[1]].concat();
     varint(u64::from(TARGET) - 1, &mut again);
     let cases = [

@@ -12,7 +12,7 @@ const SIZE: usize = 6;
 const PIXELS: usize = SIZE * SIZE;
 const SEEDS: u64 = if cfg!(miri) { 2 } else { 20 };
 
-/// Depthwise 3×3 of `[C, H, W]`, stride 1, zero padding 1, in f64, then `bias`.
+/// Computes a depthwise 3×3 convolution of `[C, H, W]`, stride 1, zero padding 1, in f64, then adds `bias`.
 fn depthwise(input: &[f64], kernel: &[f32], bias: &[f32]) -> Vec<f64> {
     let mut output = Vec::new();
     for channel in 0..CHANNELS {
@@ -46,7 +46,7 @@ fn normalise(input: &[f64], norm: &Norm<'_>) -> Vec<f64> {
     })
 }
 
-/// The largest difference, relative to the largest value.
+/// Returns the largest difference, relative to the largest value.
 fn difference(own: &[f64], other: &[f64]) -> f64 {
     let largest = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, |most: f64, value| most.max(value.abs()));
     largest(&mut own.iter().zip(other).map(|(a, b)| a - b)) / largest(&mut other.iter().copied())
@@ -140,8 +140,8 @@ fn a_convolutions_own_bias_goes_behind_the_reprogramming_layer() {
     }
 }
 
-/// With the bias in the feature map, the zero padding is a step at the border and the kernel applies to the bias: no
-/// choice of `b'` can compensate that. Away from the border it could (`b' + c · ΣK`), so the test checks both.
+/// If the bias is part of the feature map, the zero padding is a step at the border, and the kernel applies to it too.
+/// No `b'` can compensate for that. Away from the border, `b' + c · ΣK` does; the test checks both.
 #[test]
 fn a_bias_added_before_the_padding_is_a_different_function() {
     let case = Case::new(3);

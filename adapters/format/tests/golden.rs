@@ -12,7 +12,7 @@ use clr_adapters::{
     Terms, Trial, decode, encode, sign, sign_release,
 };
 
-/// The values of `docs/reference/adapter-format.md`, "Golden files": all of them are exact in every encoding.
+/// Returns the adapter of `docs/reference/adapter-format.md`, "Golden files". All values are exact in every encoding.
 fn documented(version: u16) -> Adapter {
     let mut adapter = version_1();
     if version >= 2 {
@@ -42,9 +42,10 @@ fn documented(version: u16) -> Adapter {
     adapter
 }
 
-/// The adapter, limited to the fields of version 1.
+/// Returns the adapter with only the fields of version 1.
 fn version_1() -> Adapter {
-    // Kernels in 256ths, the largest neighbour 31/256; biases in 128ths up to 511/128; scales q²/2¹⁸; head in 512ths.
+    // Units: kernels in 256ths with neighbours up to 31/256, biases in 128ths up to 511/128, scales q²/2¹⁸, head in
+    // 512ths.
     let kernel = |centre: f32, sign: f32| {
         let neighbours = [31.0, -1.0, 2.0, -3.0, 4.0, -5.0, 6.0, -7.0].map(|value| sign * value / 256.0);
         let [a, b, c, d, e, f, g, h] = neighbours;
@@ -143,7 +144,7 @@ fn terms() -> Terms {
     }
 }
 
-/// Every kind of signature over the same adapter.
+/// Returns the same adapter with the given kind of signature.
 fn signed(kind: &str) -> Vec<u8> {
     let plain = encode(&documented(2), Encoding::Int8).unwrap();
     match kind {
@@ -221,7 +222,7 @@ fn every_version_has_the_documented_digests() {
     }
 }
 
-/// A header of version 2 in a file that claims version 1, and the other way round.
+/// Neither a version 2 header in a file that claims version 1, nor the reverse, can be read.
 #[test]
 fn a_file_of_one_version_is_not_read_as_another() {
     for version in [1, 2] {

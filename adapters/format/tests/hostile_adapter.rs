@@ -12,9 +12,9 @@ use crate::{allocation, sample};
 
 const PREFIX: usize = 20;
 const LENGTHS: [usize; 2] = [12, 16];
-/// Step between the tested positions in a file: 1, or more under an interpreter.
+/// Step between the tested positions in a file: larger under Miri.
 const STEP: usize = if cfg!(miri) { 211 } else { 1 };
-/// Step between the tested bits: one in each of those bytes, never the same position twice in succession.
+/// Step between the tested bits: about one bit per tested byte, at changing bit positions.
 const BIT_STEP: usize = 8 * STEP - 7;
 
 fn u32_at(bytes: &[u8], at: usize) -> usize {
@@ -29,7 +29,7 @@ fn reseal(mut file: Vec<u8>) -> Vec<u8> {
     file
 }
 
-/// A sealed file of any header and payload.
+/// Returns a sealed file with an arbitrary header and payload.
 fn seal(header: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut file = b"\x89CLR\r\n\x1a\n\x02\0\0\0".to_vec();
     file.extend((header.len() as u32).to_le_bytes());
@@ -48,7 +48,7 @@ fn parts(file: &[u8]) -> (Vec<u8>, Vec<u8>) {
     )
 }
 
-/// The small adapter in every encoding, made once.
+/// The small adapter in every encoding, created once.
 static FILES: LazyLock<[Vec<u8>; 3]> =
     LazyLock::new(|| Encoding::ALL.map(|encoding| encode(&sample::small(), encoding).unwrap()));
 
@@ -57,7 +57,7 @@ fn file(encoding: Encoding) -> Vec<u8> {
     FILES[index].clone()
 }
 
-/// The error for a sealed file with a changed header or payload.
+/// Changes a file's header and payload, seals it again, and returns the error of decoding it.
 fn refused(encoding: Encoding, change: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) -> DecodeError {
     let (mut header, mut payload) = parts(&file(encoding));
     change(&mut header, &mut payload);
@@ -112,7 +112,8 @@ fn every_single_bit_flip_with_a_right_checksum_is_refused_or_another_valid_adapt
                 assert!(encode(&decoded.adapter, encoding).is_ok());
             }
         }
-        // Digests, pixels, seeds and letters may change; the sections have separate checksums.
+        // Changes in digests, pixels, seeds and letters remain valid adapters. Sections have checksums, so accepted
+        // changes are all in the header.
         assert!(
             accepted > 500 / BIT_STEP && accepted < 8 * decode(&file).unwrap().header_bytes,
             "{accepted}"
@@ -208,9 +209,10 @@ fn the_header_names_the_field_that_is_wrong() {
         control,
         DecodeError::Invalid(InvalidAdapter::ControlCharacter { .. })
     ));
-    // The recipe follows task (7), labels (1 + 6 + 5 + 7) and backbone (32).
+    // The recipe comes after the task (7 bytes), the labels (1 + 6 + 5 + 7) and the backbone (32).
     assert_eq!(refused(|header| header[58] = 9), fault("recipe", HeaderFault::Choice));
-    // The site table is at the end: the third site is 6 bytes + "project" shared with "block.0.depthwise".
+    // The site table is at the end of the header. Its third site is 6 bytes: "project" shares its prefix with
+    // "block.0.depthwise".
     let shared = refused(|header| {
         let at = header.len() - 11;
         assert_eq!(header[at..at + 2], [8, 7]);
@@ -388,7 +390,7 @@ fn a_profile_beyond_the_readers_cap_is_refused_before_it_is_read() {
 fn huge_claims_cost_no_memory() {
     let (header, payload) = parts(&file(Encoding::F32));
     let claims = |bytes: &[u8]| {
-        // Every position of the header and of the section heads, overwritten with the largest numbers.
+        // Overwrites every position of the header and of the section heads with the largest numbers.
         let mut most = 0;
         for at in (0..bytes.len().min(header.len() + 200)).step_by(STEP) {
             for claim in [
@@ -414,7 +416,8 @@ fn huge_claims_cost_no_memory() {
     );
 }
 
-/// A row of the site table can be 4 bytes and stand for 256 bytes of name and thousands of channels: the caps bound it.
+/// A 4-byte row of the site table can stand for a name of 256 bytes and thousands of channels; the caps bound the
+/// memory.
 #[test]
 #[cfg_attr(miri, ignore = "a quarter of a megabyte takes an interpreter minutes")]
 fn a_small_file_cannot_ask_for_more_than_the_caps() {
@@ -458,7 +461,7 @@ fn a_small_file_cannot_ask_for_more_than_the_caps() {
     assert!(peak < 4096, "{peak}");
 }
 
-/// Even without caps, the existing bytes limit the reserved memory.
+/// Even without caps, the length of the file limits the reserved memory.
 #[test]
 fn lifted_caps_neither_overflow_nor_reserve_what_is_not_there() {
     let most = usize::MAX;

@@ -1,4 +1,4 @@
-//! Properties of the adapter file, by the public API.
+//! Tests of the adapter file through the public API.
 
 mod allocation;
 #[cfg(feature = "delta")]

@@ -1,17 +1,17 @@
-//! A profile distinguishes its own task's images from others', also after a round trip through a file.
+//! A profile distinguishes its own task's images from others, also after a round trip through a file.
 
 use clr_adapters::{Encoding, Profile, decode, encode, sketch};
 
 use crate::sample::{self, Random};
 
-/// Features of images of one task: `count` rows of `[F]` around the task's centre, in a few directions specific to it.
+/// Random features of one task's images: rows of `[F]` that vary around the task's centre in a few directions.
 struct Images {
     centre: Vec<f32>,
     directions: Vec<Vec<f32>>,
 }
 
 impl Images {
-    /// More than a profile has dimensions, but under an interpreter: as many as the small adapter has.
+    /// Number of features: more than a profile's dimensions, or under Miri as many as the small adapter has.
     const FEATURES: usize = if cfg!(miri) { 18 } else { 300 };
 
     fn of_task(seed: u64) -> Self {
@@ -146,7 +146,7 @@ fn equal_or_black_images_make_a_profile_all_the_same() {
     }
 }
 
-/// The signs are part of the format: a device must sketch as the host did.
+/// The signs are part of the format: devices must compute the same sketch as the host.
 #[test]
 fn the_sketch_is_the_documented_one() {
     let signs: String = sketch(&[1.0; 32], 32)
@@ -154,13 +154,14 @@ fn the_sketch_is_the_documented_one() {
         .map(|&sign| if sign > 0.0 { '+' } else { '-' })
         .collect();
     assert_eq!(signs, "+-+-+-+-+-+-+++++---++--++----++");
-    // Roots 1, 2, −3, 2 and 0 with signs + − + − +, times √5 by the norm √18, in turn to two entries.
+    // Expected: roots 1, 2, −3, 2 and 0 with the signs + − + − +, times √5 divided by the norm √18, added alternately
+    // to two entries.
     let scale = 5.0_f32.sqrt() / 18.0_f32.sqrt();
     let got = sketch(&[1.0, 4.0, -9.0, 4.0, 0.0], 2);
     for (got, expected) in got.iter().zip([1.0 - 3.0, -2.0 - 2.0]) {
         assert!((got - expected * scale).abs() < 1e-6);
     }
-    // Contrast has no effect.
+    // A change of contrast has no effect.
     let brighter = sketch(&[2.0, 8.0, -18.0, 8.0, 0.0], 2);
     for (a, b) in got.iter().zip(brighter) {
         assert!((a - b).abs() < 1e-6);

@@ -6,7 +6,7 @@ use clr_adapters::{Digest, Encoding, Limits, Policy, SecretKey, Trust, TrustedKe
 
 use crate::sample;
 
-/// Step between the tested bytes of a signed file: 1, or more under an interpreter, where a signature takes a second.
+/// Step between the tested bytes of a signed file: larger under Miri, where a signature takes a second.
 pub(crate) const STEP: usize = if cfg!(miri) { 331 } else { 1 };
 /// The policy's time, in seconds since 1970.
 pub(crate) const NOW: u64 = 1_800_000_000;
@@ -15,7 +15,7 @@ pub(crate) fn key(seed: u8) -> SecretKey {
     SecretKey::from_bytes(&[seed; 32])
 }
 
-/// Returns key 1, for any task, and key 2, for tasks called `flowers*`.
+/// Returns key 1, trusted for any task, and key 2, trusted for tasks called `flowers*`.
 pub(crate) fn publishers() -> Vec<TrustedKey> {
     let publisher = |seed: u8, tasks: Option<Vec<String>>| TrustedKey {
         key: key(seed).public(),
@@ -33,7 +33,7 @@ pub(crate) fn policy(trust: &Trust) -> Policy<'_> {
     }
 }
 
-/// Returns a publisher's file, not signed yet; made once, as an interpreter takes seconds.
+/// Returns a publisher's unsigned file; created once, because it takes Miri seconds.
 pub(crate) fn plain() -> Vec<u8> {
     static PLAIN: LazyLock<Vec<u8>> = LazyLock::new(|| {
         let mut adapter = sample::small();

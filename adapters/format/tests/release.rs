@@ -29,7 +29,7 @@ fn signed_for(audience: &[&str]) -> Vec<u8> {
     sign_release(&plain(), &terms(audience), &key(1)).unwrap()
 }
 
-/// Signed for the fleet of the policy above, once.
+/// Returns the file signed for the policy's fleet; created once.
 fn signed() -> Vec<u8> {
     static SIGNED: LazyLock<Vec<u8>> = LazyLock::new(|| signed_for(&["fleet-*"]));
     SIGNED.clone()
@@ -51,7 +51,7 @@ fn reseal(mut file: Vec<u8>) -> Vec<u8> {
     file
 }
 
-/// The content with a trailer for statements, with arbitrary contents.
+/// Returns the content with a statement trailer of arbitrary contents.
 fn with_trailer(content: &[u8], signed: &[u8]) -> Vec<u8> {
     let length = (signed.len() as u16).to_le_bytes();
     reseal([content, &[3, 0], &length, signed, &[0; 4]].concat())
@@ -90,7 +90,7 @@ fn a_signed_file_carries_what_was_announced_and_is_admitted() {
     assert_eq!(admitted.decoded.adapter, decode(&plain).unwrap().adapter);
     assert_eq!(announced.release.audience, ["fleet-*"]);
     assert_eq!(announced.release.content, Digest::of(&content()));
-    // Files of the older kind announce nothing.
+    // A file signed over its bytes has no statement to announce.
     let older = sign(&plain, SignerClass::Publisher, &key(1)).unwrap();
     assert_eq!(SignedRelease::of_file(&older, &Limits::DEFAULT), Ok(None));
     assert_eq!(SignedRelease::of_file(&plain, &Limits::DEFAULT), Ok(None));
@@ -164,7 +164,8 @@ fn a_statement_that_contradicts_the_file_is_refused_by_the_field() {
     let changes: [(&str, Change); 5] = [
         ("task", |release| release.task.push('s')),
         ("version", |release| release.version += 1),
-        // Of revision 0 otherwise, so that this is not a matter of the class.
+        // The provenance allows revisions here, so the refusal is about the revision alone and not about the signer's
+        // class.
         ("revision", |release| release.revision = 1),
         ("backbone", |release| release.backbone = Digest([9; 32])),
         ("expires", |release| release.expires = None),
@@ -185,7 +186,7 @@ fn a_statement_that_contradicts_the_file_is_refused_by_the_field() {
         );
         assert!(decode(&file).is_err(), "{name}");
     }
-    // The right statement in the same way is right.
+    // A correct statement in the same trailer is accepted.
     let file = with_trailer(&content(), &statement().sign(&key(1)).unwrap().to_bytes());
     assert_eq!(file, signed());
 }
@@ -200,7 +201,7 @@ fn a_statement_about_other_bytes_is_refused() {
         let file = with_trailer(&content(), &release.clone().sign(&key(1)).unwrap().to_bytes());
         assert!(matches!(refusal(&file), Refusal::WrongContent { .. }), "{release:?}");
     }
-    // A signature of one kind is none of the other.
+    // A signature over a file's bytes is not valid for a statement, nor the reverse.
     let older = sign(&plain(), SignerClass::Publisher, &key(1)).unwrap();
     let forged = SignedRelease {
         signature: decode(&older).unwrap().signature.unwrap().bytes,
@@ -341,7 +342,7 @@ fn a_statement_is_capped_in_every_list_and_text() {
             })
         );
     }
-    // Names that cannot be a task's.
+    // Invalid task names.
     for task in ["", "auto", "a\nb"] {
         let mut release = statement();
         release.task = task.into();
@@ -361,7 +362,7 @@ fn a_statement_has_one_form_and_a_layout_that_is_known() {
         SignedRelease::from_bytes(&newer),
         Err(DecodeError::ReleaseLayout { expected: 1, got: 2 })
     );
-    // The task's length in two bytes in place of one.
+    // Encodes the task's length in two bytes in place of one.
     let longer = [&bytes[..97], &[bytes[97] | 0x80, 0], &bytes[98..]].concat();
     assert_eq!(SignedRelease::from_bytes(&longer), Err(DecodeError::ReleaseForm));
 }

@@ -9,7 +9,7 @@ use crate::sample;
 
 #[test]
 fn f32_is_exact_and_the_others_are_close() {
-    // A large one takes an interpreter minutes.
+    // A large adapter would take Miri minutes.
     let large = (!cfg!(miri)).then(sample::lite0);
     for adapter in [sample::small(), sample::linear()].into_iter().chain(large) {
         let exact = decode(&encode(&adapter, Encoding::F32).unwrap()).unwrap();
@@ -82,7 +82,7 @@ fn values_beyond_f16_keep_their_section_in_f32() {
 #[test]
 fn extreme_values_stay_finite_under_every_encoding() {
     let values = [f32::MAX, f32::MIN, f32::MIN_POSITIVE, 1e-45, 0.0, -0.0];
-    // An interpreter takes ten seconds for each: the largest and the smallest.
+    // Each value takes Miri ten seconds: only the largest and the smallest are tested.
     for value in values.into_iter().step_by(if cfg!(miri) { 3 } else { 1 }) {
         let mut adapter = sample::small();
         let SiteWeights::Kernel(kernels) = &mut adapter.sites[0].weights else {
@@ -102,8 +102,8 @@ fn extreme_values_stay_finite_under_every_encoding() {
     }
 }
 
-/// A layer has fewer channels than this, the head fewer features; under an interpreter there is still more than one
-/// block of codes.
+/// Exclusive maximum of the channels of a layer and of the features of the head. Also under Miri it allows more than
+/// one block of codes.
 const CHANNELS: usize = if cfg!(miri) { 20 } else { 70 };
 const FEATURES: usize = if cfg!(miri) { 40 } else { 80 };
 
@@ -136,7 +136,7 @@ fn site(kernel: bool) -> impl Strategy<Value = Site> {
     })
 }
 
-/// Of at most as many dimensions as there are features.
+/// Generates a profile with at most as many dimensions as there are features.
 fn profile(features: usize) -> impl Strategy<Value = Option<Profile>> {
     let vectors = (1..=features.min(9)).prop_flat_map(|dimensions| {
         let above_zero = number().prop_map(|value| value.abs().max(1e-18));

@@ -1,4 +1,4 @@
-//! Adapters to test with: a small one with everything in it, and one of EfficientNet-Lite0's size.
+//! Adapters for tests: a small one that uses every field, and one of EfficientNet-Lite0's size.
 
 use clr_adapters::{
     Adapter, Calibration, Canary, ChannelOrder, Digest, Filter, Fit, Head, Header, Metrics, Preprocessing, Profile,
@@ -17,12 +17,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Uniform in 0..1.
+    /// Returns a uniform number in 0..1.
     pub(crate) fn uniform(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1 << 24) as f32
     }
 
-    /// Standard normal, as the sum of twelve uniform numbers.
+    /// Returns a standard normal number, as the sum of twelve uniform ones.
     pub(crate) fn normal(&mut self) -> f32 {
         (0..12).map(|_| self.uniform()).sum::<f32>() - 6.0
     }
@@ -118,7 +118,8 @@ fn header(task: &str, recipe: Recipe, labels: &[&str]) -> Header {
     }
 }
 
-/// A profile of `dimensions`, as training makes them: a diagonal of like magnitudes and less beside it.
+/// Returns a profile of `dimensions` like those of training: similar diagonal values, and smaller values below the
+/// diagonal.
 fn profile(random: &mut Random, dimensions: usize) -> Profile {
     Profile {
         mean: random.normals(dimensions, 2.0),
@@ -150,7 +151,7 @@ pub(crate) fn small() -> Adapter {
     }
 }
 
-/// The head alone.
+/// Returns an adapter with a head and no sites.
 pub(crate) fn linear() -> Adapter {
     let mut adapter = small();
     adapter.header.recipe = Recipe::Linear;
@@ -172,13 +173,14 @@ const LITE0: [(usize, usize, usize); 7] = [
     (1, 6, 320),
 ];
 
-/// The one of EfficientNet-Lite0's size where any will do: an interpreter, which takes a second for a kilobyte, has the
-/// small one.
+/// Returns the adapter of EfficientNet-Lite0's size for tests that do not depend on the size. Under Miri, which takes a
+/// second per kilobyte, returns the small one.
 pub(crate) fn large() -> Adapter {
     if cfg!(miri) { small() } else { lite0() }
 }
 
-/// An EfficientNet-Lite0 `clr` adapter: 10 classes, two canaries of 32×32, site names as an exporter writes them.
+/// Returns an EfficientNet-Lite0 `clr` adapter: 10 classes, two canaries of 32×32, site names as an exporter writes
+/// them.
 pub(crate) fn lite0() -> Adapter {
     let mut random = Random(2);
     let labels: Vec<_> = (0..10).map(|class| format!("class number {class}")).collect();

@@ -1,4 +1,4 @@
-//! Signatures over a file's bytes authenticate every byte; every other fault has its own refusal.
+//! A signature over a file's bytes authenticates every byte, and every other fault has a distinct refusal.
 
 use std::sync::LazyLock;
 
@@ -13,7 +13,7 @@ use crate::{
     sample,
 };
 
-/// Made once: an interpreter takes seconds.
+/// Created once, because it takes Miri seconds.
 static TRUST: LazyLock<Trust> = LazyLock::new(|| Trust {
     publishers: publishers(),
     device: Some(key(9).public()),
@@ -24,7 +24,7 @@ fn trust() -> Trust {
     TRUST.clone()
 }
 
-/// A file that a device tuned, not signed yet.
+/// Returns an unsigned file that a device tuned.
 fn tuned() -> Vec<u8> {
     let mut adapter = sample::small();
     adapter.header.provenance = Provenance::DeviceTuned;
@@ -35,7 +35,7 @@ fn publisher(file: &[u8], seed: u8) -> Vec<u8> {
     sign(file, SignerClass::Publisher, &key(seed)).unwrap()
 }
 
-/// The publisher's file, signed with the key that may sign any task; made once as well.
+/// Returns the publisher's file, signed with the key that may sign for any task; created once.
 fn signed() -> Vec<u8> {
     static SIGNED: LazyLock<Vec<u8>> = LazyLock::new(|| publisher(&plain(), 1));
     SIGNED.clone()
@@ -84,7 +84,7 @@ fn signing_again_replaces_the_signature_and_leaves_the_signed_bytes() {
 #[test]
 fn every_altered_byte_is_refused_even_with_a_right_checksum() {
     let (signed, trust) = (signed(), trust());
-    // From the signature on.
+    // Flips bits in every byte, starting at the signature.
     for at in (0..signed.len() - 4).rev().step_by(STEP) {
         for flip in [0x01, 0x80, 0xff] {
             let mut altered = signed.clone();
@@ -133,7 +133,8 @@ fn a_stranger_an_unsigned_file_and_a_key_for_other_tasks_are_told_apart() {
 
 #[test]
 fn a_devices_signature_is_never_taken_for_a_publishers() {
-    // The device's key on a publisher's file, the publisher's on a tuned one, and either with the kind byte changed.
+    // Cases: the device's key on a publisher's file, the publisher's key on a tuned file, and either with a changed
+    // kind byte.
     let device = |file: &[u8], seed| sign(file, SignerClass::Device, &key(seed)).unwrap();
     assert!(matches!(refusal(&device(&plain(), 9)), Refusal::WrongClass { .. }));
     assert!(matches!(refusal(&publisher(&tuned(), 1)), Refusal::WrongClass { .. }));
@@ -182,7 +183,7 @@ fn keys_of_small_order_are_no_keys() {
     assert!(!format!("{:?}", key(1)).contains(&key(1).reveal()["ed25519-secret:".len()..]));
 }
 
-/// RFC 8032, section 7.1, test 1: the public key of a secret one.
+/// RFC 8032, section 7.1, test 1: the public key of a secret key.
 #[test]
 fn public_keys_are_those_of_the_rfc() {
     let secret = "ed25519-secret:9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";

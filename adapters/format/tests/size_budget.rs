@@ -1,4 +1,4 @@
-//! The bytes of an EfficientNet-Lite0 adapter.
+//! Size budget of an EfficientNet-Lite0 adapter.
 
 use clr_adapters::{Encoding, encode};
 
@@ -16,7 +16,7 @@ fn a_lite0_adapter_with_ten_classes_fits_147_kilobytes() {
 #[test]
 fn the_same_adapter_always_gives_the_same_bytes() {
     let one = sample::large();
-    // An interpreter rounds the sample's exponentials at random, so it takes the same one twice.
+    // Miri adds random errors to the sample's exponentials, so it compares the same adapter twice.
     let two = if cfg!(miri) { one.clone() } else { sample::large() };
     for encoding in Encoding::ALL {
         assert_eq!(encode(&one, encoding).unwrap(), encode(&two, encoding).unwrap());

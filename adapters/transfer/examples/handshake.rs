@@ -1,6 +1,6 @@
-//! Cost of a handshake for both ends: time and bytes, in memory, on one thread.
+//! Measures the cost of a handshake for both ends: time and bytes, in memory, on one thread.
 //!
-//! `cargo run --release -p clr-transfer --example handshake`; the number of handshakes may follow.
+//! `cargo run --release -p clr-transfer --example handshake [-- COUNT]`, with the number of handshakes.
 
 use std::{
     cell::{Cell, RefCell},
@@ -26,7 +26,7 @@ fn nothing<T>() -> Result<T, Failure> {
     Err(Failure::new(FailureCode::UNSUPPORTED, "not here"))
 }
 
-/// The public parts are shared between threads elsewhere; here there is one.
+/// Device state behind a mutex, because [`Admission`] must be `Sync`. This example uses one thread.
 struct Shared(std::sync::Mutex<Empty>);
 
 impl Device for Shared {
@@ -115,7 +115,7 @@ impl Admission for Shared {
     }
 }
 
-/// The host side of a line to a device on the same thread.
+/// The host's end of a line to a device that runs on the same thread.
 struct Wire<'d> {
     channel: Channel<'d>,
     decoder: Decoder,

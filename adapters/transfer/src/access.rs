@@ -50,7 +50,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// Error for a text that is not the name of a role.
+/// Error for text that is not the name of a role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not a role\nhint: observe, operate, teach, update or administer")]
 pub struct RoleError(String);
@@ -124,17 +124,17 @@ impl FromStr for Roles {
 pub struct HostEntry {
     /// Its name.
     pub name: String,
-    /// Its public key, as text.
+    /// The host's public key, as text.
     pub key: String,
     /// Its roles, joined by commas.
     pub roles: String,
-    /// Whether it is listed in the configuration; otherwise it was enrolled.
+    /// Whether the host is listed in the configuration; otherwise it was enrolled.
     pub configured: bool,
     /// Number of its open sessions.
     pub sessions: u32,
 }
 
-/// An open enrolment: the code to be typed on the host.
+/// An open enrolment, with the code to type on the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enrolment {
     /// The code, grouped for reading.
@@ -143,21 +143,21 @@ pub struct Enrolment {
     pub seconds: u32,
 }
 
-/// The keys of a device's sessions after a rotation.
+/// The device's session keys after a rotation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRotation {
     /// The current key, as text.
     pub key: String,
-    /// The previous key, as text, while it is still accepted.
+    /// The previous key, as text, as long as it is accepted.
     pub old: Option<String>,
     /// Seconds until the previous key is no longer accepted.
     pub seconds: u32,
 }
 
-/// Longest list of hosts in one reply.
+/// Maximum number of hosts in one reply.
 pub(crate) const MAX_HOSTS: usize = 256;
 
-/// Truncates texts and the list to the limits of a reply.
+/// Truncates the texts and the list to the limits of a reply.
 pub(crate) fn clip_hosts(hosts: &mut Vec<HostEntry>) {
     hosts.truncate(MAX_HOSTS);
     for host in hosts {

@@ -1,10 +1,10 @@
-//! Monotonic clock with a sleep, for deadlines and reconnections.
+//! Monotonic clock with sleep, for deadlines and reconnections.
 
 use core::time::Duration;
 
 /// A monotonic clock.
 pub trait Clock {
-    /// Returns the time since a fixed moment; never decreases.
+    /// Returns the time since a fixed moment. Never decreases.
     fn now(&self) -> Duration;
     /// Sleeps, between two attempts to connect.
     fn sleep(&self, duration: Duration);

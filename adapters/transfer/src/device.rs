@@ -1,4 +1,4 @@
-//! The device interface of the protocol: one method per request.
+//! Device interface of the protocol, with one method per request.
 
 use alloc::vec::Vec;
 
@@ -16,26 +16,27 @@ use crate::{
     tuning::{TuneRequest, TuneStatus},
 };
 
-/// A device, implemented on top of its store and engine, and called by [`crate::Session`] from any number of
-/// connections at the same time.
+/// A device, implemented on top of its store and engine. [`crate::Session`] calls it from any number of connections at
+/// the same time.
 ///
 /// A failed call changes nothing.
 pub trait Device: Sync {
     /// Returns the device's name, software, backbone and capabilities.
     fn hello(&self) -> DeviceInfo;
 
-    /// Starts or resumes a transfer. Returns the number of bytes held: `length` if the device has the complete file, so
-    /// that [`Device::commit`] may follow at once. An announcement is verified first; without one, nothing is written
-    /// to the disk before [`Device::commit`] has verified all of it.
+    /// Starts or resumes a transfer. Returns the number of bytes that the device has; this is `length` if it has the
+    /// complete file, and then [`Device::commit`] may follow immediately. An announcement is verified first. Without an
+    /// announcement, nothing is written to the disk until [`Device::commit`] has verified the complete transfer.
     fn begin(&self, begin: &Begin) -> Result<u64, Failure>;
 
-    /// Appends bytes of a transfer at `offset`, durably if announced, and returns the number of bytes held. Takes
-    /// nothing where `offset` differs from that number, because another connection sends the same file.
+    /// Appends bytes to a transfer at `offset`, and returns the number of bytes that the device has. The bytes of an
+    /// announced transfer are written durably. If `offset` differs from the bytes held, because another connection
+    /// sends the same file, the call takes nothing.
     fn chunk(&self, digest: &Digest, offset: u64, data: &[u8]) -> Result<u64, Failure>;
 
-    /// Verifies and installs a complete transfer. A repetition returns the same result. [`FailureCode::NO_TRANSFER`]
-    /// where bytes are missing, [`FailureCode::WRONG_DIGEST`] where they do not match the announced digest (they are
-    /// discarded).
+    /// Verifies and installs a complete transfer. A repeated call returns the same result. Fails with
+    /// [`FailureCode::NO_TRANSFER`] if bytes are missing, and with [`FailureCode::WRONG_DIGEST`] if the bytes do not
+    /// match the announced digest; these are discarded.
     fn commit(&self, begin: &Begin) -> Result<Committed, Failure>;
 
     /// Discards the received bytes of a transfer, if there are any.
@@ -62,13 +63,13 @@ pub trait Device: Sync {
     /// Confirms the adapter on trial.
     fn mark_good(&self, task: &str) -> Result<(), Failure>;
 
-    /// Reverts the adapter on trial, or else the one confirmed last.
+    /// Reverts the adapter on trial, or the last confirmed one if there is no trial.
     fn mark_bad(&self, task: &str) -> Result<(), Failure>;
 
-    /// Returns the digest and length of a task's file, which is then read by its digest.
+    /// Returns the digest and length of a task's file. [`Device::read`] then reads it by this digest.
     fn open(&self, task: &str, slot: Slot) -> Result<PullInfo, Failure>;
 
-    /// Copies bytes of a file from `offset` on into `out`. Returns their number, 0 at the end.
+    /// Copies bytes of a file, from `offset` on, into `out`. Returns their number, which is 0 at the end of the file.
     fn read(&self, digest: &Digest, offset: u64, out: &mut [u8]) -> Result<usize, Failure>;
 
     /// Starts tuning.
@@ -84,7 +85,7 @@ pub trait Device: Sync {
         Ok(TuneStatus::default())
     }
 
-    /// Stops tuning, if it runs.
+    /// Stops the tuning run, if there is one.
     fn stop_tuning(&self) -> Result<(), Failure> {
         Ok(())
     }
@@ -97,12 +98,13 @@ pub trait Device: Sync {
         ))
     }
 
-    /// Called for every failed request, with its name, before the reply is sent: for counters and logs.
+    /// Called for every failed request before the reply is sent, for counters and logs. `request` is the request's
+    /// name.
     fn refused(&self, request: &'static str, failure: &Failure) {
         let _ = (request, failure);
     }
 
-    /// Starts teaching a class from its stored images, unless the same class is being taught.
+    /// Starts to teach a class from its stored images, unless that is already in progress.
     fn teach(&self, _task: &str, _label: &str) -> Result<(), Failure> {
         Err(unsupported("teach a class by name"))
     }
@@ -127,7 +129,7 @@ pub trait Device: Sync {
         Err(unsupported("list stored images"))
     }
 
-    /// Returns the length of a stored image, which is then read by its digest.
+    /// Returns the length of a stored image. [`Device::read`] then reads it by its digest.
     fn open_example(&self, _task: &str, _id: &Digest) -> Result<PullInfo, Failure> {
         Err(unsupported("show stored images"))
     }
@@ -142,7 +144,7 @@ pub trait Device: Sync {
         Err(unsupported("tell what tuning lacks"))
     }
 
-    /// Opens enrolment of one new host with these roles, for this many minutes. Returns the code.
+    /// Opens enrolment of one new host with these roles for this number of minutes. Returns the code.
     fn enrol(&self, roles: Roles, minutes: u32) -> Result<Enrolment, Failure> {
         let _ = (roles, minutes);
         Err(Failure::new(FailureCode::UNSUPPORTED, "this device enrols no hosts"))
@@ -158,14 +160,14 @@ pub trait Device: Sync {
         Err(Failure::new(FailureCode::NO_HOST, format_args!("no host '{host}'")))
     }
 
-    /// Rotates the session key; the previous one authenticates the new one. With `drop_old`, makes no new key and drops
-    /// the previous one.
+    /// Rotates the session key. The previous key authenticates the new one. With `drop_old`, keeps the current key and
+    /// drops the previous one instead.
     fn rotate_key(&self, drop_old: bool) -> Result<KeyRotation, Failure> {
         let _ = drop_old;
         Err(unsupported("rotate its key"))
     }
 
-    /// Returns whether connections should end, because the device shuts down.
+    /// Returns whether connections should end because the device is shutting down.
     fn stopping(&self) -> bool {
         false
     }

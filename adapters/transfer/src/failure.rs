@@ -1,4 +1,4 @@
-//! Failures of requests: a code, a message and often a hint.
+//! Failures of requests: a code, a message and an optional hint.
 
 use alloc::{borrow::ToOwned, string::String, string::ToString};
 
@@ -26,13 +26,13 @@ impl FailureCode {
     pub const UNSUPPORTED: Self = Self(2);
     /// No protocol version in common.
     pub const VERSION: Self = Self(3);
-    /// A frame of an unknown session: start again with `Hello`.
+    /// The frame belongs to an unknown session: the host has to send `Hello` again.
     pub const SESSION: Self = Self(4);
     /// A size beyond its cap.
     pub const TOO_LARGE: Self = Self(5);
-    /// A chunk or a commit of an unknown transfer: start again with `Begin`.
+    /// The chunk or commit belongs to an unknown transfer: the host has to send `Begin` again.
     pub const NO_TRANSFER: Self = Self(6);
-    /// The received bytes do not match the announced digest; they are discarded.
+    /// The received bytes do not match the announced digest and were discarded.
     pub const WRONG_DIGEST: Self = Self(7);
     /// Busy with another operation.
     pub const BUSY: Self = Self(8);
@@ -40,26 +40,26 @@ impl FailureCode {
     pub const STOPPING: Self = Self(9);
     /// An internal error.
     pub const INTERNAL: Self = Self(10);
-    /// A bad delta: it does not fit its base, or produces another file than announced.
+    /// The delta does not fit its base, or produces another file than announced.
     pub const DELTA: Self = Self(11);
-    /// The base of a delta is missing: send the complete file.
+    /// The base of a delta is missing: the host has to send the complete file.
     pub const NO_BASE: Self = Self(12);
-    /// The device accepts only encrypted sessions of known hosts.
+    /// The device accepts only encrypted sessions with known hosts.
     pub const UNAUTHENTICATED: Self = Self(13);
-    /// The host's roles do not include the request.
+    /// The host's roles do not permit the request.
     pub const NOT_ALLOWED: Self = Self(14);
-    /// The host's quota of requests or written bytes is exceeded.
+    /// The host has exceeded its quota of requests or written bytes.
     pub const QUOTA: Self = Self(15);
     /// No such host.
     pub const NO_HOST: Self = Self(16);
 
-    /// The first code of the rules for adapters; `Refusal::code()` is added.
+    /// Base of the codes of adapter refusals, to which `Refusal::code()` is added.
     pub const REFUSAL: u16 = 256;
     /// No such task.
     pub const NO_TASK: Self = Self(512);
-    /// The task has no such file: nothing on trial, no last good one, no original.
+    /// The requested slot of the task (on trial, last good, original) is empty.
     pub const NO_FILE: Self = Self(513);
-    /// The disk is full, or a cap of the store is reached.
+    /// The disk is full, or a cap of the store was reached.
     pub const FULL: Self = Self(514);
     /// Reading or writing failed.
     pub const STORAGE: Self = Self(515);
@@ -67,7 +67,7 @@ impl FailureCode {
     pub const LOCKED: Self = Self(516);
     /// The engine cannot run the adapter.
     pub const ENGINE: Self = Self(768);
-    /// A canary's result differs from the adapter's statement.
+    /// A canary's result differs from the one in the adapter.
     pub const CANARY: Self = Self(769);
     /// The trial failed.
     pub const TRIAL: Self = Self(770);
@@ -84,15 +84,15 @@ impl FailureCode {
         Self(Self::REFUSAL + code as u16)
     }
 
-    /// Returns whether the received bytes differ from those sent, so that a repetition may help: [`Self::WRONG_DIGEST`]
-    /// by any layer.
+    /// Returns whether the received bytes differ from the sent ones, so that sending again may help:
+    /// [`Self::WRONG_DIGEST`], reported by any layer.
     pub(crate) const fn is_damage(self) -> bool {
         /// `Refusal::WrongDigest`.
         const REFUSED: FailureCode = FailureCode::refusal(3);
         matches!(self, Self::WRONG_DIGEST | REFUSED)
     }
 
-    /// Returns a short name for logs and JSON; `other` for an unknown number.
+    /// Returns a short name for logs and JSON; `other` for unknown numbers.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -135,7 +135,7 @@ impl core::fmt::Display for FailureCode {
     }
 }
 
-/// A failure of a request. The device's state has not changed.
+/// A failed request. The device's state has not changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// Its kind.
@@ -147,7 +147,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Creates a failure; the text after `\nhint: ` becomes the hint.
+    /// Creates a failure. The text after `\nhint: ` becomes the hint.
     pub fn new(code: FailureCode, text: impl core::fmt::Display) -> Self {
         let text = text.to_string();
         let (message, hint) = match text.split_once("\nhint: ") {

@@ -1,4 +1,4 @@
-//! Protocol frames: `00 COBS(body ‖ CRC-32) 00`. The leading zero ends any garbage before the frame.
+//! Protocol frames, `00 COBS(body ‖ CRC-32) 00`. The leading zero terminates any garbage before the frame.
 
 use alloc::vec::Vec;
 
@@ -8,12 +8,12 @@ use crate::message::MAX_CHUNK;
 const CRC: usize = 4;
 /// Bytes of a [`Head`].
 const HEAD: usize = 9;
-/// Maximum bytes of a body: a chunk and its message.
+/// Maximum bytes of a frame's body: one chunk and its message.
 pub const MAX_BODY: usize = MAX_CHUNK as usize + 1024;
-/// Maximum bytes of a frame between its two zeros.
+/// Maximum bytes of a frame between its two delimiting zeros.
 pub const MAX_FRAME: usize = cobs::max_encoding_length(MAX_BODY + CRC);
 
-/// Direction and kind of a frame. A receiver skips frames of its own direction, as on a line that echoes.
+/// Direction and kind of a frame. A receiver skips frames of its own direction, because a line may echo them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Direction {
@@ -21,7 +21,7 @@ pub enum Direction {
     Request = b'Q',
     /// From the device.
     Reply = b'R',
-    /// A message of a handshake, in either direction, by its number in the sequence.
+    /// A handshake message in either direction, identified by its number in the sequence.
     Handshake = b'N',
     /// From the host, sealed.
     SealedRequest = b'q',
@@ -34,9 +34,9 @@ pub enum Direction {
 pub struct Head {
     /// Direction and kind.
     pub direction: Direction,
-    /// The session: a number that the host draws for every connection.
+    /// Session number, which the host chooses at random for every connection.
     pub session: u32,
-    /// The request within the session, from 1; a reply repeats it. 0 belongs to no request.
+    /// Request number within the session, from 1; the reply repeats it. 0 means no request.
     pub sequence: u32,
 }
 
@@ -44,7 +44,7 @@ impl Head {
     /// Bytes of a head.
     pub(crate) const BYTES: usize = HEAD;
 
-    /// Returns the head of a sealed frame: its counter is in the place of session and sequence.
+    /// Returns the head of a sealed frame, which has a counter in place of session and sequence.
     #[cfg(feature = "secure")]
     pub(crate) const fn of_counter(direction: Direction, counter: u64) -> Self {
         Self {
@@ -60,7 +60,7 @@ impl Head {
         (self.sequence as u64) << 32 | self.session as u64
     }
 
-    /// Splits the head off a body; `None` if there is none.
+    /// Splits the head off a body; `None` if the body is too short.
     #[must_use]
     pub fn split(body: &[u8]) -> Option<(Self, &[u8])> {
         let (head, message) = body.split_first_chunk::<HEAD>()?;
@@ -102,16 +102,16 @@ pub fn encode_frame(body: &mut Vec<u8>, out: &mut Vec<u8>) {
     body.truncate(bare);
 }
 
-/// Input that ended at a zero.
+/// Outcome of the bytes before a zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameEvent {
     /// An intact frame: see [`Decoder::body`].
     Frame,
-    /// Bytes that are not a frame: damaged, too long, or garbage.
+    /// The bytes are not a valid frame: damaged, too long, or garbage.
     Damaged,
 }
 
-/// Splits a stream of bytes into frames. Holds at most its cap.
+/// Splits a stream of bytes into frames. Buffers at most `cap` bytes.
 #[derive(Debug)]
 pub struct Decoder {
     cap: usize,
@@ -146,7 +146,7 @@ impl Decoder {
         }
     }
 
-    /// Consumes bytes up to the end of a frame. Returns their number and the input that ended, or `None` where more
+    /// Consumes bytes up to the end of a frame. Returns the number of consumed bytes and the event, or `None` if more
     /// bytes are needed.
     pub fn feed(&mut self, bytes: &[u8]) -> (usize, Option<FrameEvent>) {
         if self.body.take().is_some() {
@@ -173,13 +173,13 @@ impl Decoder {
         }
     }
 
-    /// Returns the body of the last frame without its checksum; empty without one.
+    /// Returns the body of the last frame without its checksum; empty if there was none.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.frame[..self.body.unwrap_or(0)]
     }
 
-    /// Returns whether the stream is within a frame.
+    /// Returns whether the stream is in the middle of a frame.
     #[must_use]
     pub fn within(&self) -> bool {
         self.body.is_none() && (self.overflow || !self.frame.is_empty())

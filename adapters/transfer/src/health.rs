@@ -1,4 +1,4 @@
-//! A device's health: independent checks and their worst state.
+//! Health of a device: independent checks, and the worst of their states.
 
 use alloc::{borrow::ToOwned as _, string::String, vec::Vec};
 
@@ -13,7 +13,8 @@ const MAX_NAME: usize = 64;
 /// Maximum bytes of a check's text.
 const MAX_TEXT: usize = 512;
 
-/// Returns the text in one line that is safe on a terminal: unprintable characters are escaped, quotes are not.
+/// Returns the text as one line that is safe to print on a terminal. Unprintable characters are escaped, quotes are
+/// not.
 #[must_use]
 pub fn printable(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
@@ -40,7 +41,7 @@ pub enum HealthState {
     Failed,
 }
 
-/// One check.
+/// Result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthCheck {
     /// The name of the check, such as `source` or `disk`.

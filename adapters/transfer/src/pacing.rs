@@ -1,10 +1,12 @@
-//! Chunk size: as agreed on a clean line, smaller where frames get damaged.
+//! Adaptive chunk size: the agreed one on a clean line, smaller on a line that damages frames.
 
 use crate::message::MIN_CHUNK;
 
-/// Doubles after [`Pacing::UP`] more good chunks than [`Pacing::COST`] times the damaged ones, halves after as many
-/// fewer: it settles where about one chunk in five is damaged, which is near the best throughput for independent bit
-/// errors.
+/// Chunk size control by counting good and damaged chunks.
+///
+/// A good chunk adds 1 to a score and a damaged one subtracts [`Pacing::COST`]. At [`Pacing::UP`] the size doubles, at
+/// [`Pacing::DOWN`] it halves. It settles where about one chunk in five is damaged. That is near the best throughput for
+/// independent bit errors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pacing {
     size: u32,
@@ -51,7 +53,7 @@ impl Pacing {
         }
     }
 
-    /// Records a broken connection: the chunk may have been too large for the deadline.
+    /// Records a broken connection. The chunk may have been too large for the deadline.
     pub(crate) fn cut(&mut self) {
         self.score = 0;
         self.size = (self.size / 2).max(MIN_CHUNK);

@@ -1,7 +1,7 @@
-//! Reading and writing of frames within deadlines.
+//! Reads and writes frames within deadlines.
 //!
-//! A stream's `read` waits a little (some 10 to 200 ms) for bytes and then fails with `TimedOut`; between two calls the
-//! clock is asked. One that never times out is bounded by its bytes alone.
+//! A stream's `read` waits for bytes for a short time (about 10 to 200 ms) and then fails with `TimedOut`. The deadline
+//! is checked between two calls. If a stream never times out, only received bytes cause a check.
 
 use alloc::{vec, vec::Vec};
 use core::time::Duration;
@@ -13,10 +13,10 @@ use crate::{
     frame::{Decoder, FrameEvent},
 };
 
-/// Bytes of one read from a stream.
+/// Maximum bytes of one read from a stream.
 const INPUT: usize = 4096;
 
-/// Deadlines of a read; times are on the clock.
+/// Deadlines of reading a frame. Times refer to the clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
     /// Deadline for the end of a frame.
@@ -143,7 +143,8 @@ pub(crate) fn send<S: Write>(
             Ok(0) => return Err(NoFrame::Closed),
             Ok(count) => {
                 bytes = &bytes[count.min(bytes.len())..];
-                // A peer that takes a byte a second never makes `write` fail.
+                // Also checked after successful writes, because a peer that accepts one byte per second never makes
+                // `write` fail.
                 if clock.now() >= until && !bytes.is_empty() {
                     return Err(NoFrame::Stalled);
                 }

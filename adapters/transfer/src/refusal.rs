@@ -1,10 +1,10 @@
-//! Refusals before a session: unauthenticated hints to the host.
+//! Refusals before a session is open. They are hints to the host and are not authenticated.
 
 use alloc::vec::Vec;
 
 use crate::frame::{Direction, Head, encode_frame};
 
-/// Reason for refusing a session. It is sent unencrypted: a hint for people, never a proof.
+/// Reason for refusing a session. It is sent unencrypted, so it is a hint for people and never a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[repr(u8)]
@@ -14,13 +14,13 @@ pub enum AccessRefusal {
         "the device does not know this host\nhint: `clr-device enrol --role update` on the device shows a code for `clr device enrol`"
     )]
     UnknownHost = 1,
-    /// The handshake was meant for another device's key.
+    /// The handshake was encrypted for another device key.
     #[error(
         "the device has another key than the one remembered: it was replaced or reset, or something in between answers for it\n\
          hint: if that is expected, `clr device forget ENDPOINT`, then enrol again"
     )]
     WrongKey = 2,
-    /// A sealed frame without a session: the device was restarted.
+    /// A sealed frame arrived without a session, because the device has restarted.
     #[error("the device no longer has this session")]
     NoSession = 3,
     /// The code of an enrolment is wrong.
@@ -28,7 +28,7 @@ pub enum AccessRefusal {
         "the code is wrong\nhint: type it as the device shows it; after five wrong ones enrolment closes for an hour"
     )]
     WrongCode = 4,
-    /// No enrolment is open: never opened, expired, used or closed after wrong codes.
+    /// No enrolment is open: it was never opened, has expired, was used, or was closed after wrong codes.
     #[error("the device has no enrolment open\nhint: `clr-device enrol --role update` on the device shows a new code")]
     NotOpen = 5,
     /// Only encrypted sessions are accepted.
@@ -39,13 +39,13 @@ pub enum AccessRefusal {
     /// The device cannot open an encrypted session.
     #[error("the device cannot open an encrypted session\nhint: its log says why; its control socket still works")]
     Unavailable = 7,
-    /// Too many connections, of this host or in all.
+    /// Too many connections, from this host or in total.
     #[error("the device has too many connections\nhint: close others, or try again in a few seconds")]
     Busy = 8,
 }
 
 impl AccessRefusal {
-    /// Returns the refusal with this number, if there is one.
+    /// Returns the refusal with this number; `None` if the number is unknown.
     #[must_use]
     pub const fn from_code(code: u8) -> Option<Self> {
         Some(match code {
@@ -78,7 +78,7 @@ impl AccessRefusal {
 }
 
 impl AccessRefusal {
-    /// Returns the frame that carries the refusal, of the handshake `session`, or of none (0).
+    /// Returns the frame with the refusal, for the handshake of `session` or for no handshake (0).
     #[must_use]
     pub fn frame(self, session: u32) -> Vec<u8> {
         let head = Head {
@@ -94,7 +94,7 @@ impl AccessRefusal {
         out
     }
 
-    /// Returns the refusal that a frame carries to `session`.
+    /// Returns the refusal that a frame contains for `session`.
     pub(crate) fn of(head: Head, message: &[u8], session: u32) -> Option<Self> {
         let mine = head.direction == Direction::Handshake && head.sequence == 0;
         match message {

@@ -9,16 +9,16 @@ use crate::{
     device::Device,
     frame::FrameEvent,
     receive::{NoFrame, Patience, Receiver, send},
-    session::{Session, SessionLimits},
+    session::{Frames, Session, SessionLimits},
 };
 
 /// Deadlines and caps of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServeLimits {
-    /// Maximum time of a frame from its first byte to its last, in either direction. It limits the chunk on a slow
+    /// Maximum time of a frame from its first byte to its last, in either direction. It limits the chunk size on a slow
     /// line: see [`ServeLimits::for_baud`].
     pub frame: Duration,
-    /// Maximum time without an intact frame from the peer.
+    /// Maximum time without a valid frame from the peer.
     pub idle: Duration,
     /// Maximum time of the connection.
     pub session: Duration,
@@ -41,8 +41,8 @@ impl Default for ServeLimits {
 }
 
 impl ServeLimits {
-    /// Returns limits for a serial line of this many bits per second: chunks that take about a third of a second, from
-    /// 256 bytes to 4 KiB, and time for a frame of twice the largest reply.
+    /// Returns limits for a serial line of this many bits per second. A chunk takes about a third of a second and has
+    /// 256 bytes to 4 KiB. The deadline of a frame allows for twice the largest reply.
     #[must_use]
     pub fn for_baud(baud: u32) -> Self {
         let bytes_a_second = u64::from(baud / 10).max(1);
@@ -64,11 +64,11 @@ impl ServeLimits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum End {
-    /// The peer closed it.
+    /// The peer closed the connection.
     Closed,
-    /// No intact frame came for [`ServeLimits::idle`].
+    /// No valid frame arrived for [`ServeLimits::idle`].
     Idle,
-    /// It lasted [`ServeLimits::session`].
+    /// The connection lasted for [`ServeLimits::session`].
     Expired,
     /// The device shuts down.
     Stopped,
@@ -87,7 +87,7 @@ pub struct Served {
     pub skipped: u64,
 }
 
-/// Reason for dropping a connection. Durable bytes are kept, and the next connection resumes.
+/// Reason for dropping a connection. Durably written bytes are kept, and the next connection resumes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
@@ -102,13 +102,13 @@ pub enum ServeError {
     Io(ErrorKind),
 }
 
-/// Serves one connection until it ends. Blocks: use one thread per connection.
+/// Serves one connection until it ends. Blocks, so use one thread per connection.
 ///
-/// The stream's `read` and `write` should time out with `TimedOut` after some 10 to 200 ms: deadlines and
+/// The stream's `read` and `write` should time out with `TimedOut` after about 10 to 200 ms, because deadlines and
 /// [`Device::stopping`] are checked between two calls.
 ///
 /// # Errors
-/// [`ServeError`] for a peer that is too slow and a stream that fails.
+/// [`ServeError`] if the peer is too slow, or the stream fails.
 pub fn serve<S: Read + Write>(
     stream: &mut S,
     device: &dyn Device,
@@ -119,7 +119,7 @@ pub fn serve<S: Read + Write>(
     serve_frames(stream, frames, &|| device.stopping(), clock, limits)
 }
 
-/// Serves one connection as [`serve`] does, with the sessions that `admission` admits.
+/// Serves one connection like [`serve`], with the sessions that `admission` admits.
 ///
 /// # Errors
 /// As [`serve`].
@@ -133,30 +133,6 @@ pub fn serve_admitted<S: Read + Write>(
 ) -> Result<Served, ServeError> {
     let frames = &mut crate::secure::Channel::new(device, admission, limits.caps);
     serve_frames(stream, frames, &|| device.stopping(), clock, limits)
-}
-
-/// Handler of frames.
-pub(crate) trait Frames {
-    /// Handles the body of a frame. Returns the frame to send, if any.
-    fn handle(&mut self, body: &[u8]) -> Option<&[u8]>;
-    /// Returns the frame that requests a repetition after a damaged one.
-    fn damaged(&mut self) -> &[u8];
-    /// Returns whether a session is open.
-    fn is_open(&self) -> bool;
-}
-
-impl Frames for Session<'_> {
-    fn handle(&mut self, body: &[u8]) -> Option<&[u8]> {
-        self.handle(body)
-    }
-
-    fn damaged(&mut self) -> &[u8] {
-        self.damaged()
-    }
-
-    fn is_open(&self) -> bool {
-        self.is_settled()
-    }
 }
 
 fn serve_frames<S: Read + Write>(

@@ -1,4 +1,4 @@
-//! Session of a device on one connection, without input or output: frames in, replies out.
+//! Device side of a session on one connection. It does no I/O itself: it takes frames and returns replies.
 
 use alloc::{borrow::ToOwned, boxed::Box, vec, vec::Vec};
 use core::ops::RangeInclusive;
@@ -15,11 +15,11 @@ use crate::{
 /// Limits of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionLimits {
-    /// Maximum bytes of a chunk in both directions: 64 … 65,536.
+    /// Maximum bytes of a chunk in both directions, 64 to 65,536.
     pub chunk: u32,
-    /// Maximum bytes of a transfer and of the file that a delta produces.
+    /// Maximum bytes of a transfer, and of the file that a delta produces.
     pub transfer_bytes: u64,
-    /// Maximum of open transfers; the oldest is closed for another.
+    /// Maximum number of open transfers. Opening another one closes the oldest.
     pub transfers: usize,
 }
 
@@ -48,14 +48,24 @@ struct Settled {
     chunk: u32,
 }
 
-/// The reply; the bytes of `Data` are in the session.
+/// The kind of a reply. The bytes of `Data` are stored in the session.
 enum Reply {
     Message(Response<'static>),
     Data { offset: u64, length: usize },
 }
 
-/// State of a connection: the agreement, the open transfers, and the last reply, which is sent again when its request
-/// is repeated.
+/// Handler of frames.
+pub(crate) trait Frames {
+    /// Handles the body of a frame. Returns the frame to send, if any.
+    fn handle(&mut self, body: &[u8]) -> Option<&[u8]>;
+    /// Returns the frame that asks for a repetition after a damaged one.
+    fn damaged(&mut self) -> &[u8];
+    /// Returns whether a session is open.
+    fn is_open(&self) -> bool;
+}
+
+/// State of a session: the agreed parameters, the open transfers, and the last reply. The last reply is sent again if
+/// its request is repeated.
 pub struct Session<'d> {
     device: &'d dyn Device,
     limits: SessionLimits,
@@ -71,7 +81,7 @@ pub struct Session<'d> {
     data: Vec<u8>,
     /// The body of the last reply.
     reply: Vec<u8>,
-    /// The body of a reply to no request of the session.
+    /// The body of a message that is not a reply to a request of this session.
     unsolicited: Vec<u8>,
     frame: Vec<u8>,
 }
@@ -84,7 +94,7 @@ enum Due {
 }
 
 impl<'d> Session<'d> {
-    /// Creates a session that waits for `Hello`.
+    /// Creates a session, which waits for `Hello`.
     pub fn new(device: &'d dyn Device, limits: SessionLimits) -> Self {
         Self {
             device,
@@ -105,19 +115,17 @@ impl<'d> Session<'d> {
         }
     }
 
-    /// Creates a session whose bodies are sealed before sending.
+    /// Creates a session of one version of the protocol, with bodies of at most `largest` bytes.
     #[cfg(feature = "secure")]
-    pub(crate) fn sealed(device: &'d dyn Device, limits: SessionLimits) -> Self {
-        use crate::secure::{MAX_PLAIN, MAX_SECURE_CHUNK, SECURE_VERSION};
-        let chunk = limits.chunk.min(MAX_SECURE_CHUNK);
+    pub(crate) fn of_version(version: u16, largest: usize, device: &'d dyn Device, limits: SessionLimits) -> Self {
         Self {
-            versions: SECURE_VERSION..=SECURE_VERSION,
-            largest: MAX_PLAIN,
-            ..Self::new(device, SessionLimits { chunk, ..limits })
+            versions: version..=version,
+            largest,
+            ..Self::new(device, limits)
         }
     }
 
-    /// Returns whether the host has said hello.
+    /// Returns whether the host has sent its hello.
     pub(crate) fn is_settled(&self) -> bool {
         self.settled.is_some()
     }
@@ -192,7 +200,7 @@ impl<'d> Session<'d> {
         Some(Due::Reply)
     }
 
-    /// Returns the frame that requests a repetition after a damaged one.
+    /// Returns the frame that asks for a repetition after a damaged one.
     pub fn damaged(&mut self) -> &[u8] {
         let head = Head {
             direction: Direction::Reply,
@@ -351,7 +359,7 @@ impl<'d> Session<'d> {
         Ok(Reply::Message(response))
     }
 
-    /// Returns the bytes of a page: as requested, up to those of a frame.
+    /// Returns the maximum bytes of a page: the requested budget, limited to what fits a frame.
     fn page_bytes(&self, budget: u32) -> usize {
         (budget as usize).min(self.largest - 1024)
     }
@@ -409,7 +417,7 @@ impl<'d> Session<'d> {
                 ),
             ));
         }
-        // A piece that leaves a gap is ignored; of one that overlaps, only new bytes are taken. The reply has the
+        // A chunk after a gap is ignored. Of a chunk that overlaps, only the new bytes are taken. The reply states the
         // offset to continue at.
         if let Some(known) = transfer.held.checked_sub(offset)
             && known < got
@@ -428,6 +436,20 @@ impl<'d> Session<'d> {
         tasks.iter_mut().for_each(TaskSummary::clip);
         let more = page(&mut tasks, self.page_bytes(budget));
         Ok(Response::Tasks { tasks, more })
+    }
+}
+
+impl Frames for Session<'_> {
+    fn handle(&mut self, body: &[u8]) -> Option<&[u8]> {
+        self.handle(body)
+    }
+
+    fn damaged(&mut self) -> &[u8] {
+        self.damaged()
+    }
+
+    fn is_open(&self) -> bool {
+        self.is_settled()
     }
 }
 
@@ -461,7 +483,7 @@ impl From<MessageFault> for Failure {
     }
 }
 
-/// Truncates a list to a page of about `budget` bytes, at least one entry. Returns whether there are more.
+/// Truncates a list to a page of about `budget` bytes, but at least one entry. Returns whether entries were left out.
 fn page<T: serde::Serialize>(entries: &mut Vec<T>, budget: usize) -> bool {
     let (mut bytes, mut fit) = (0, 0);
     for entry in &*entries {
@@ -476,7 +498,7 @@ fn page<T: serde::Serialize>(entries: &mut Vec<T>, budget: usize) -> bool {
     more
 }
 
-/// Replaces the body of a frame. Returns `false` if the message does not fit.
+/// Writes a message into the body of a frame. Returns `false` if it does not fit.
 fn pack(head: Head, response: &Response<'_>, largest: usize, body: &mut Vec<u8>) -> bool {
     body.clear();
     head.write(body);

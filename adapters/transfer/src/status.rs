@@ -1,4 +1,4 @@
-//! Status of a device and its tasks: postcard on the wire, JSON on the host.
+//! Status of a device and its tasks, encoded as postcard on the wire and as JSON on the host.
 
 use alloc::{string::String, vec::Vec};
 
@@ -19,14 +19,14 @@ pub struct Status {
     pub device: String,
     /// Version of its software.
     pub software: String,
-    /// The backbone that it runs.
+    /// Digest of the device's backbone.
     #[serde(with = "crate::digest_text")]
     pub backbone: Digest,
     /// The active task.
     pub active_task: Option<String>,
     /// Whether the device selects the task itself.
     pub auto: bool,
-    /// Seconds since it started.
+    /// Seconds since the device started.
     pub uptime_seconds: u64,
     /// Frames of the source.
     pub frames: Frames,
@@ -38,7 +38,7 @@ pub struct Status {
     pub trials: Vec<TrialStatus>,
     /// The last reverts, newest first, at most 16.
     pub reverts: Vec<RevertReport>,
-    /// Tuning, where the device can tune.
+    /// Status of tuning, if the device supports it.
     pub tuning: Option<TuneStatus>,
 }
 
@@ -47,13 +47,13 @@ pub struct Status {
 pub struct Frames {
     /// Classified.
     pub served: u64,
-    /// Dropped for a newer one.
+    /// Number of frames dropped because a newer one had arrived.
     pub dropped: u64,
     /// Unreadable, or without a finite result.
     pub failed: u64,
 }
 
-/// Latency over the last frames, in microseconds.
+/// Latency of the latest frames, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
     /// The median.
@@ -69,7 +69,7 @@ pub struct Latency {
 pub struct Memory {
     /// Resident set of the process, now.
     pub resident_bytes: u64,
-    /// The same right after the start, with the backbone loaded and no task.
+    /// Resident memory after the start, with the backbone loaded and no task.
     pub resident_after_start_bytes: u64,
     /// Tasks held ready in memory.
     pub resident_tasks: u32,
@@ -99,7 +99,7 @@ pub struct RevertReport {
     pub version: u64,
     /// The reason.
     pub reason: String,
-    /// Time in seconds since 1970 UTC; `None` if the device did not know the time.
+    /// Time in seconds since 1970-01-01 UTC; `None` if the device did not know the time.
     pub at: Option<u64>,
 }
 
@@ -115,11 +115,11 @@ pub enum TaskState {
         /// Frames until its confirmation.
         frames_left: u32,
     },
-    /// Nothing to serve: the task's first adapter was reverted.
+    /// The task has no adapter to serve, because its first one was reverted.
     Empty,
 }
 
-/// One task of a device.
+/// Summary of one task of a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSummary {
     /// The task.
@@ -135,17 +135,17 @@ pub struct TaskSummary {
     pub digest: Digest,
     /// Its size in bytes.
     pub file_bytes: u64,
-    /// Whether it is the active task.
+    /// Whether the task is active.
     pub active: bool,
     /// Its state.
     pub state: TaskState,
     /// Provenance of the serving adapter.
     pub provenance: Provenance,
-    /// The key that signed it, 64 hexadecimal digits; absent for an unsigned file.
+    /// The signer's public key as 64 hexadecimal digits; absent for an unsigned file.
     pub signer: Option<String>,
-    /// Whether there is an earlier adapter to roll back to.
+    /// Whether the task has an earlier adapter to roll back to.
     pub has_last_good: bool,
-    /// Whether the publisher's original is kept in addition to a tuned adapter.
+    /// Whether the device keeps the publisher's original of a tuned adapter.
     pub has_original: bool,
     /// Reason for the last reversion.
     pub last_revert: Option<String>,

@@ -1,4 +1,4 @@
-//! Messages about stored images, teaching a class, and the forecast of a tuning run.
+//! Messages about stored images, teaching of a class, and the forecast of a tuning run.
 
 use alloc::{string::String, vec::Vec};
 
@@ -9,7 +9,7 @@ use crate::failure::clipped;
 
 /// Maximum bytes of a text in these messages.
 const MAX_TEXT: usize = 512;
-/// Maximum entries of a list in [`TuneForecast`].
+/// Maximum number of entries of a list in [`TuneForecast`].
 const MAX_ENTRIES: usize = 64;
 
 /// A stored image of a task.
@@ -22,7 +22,7 @@ pub struct ExampleSummary {
     pub label: Option<String>,
     /// Bytes of the image file.
     pub bytes: u64,
-    /// Time of addition, in seconds since 1970 UTC; `None` if the device did not know the time.
+    /// Time of addition, in seconds since 1970-01-01 UTC; `None` if the device did not know the time.
     pub added: Option<u64>,
 }
 
@@ -39,7 +39,7 @@ pub struct ExampleTask {
     pub frames: u32,
     /// Bytes of all of them.
     pub bytes: u64,
-    /// Whether the task has an adapter in addition to its images.
+    /// Whether the task also has an adapter.
     pub serves: bool,
 }
 
@@ -47,7 +47,7 @@ pub struct ExampleTask {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ExampleSelection {
-    /// One image.
+    /// The image with this digest.
     Image(Digest),
     /// All images of a class.
     Label(String),
@@ -60,7 +60,7 @@ pub enum ExampleSelection {
 pub struct RemovedExamples {
     /// Images removed.
     pub images: u32,
-    /// Learned classes that are still active but have no image left.
+    /// Classes taught on the device that are still active but have no image left.
     pub without_images: Vec<String>,
 }
 
@@ -69,9 +69,9 @@ pub struct RemovedExamples {
 pub struct TeachLimits {
     /// Maximum bytes of one image file.
     pub image_bytes: u64,
-    /// Maximum of images stored for one task.
+    /// Maximum number of stored images per task.
     pub images_per_task: u32,
-    /// Width and height of the network's input for this task, in pixels.
+    /// Width and height of the network input for this task, in pixels.
     pub input: [u32; 2],
 }
 
@@ -87,13 +87,13 @@ pub enum TeachPhase {
     Running,
     /// The class is active from now on.
     Taught,
-    /// The class was active before; its images wait for tuning.
+    /// The class was active before; its new images are kept for the next tuning run.
     Known,
-    /// A new task of one class: it becomes active with a second class.
+    /// The class is the only one of a new task, which becomes active with its second class.
     Waiting,
-    /// The class cannot be distinguished from known classes; its images were removed.
+    /// The class cannot be distinguished from known classes. Its images were removed.
     Refused,
-    /// Another failure; the images are still stored.
+    /// Teaching failed for another reason. The images are still stored.
     Failed,
 }
 
@@ -102,11 +102,11 @@ pub enum TeachPhase {
 pub struct TeachStatus {
     /// The state.
     pub phase: TeachPhase,
-    /// Images of the class that were used.
+    /// Number of images of the class that were used.
     pub images: u32,
-    /// Of these, recognised by class weights fitted without them.
+    /// Number of these that were recognised by class weights fitted without them.
     pub recognised: u32,
-    /// The known class of most of the others.
+    /// The known class that most of the unrecognised images were assigned to.
     pub looks_like: Option<String>,
     /// A message.
     pub message: Option<String>,
@@ -123,18 +123,18 @@ pub struct ClassForecast {
     pub images: u32,
     /// Of these, held out.
     pub held_out: u32,
-    /// Whether the device learned the class, so that tuning may change its weights.
+    /// Whether the class was taught on the device, so that tuning may change its weights.
     pub learned: bool,
 }
 
-/// An obstacle to the promotion of a tuning run, with advice.
+/// An obstacle to promoting the result of a tuning run, with advice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lack {
     /// The obstacle.
     pub what: String,
     /// Advice.
     pub hint: String,
-    /// Whether it prevents any promotion.
+    /// Whether the obstacle prevents every promotion.
     pub blocks: bool,
 }
 
@@ -145,17 +145,17 @@ pub struct TuneForecast {
     pub classes: Vec<ClassForecast>,
     /// Stored unlabelled frames.
     pub frames: u32,
-    /// Images that judge the old classes: held-out frames, held-out images and canaries.
+    /// Number of images that test the old classes: held-out frames, held-out images and canaries.
     pub judges: u32,
-    /// Minimum of images that judge them.
+    /// Minimum number of images needed to test the old classes.
     pub judges_needed: u32,
     /// Steps of the run.
     pub steps: u32,
-    /// The trained part of the adapter, in words; `None` where nothing fits the memory.
+    /// Description of the adapter's part that would be trained; `None` if nothing fits in memory.
     pub plan: Option<String>,
     /// Memory of the plan, in bytes.
     pub memory: Option<u64>,
-    /// Obstacles to promotion; empty where the result can be promoted.
+    /// Obstacles to promotion; empty if the result can be promoted.
     pub lacks: Vec<Lack>,
 }
 

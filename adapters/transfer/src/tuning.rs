@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 pub struct TuneRequest {
     /// The task.
     pub task: String,
-    /// Memory limit of tuning in bytes; `None`: the device's budget.
+    /// Memory limit of tuning in bytes; `None` selects the device's budget.
     pub memory: Option<u64>,
-    /// Maximum number of steps; `None`: the device's default.
+    /// Maximum number of steps; `None` selects the device's default.
     pub steps: Option<u32>,
     /// Maximum of seconds; `None`: no limit.
     pub seconds: Option<u32>,
 }
 
 impl TuneRequest {
-    /// Returns a request without steps: new classes get a prototype at once.
+    /// Returns a request with zero steps, which gives new classes a prototype immediately.
     #[must_use]
     pub fn prototype(task: &str) -> Self {
         Self {
@@ -29,11 +29,11 @@ impl TuneRequest {
     }
 }
 
-/// Parses a number of bytes for [`TuneRequest::memory`], with an optional suffix `k`, `M` or `G` (powers of 1000) and
-/// an optional `B`.
+/// Parses a number of bytes for [`TuneRequest::memory`]. The suffixes `k`, `M` and `G` (powers of 1000) and a final `B`
+/// are optional.
 ///
 /// # Errors
-/// The expected form.
+/// A description of the expected form.
 pub fn parse_bytes(text: &str) -> Result<u64, &'static str> {
     let plain = text.trim_end_matches(['b', 'B']);
     let (number, factor) = match plain.split_at_checked(plain.len().saturating_sub(1)) {
@@ -63,9 +63,9 @@ pub enum TunePhase {
     Running,
     /// Comparing with the serving adapter.
     Evaluating,
-    /// The result was promoted and serves on trial.
+    /// The result was promoted and is serving on trial.
     Promoted,
-    /// The result was not promoted; nothing changed.
+    /// The result was not promoted, and nothing has changed.
     Kept,
     /// Stopped on request.
     Stopped,
@@ -74,7 +74,7 @@ pub enum TunePhase {
 }
 
 impl TunePhase {
-    /// Returns whether the run has not ended.
+    /// Returns whether the run is still in progress.
     #[must_use]
     pub const fn is_running(self) -> bool {
         matches!(self, Self::Preparing | Self::Running | Self::Evaluating)
@@ -94,11 +94,11 @@ pub struct TuneStatus {
     pub steps: u32,
     /// Loss of the last step, cross-entropy in nats.
     pub loss: Option<f32>,
-    /// The trained part of the adapter, in words: the complete adapter, late sites, the head.
+    /// Description of the trained part of the adapter: the complete adapter, late sites, or the head.
     pub plan: Option<String>,
     /// Memory of the plan, in bytes.
     pub memory: Option<u64>,
-    /// Accuracy of the parent on held-out images (0–1).
+    /// Accuracy of the parent adapter on held-out images (0–1).
     pub accuracy_before: Option<f32>,
     /// Accuracy of the result on held-out images (0–1).
     pub accuracy_after: Option<f32>,

@@ -1,4 +1,4 @@
-//! Stub of encrypted sessions for builds without them.
+//! Stub of encrypted sessions, for builds without the feature.
 
 use alloc::vec::Vec;
 

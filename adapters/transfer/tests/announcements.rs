@@ -1,4 +1,4 @@
-//! Files with a release statement are announced by it, and also reach devices that do not know announcements.
+//! Files with a release statement are announced by it. They also reach devices that do not support announcements.
 
 use clr_adapters::{
     Adapter, ChannelOrder, Encoding, Filter, Fit, Head, Header, Limits, Preprocessing, Provenance, SecretKey,
@@ -68,7 +68,7 @@ fn an_announcement_travels_as_the_bytes_of_the_trailer() {
         panic!("the message cannot be read")
     };
     assert_eq!(read, begin(&file, Kind::Release(Box::new(announced))));
-    // Every byte of it altered: another announcement, or none.
+    // Alters every byte of the statement. The result is another announcement, or none.
     for at in plain.len()..bytes.len() {
         let mut altered = bytes.clone();
         altered[at] ^= 0x40;
@@ -81,7 +81,7 @@ fn an_announcement_travels_as_the_bytes_of_the_trailer() {
     }
 }
 
-/// A device cannot parse an unknown kind, and cannot distinguish such a message from a damaged one.
+/// A device cannot parse an unknown kind of transfer, and cannot distinguish such a message from a damaged one.
 #[test]
 fn a_kind_of_transfer_that_a_device_does_not_know_is_malformed_and_the_session_goes_on() {
     let device = MemoryDevice::default();
@@ -123,7 +123,7 @@ fn a_client_announces_by_itself_and_goes_without_where_that_is_not_known() {
 #[test]
 fn a_client_gives_up_on_a_device_that_forgets_the_transfer_again_and_again() {
     let device = MemoryDevice::default();
-    // As a device whose other hosts displace the transfer repeatedly.
+    // Simulates a device on which other hosts displace the transfer repeatedly.
     device.0.lock().unwrap().forgetful = true;
     let (pushed, ..) = with_client(
         &device,

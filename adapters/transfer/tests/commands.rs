@@ -208,7 +208,7 @@ fn a_request_of_a_newer_version_is_unsupported_and_the_session_goes_on() {
 
 #[test]
 fn a_delta_gives_the_new_file_and_a_missing_base_is_named() {
-    // Comparing large files takes an interpreter minutes.
+    // Comparing large files would take Miri minutes.
     let base = Random(1).bytes(if cfg!(miri) { 400 } else { 20_000 });
     let mut target = base.clone();
     target[base.len() / 4] ^= 1;

@@ -1,5 +1,5 @@
-//! A transfer interrupted at any byte resumes: at most one chunk is sent twice, and the received bytes equal those
-//! sent.
+//! A transfer interrupted after any byte resumes. At most one chunk is sent twice, and the received bytes equal the
+//! sent ones.
 
 use clr_transfer::{ClientError, Kind};
 
@@ -10,9 +10,9 @@ use crate::{
 };
 
 const CHUNK: u32 = 64;
-/// Step between the tested positions: 1, or more under an interpreter.
+/// Step between the tested positions: larger under Miri.
 const STEP: usize = if cfg!(miri) { 311 } else { 1 };
-/// Divisor of the large file's size there.
+/// Divisor of the large file's size: larger under Miri.
 const SMALLER: usize = if cfg!(miri) { 10 } else { 1 };
 
 fn cut(after: u64) -> Faults {
@@ -62,14 +62,14 @@ fn cut_at_every_chunk_of_a_large_transfer_each_connection_goes_on_where_the_last
 fn large_transfer(speaks: Spoken) {
     let file = Random(2).bytes(40_000 / SMALLER);
     let device = MemoryDevice::default();
-    // Every connection carries the greeting and about one chunk of 1,024 bytes before it is cut.
+    // Every connection lasts for the greeting and about one chunk of 1,024 bytes before it is cut.
     let faults = |_| cut(1_600 + speaks.more());
     let (pushed, ..) = with_client_that(speaks, &device, 1024, faults, |client| {
         client.push(&file, Kind::Adapter).unwrap()
     });
     assert!(device.holds(&file));
     assert!(pushed.connections as usize >= file.len() / 1024, "{pushed:?}");
-    // A cut may fall between a chunk and its reply; then the device holds it, and it is not sent again.
+    // If the cut falls between a chunk and its reply, the device has the chunk and it is not sent again.
     assert!(pushed.repeated <= u64::from(pushed.connections) * 1024, "{pushed:?}");
     for after in (0..80 / SMALLER as u64)
         .step_by(STEP.min(4))

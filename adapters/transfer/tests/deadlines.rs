@@ -1,4 +1,4 @@
-//! A slow peer is dropped at its deadline, for any behaviour before.
+//! A slow peer is dropped at its deadline, whatever it sent before.
 
 use std::{
     io::{Read as _, Write as _},
@@ -17,7 +17,7 @@ use crate::{
     memory_device::MemoryDevice,
 };
 
-/// Sends the bytes of a script repeatedly, one per second; accepts everything, or one byte per second.
+/// A peer that sends the bytes of a script repeatedly, one per second. It accepts everything, or one byte per second.
 struct Slow<'c> {
     clock: &'c SimulatedClock,
     script: Vec<u8>,
@@ -78,7 +78,7 @@ fn serve_slow(script: Vec<u8>, takes_slowly: bool) -> (Result<End, ServeError>, 
 #[test]
 fn a_peer_that_sends_one_byte_a_second_is_dropped_at_its_deadline() {
     let limits = ServeLimits::default();
-    // A complete but slow frame; a frame without end; zeros; short garbage between zeros.
+    // Cases: a complete but slow frame, a frame without end, zeros, short garbage between zeros.
     let (result, after) = serve_slow(frame(1, 1, &HELLO), false);
     assert_eq!(result, Err(ServeError::StalledReading(limits.frame)));
     assert!(after <= limits.frame + Duration::from_secs(3), "{after:?}");
@@ -111,7 +111,7 @@ fn short() -> ServeLimits {
     }
 }
 
-/// Serves one TCP connection with short deadlines while `peer` does its worst.
+/// Serves one TCP connection with short deadlines to a hostile `peer`.
 fn serve_tcp(peer: impl FnOnce(TcpStream) + Send) -> Result<End, ServeError> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

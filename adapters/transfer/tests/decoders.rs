@@ -1,9 +1,9 @@
-//! The decoders of frames and messages handle any bytes, and accept only the bytes of an encoder.
+//! The decoders of frames and messages handle arbitrary bytes, and accept only the output of an encoder.
 
 use clr_transfer::{Decoder, FrameEvent, Head, MAX_BODY, Request, Response, encode_frame};
 use proptest::prelude::*;
 
-/// Divisor of the number of bytes: 1, or more under an interpreter, which takes minutes to generate them.
+/// Divisor of the number of bytes: larger under Miri, which takes minutes to generate them.
 const FEWER: usize = if cfg!(miri) { 8 } else { 1 };
 
 fn events(bytes: &[u8], pieces: usize) -> Vec<(FrameEvent, Vec<u8>)> {
@@ -48,7 +48,7 @@ proptest! {
         }
         if let Ok(response) = Response::read(&bytes) {
             let again = postcard::to_allocvec(&response).unwrap();
-            // NaN is not equal to itself, so bytes are compared.
+            // Compares bytes, because NaN does not equal itself.
             prop_assert_eq!(postcard::to_allocvec(&Response::read(&again).unwrap()).unwrap(), again);
         }
         let _ = Head::split(&bytes);

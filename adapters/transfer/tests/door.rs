@@ -1,4 +1,4 @@
-//! Admission of a test device: one known host, one open code.
+//! Admission to a test device with one known host and one open enrolment code.
 
 use std::sync::Mutex;
 
@@ -16,7 +16,7 @@ pub(crate) enum Spoken {
 
 impl Spoken {
     pub(crate) const ALL: [Self; 3] = [Self::Plain, Self::Known, Self::Enrol];
-    /// Approximate additional bytes, compared with a plain line, until the first chunk is held.
+    /// Returns the approximate number of additional bytes until the first chunk is held, compared with a plain line.
     pub(crate) const fn more(self) -> u64 {
         match self {
             Self::Plain => 0,
@@ -36,9 +36,9 @@ pub(crate) struct Door {
     /// Names under which hosts were enrolled.
     pub(crate) enrolled: Mutex<Vec<String>>,
     pub(crate) wrong: Mutex<u32>,
-    /// Hosts that connected by the old key.
+    /// Hosts that connected with the old key.
     pub(crate) announced: Mutex<Vec<PeerKey>>,
-    /// Every session that began, with its host.
+    /// The host of every session that began.
     pub(crate) entered: Mutex<Vec<Option<PeerKey>>>,
 }
 
@@ -60,7 +60,7 @@ impl Default for Door {
 }
 
 impl Door {
-    /// A door whose key was rotated, and the options of a host that knows the key before.
+    /// Returns a device's admission after a key rotation, and the options of a host that knows only the previous key.
     pub(crate) fn rotated() -> (Self, ClientOptions) {
         let before = Self::default();
         let options = before.options(Spoken::Known);

@@ -1,4 +1,4 @@
-//! Garbage before, between and after frames is skipped and counted; echoes of own frames are not replies.
+//! Garbage before, between and after frames is skipped and counted. Echoes of own frames are not taken for replies.
 
 use std::sync::Mutex;
 
@@ -30,10 +30,10 @@ pub(crate) const HELLO: Request<'static> = Request::Hello {
     client: "test",
 };
 
-/// The bytes that replies borrow from, kept so that a leak check finds nothing.
+/// Leaked bytes that replies borrow from, referenced here so that a leak check does not report them.
 static KEPT: Mutex<Vec<&[u8]>> = Mutex::new(Vec::new());
 
-/// Every reply to what is in `bytes`.
+/// Returns all replies to the frames in `bytes`.
 pub(crate) fn replies(
     session: &mut Session<'_>,
     decoder: &mut Decoder,

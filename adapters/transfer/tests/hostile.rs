@@ -1,4 +1,4 @@
-//! False sizes cost no more than the bytes sent; no altered or repeated session is accepted wrongly.
+//! False sizes cost no more memory than the bytes sent. Altered or repeated sessions are never accepted wrongly.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 const MEBIBYTE: usize = 1 << 20;
-/// Step between the tested positions in a session: 1, or more under an interpreter.
+/// Step between the tested positions in a session: larger under Miri.
 const STEP: usize = if cfg!(miri) { 397 } else { 1 };
 
 #[test]
@@ -130,7 +130,7 @@ fn a_chunk_larger_than_agreed_or_beyond_the_end_is_refused() {
     assert!(device.0.lock().unwrap().parts.values().all(Vec::is_empty));
 }
 
-/// A device with one prepared reply to each request.
+/// A hostile device that returns one prepared reply to each request.
 struct Liar<'c> {
     replies: Vec<Vec<u8>>,
     clock: &'c SimulatedClock,
@@ -186,8 +186,8 @@ fn a_lying_device_makes_the_host_neither_allocate_nor_loop() {
         length: u64::MAX,
     }))
     .unwrap();
-    // A page that claims four billion tasks, an empty page that claims more to come, a file without end, data that
-    // never come.
+    // Cases: a page that claims four billion tasks, an empty page that claims to have a successor, a file without end,
+    // data that never arrive.
     let cases: [(&str, Vec<u8>); 3] = [
         ("tasks", vec![8, 0xff, 0xff, 0xff, 0xff, 0x0f]),
         ("tasks", vec![8, 0, 1]),
@@ -215,7 +215,7 @@ fn a_lying_device_makes_the_host_neither_allocate_nor_loop() {
     }
 }
 
-/// The requests of a host in a complete session: hello, begin, chunks, commit, status, switch.
+/// Returns the requests of a host in a complete session: hello, begin, chunks, commit, status, switch.
 fn recorded(file: &[u8]) -> Vec<u8> {
     let begin = Begin {
         digest: Digest::of(file),

@@ -1,4 +1,4 @@
-//! Two transfers at once do not mix: on one connection, and on two.
+//! Two concurrent transfers do not mix, on one connection or on two.
 
 use clr_transfer::{Begin, Decoder, Digest, Kind, Request, Response, Session, SessionLimits};
 
@@ -8,7 +8,7 @@ use crate::{
     memory_device::MemoryDevice,
 };
 
-/// Divisor of the sizes of files and pieces: 1, or more under an interpreter, which takes a second per kilobyte.
+/// Divisor of the sizes of files and pieces: larger under Miri, which takes a second per kilobyte.
 const SMALLER: usize = if cfg!(miri) { 5 } else { 1 };
 
 fn begin(file: &[u8]) -> Begin {

@@ -1,5 +1,5 @@
-//! A line between a host and a device in one thread: cut after any byte, with any bit flipped, with noise, with a
-//! simulated clock.
+//! A simulated line between a host and a device in one thread. It can be cut after any byte, flip any bit and add
+//! noise, and it has a simulated clock.
 
 use std::{
     cell::{Cell, RefCell},
@@ -52,21 +52,21 @@ impl Random {
         (0..count).map(|_| self.next() as u8).collect()
     }
 
-    /// Bits until the next error, for independent errors of this rate.
+    /// Returns the number of bits until the next error, for independent errors of this rate.
     fn gap(&mut self, rate: f64) -> u64 {
         let uniform = ((self.next() >> 11) as f64 + 1.0) / (1_u64 << 53) as f64;
         (uniform.ln() / (1.0 - rate).ln()) as u64
     }
 }
 
-/// Faults of a line; the bytes of both directions are counted together.
+/// Faults of a line. Positions count the bytes of both directions together.
 #[derive(Default)]
 pub(crate) struct Faults {
     /// The line is cut after this many bytes.
     pub(crate) cut_after: Option<u64>,
     /// This bit of all bits is flipped.
     pub(crate) flip: Option<u64>,
-    /// Every bit is flipped with this probability, by this generator.
+    /// Every bit is flipped with this probability, determined by this generator.
     pub(crate) noise: Option<(f64, Random)>,
 }
 
@@ -94,7 +94,7 @@ impl DeviceEnd<'_> {
     }
 }
 
-/// Replaces the n-th frame (from 0) of one direction by any number of frames.
+/// Replaces the n-th frame (from 0) of one direction with any number of frames.
 pub(crate) type Proxy<'d> = Box<dyn FnMut(Way, &[u8]) -> Vec<Vec<u8>> + 'd>;
 
 /// Direction of a frame.
@@ -128,7 +128,7 @@ impl<'d> Line<'d> {
         Self::with_end(DeviceEnd::Plain(Session::new(device, limits)), clock, faults)
     }
 
-    /// Creates a line whose device admits sessions by `door`.
+    /// Creates a line to a device that admits sessions by `door`.
     pub(crate) fn secure(
         device: &'d MemoryDevice,
         door: &'d Door,
@@ -143,7 +143,7 @@ impl<'d> Line<'d> {
         )
     }
 
-    /// Adds a proxy that handles complete frames.
+    /// Adds a proxy, which receives complete frames.
     pub(crate) fn through(mut self, proxy: Proxy<'d>) -> Self {
         self.proxy = Some(proxy);
         self
@@ -172,7 +172,7 @@ impl<'d> Line<'d> {
         self.faults.cut_after.is_some_and(|after| self.passed >= after)
     }
 
-    /// Passes one byte through the line; `None` once it is cut.
+    /// Passes one byte through the line; returns `None` once the line is cut.
     fn pass(&mut self, mut byte: u8) -> Option<u8> {
         if self.is_cut() {
             return None;
@@ -233,7 +233,7 @@ impl<'d> Line<'d> {
     }
 }
 
-/// Splits bytes into complete frames, zeros included.
+/// Splits bytes into complete frames, delimiting zeros included.
 fn frames(bytes: &[u8]) -> Vec<Vec<u8>> {
     let within = bytes.split(|&byte| byte == 0).filter(|part| !part.is_empty());
     within.map(|part| [&[0], part, &[0]].concat()).collect()
@@ -286,8 +286,8 @@ pub(crate) fn limits(chunk: u32) -> SessionLimits {
     }
 }
 
-/// Runs `f` with a client whose n-th connection (from 0) has the faults that `faults` gives; returns what the lines
-/// have counted: bytes passed and bits flipped.
+/// Runs `f` with a client whose n-th connection (from 0) has the faults `faults(n)`. Returns the counters of the lines:
+/// bytes passed and bits flipped.
 pub(crate) fn with_client<T>(
     device: &MemoryDevice,
     chunk: u32,

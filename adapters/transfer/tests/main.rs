@@ -1,4 +1,4 @@
-//! Properties of the update protocol, by the public API.
+//! Tests of the update protocol through the public API.
 
 #[path = "../../format/tests/allocation.rs"]
 mod allocation;

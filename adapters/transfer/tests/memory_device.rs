@@ -1,4 +1,4 @@
-//! A device in memory: it assembles transfers, checks digests, applies deltas, and keeps tasks.
+//! A device in memory: it assembles transfers, checks digests, applies deltas and stores tasks.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,20 +17,20 @@ pub(crate) struct Kept {
     /// Complete files, by digest.
     pub(crate) files: HashMap<Digest, Vec<u8>>,
     pub(crate) commits: u32,
-    /// Calls that must not be repeated.
+    /// Executed calls that must not be repeated.
     pub(crate) acts: Vec<String>,
     pub(crate) active: Option<String>,
     pub(crate) tasks: BTreeMap<String, Digest>,
     pub(crate) backbone: Option<Digest>,
-    /// It does not know announcements: such a message cannot be parsed.
+    /// Simulates an old device that cannot parse announcements.
     pub(crate) old: bool,
-    /// Transfers that were begun and announced.
+    /// Number of announced transfers that began.
     pub(crate) announced: u32,
-    /// It loses a transfer with its second chunk.
+    /// Loses every transfer at its second chunk.
     pub(crate) forgetful: bool,
-    /// Unsupported where there is none, as on older devices.
+    /// The health to report; with `None` the request is unsupported, as on older devices.
     pub(crate) health: Option<Health>,
-    /// Requests that failed, by name, with their codes.
+    /// Names of the failed requests, with their failure codes.
     pub(crate) refused: Vec<(&'static str, FailureCode)>,
     pub(crate) examples: Vec<ExampleSummary>,
 }
@@ -296,7 +296,7 @@ impl Device for MemoryDevice {
     }
 }
 
-/// Returns the task that a file was installed for: its own if it is an adapter.
+/// Installs a file and returns the result. The task is the adapter's own if the file is an adapter.
 fn installed(kept: &mut Kept, digest: Digest) -> Committed {
     let header = clr_adapters::decode(&kept.files[&digest]).map(|decoded| decoded.adapter.header);
     let (task, version) = header.map_or(("birds".into(), 1), |header| (header.task, header.version));

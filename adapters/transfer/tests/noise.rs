@@ -8,7 +8,7 @@ use crate::{
     memory_device::MemoryDevice,
 };
 
-/// Pushes `bytes` bytes over a line with one error in 10,000 bits. Returns the cost.
+/// Pushes `bytes` bytes over a line with one error in 10,000 bits. Returns a summary of the cost.
 fn push_over_noise(speaks: Spoken, bytes: usize, seed: u64) -> String {
     let file = Random(seed).bytes(bytes);
     let device = MemoryDevice::default();
@@ -80,7 +80,7 @@ fn every_single_flipped_bit(speaks: Spoken) {
         })
     };
     let whole = push(&MemoryDevice::default(), &|_| Faults::default()).1;
-    // Handshakes cost an interpreter and a busy machine more than chunks: of encrypted sessions one bit in eleven.
+    // Handshakes take more time than chunks, so encrypted sessions test one bit in eleven. Miri tests fewer.
     let step = match speaks {
         _ if cfg!(miri) => 2003,
         Spoken::Plain => 1,
@@ -94,7 +94,7 @@ fn every_single_flipped_bit(speaks: Spoken) {
         });
         assert_eq!(flips, 1);
         assert!(device.holds(&file), "{speaks:?}: bit {flip}");
-        // A bit that turns a byte into a zero splits a frame into two damaged ones: each is requested again.
+        // A flip that turns a byte into a zero splits a frame into two damaged ones, and each is requested again.
         assert!(pushed.repeated <= 2 * 64, "{speaks:?}: bit {flip}: {pushed:?}");
         let kept = device.0.lock().unwrap();
         assert_eq!((kept.files.len(), kept.commits), (1, 1), "{speaks:?}: bit {flip}");

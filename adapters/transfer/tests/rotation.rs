@@ -1,4 +1,4 @@
-//! Rotation of a device's key: hosts accept the next key once from the old key, and from no other.
+//! Rotation of a device's key: a host accepts the next key once, announced under the old key, and no other.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -11,7 +11,7 @@ use crate::{
     secure::{body, framed, honest},
 };
 
-/// Requests the status this many times on new connections. Returns the last reply and the accepted keys.
+/// Requests the status this many times, each on a new connection. Returns the last reply and the accepted keys.
 fn ask(
     door: &Door,
     options: ClientOptions,
@@ -78,8 +78,8 @@ fn a_key_that_was_dropped_or_never_was_is_refused() {
     assert_eq!(ask(&door, options, 1, |_| honest()), refused);
 }
 
-/// An attacker on the line without the old key: alters the announcement, repeats an earlier one, or replies with its
-/// own handshake.
+/// The attacker does not have the old key. It alters the announcement, replays an earlier one, or replies with its own
+/// handshake.
 #[test]
 fn without_the_old_key_nobody_can_name_its_successor() {
     let (door, options) = Door::rotated();
@@ -107,7 +107,7 @@ fn without_the_old_key_nobody_can_name_its_successor() {
             Box::new(move |way, frame| {
                 let mut bytes = body(frame);
                 if way == Way::ToHost && bytes[0] == b'N' {
-                    // The head is that of this session.
+                    // Keeps the head of the current session and replaces the rest.
                     bytes.splice(9.., changed[9..].iter().copied());
                 }
                 vec![framed(bytes)]
@@ -149,11 +149,11 @@ fn without_the_old_key_nobody_can_name_its_successor() {
             ..options.clone()
         };
         let (answer, followed) = ask(&door, options, 1, flip);
-        // X25519 does not use the highest bit of a key, but the handshake's hash covers it.
+        // X25519 ignores the highest bit of a key, but the handshake's hash covers it.
         assert!(answer.is_err() && followed.is_empty(), "bit {bit}: {answer:?}");
     }
 
-    // A device in between with the same name and another key, which it would announce.
+    // A man in the middle with the same name and another key, which it would announce.
     let mut between = Door::rotated().0;
     between.old = Some(PeerSecret::from_bytes([8; 32]));
     let (answer, followed) = ask(&between, options, 1, |_| honest());

@@ -1,4 +1,4 @@
-//! Encrypted sessions against an attacker on the line who reads, alters, repeats and forges frames.
+//! Encrypted sessions against an attacker on the line, who reads, alters, repeats and forges frames.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -13,7 +13,7 @@ use crate::{
     memory_device::MemoryDevice,
 };
 
-/// A client over one kind of line, through a proxy made by `proxy` for each connection.
+/// Runs a client over one kind of line, through a proxy that `proxy` creates for each connection.
 fn through<'d, T>(
     device: &'d MemoryDevice,
     door: &'d Door,
@@ -22,7 +22,7 @@ fn through<'d, T>(
     f: impl FnOnce(&mut dyn AnyClient) -> T,
 ) -> T {
     let clock = SimulatedClock::default();
-    // The clock is dropped after every line that borrows it.
+    // The clock is leaked, because every line borrows it.
     let clock: &SimulatedClock = Box::leak(Box::new(clock));
     let mut connections = 0;
     let connect = || {
@@ -37,7 +37,7 @@ pub(crate) fn honest<'d>() -> Proxy<'d> {
     Box::new(|_, frame| vec![frame.to_vec()])
 }
 
-/// A client over one kind of line, every frame of which `tap` sees on its way.
+/// Runs a client over one kind of line, and passes every frame to `tap` in transit.
 fn tapped<'d, T>(
     device: &'d MemoryDevice,
     door: &'d Door,
@@ -64,7 +64,7 @@ pub(crate) fn body(frame: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The frame of a body with a correct checksum, which an attacker can compute.
+/// Returns the frame of a body with a correct checksum, which an attacker can also compute.
 pub(crate) fn framed(mut body: Vec<u8>) -> Vec<u8> {
     let mut out = Vec::new();
     encode_frame(&mut body, &mut out);
@@ -126,8 +126,8 @@ fn the_bytes_of_both_handshakes() {
     }
 }
 
-/// A flipped bit in a handshake prevents it, or it is repeated: a session never begins with another key, and no request
-/// is executed twice.
+/// A flipped bit in a handshake makes it fail or be repeated. No session begins with another key, and no request is
+/// executed twice.
 #[test]
 fn every_flipped_bit_of_a_handshake_is_noticed_and_the_next_one_succeeds() {
     for speaks in [Spoken::Known, Spoken::Enrol] {
@@ -216,7 +216,7 @@ fn every_message_sent_again_at_every_later_moment_does_nothing() {
                                 && at >= repeated + later
                                 && *of == way
                             {
-                                // After the true one, and before it.
+                                // Replays an old frame after and before the current one.
                                 out.push(old.clone());
                                 out.insert(0, old.clone());
                                 kept = None;

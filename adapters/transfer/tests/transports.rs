@@ -1,4 +1,4 @@
-//! The real transports: TCP, a Unix socket, a serial line (a pseudo-terminal pair), a command's pipes.
+//! The real transports: TCP, a Unix socket, a serial line (a pair of pseudo-terminals), a command's pipes.
 
 use std::{
     fs::File,
@@ -12,7 +12,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::{line::Random, memory_device::MemoryDevice};
 
-/// The environment variable that turns [`stdio_child`] into a device.
+/// Environment variable that makes [`stdio_child`] act as a device.
 const STDIO: &str = "CLR_TRANSFER_STDIO_CHILD";
 
 fn push_and_pull(endpoint: &Endpoint, device_holds: impl FnOnce(&[u8])) {
@@ -63,7 +63,7 @@ fn unix_socket() {
     });
 }
 
-/// A device that can be stopped.
+/// A device with a flag that stops it.
 struct Stoppable<'a>(&'a MemoryDevice, &'a AtomicBool);
 
 macro_rules! forward {
@@ -103,7 +103,7 @@ fn a_serial_line() {
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-    // Held open, so that the line does not hang up between two hosts.
+    // Kept open, so that the line does not hang up between the two hosts.
     let _line = File::options().read(true).write(true).open(&name).unwrap();
     let endpoint: Endpoint = format!("serial:{name}@115200").parse().unwrap();
     let (device, stop) = (device(), AtomicBool::new(false));
@@ -116,7 +116,7 @@ fn a_serial_line() {
             assert_eq!(served.end, clr_transfer::End::Stopped);
         });
         push_and_pull(&endpoint, |file| assert!(device.holds(file)));
-        // A second host on the same line, which was not opened again.
+        // A second host on the same line, which the device has not opened again.
         let clock = SystemClock::new();
         let mut second = endpoint.client(&clock, endpoint.options());
         assert_eq!(second.status().unwrap().device, "memory");
@@ -128,7 +128,7 @@ fn a_serial_line() {
 #[cfg_attr(miri, ignore = "an interpreter starts no processes")]
 fn a_command_over_its_pipes() {
     let program = std::env::current_exe().unwrap();
-    // The test runner's own lines on standard output are garbage before the first frame.
+    // The test runner's output precedes the first frame as garbage.
     let command = format!(
         "{STDIO}=1 '{}' --exact transports::stdio_child --nocapture",
         program.display()

@@ -1,8 +1,8 @@
 //! Benchmark of the running program: start, memory by number of tasks, time from a switch to the first frame of the new
-//! task, and the effect of slow peers on frames. EfficientNet-Lite0 at 224 px, `clr` adapters of 10 classes, random
-//! weights.
+//! task, and the effect of slow peers on frames.
 //!
-//! `cargo bench -p clr-daemon --bench daemon`; the number of tasks and of switches may follow (`-- 100 500`).
+//! Uses EfficientNet-Lite0 at 224 px, `clr` adapters of 10 classes and random weights. `cargo bench -p clr-daemon
+//! --bench daemon [-- TASKS SWITCHES]`, for example `-- 100 500`.
 
 #![expect(
     clippy::redundant_closure_for_method_calls,
@@ -35,14 +35,14 @@ use serde_json::Value;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// A frame line and when it was read.
+/// A result line, and the time at which it was read.
 type Line = (Instant, Value);
 
 struct Device {
     folder: PathBuf,
     child: Child,
     lines: Receiver<Line>,
-    /// Ends the thread that shows frames.
+    /// Set to end the thread that writes frames into the watched folder.
     ended: Arc<AtomicBool>,
 }
 
@@ -105,7 +105,7 @@ impl Device {
         Ok(self.lines.recv_timeout(Duration::from_secs(20))?)
     }
 
-    /// Returns the latencies of the next frames, in milliseconds.
+    /// Returns the latencies of the next `frames` frames, in milliseconds.
     fn latencies(&self, frames: usize) -> Result<Vec<f64>> {
         while self.lines.try_recv().is_ok() {}
         let all = (0..frames).map(|_| Ok(self.next()?.1["latency_ms"].as_f64().ok_or("a frame without latency")?));
@@ -121,7 +121,7 @@ impl Drop for Device {
     }
 }
 
-/// Returns an image of 224 × 224 as BMP, which decodes in almost no time.
+/// Returns a 224 × 224 image as BMP, which takes almost no time to decode.
 fn frame() -> Vec<u8> {
     let image = RgbImage::from_fn(224, 224, |x, y| image::Rgb([x as u8, y as u8, (x ^ y) as u8]));
     let mut bytes = std::io::Cursor::new(Vec::new());
@@ -147,7 +147,7 @@ fn quantiles(mut values: Vec<f64>) -> (f64, f64) {
     (at(0.5), at(0.99))
 }
 
-/// Latency of frames during the costliest load by unknown peers.
+/// Latency of frames during the most expensive load that unknown peers can cause.
 struct UnderFlood {
     median: f64,
     p99: f64,
@@ -155,7 +155,7 @@ struct UnderFlood {
     connections: usize,
 }
 
-/// Eight threads that connect, begin a handshake with a key of their own, and connect again.
+/// Runs eight threads that connect, begin a handshake with their own key, and connect again.
 fn flood(device: &Device, port: u16) -> Result<UnderFlood> {
     let over = Arc::new(AtomicBool::new(false));
     let device_key = fs::read_to_string(device.folder.join("state/session.key"))?;

@@ -6,13 +6,13 @@ use clr_onnx::RgbImage;
 use super::DaemonError;
 use clr_engine::{Engine, ResidentAdapter};
 
-/// Allowed difference of a canary's probability from the host's, as engines round differently.
+/// Maximum difference of a canary's probability from the host's value, because engines round differently.
 const TOLERANCE: f32 = 0.02;
 
 /// Classifies every canary and compares class and probability with the expected ones.
 ///
 /// # Errors
-/// [`DaemonError::Canary`] at the first that differs, [`DaemonError::Engine`] if the classification fails.
+/// [`DaemonError::Canary`] for the first canary that differs; [`DaemonError::Engine`] if the classification fails.
 pub(crate) fn check(engine: &Engine, adapter: &ResidentAdapter, canaries: &[Canary]) -> Result<(), DaemonError> {
     for (index, canary) in canaries.iter().enumerate() {
         let fault = |reason: String| DaemonError::Canary {
@@ -28,7 +28,7 @@ pub(crate) fn check(engine: &Engine, adapter: &ResidentAdapter, canaries: &[Cana
         let expected = canary.class as usize;
         let best = classification.best().map_or(0, |best| best.class);
         let got = probabilities.get(expected).copied().unwrap_or(0.0);
-        // The order of two nearly equal classes depends on rounding.
+        // Rounding may exchange two nearly equal classes.
         let tie = probabilities.get(best).is_some_and(|&best| best - got <= TOLERANCE);
         if (best != expected && !tie) || (got - canary.probability).abs() > TOLERANCE {
             return Err(fault(format!(

@@ -1,7 +1,7 @@
-//! `run --check-config`: opens everything that `run` opens, by the same functions, and closes it again.
+//! `run --check-config`: opens everything that `run` opens, through the same functions, and closes it again.
 //!
-//! The store, socket, serial line and camera of a running device are not opened. No folder is created: for a missing
-//! state folder, the nearest parent must be writable.
+//! The check does not open the store, socket, serial line and camera of a running device. It creates no folder: if the
+//! state folder is missing, its nearest existing parent must be writable.
 
 use std::{collections::BTreeSet, fmt, io, path::Path, process::ExitCode, sync::Arc};
 
@@ -13,8 +13,10 @@ use rustix::{
 };
 
 use super::{
-    Config, DaemonError, SourceConfig, connections, descriptors, http, print_line,
-    runtime::{open_engine, open_store, with_causes},
+    Config, DaemonError, SourceConfig, connections, descriptors,
+    error::with_causes,
+    http, print_line,
+    runtime::{open_engine, open_store},
     source::{Source, Stop},
     warnings::{Warning, warnings},
 };
@@ -23,13 +25,13 @@ use clr_engine::Engine;
 /// Findings of the check.
 #[derive(Default)]
 struct Report {
-    /// Faults reported already, as several checks may find the same one.
+    /// Faults that were already reported, because several checks may find the same one.
     faults: BTreeSet<String>,
-    /// The process that holds the store.
+    /// Process id of the device that holds the store.
     running: Option<u32>,
 }
 
-/// Checks a configuration; the exit code is a success if `run` would start.
+/// Checks a configuration. The exit code is success if `run` would start.
 pub(crate) fn run(config: &Config, file: &Path) -> Result<ExitCode, DaemonError> {
     let mut report = Report::default();
     line("configuration", format_args!("{}", file.display()))?;
@@ -38,7 +40,7 @@ pub(crate) fn run(config: &Config, file: &Path) -> Result<ExitCode, DaemonError>
         Err(error) => report.fault(&error),
     }
     let engine = report.take(backbone(config))?;
-    // Held to the end: the checks below rely on its lock.
+    // Held to the end, because the checks below rely on the store's lock.
     let store = match &engine {
         Some(engine) => state(config, engine, &mut report)?,
         None => None,
@@ -62,7 +64,7 @@ pub(crate) fn run(config: &Config, file: &Path) -> Result<ExitCode, DaemonError>
 }
 
 impl Report {
-    /// Reports a fault that would stop the device, with the message of `run`.
+    /// Reports a fault that would prevent the device from starting, with the message of `run`.
     fn fault(&mut self, error: &DaemonError) {
         let text = with_causes(error);
         if self.faults.insert(text.clone()) {
@@ -83,7 +85,7 @@ impl Report {
     }
 }
 
-/// Loads the backbone and runs it on a blank image, as lowering faults appear only then.
+/// Loads the backbone and runs it on a blank image, because some faults only occur when it is lowered.
 fn backbone(config: &Config) -> Result<Engine, DaemonError> {
     let engine = open_engine(config)?;
     let backbone = engine.backbone();
@@ -147,13 +149,13 @@ fn control(config: &Config, locked: bool, report: &mut Report) -> Result<(), Dae
         if report.running.is_some() {
             return Ok(());
         }
-        // Without the lock, an existing socket may belong to a running device.
+        // Without the lock, an existing socket may belong to a running device, so it is not touched.
         if !folder.is_dir() || !locked && socket.exists() {
             let failed = DaemonError::io(format!("cannot listen on socket '{}'", socket.display()));
             return check_creatable(folder).map_err(failed);
         }
         connections::bind_control(&socket, config.control.group.as_deref(), true).map(|_| {
-            // Remove it: no thread listens on it.
+            // Removed, because nothing listens on it.
             let _ = std::fs::remove_file(&socket);
         })
     });
@@ -198,7 +200,7 @@ fn ports(config: &Config, report: &mut Report) -> Result<(), DaemonError> {
 fn source(config: &Config, report: &mut Report) -> Result<(), DaemonError> {
     let name = match &config.source {
         SourceConfig::None => return line("source", format_args!("none")),
-        // Reading it would consume frames.
+        // Reading from standard input would consume frames.
         SourceConfig::Stdin { .. } => return line("source", format_args!("stdin")),
         SourceConfig::Directory { path, .. } => format!("directory {}", path.display()),
         #[cfg(feature = "camera")]
@@ -220,7 +222,7 @@ fn source(config: &Config, report: &mut Report) -> Result<(), DaemonError> {
         &Arc::default(),
     ))? {
         if let Some(source) = source {
-            // The stop was set before the start: its result is irrelevant.
+            // The source was told to stop before its start, so its result is irrelevant.
             let _ = source.stop();
         }
         line("source", format_args!("{name}"))?;
@@ -237,7 +239,7 @@ fn source(config: &Config, report: &mut Report) -> Result<(), DaemonError> {
     Ok(())
 }
 
-/// Checks that a folder exists or can be created, and is writable; the error is that of creating it.
+/// Checks that a folder exists or can be created, and is writable. The error is that of creating it.
 fn check_creatable(folder: &Path) -> io::Result<()> {
     let existing = folder.ancestors().find(|path| path.exists());
     let existing = existing

@@ -18,6 +18,7 @@ use super::{
     check,
     connections::Connections,
     descriptors::{self, Descriptors},
+    error::with_causes,
     escape, http,
     inference::{self, Ended, WriteJob, WriteQueue},
     logging,
@@ -25,13 +26,13 @@ use super::{
     output::ResultQueue,
     print_line,
     remote::{self, RemoteCommand},
-    runtime::{Runtime, with_causes},
+    runtime::Runtime,
     signals::{self, Request},
     source::{Source, Stop},
-    stderr, warnings,
+    stderr, time, warnings,
 };
 
-/// Exit code if the reader of the results is gone.
+/// Exit code if the process that reads the results has closed the pipe.
 const READER_GONE: u8 = 4;
 
 /// Classify a live source with one frozen network and many tasks; accept signed adapters
@@ -125,8 +126,10 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
     let descriptors = descriptors::prepare(&config);
     let stop = Stop::default();
     let runtime = Runtime::start(config.clone(), stop.clone())?;
+    #[cfg(feature = "tuning")]
+    super::learning::Learner::of(&runtime).resume();
     let access = Arc::new(Access::open(&config));
-    // From the first connection on, SIGTERM must end the device cleanly.
+    // As soon as connections are accepted, SIGTERM must end the device cleanly.
     listen_for_signals(&runtime, &access, &args.config, &stop)?;
     let opened = Opened::open(&config)?;
 
@@ -172,7 +175,7 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
     let mut tick = || notify(&[NotifyState::Watchdog]);
     let ended = inference::run(&runtime, source.as_ref(), &results, &writes, &mut tick);
     notify(&[NotifyState::Stopping]);
-    // The reader of a stream that ended may be slow; SIGTERM limits the wait.
+    // If the stream has ended but the reader of the results is slow, SIGTERM limits the wait.
     results.finish(&stop);
     stop.set();
     drop(writes);
@@ -193,7 +196,7 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Logs the limits in force and the versions spoken.
+/// Logs the limits in effect and the supported protocol versions.
 fn log_limits(config: &Config, descriptors: &Descriptors) {
     let limits = &config.limits;
     tracing::info!(
@@ -257,11 +260,11 @@ fn spawn_writer(runtime: &Arc<Runtime>) -> Result<(WriteQueue, thread::JoinHandl
                 runtime.flush_pending(false);
                 runtime.store.drop_stalled_uploads();
                 runtime.flush_changes(false);
-                runtime.tick_clock();
+                time::tick(&runtime.store);
                 match work {
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                     Err(mpsc::RecvTimeoutError::Disconnected) => return runtime.flush_pending(true),
-                    // On failure the adapter stays on trial and keeps serving; a later frame confirms it.
+                    // If the write fails, the adapter stays on trial and keeps serving, and a later frame confirms it.
                     Ok(WriteJob::Confirm(adapter)) => {
                         if let Err(error) = runtime.confirm(&adapter) {
                             tracing::error!(task = adapter.task(), "cannot confirm: {}", with_causes(&error));
@@ -278,7 +281,7 @@ fn spawn_writer(runtime: &Arc<Runtime>) -> Result<(WriteQueue, thread::JoinHandl
 fn check_store(args: &CheckStoreArgs) -> Result<ExitCode, DaemonError> {
     let config = Config::read(&args.config)?;
     let backbone = clr_onnx::Backbone::load(&config.backbone).map_err(clr_engine::EngineError::from)?;
-    // Adapters tuned on the device are verified with its public key.
+    // Adapters tuned on the device are verified with the device's public key.
     let public = clr_adapters::read_public_key(&config.state.join("device.pub")).ok();
     let trust = config.trust(public)?;
     let store =

@@ -1,4 +1,4 @@
-//! Wall-clock time as RFC 3339 text, before 1970 too.
+//! Wall-clock time as RFC 3339 text, also for times before 1970.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,11 +6,11 @@ use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
 
 /// Seconds of 400 Gregorian years, the period of the calendar.
 const CYCLE: u64 = 146_097 * 86_400;
-/// Cycles from a time before 1970 to one after it.
+/// Number of cycles that moves a time before 1970 to after it.
 const CYCLES: u64 = 5;
-/// Seconds from the start of the year 0 to 1970.
+/// Seconds from the start of year 0 to 1970.
 const FIRST: u64 = 719_528 * 86_400;
-/// Seconds from 1970 to the end of the year 9999, the last one in RFC 3339.
+/// Seconds from 1970 to the end of year 9999, the last one that RFC 3339 can express.
 const LAST: u64 = 253_402_300_799;
 
 /// Returns a time as RFC 3339 with microseconds, UTC, clamped to the years 0 to 9999.
@@ -20,7 +20,8 @@ fn rfc3339(time: SystemTime) -> String {
             let since = since.min(Duration::new(LAST, 999_999_000));
             humantime::format_rfc3339_micros(UNIX_EPOCH + since).to_string()
         }
-        // `humantime` needs times after 1970: shift by multiples of the calendar's period, then subtract the years.
+        // `humantime` does not format times before 1970. The time is shifted by multiples of the calendar's period, and
+        // the years are subtracted afterwards.
         Err(before) => {
             let before = before.duration().min(Duration::from_secs(FIRST));
             let shifted = UNIX_EPOCH + Duration::from_secs(CYCLE * CYCLES) - before;

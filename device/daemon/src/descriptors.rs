@@ -1,29 +1,29 @@
-//! Limit of file descriptors, raised at the start, and a reserve beyond connections.
+//! Limit of file descriptors: raised at the start, with a reserve that connections cannot use.
 //!
-//! All connections together leave [`RESERVE`] descriptors to the store, the source and the control socket.
+//! All connections together leave [`RESERVE`] descriptors for the store, the source and the control socket.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Config, LimitsConfig, http};
 
-/// Descriptors for everything but connections: standard streams, listeners, store, source, camera, runtimes and open
+/// Descriptors for everything except connections: standard streams, listeners, store, source, camera, runtimes and open
 /// files.
 const RESERVE: u64 = 64;
 /// Descriptors of one connection of the update protocol: its socket, and a file that it reads or writes.
 const PER_CONNECTION: u64 = 2;
-/// Limit to raise to. Millions would slow down programs that iterate over all descriptors.
+/// The limit to request. With millions, programs that iterate over all descriptors would be slow.
 const WANTED: u64 = 4096;
 
-/// The limit in force and the caps that fit it.
+/// The limit in effect, and the caps derived from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Descriptors {
     /// Limit of the process; `None` if unlimited.
     pub(crate) limit: Option<u64>,
-    /// Caps of the HTTP server; `None` if it is not configured.
+    /// Caps of the HTTP server; `None` if the server is not configured.
     pub(crate) http: Option<http::Limits>,
 }
 
-/// Raises the limit as far as permitted, and reduces the HTTP server's connections to fit.
+/// Raises the limit as far as permitted, and reduces the HTTP server's connections to fit it.
 pub(crate) fn prepare(config: &Config) -> Descriptors {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let wanted = maximum.map_or(WANTED, |maximum| maximum.min(WANTED));
@@ -54,12 +54,12 @@ pub(crate) fn prepare(config: &Config) -> Descriptors {
     Descriptors { limit, http }
 }
 
-/// Returns the maximum of simultaneous connections of the update protocol, evicted ones included.
+/// Returns the maximum number of simultaneous connections of the update protocol, including evicted ones.
 fn others(limits: &LimitsConfig) -> usize {
     limits.connections + limits.peer_connections + 2 * limits.handshakes
 }
 
-/// Returns the HTTP connections that fit next to the reserve and the other connections; at least one.
+/// Returns how many HTTP connections fit in addition to the reserve and the other connections; at least one.
 fn fitting(limit: Option<u64>, others: usize, configured: usize) -> usize {
     let Some(limit) = limit else { return configured };
     let taken = RESERVE + PER_CONNECTION * others as u64;

@@ -1,8 +1,9 @@
 //! Signing key of the device, in `device.key`, with a copy in `device.key.copy` and its public key in `device.pub`.
 //!
-//! Any two of the three files reveal and repair the third; a damaged file is kept as `device.key.damaged`. A lost key
-//! disables learning only: the adapters that it signed are verified with `device.pub` and continue to serve. A new key
-//! is created only if the store holds no adapter signed by the old one, as it could not be verified any more.
+//! Any two of the three files suffice to detect damage to the third and to repair it. A damaged file is kept as
+//! `device.key.damaged`. If the key is lost, only learning is disabled: adapters that it signed are verified with
+//! `device.pub` and continue to serve. A new key is created only if the store has no adapter signed by the old one,
+//! because such an adapter could not be verified any more.
 
 use std::{
     fs, io,
@@ -11,21 +12,22 @@ use std::{
 
 use clr_adapters::{Digest, PublicKey, SecretKey};
 
+use super::error::with_causes;
 use clr_adapters::{KeyFileError, generate_key, read_public_key, read_secret_key, write_public_key, write_secret_key};
 
-/// State of the key according to the three files, before the store is opened.
+/// State of the key according to the three files, determined before the store is opened.
 #[derive(Debug)]
 pub(crate) enum Found {
     /// The key.
     Key(SecretKey),
-    /// There is no key; a new one may be created if nothing depends on the old one.
+    /// There is no key. A new one may be created if nothing depends on the old one.
     Lost {
         /// Its public key, if known.
         public: Option<PublicKey>,
         /// The fault; `None` at the first start.
         fault: Option<String>,
     },
-    /// There is a key that must not be used.
+    /// A key exists, but must not be used.
     Unusable {
         /// Its public key, if known.
         public: Option<PublicKey>,
@@ -43,7 +45,7 @@ impl Found {
         }
     }
 
-    /// Returns the reason why the key cannot be used; `None` at the first start.
+    /// Returns why the key cannot be used; `None` at the first start.
     pub(crate) fn fault(&self) -> Option<&str> {
         match self {
             Self::Key(_) => None,
@@ -58,9 +60,9 @@ enum KeyFile {
     Good(SecretKey),
     Missing,
     Bad(String),
-    /// Readable by others.
+    /// Other users can read the key.
     Open(String),
-    /// Not readable now: the key itself may be intact.
+    /// The file cannot be read at the moment; the key itself may be intact.
     Unreadable(String),
 }
 
@@ -79,7 +81,7 @@ impl Files {
         }
     }
 
-    /// Writes the files that are missing or different.
+    /// Writes those of the files that are missing or different.
     fn write(
         &self,
         key: &SecretKey,
@@ -103,7 +105,7 @@ impl Files {
     }
 }
 
-/// Reads the key, and repairs a damaged file from the others.
+/// Reads the key, and repairs a damaged file from the other two.
 pub(crate) fn find(state: &Path) -> Found {
     let files = Files::of(state);
     let main = read_key_file(&files.key, read_secret_key);
@@ -159,7 +161,7 @@ pub(crate) fn find(state: &Path) -> Found {
     Found::Key(key)
 }
 
-/// Creates a new key instead of a lost one, unless the store holds adapters signed by it (`needed`).
+/// Creates a new key in place of a lost one. Does not if the store has adapters signed by the lost key (`needed`).
 ///
 /// # Errors
 /// The reason why there is no key, with a hint.
@@ -179,7 +181,7 @@ pub(crate) fn replace(state: &Path, fault: Option<&str>, needed: bool) -> Result
         Ok(key)
     });
     let key = made.map_err(|error| {
-        let why = super::runtime::with_causes(&error);
+        let why = with_causes(&error);
         format!(
             "cannot create the device's key: {why}\nhint: make '{}' writable and start again",
             state.display()
@@ -200,19 +202,18 @@ fn read_key_file(path: &Path, read: impl FnOnce(&Path) -> Result<SecretKey, KeyF
         Ok(key) => KeyFile::Good(key),
         Err(KeyFileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => KeyFile::Missing,
         Err(error @ KeyFileError::Open { .. }) => KeyFile::Open(error.to_string()),
-        Err(error @ KeyFileError::Read { .. }) if !is_content(&error) => {
-            KeyFile::Unreadable(super::runtime::with_causes(&error))
-        }
-        Err(error) => KeyFile::Bad(super::runtime::with_causes(&error)),
+        Err(error @ KeyFileError::Read { .. }) if !is_content(&error) => KeyFile::Unreadable(with_causes(&error)),
+        Err(error) => KeyFile::Bad(with_causes(&error)),
     }
 }
 
-/// Returns whether a file could be read, but is not text.
+/// Returns whether the file was read but its content is not a valid key.
 fn is_content(error: &KeyFileError) -> bool {
     matches!(error, KeyFileError::Read { source, .. } if matches!(source.kind(), io::ErrorKind::InvalidData | io::ErrorKind::Other))
 }
 
-/// Reads a copy: a key file with a second line, the first 16 hexadecimal digits of the first line's SHA-256.
+/// Reads a copy of the key. It is a key file with a second line: the first 16 hexadecimal digits of the first line's
+/// SHA-256.
 fn read_copy(path: &Path) -> Result<SecretKey, KeyFileError> {
     let failed = |source| KeyFileError::Read {
         path: path.to_owned(),
@@ -257,7 +258,8 @@ fn write_copy(path: &Path, key: &SecretKey) -> Result<(), KeyFileError> {
     })
 }
 
-/// Renames an existing file or folder with an ending, e.g. `device.key.damaged`, then with numbers.
+/// Renames an existing file or folder with a suffix such as `device.key.damaged`, and with numbers if the name is
+/// taken.
 pub(crate) fn set_aside(path: &Path, ending: &str) {
     if path.symlink_metadata().is_err() {
         return;
@@ -271,7 +273,7 @@ pub(crate) fn set_aside(path: &Path, ending: &str) {
         PathBuf::from(name)
     };
     let free = (1..9).map(named).find(|name| name.symlink_metadata().is_err());
-    // Keep the oldest ones, and overwrite the last.
+    // The oldest files are kept; the last name is overwritten.
     let name = free.unwrap_or_else(|| named(9));
     match fs::rename(path, &name) {
         Ok(()) => tracing::error!("'{}' is kept as '{}'", path.display(), name.display()),
@@ -317,7 +319,7 @@ mod tests {
                     1 => fs::create_dir_all(path.join("inner")).unwrap(),
                     2 => fs::write(&path, []).unwrap(),
                     3 => fs::write(&path, &whole[..40]).unwrap(),
-                    // A damaged digit may yield another valid key.
+                    // A damaged digit may give another valid key.
                     4 => {
                         let mut other = whole.clone();
                         let at = whole.iter().rposition(u8::is_ascii_digit).unwrap();

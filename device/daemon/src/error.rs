@@ -9,7 +9,7 @@ use clr_engine::EngineError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DaemonError {
-    /// The configuration cannot be read or is wrong.
+    /// The configuration cannot be read, or is invalid.
     #[error("configuration '{}': {reason}", path.display())]
     Config {
         /// The file.
@@ -17,7 +17,7 @@ pub enum DaemonError {
         /// The fault.
         reason: String,
     },
-    /// Of the engine, or an adapter that does not fit it.
+    /// Error of the engine, including an adapter that does not fit it.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// A key cannot be read or written.
@@ -34,7 +34,7 @@ pub enum DaemonError {
         /// The reason.
         source: io::Error,
     },
-    /// An address that cannot be listened on.
+    /// The device cannot listen on an address.
     #[error("cannot listen {what}: {source}\nhint: {hint}")]
     Listen {
         /// The purpose and address.
@@ -44,7 +44,7 @@ pub enum DaemonError {
         /// The remedy.
         hint: String,
     },
-    /// A path that is too long for a Unix socket.
+    /// The path is too long for a Unix socket.
     #[error(
         "socket '{}': a path of {got} bytes, expected at most {cap}\nhint: name a shorter one with `control.socket`, such as /run/clr/control.sock", path.display()
     )]
@@ -71,7 +71,7 @@ pub enum DaemonError {
 }
 
 impl DaemonError {
-    /// Returns the error of an address that cannot be listened on, with a hint.
+    /// Returns a function that converts an I/O error of listening on an address, and adds a hint.
     pub(crate) fn listen(what: impl Into<String>, address: SocketAddr) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |source| {
@@ -93,4 +93,18 @@ impl DaemonError {
         let what = what.into();
         move |source| Self::Io { what, source }
     }
+}
+
+/// Returns the text of an error with its causes.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    text
 }

@@ -1,15 +1,15 @@
 //! Escaping of control characters in text for logs and terminals.
 //!
-//! File names, peers, labels and errors that quote them are foreign text. A raw line feed in it would forge a log line,
-//! a raw escape sequence or a bidirectional override would change what a terminal shows.
+//! File names, peer names and labels come from outside, and so do errors that quote them. A raw line feed in such text
+//! would forge a log line. A raw escape sequence or a bidirectional override would change what a terminal displays.
 
 use std::{
     borrow::Cow,
     fmt::{self, Write as _},
 };
 
-/// Returns whether a character moves the cursor, ends the line, changes the direction or is invisible: Unicode's Cc, Zl
-/// and Zp, and the format characters of Cf without a glyph.
+/// Returns whether a character moves the cursor, ends the line, changes the direction of text or is invisible:
+/// Unicode's categories Cc, Zl and Zp, and format characters of Cf without a glyph.
 pub(super) fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -43,7 +43,7 @@ fn escaped(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// Returns the text on one line. A hint, otherwise on a separate line, follows after a semicolon.
+/// Returns the text on one line. A hint, which is otherwise on a separate line, follows after a semicolon.
 pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
     if text.contains("\nhint: ") {
         let joined = text.replace("\nhint: ", "; hint: ");
@@ -52,8 +52,8 @@ pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false)
 }
 
-/// Returns the text for a terminal. Line feeds stay, but each continued line is indented unless it is a hint, so that
-/// it cannot pass for a message of the program.
+/// Returns the text for a terminal. Line feeds stay, but every following line except for hints is indented, so that it
+/// cannot be taken for a message of the program.
 pub(crate) fn indented(text: &str) -> String {
     let safe = escaped(text, |character| character == '\n');
     let mut lines = safe.lines();

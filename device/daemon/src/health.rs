@@ -1,26 +1,23 @@
 //! Health of the device: independent checks, each with a state and one line of text.
 //!
-//! *Failed*: frames are not classified as configured, or nothing can be stored. *Degraded*: frames are classified, but
-//! the device needs attention.
+//! *Failed* means that frames are not classified as configured, or that nothing can be stored. *Degraded* means that
+//! frames are classified, but the device needs attention.
 
 use std::time::Duration;
 
 use clr_transfer::{Health, HealthState};
 use rustix::fs::StatVfsMountFlags;
 
-use super::{
-    runtime::{Runtime, lock},
-    time,
-};
+use super::{lock, runtime::Runtime, time};
 
-/// Time without an iteration after which the inference loop counts as stuck.
+/// The inference loop counts as stuck after this time without an iteration.
 const STUCK: Duration = Duration::from_secs(10);
-/// Time without a frame after which a camera counts as silent.
+/// A camera counts as silent after this time without a frame.
 #[cfg(feature = "camera")]
 const CAMERA_SILENT: Duration = Duration::from_secs(10);
-/// Free bytes of the state folder's disk below which the state is degraded.
+/// Below this number of free bytes on the state folder's disk, the state is degraded.
 const RESERVE: u64 = 16 << 20;
-/// Free bytes below which no record can be written.
+/// Below this number of free bytes, no record can be written.
 const FULL: u64 = 64 << 10;
 
 /// Result of a check.
@@ -29,7 +26,7 @@ type Finding = (HealthState, String);
 /// A check of the running device.
 type Check = fn(&Runtime) -> Finding;
 
-/// The checks, in the order in which they are reported.
+/// The checks in the order of the report.
 const CHECKS: &[(&str, Check)] = &[
     ("inference", inference),
     ("source", source),
@@ -63,7 +60,7 @@ fn failed(text: impl Into<String>) -> Finding {
     (HealthState::Failed, text.into())
 }
 
-/// Checks that the inference loop iterates.
+/// Checks that the inference loop is running.
 pub(crate) fn inference(runtime: &Runtime) -> Finding {
     let alive = *lock(&runtime.counters.alive);
     match alive.map(|at| at.elapsed()) {
@@ -133,7 +130,7 @@ fn store(runtime: &Runtime) -> Finding {
     }
 }
 
-/// Returns the free bytes on the disk of the state folder, and whether it is writable.
+/// Returns the free bytes on the state folder's disk, and whether it is writable.
 pub(crate) fn free_disk(runtime: &Runtime) -> Result<(u64, bool), std::io::Error> {
     let disk = rustix::fs::statvfs(&runtime.config.load().state)?;
     let writable = !disk.f_flag.contains(StatVfsMountFlags::RDONLY);
@@ -167,7 +164,7 @@ fn learning(runtime: &Runtime) -> Finding {
     }
 }
 
-/// Checks that the clock is not behind the known time.
+/// Checks that the clock is not before a time that has certainly passed.
 fn clock(_: &Runtime) -> Finding {
     match time::behind() {
         None => ok("the clock is set"),

@@ -1,4 +1,4 @@
-//! Inference loop: takes the newest frame, classifies it with the active task, and waits for nothing else.
+//! Inference loop: takes the newest frame and classifies it with the active task. It never waits for anything else.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -10,28 +10,30 @@ use clr_onnx::DecodedImage;
 
 use super::{
     Received, clock,
+    error::with_causes,
     frame_result::{self, FrameResult, RankedLine},
+    lock,
     output::ResultQueue,
-    runtime::{Runtime, lock, with_causes},
+    runtime::Runtime,
     source::{Frame, Source},
     trial::{Observation, TrialVerdict},
 };
 use clr_engine::{ChoiceStatus, ChooserOptions, Classification, EngineError, ResidentAdapter, TaskChooser};
 
-/// Longest wait for a frame; then the loop feeds the watchdog and checks for a stop.
+/// Maximum wait for a frame. After it, the loop feeds the watchdog and checks whether the device is stopping.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Work of the inference loop that writes to the disk, left to the writer thread.
+/// Disk writes that the inference loop passes on to the writer thread.
 #[derive(Debug)]
 pub(crate) enum WriteJob {
     /// Confirm an adapter that passed its trial.
     Confirm(Arc<ResidentAdapter>),
-    /// Store a frame of a task, on which tuning measures candidates.
+    /// Store a frame of a task, with which tuning evaluates its candidates.
     StoreFrame { task: String, bytes: Vec<u8> },
 }
 
-/// Bounded queue to the writer thread. A job that finds it full is dropped: a confirmation is queued again by the next
-/// frame.
+/// Bounded queue to the writer thread. If the queue is full, the job is dropped; for a confirmation, the next frame
+/// queues it again.
 pub(crate) type WriteQueue = mpsc::SyncSender<WriteJob>;
 
 /// Reason for the end of the loop.
@@ -45,8 +47,8 @@ pub(crate) enum Ended {
     ReaderGone,
 }
 
-/// Runs until the source ends, the device stops or the reader of the results is gone. Calls `tick` at least once per
-/// [`POLL_INTERVAL`], unless a frame takes longer.
+/// Runs until the source ends, the device stops, or the reader of the results closes the pipe. Calls `tick` at least
+/// once per [`POLL_INTERVAL`], unless a frame takes longer.
 pub(crate) fn run(
     runtime: &Runtime,
     source: Option<&Source>,
@@ -140,8 +142,8 @@ fn serve(
             probability: ranked.probability,
         })
         .collect();
-    // Count the frame towards the trial before its result is written: a client that then queries the status sees it.
-    // The verdict is applied afterwards.
+    // Counts the frame towards the trial before writing its result, so that a client which reads the result and then
+    // queries the status sees it counted. The verdict is applied afterwards.
     let verdict = runtime.observe(
         adapter,
         Observation {
@@ -175,19 +177,19 @@ fn serve(
 
 type Classified = (Arc<ResidentAdapter>, Classification);
 
-/// The reason why a frame has no classification.
+/// Reason why a frame has no classification.
 enum NoResult {
-    /// The task is chosen from the frame, and none fits.
+    /// The task is chosen automatically, and no task fits the frame.
     Unknown,
-    /// An error, as text.
+    /// An error, with its message.
     Failed(String),
 }
 
-/// Classifies a frame. If an adapter on trial fails, it is reverted and the frame is classified with the adapter that
-/// served before.
+/// Classifies a frame. If the adapter is on trial and fails, it is reverted and the previous adapter classifies the
+/// frame.
 fn classify(runtime: &Runtime, chooser: &mut TaskChooser, frame: &Frame) -> Result<Classified, NoResult> {
     let failed = |error: &dyn std::error::Error| NoResult::Failed(with_causes(error));
-    // Decode for the active task's input size; with automatic choice, for the largest one among the tasks.
+    // Decodes for the active task's input size or, with automatic choice, for the largest input size of all tasks.
     let tasks = if runtime.serving.auto() {
         runtime.serving.tasks().all()
     } else {
@@ -223,7 +225,7 @@ fn classify(runtime: &Runtime, chooser: &mut TaskChooser, frame: &Frame) -> Resu
     Err(NoResult::Failed(fault))
 }
 
-/// Chooses the task from the frame and makes it the active one, as seen in the status.
+/// Chooses the task for the frame and makes it the active one, which the status then shows.
 fn choose(
     runtime: &Runtime,
     chooser: &mut TaskChooser,

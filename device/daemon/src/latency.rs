@@ -1,4 +1,4 @@
-//! Latency quantiles over the last frames.
+//! Latency quantiles over the latest frames.
 
 /// Number of latencies kept.
 const WINDOW: usize = 1_024;
@@ -20,12 +20,12 @@ impl Latencies {
         self.next = (self.next + 1) % WINDOW;
     }
 
-    /// Returns the number of frames behind the quantiles.
+    /// Returns the number of frames in the statistics.
     pub(crate) fn len(&self) -> u32 {
         self.values.len() as u32
     }
 
-    /// Returns the median and the 99th percentile; `None` before the first frame.
+    /// Returns the median and the 99th percentile in milliseconds; `None` before the first frame.
     pub(crate) fn quantiles(&self) -> Option<(f32, f32)> {
         let mut sorted = self.values.clone();
         sorted.sort_unstable_by(f32::total_cmp);

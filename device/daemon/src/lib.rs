@@ -9,18 +9,20 @@
 //!                                        └── /metrics, /healthz
 //! ```
 //!
-//! The inference loop never waits for a connection, nor a connection for a frame: an adapter is prepared on another
-//! thread and then activated by swapping one pointer.
+//! The inference loop never waits for a connection, and a connection never waits for a frame. An adapter is prepared on
+//! another thread, and then activated by swapping one pointer.
 
 #![cfg(target_os = "linux")]
 
 mod access;
+mod budget;
 mod canary;
 mod check;
 mod cli;
 mod clock;
 mod config;
 mod connections;
+mod control_target;
 mod descriptors;
 mod device_key;
 mod error;
@@ -33,10 +35,14 @@ mod inference;
 mod latency;
 #[cfg(feature = "tuning")]
 mod learning;
+#[cfg(feature = "tuning")]
+mod learning_state;
+mod lock;
 mod logging;
 mod losses;
 mod mailbox;
 mod metrics;
+mod monitored;
 mod opened;
 mod output;
 mod print_line;
@@ -54,6 +60,7 @@ mod wait_readable;
 mod warnings;
 mod yielding;
 
+use lock::lock;
 use mailbox::{Mailbox, Received};
 use print_line::print_line;
 use wait_readable::wait_readable;
@@ -61,8 +68,8 @@ use wait_readable::wait_readable;
 /// Entry points for fuzzing, without a device.
 #[doc(hidden)]
 pub mod fuzz {
-    /// Splits a stream that arrives in pieces of up to `piece` bytes; returns the images and the number of bytes
-    /// outside them.
+    /// Splits a stream that arrives in pieces of up to `piece` bytes. Returns the images, and the number of bytes
+    /// outside of them.
     pub fn split_stream(stream: &[u8], piece: usize) -> (Vec<Vec<u8>>, u64) {
         super::source::split(stream.chunks(piece.max(1)))
     }

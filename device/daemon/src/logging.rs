@@ -1,4 +1,4 @@
-//! Log set-up: one line per event, foreign text escaped, no waiting for stderr.
+//! Log set-up: one line per event, foreign text escaped, and no waiting for stderr.
 
 use std::{
     fmt,
@@ -15,7 +15,7 @@ use tracing_subscriber::{
 use super::{clock::LogTime, escape, stderr::LogLines};
 
 /// Returns the format of an event's fields: each value on one line, with control characters escaped. All events pass
-/// through it, so that no call needs to escape its values.
+/// through it, so callers do not have to escape values.
 fn fields() -> impl for<'writer> FormatFields<'writer> + Clone {
     debug_fn(|writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
         let value = escape::debug_on_one_line(value);
@@ -28,10 +28,10 @@ fn fields() -> impl for<'writer> FormatFields<'writer> + Clone {
     .delimited(" ")
 }
 
-/// Logs to stderr. Under systemd, the journal adds time and colour.
+/// Starts logging to stderr. Under systemd the journal adds time and colour.
 pub(super) fn start(verbose: u8) {
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
-    // The audit log has files; its lines would dominate a terminal.
+    // The audit log has its own files, and its lines would dominate a terminal.
     let default = if journal {
         "warn,clr_daemon=info,clr_engine=info,clr_store=info"
     } else {
@@ -61,7 +61,7 @@ pub(super) fn start(verbose: u8) {
     log_panics();
 }
 
-/// Sends panics to the log, as their message may quote foreign text and must not wait for a stalled stderr.
+/// Sends panics to the log, because their message may quote foreign text and must not wait for a stalled stderr.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();

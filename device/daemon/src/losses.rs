@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// Minimum time between two log lines.
 const INTERVAL: Duration = Duration::from_secs(30);
 
-/// Schedule of log lines about losses: the first at once, later ones aggregated.
+/// Schedule of log lines about losses: the first is logged immediately, later ones are aggregated.
 #[derive(Debug, Default)]
 pub(crate) struct LossLog {
     last: Option<Instant>,
@@ -14,14 +14,14 @@ pub(crate) struct LossLog {
 }
 
 impl LossLog {
-    /// Adds losses; returns the number to log now, if a line is due.
+    /// Adds losses. Returns the number of losses to log if a line is due.
     pub(crate) fn add(&mut self, count: u64) -> Option<u64> {
         self.unlogged += count;
         self.in_progress |= count > 0;
         self.due()
     }
 
-    /// Returns the number of losses to log now, if a line is due.
+    /// Returns the number of losses to log if a line is due.
     pub(crate) fn due(&mut self) -> Option<u64> {
         let due = self.unlogged > 0 && self.last.is_none_or(|last| last.elapsed() >= INTERVAL);
         due.then(|| {
@@ -30,7 +30,7 @@ impl LossLog {
         })
     }
 
-    /// Returns true once after losses, when their end should be logged.
+    /// Returns true once when the losses have stopped and their end should be logged.
     pub(crate) fn over(&mut self) -> bool {
         self.in_progress && self.unlogged == 0 && {
             self.in_progress = false;
@@ -38,7 +38,7 @@ impl LossLog {
         }
     }
 
-    /// Returns the unlogged losses; they count as logged.
+    /// Returns the number of losses that have not been logged, and marks them as logged.
     pub(crate) fn rest(&mut self) -> u64 {
         std::mem::take(&mut self.unlogged)
     }

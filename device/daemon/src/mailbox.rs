@@ -1,4 +1,5 @@
-//! Mailbox for one frame between the source's thread and the inference loop: the newest wins, or the sender waits.
+//! Mailbox for one frame between the source's thread and the inference loop. A newer frame replaces a waiting one, or
+//! the sender waits.
 
 use std::{
     sync::{Condvar, Mutex, PoisonError},
@@ -21,7 +22,7 @@ pub(crate) enum Received<T> {
 pub(crate) struct Mailbox<T> {
     slot: Mutex<Slot<T>>,
     changed: Condvar,
-    /// Whether the next frame replaces one not yet received; otherwise the sender waits.
+    /// Whether a new frame replaces one that was not received yet; otherwise the sender waits.
     latest: bool,
 }
 
@@ -46,7 +47,7 @@ impl<T> Mailbox<T> {
         }
     }
 
-    /// Sends a frame; returns false once the mailbox is closed.
+    /// Sends a frame. Returns false if the mailbox is closed.
     pub(crate) fn send(&self, frame: T) -> bool {
         let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
         while !self.latest && slot.frame.is_some() && !slot.closed {
@@ -62,7 +63,7 @@ impl<T> Mailbox<T> {
         true
     }
 
-    /// Receives a frame, waiting up to `timeout`. A frame sent before closing is still delivered.
+    /// Receives a frame; waits for up to `timeout`. A frame that was sent before closing is still delivered.
     pub(crate) fn receive(&self, timeout: Duration) -> Received<T> {
         let slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
         let empty = |slot: &mut Slot<T>| slot.frame.is_none() && !slot.closed;
@@ -80,7 +81,7 @@ impl<T> Mailbox<T> {
         }
     }
 
-    /// Closes the mailbox: the source has ended, or the device is stopping.
+    /// Closes the mailbox, because the source has ended or the device is stopping.
     pub(crate) fn close(&self) {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
         self.changed.notify_all();

@@ -1,8 +1,8 @@
-//! Text format 0.0.4 of Prometheus.
+//! Prometheus text format 0.0.4.
 
 use std::fmt::Write as _;
 
-/// Labels of a sample, as name and text.
+/// Labels of a sample, as pairs of name and value.
 pub(crate) type Labels = Vec<(&'static str, String)>;
 
 /// A page of metrics.
@@ -21,7 +21,7 @@ pub(crate) enum Kind {
 }
 
 impl Exposition {
-    /// Writes a metric with its samples, pairs of labels and value; nothing without samples.
+    /// Writes a metric with its samples, each a pair of labels and value. Writes nothing if there are no samples.
     pub(crate) fn metric(&mut self, name: &str, kind: Kind, help: &str, samples: &[(&[(&str, &str)], f64)]) {
         let rendered = samples
             .iter()
@@ -29,7 +29,7 @@ impl Exposition {
         self.write(name, kind, help, rendered);
     }
 
-    /// Writes a metric with owned labels; otherwise as [`Exposition::metric`].
+    /// Writes a metric whose labels are owned; otherwise the same as [`Exposition::metric`].
     pub(crate) fn family(
         &mut self,
         name: &str,

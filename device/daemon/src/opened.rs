@@ -1,4 +1,4 @@
-//! Listeners and lines, all opened before any is served.
+//! Listeners and lines. All of them are opened before any is served.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -12,7 +12,7 @@ use super::{Config, DaemonError, connections, http};
 
 /// Listeners and lines of the configuration.
 pub(crate) struct Opened {
-    /// The control socket and its path; `None` if none could be opened, which does not stop the device.
+    /// The control socket and its path; `None` if it could not be opened, which does not stop the device.
     pub(crate) control: Option<(PathBuf, UnixListener)>,
     pub(crate) tcp: Option<TcpListener>,
     pub(crate) serial: Option<Link>,
@@ -20,7 +20,7 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// Opens all of them. The caller holds the store's lock.
+    /// Opens all listeners and lines. The caller holds the store's lock.
     pub(crate) fn open(config: &Config) -> Result<Self, DaemonError> {
         Ok(Self {
             control: connections::bind_first(&config.sockets(), config.control.group.as_deref()),
@@ -35,7 +35,7 @@ impl Opened {
     }
 }
 
-/// Returns the address of a listener, with the port assigned for port 0.
+/// Returns the address of a listener; for port 0, with the assigned port.
 pub(crate) fn address(listener: &TcpListener) -> Result<SocketAddr, DaemonError> {
     listener
         .local_addr()

@@ -1,9 +1,9 @@
-//! Result lines on stdout: a bounded queue and a dedicated thread that writes complete lines.
+//! Result lines on stdout: a bounded queue, and a dedicated thread that writes complete lines.
 //!
-//! The inference loop never waits for stdout. A line is dropped, counted and logged if the queue is full (its reader
-//! stalled) or the write fails (a full disk). Lines keep their order. A line of up to 4,096 bytes goes to a pipe in a
-//! single write, so a reader never sees half of it. After a partial write to a full disk, the rest of the line precedes
-//! the next one.
+//! The inference loop never waits for stdout. A line is dropped, counted and logged if the queue is full (the reader
+//! has stalled) or the write fails (the disk is full). The order of the lines is kept. A line of up to 4,096 bytes is
+//! written to a pipe in a single write, so a reader never sees a part of it. After a partial write to a full disk, the
+//! rest of the line is written before the next one.
 
 mod lines;
 
@@ -24,11 +24,12 @@ use lines::LineWriter;
 
 /// Capacity of the queue, in lines.
 const QUEUED: usize = 1024;
-/// Longest wait at the end for a stalled reader, and for a slow one after a stop was requested.
+/// Maximum wait at the end for a reader that has stalled.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum wait at the end after a stop was requested.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// State that both ends of the queue share.
+/// State shared by both ends of the queue.
 #[derive(Debug)]
 struct Shared {
     lost: Arc<AtomicU64>,
@@ -72,7 +73,7 @@ pub(crate) struct ResultQueue {
 }
 
 impl ResultQueue {
-    /// Starts the thread that writes to stdout; lines lost are added to `lost`.
+    /// Starts the thread that writes to stdout. The number of lost lines is added to `lost`.
     pub(crate) fn to_stdout(lost: Arc<AtomicU64>) -> Result<Self, DaemonError> {
         let descriptor = io::stdout().as_fd().try_clone_to_owned();
         let output = descriptor.map_err(DaemonError::io("cannot write to stdout"))?;
@@ -104,7 +105,7 @@ impl ResultQueue {
                     }
                 }
                 writer.finish(&ours.abandoned);
-                // The receiver may be gone: nothing to report then.
+                // If the receiver is gone, there is nothing to report.
                 let _ = end.send(());
             })
             .map_err(DaemonError::io("cannot start the thread that writes results"))?;
@@ -118,12 +119,12 @@ impl ResultQueue {
         }
     }
 
-    /// Returns whether the reader of the results is gone.
+    /// Returns whether the reader of the results has closed the pipe.
     pub(crate) fn reader_gone(&self) -> bool {
         self.shared.reader_gone.load(Ordering::SeqCst)
     }
 
-    /// Waits until the queue is written: up to 10 s without progress, and up to 0.5 s once `stop` is set.
+    /// Waits until the queue is written: up to 10 s without progress, or up to 0.5 s once `stop` is set.
     pub(crate) fn finish(self, stop: &Stop) {
         const POLL_INTERVAL: Duration = Duration::from_millis(20);
         let Self { queue, ended, shared } = self;
@@ -138,7 +139,7 @@ impl ResultQueue {
                 (last, progress) = (written(), Instant::now());
             }
             if progress.elapsed() > STALL_TIMEOUT || stopped.is_some_and(|since| since.elapsed() > STOP_TIMEOUT) {
-                // The thread then drops and counts the queued lines, unless a write itself blocks.
+                // The thread then drops and counts the queued lines, unless it is blocked in a write.
                 shared.abandoned.set();
                 let _ = ended.recv_timeout(STOP_TIMEOUT);
                 break;
@@ -210,7 +211,7 @@ mod tests {
         let asked = Instant::now();
         results.finish(&stop);
         assert!(asked.elapsed() < STALL_TIMEOUT);
-        // Written lines are complete, and the others are counted.
+        // Every written line is complete, and every other line is counted.
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert!(text.ends_with('\n') && text.lines().all(|line| line.len() == 1000));

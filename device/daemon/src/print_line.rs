@@ -5,7 +5,7 @@ use std::{
     io::{self, Write as _},
 };
 
-/// Writes a line to stdout. A closed pipe is no error, as in `clr-device status | head -1`.
+/// Writes a line to stdout. A closed pipe is not an error, as in `clr-device status | head -1`.
 pub(crate) fn print_line(line: fmt::Arguments<'_>) -> io::Result<()> {
     let mut output = io::stdout().lock();
     match output.write_fmt(format_args!("{line}\n")).and_then(|()| output.flush()) {

@@ -3,7 +3,7 @@
 use std::{
     io::{IsTerminal as _, Read as _, Write as _},
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
     thread,
     time::Duration,
@@ -16,24 +16,14 @@ use clr_transfer::{
 };
 
 use super::{
-    Config, escape, print_line,
+    control_target::{RemoteError, Target, print},
+    escape, print_line,
     remote_images::{ExamplesArgs, TeachArgs, examples, teach},
     stderr,
 };
 
 /// Exit code if the device refused.
 const REFUSED: u8 = 3;
-
-/// Control socket of the device.
-#[derive(Args, Clone, Debug)]
-pub(super) struct Target {
-    /// Configuration of the device
-    #[arg(short, long, value_name = "FILE", env = "CLR_DEVICE_CONFIG")]
-    config: Option<PathBuf>,
-    /// Control socket, instead of the configuration's
-    #[arg(long, value_name = "PATH", env = "CLR_DEVICE_SOCKET")]
-    socket: Option<PathBuf>,
-}
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RemoteCommand {
@@ -142,60 +132,6 @@ pub(super) struct TuneArgs {
     target: Target,
 }
 
-/// Error of a command to the device.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum RemoteError {
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    #[error("cannot write to stdout: {0}")]
-    Output(#[from] std::io::Error),
-    #[error("{0}")]
-    Other(String),
-}
-
-impl Target {
-    fn socket(&self) -> Result<PathBuf, RemoteError> {
-        match (&self.socket, &self.config) {
-            (Some(socket), _) => Ok(socket.clone()),
-            (None, Some(config)) => {
-                let sockets = Config::read(config)
-                    .map_err(|error| RemoteError::Other(error.to_string()))?
-                    .sockets();
-                let listening = sockets.iter().find(|path| UnixStream::connect(path).is_ok());
-                Ok(listening.unwrap_or(&sockets[0]).clone())
-            }
-            (None, None) => default_socket(),
-        }
-    }
-}
-
-/// The configuration of an installed device.
-const INSTALLED: &str = "/etc/clr/device.toml";
-/// The socket of an installed device, for users who cannot read its configuration.
-const RUNNING: &str = "/run/clr/control.sock";
-
-/// Returns the socket of the device installed on this machine.
-fn default_socket() -> Result<PathBuf, RemoteError> {
-    let configured = Config::read(Path::new(INSTALLED)).map(|config| config.socket());
-    if let Ok(socket) = &configured
-        && socket.exists()
-    {
-        return Ok(socket.clone());
-    }
-    let running = PathBuf::from(RUNNING);
-    if running.exists() {
-        return Ok(running);
-    }
-    let tried = match configured {
-        Ok(socket) => format!("socket '{}' of '{INSTALLED}': does not exist", socket.display()),
-        Err(error) => error.to_string(),
-    };
-    Err(RemoteError::Other(format!(
-        "no device is running here; tried: {tried}; socket '{RUNNING}': does not exist\nhint: start it (`systemctl start clr-device`), or name it with \
-         --config FILE or --socket PATH"
-    )))
-}
-
 /// Runs a command; `clr-device --help` lists the exit codes.
 pub(super) fn run(command: &RemoteCommand) -> ExitCode {
     match execute(command) {
@@ -258,16 +194,6 @@ fn execute(command: &RemoteCommand) -> Result<(), RemoteError> {
     Ok(())
 }
 
-/// Schema of the documents on stdout, the same as of `clr device --json`.
-const SCHEMA: &str = "clr.device/1";
-
-#[derive(serde::Serialize)]
-struct Document<'a, T> {
-    schema: &'static str,
-    #[serde(flatten)]
-    body: &'a T,
-}
-
 #[derive(serde::Serialize)]
 struct StatusDocument {
     #[serde(flatten)]
@@ -299,13 +225,6 @@ fn enrol(args: &EnrolArgs, client: &mut EndpointClient<'_>) -> Result<(), Remote
     Ok(())
 }
 
-pub(super) fn print<T: serde::Serialize>(body: &T) -> Result<(), RemoteError> {
-    let document = Document { schema: SCHEMA, body };
-    let text = serde_json::to_string_pretty(&document).map_err(|error| RemoteError::Other(error.to_string()))?;
-    print_line(format_args!("{text}"))?;
-    Ok(())
-}
-
 fn tune(args: &TuneArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteError> {
     let request = TuneRequest {
         task: args.task.clone(),
@@ -332,7 +251,7 @@ fn tune(args: &TuneArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteEr
     ended(status.phase)
 }
 
-/// Waits until the run ends; prints its plan and progress.
+/// Waits until the run ends, and prints its plan and progress.
 fn follow(client: &mut EndpointClient<'_>) -> Result<TuneStatus, RemoteError> {
     const POLL_INTERVAL: Duration = Duration::from_millis(200);
     let mut printed = None;
@@ -360,7 +279,7 @@ fn ended(phase: TunePhase) -> Result<(), RemoteError> {
     }
 }
 
-/// Copies in both directions until either side ends.
+/// Copies bytes in both directions until either side ends.
 fn bridge(socket: &Path) -> Result<(), RemoteError> {
     let failed = |error: std::io::Error| {
         RemoteError::Other(format!(
@@ -373,7 +292,7 @@ fn bridge(socket: &Path) -> Result<(), RemoteError> {
     thread::spawn(move || {
         let mut input = std::io::stdin().lock();
         let _ = std::io::copy(&mut input, &mut to_device);
-        // Pass the host's end of stream on to the device.
+        // Passes the end of the host's stream on to the device.
         let _ = to_device.shutdown(std::net::Shutdown::Write);
     });
     let mut from_device = stream;
@@ -382,7 +301,7 @@ fn bridge(socket: &Path) -> Result<(), RemoteError> {
     loop {
         match from_device.read(&mut buffer) {
             Ok(0) => return Ok(()),
-            // Flush each piece: a protocol frame must not wait in a buffer.
+            // Each piece is flushed, so that no protocol frame stays in a buffer.
             Ok(count) => {
                 if output
                     .write_all(&buffer[..count])

@@ -6,8 +6,8 @@ use clap::Args;
 use clr_transfer::{ClientError, EndpointClient, ExampleSelection, FailureCode, TeachBatch, TeachPhase};
 
 use super::{
+    control_target::{RemoteError, Target, print},
     print_line,
-    remote::{RemoteError, Target, print},
 };
 
 #[derive(Args, Debug)]
@@ -96,7 +96,8 @@ pub(super) fn teach(args: &TeachArgs, client: &mut EndpointClient<'_>) -> Result
     Ok(())
 }
 
-/// Adds one image, scaled down to the device's cap if necessary; the inner error is the reason why it is skipped.
+/// Adds one image, scaled down to the device's limit if necessary. The inner error is the reason why the image is
+/// skipped.
 fn add_one(
     path: &Path,
     batch: &mut TeachBatch,

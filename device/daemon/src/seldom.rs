@@ -1,4 +1,4 @@
-//! Rate limit for a kind of log line: at most one per minute.
+//! Rate limit for one kind of log line: at most one per minute.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ pub(crate) struct Seldom {
 }
 
 impl Seldom {
-    /// Counts an event; returns the number of events since the last line, if a line is due.
+    /// Counts an event. Returns the number of events since the last line if a line is due.
     pub(crate) fn due(&mut self) -> Option<u64> {
         self.due_at(Instant::now())
     }

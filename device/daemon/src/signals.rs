@@ -1,6 +1,6 @@
-//! Signals: SIGTERM and SIGINT stop the device after the current frame and write, SIGHUP reloads the configuration.
+//! Signals: SIGTERM and SIGINT stop the device after the current frame and write; SIGHUP reloads the configuration.
 //!
-//! SIGXFSZ is caught, so that a write beyond the file size limit fails instead of ending the process.
+//! SIGXFSZ is caught, so that a write beyond the file size limit fails and does not end the process.
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -24,9 +24,9 @@ pub(crate) enum Request {
     Reload,
 }
 
-/// Calls `handle` on a dedicated thread for every signal.
+/// Calls `handle` for every signal, on a dedicated thread.
 pub(crate) fn listen(handle: impl Fn(Request) + Send + 'static) -> Result<(), DaemonError> {
-    // The flag is unused: with a handler, the write fails with EFBIG instead.
+    // The flag is not used. A registered handler alone makes the write fail with EFBIG.
     flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map_err(DaemonError::io("cannot listen for signals"))?;
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(DaemonError::io("cannot listen for signals"))?;
     thread::Builder::new()

@@ -1,4 +1,4 @@
-//! Log lines and errors on stderr, written without waiting for a stalled reader.
+//! Log lines and errors on stderr, without waiting for a stalled reader.
 
 use std::{
     io::{self, Write},
@@ -14,12 +14,12 @@ use rustix::{
 
 use super::{clock, escape};
 
-/// Largest write that a writable pipe accepts without blocking, in bytes (`PIPE_BUF`).
+/// Maximum bytes that a writable pipe accepts without blocking (`PIPE_BUF`).
 pub(crate) const PIECE: usize = 4096;
-/// Longest wait of a line for a slow reader; after a timeout, the next lines do not wait.
+/// Maximum time that a line waits for a slow reader. After a timeout, the following lines do not wait.
 const WRITE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Waits until the descriptor is writable, for at most `timeout`; returns whether it is. An error counts as writable.
+/// Waits until the descriptor is writable, for at most `timeout`. Returns whether it is. An error counts as writable.
 pub(crate) fn writable(descriptor: impl AsFd, timeout: Duration) -> io::Result<bool> {
     let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
     match poll(&mut [PollFd::new(&descriptor, PollFlags::OUT)], Some(&timeout)) {
@@ -91,7 +91,7 @@ fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writer of log lines; each call of `write` holds a complete one. A line that cannot be written is dropped and
+/// Writer of log lines. Each call of `write` must pass a complete line. A line that cannot be written is dropped and
 /// counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LogLines;

@@ -21,7 +21,7 @@ impl<K: Ord + Clone> Tally<K> {
         *counts.entry(key).or_default() += 1;
     }
 
-    /// Returns the kinds that occurred with their counts, sorted by kind.
+    /// Returns the kinds that occurred, with their counts, sorted by kind.
     pub(crate) fn counts(&self) -> Vec<(K, u64)> {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.iter().map(|(key, &count)| (key.clone(), count)).collect()

@@ -1,16 +1,16 @@
-//! Time that decides expiry: the system's clock, but never below a known minimum.
+//! Time used for expiry: the system clock, but never below a known minimum.
 //!
-//! A board without a battery starts in 1970, and a process with access to the clock can set it back. An expired file
-//! must not become valid by that. The time is therefore the maximum of the system's clock and a *floor*:
+//! A board without a battery starts in 1970, and a process with access to the clock can set it back. Neither may make
+//! an expired file valid again. The time is therefore the maximum of the system clock and a *floor*:
 //!
 //! - the date of the program's build,
 //! - the creation date of a confirmed adapter, as signed by its publisher,
-//! - the highest time of the system's clock recorded in the store: at the start and at a clean end if it gained an
-//!   hour, once a day, and whenever a file was refused as expired.
+//! - the highest time of the system clock that is recorded in the store. It is recorded at the start and at a clean end
+//!   if it has increased by an hour, once a day, and whenever a file is refused as expired.
 //!
-//! A clock that jumps into the far future must not block updates indefinitely. The system's clock therefore raises the
-//! floor by at most [`TRUSTED`] beyond the first two, which the clock of this device cannot change. The clock itself is
-//! used as it is.
+//! A clock that jumps to the far future must not block updates indefinitely. The system clock therefore raises the
+//! floor by at most [`TRUSTED`] beyond the first two items, which the clock of this device cannot change. The clock
+//! itself is used without this limit.
 
 use std::{
     sync::{
@@ -21,22 +21,22 @@ use std::{
 };
 
 use clr_adapters::{Header, Refusal};
-use clr_store::StoreError;
+use clr_store::{Store, StoreError};
 
-use super::runtime::{Runtime, lock};
+use super::lock;
 
 const HOUR: u64 = 3_600;
 const DAY: u64 = 24 * HOUR;
 /// Time between two checks of the clock.
 const TICK: Duration = Duration::from_mins(10);
-/// Time beyond the certain one up to which the system's clock may raise the floor.
+/// Time beyond the first two items up to which the system clock may raise the floor.
 const TRUSTED: u64 = 3 * 365 * DAY;
-/// Time after the build up to which a publisher's date counts, as its clock may be wrong too.
+/// Time after the build up to which a publisher's date is used, because the publisher's clock may be wrong too.
 const PLAUSIBLE: u64 = 10 * 365 * DAY;
 
 /// The floor of the process.
 static FLOOR: AtomicU64 = AtomicU64::new(0);
-/// Time that has certainly passed.
+/// A time that has certainly passed, in seconds since 1970.
 static CERTAIN: AtomicU64 = AtomicU64::new(0);
 
 /// Returns the time of the build, in seconds since 1970.
@@ -44,7 +44,7 @@ fn built() -> u64 {
     env!("CLR_BUILT").parse().unwrap_or(0)
 }
 
-/// Returns the system's clock in seconds; 0 before 1970.
+/// Returns the system clock in seconds since 1970; 0 for times before 1970.
 fn system() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
@@ -54,84 +54,84 @@ fn certain() -> u64 {
     CERTAIN.load(Ordering::Relaxed).max(built())
 }
 
-/// Returns the time to which the system's clock may raise the floor.
+/// Returns the system time, limited to how far it may raise the floor.
 fn limited(system: u64, certain: u64) -> u64 {
     system.min(certain.saturating_add(TRUSTED)).max(certain)
 }
 
-/// Returns the time that decides expiry, in seconds since 1970 UTC. Never below the floor, so always known.
+/// Returns the time used for expiry, in seconds since 1970-01-01 UTC. It is never below the floor, so it is always
+/// known.
 #[expect(clippy::unnecessary_wraps, reason = "the store's functions take an optional time")]
 pub(crate) fn now() -> Option<u64> {
     Some(system().max(FLOOR.load(Ordering::Relaxed)).max(certain()))
 }
 
-/// Returns the time for a record; `None` while the clock was never set.
+/// Returns the time to store in a record; `None` if the clock has never been set.
 pub(crate) fn stamp() -> Option<u64> {
     let known = system().max(FLOOR.load(Ordering::Relaxed));
     (known >= built()).then_some(known)
 }
 
-/// Returns the seconds by which the system's clock is behind the known minimum; `None` if it is not.
+/// Returns by how many seconds the system clock is behind the known minimum; `None` if it is not behind.
 pub(crate) fn behind() -> Option<u64> {
     now()?.checked_sub(system()).filter(|&seconds| seconds > 0)
 }
 
-/// Records a publisher's adapter as confirmed: its creation date has passed.
+/// Records that a publisher's adapter was confirmed, so its creation date has passed.
 pub(crate) fn confirmed(header: &Header) {
     let created = header.metrics.as_ref().map_or(0, |metrics| metrics.created);
     CERTAIN.fetch_max(created.min(built().saturating_add(PLAUSIBLE)), Ordering::Relaxed);
 }
 
-impl Runtime {
-    /// Reads the recorded floor. Called once the confirmed adapters are known.
-    pub(crate) fn start_clock(&self) {
-        let recorded = self.store.time_floor().unwrap_or(0);
-        FLOOR.fetch_max(recorded, Ordering::Relaxed);
-        let (clock, floor) = (system(), recorded.max(certain()));
-        if clock < floor {
-            tracing::warn!(
-                clock,
-                floor,
-                "the clock is behind the known minimum, which decides expiry instead"
-            );
-        }
-        self.note_time(HOUR);
+/// Reads the recorded floor. Called when the confirmed adapters are known.
+pub(crate) fn start(store: &Store) {
+    let recorded = store.time_floor().unwrap_or(0);
+    FLOOR.fetch_max(recorded, Ordering::Relaxed);
+    let (clock, floor) = (system(), recorded.max(certain()));
+    if clock < floor {
+        tracing::warn!(
+            clock,
+            floor,
+            "the clock is behind the known minimum, which decides expiry instead"
+        );
     }
+    note(store, HOUR);
+}
 
-    /// Records the time if it is more than `least` seconds after the recorded one.
-    pub(crate) fn note_time(&self, least: u64) {
-        let time = limited(system(), certain());
-        FLOOR.fetch_max(time, Ordering::Relaxed);
-        let recorded = self.store.time_floor().unwrap_or(0);
-        if time > recorded.saturating_add(least)
-            && let Err(error) = self.store.raise_time_floor(time)
-        {
-            tracing::warn!("cannot record the time: {error}");
-        }
+/// Records the time if it is more than `least` seconds later than the recorded one.
+fn note(store: &Store, least: u64) {
+    let time = limited(system(), certain());
+    FLOOR.fetch_max(time, Ordering::Relaxed);
+    let recorded = store.time_floor().unwrap_or(0);
+    if time > recorded.saturating_add(least)
+        && let Err(error) = store.raise_time_floor(time)
+    {
+        tracing::warn!("cannot record the time: {error}");
     }
+}
 
-    /// Records the time once a day; a failed write is not repeated before the next check.
-    pub(crate) fn tick_clock(&self) {
-        static LAST: Mutex<Option<Instant>> = Mutex::new(None);
-        let mut last = lock(&LAST);
-        if last.is_none_or(|last| last.elapsed() >= TICK) {
-            *last = Some(Instant::now());
-            self.note_time(DAY);
-        }
+/// Records the time once a day. A failed write is not repeated before the next check.
+pub(crate) fn tick(store: &Store) {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut last = lock(&LAST);
+    if last.is_none_or(|last| last.elapsed() >= TICK) {
+        *last = Some(Instant::now());
+        note(store, DAY);
     }
+}
 
-    /// Records the time at a clean end.
-    pub(crate) fn stop_clock(&self) {
-        self.note_time(HOUR);
-    }
+/// Records the time at a clean end.
+pub(crate) fn stop(store: &Store) {
+    note(store, HOUR);
+}
 
-    /// Records the time of a refusal as expired, once per date: the file stays refused even if the clock is set back.
-    pub(crate) fn note_expiry(&self, error: &StoreError) {
-        if let StoreError::Refused(Refusal::Expired { expires, .. }) = error
-            && self.store.time_floor().is_none_or(|recorded| recorded < *expires)
-        {
-            self.note_time(0);
-        }
+/// Records the time at which a file was refused as expired, once per date. The file then stays refused even if the
+/// clock is set back.
+pub(crate) fn note_expiry(store: &Store, error: &StoreError) {
+    if let StoreError::Refused(Refusal::Expired { expires, .. }) = error
+        && store.time_floor().is_none_or(|recorded| recorded < *expires)
+    {
+        note(store, 0);
     }
 }
 

@@ -3,9 +3,10 @@
 use clr_adapters::Trial;
 use clr_store::Progress;
 
-/// Frames before latency or confidence may end a trial, as a share of fewer is meaningless.
+/// Minimum number of frames before latency or confidence may end a trial, because a fraction of fewer frames means
+/// little.
 const MIN_FRAMES: u32 = 20;
-/// Share of frames that may be slower than the bound.
+/// Maximum fraction of frames that may exceed the latency bound.
 const MAX_SLOW: f32 = 0.1;
 
 /// Measurements of a frame on trial.
@@ -28,7 +29,7 @@ pub(crate) enum TrialVerdict {
     Revert(String),
 }
 
-/// The frames of one trial so far.
+/// State of a trial after its frames so far.
 #[derive(Clone, Debug)]
 pub(crate) struct TrialRun {
     bounds: Trial,
@@ -38,7 +39,7 @@ pub(crate) struct TrialRun {
 }
 
 impl TrialRun {
-    /// Resumes the trial from the progress at the last clean end.
+    /// Resumes the trial with the progress at the last clean end.
     pub(crate) fn resume(bounds: Trial, progress: Progress) -> Self {
         let Progress { frames, slow, low } = progress;
         Self {
@@ -120,7 +121,7 @@ mod tests {
     #[test]
     fn good_frames_confirm_it_after_as_many_as_stated() {
         assert_eq!(run(BOUNDS, &[(10.0, 0.9); 60]), (TrialVerdict::Confirm, 50));
-        // One slow frame in ten, and four of low confidence in ten, are within the bounds.
+        // One slow frame in ten and four low-confidence frames in ten are within the bounds.
         let frames: Vec<_> = (0..60)
             .map(|at| {
                 (

@@ -1,4 +1,4 @@
-//! Waiting for input with a timeout, so that threads can check for a stop.
+//! Waits for input with a timeout, so that threads can check whether the device is stopping.
 
 use std::{io, os::fd::AsFd, time::Duration};
 
@@ -7,8 +7,7 @@ use rustix::{
     io::Errno,
 };
 
-/// Waits until the descriptor is readable (or has a connection to accept), for at most `timeout`; returns whether it
-/// is.
+/// Waits until the descriptor is readable or has a connection to accept, for at most `timeout`. Returns whether it is.
 pub(crate) fn wait_readable(descriptor: impl AsFd, timeout: Duration) -> io::Result<bool> {
     let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
     match poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(&timeout)) {

@@ -1,12 +1,12 @@
-//! Warnings at every start about unsafe settings.
+//! Warnings about unsafe settings, logged at every start.
 
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path};
 
 use super::Config;
 
-/// Mode bits by which others than the owner may write.
+/// Mode bits that permit writing by users other than the owner.
 const OTHERS_WRITE: u32 = 0o022;
-/// Mode bits of others than the owner.
+/// Mode bits of all users other than the owner.
 const OTHERS: u32 = 0o077;
 
 /// A warning with its remedy.

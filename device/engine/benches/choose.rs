@@ -1,4 +1,5 @@
-//! What choosing the task costs a frame: the untouched backbone's pass, then a sketch and one triangular product per task.
+//! Benchmark of automatic task choice, per frame: one forward pass of the unmodified backbone, then a sketch and a
+//! triangular product per task.
 //!
 //! `cargo bench -p clr-engine --bench choose`
 

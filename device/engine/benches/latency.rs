@@ -1,6 +1,6 @@
-//! One image through the engine: backbones × recipes × kernels × threads at 224 pixels.
+//! Benchmark of one image through the engine: backbones × recipes × kernels × threads at 224 pixels.
 //!
-//! `cargo bench -p clr-engine --bench latency -- 'ResNet18/clr'` runs a part.
+//! `cargo bench -p clr-engine --bench latency -- 'ResNet18/clr'` runs a subset.
 
 use clr_adapters::Recipe;
 use clr_engine::{Engine, EngineOptions, Kernels};

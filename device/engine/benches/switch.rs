@@ -1,4 +1,5 @@
-//! Switching among 1,000 resident adapters: the median by criterion, the tail by hand.
+//! Benchmark of switching among 1,000 resident adapters. Criterion reports the median; this program computes the tail
+//! itself.
 
 use std::{hint::black_box, time::Instant};
 
@@ -25,7 +26,7 @@ fn switch(criterion: &mut Criterion) {
     }
     println!("{TASKS} adapters resident, {bytes} bytes of tensors each");
 
-    // A switch and the first look at the new task, as a frame does it; visits the tasks in a scattered order.
+    // Switches and reads the new active task, as a frame does. The order of the tasks is scattered, to defeat caches.
     let mut at = 0;
     let mut once = || {
         at = (at + 379) % TASKS;

@@ -1,7 +1,8 @@
-//! Writes what the engine reads and answers, for a comparison with another engine: `logits BACKBONE.onnx ADAPTER.clr OUT FOLDER...`
-//! writes `OUT/inputs.f32`, `[N, 3, H, W]`, and `OUT/logits.f32`, `[N, K]`, little-endian, in the order of the sorted paths.
+//! Writes the engine's inputs and logits, to compare them with another engine.
 //!
-//! `tests/tools/engine_against_onnxruntime.py` reads them.
+//! `logits BACKBONE.onnx ADAPTER.clr OUT FOLDER...` writes `OUT/inputs.f32`, `[N, 3, H, W]`, and `OUT/logits.f32`, `[N,
+//! K]`, little-endian, in the order of the sorted image paths. `tests/tools/engine_against_onnxruntime.py` reads both
+//! files.
 
 use std::{error::Error, fs, io::Write as _, path::Path};
 

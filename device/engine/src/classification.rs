@@ -1,8 +1,8 @@
-//! From logits to an answer for people.
+//! Classification of an image: logits, probabilities and ranking.
 
 use std::sync::Arc;
 
-/// What the network says about one image.
+/// The network's output for one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Classification {
     logits: Vec<f32>,
@@ -15,7 +15,7 @@ pub struct Classification {
 pub struct Ranked<'a> {
     /// Index of the class among the adapter's labels.
     pub class: usize,
-    /// The class's label; empty where the adapter has none for it.
+    /// The class's label; empty if the adapter has none for it.
     pub label: &'a str,
     /// Calibrated probability over all classes, in 0–1: the softmax of the logits divided by the adapter's temperature.
     pub probability: f32,
@@ -31,13 +31,13 @@ impl Classification {
         }
     }
 
-    /// One logit per class, as the head gives them.
+    /// Returns the logits of the head, one per class.
     pub fn logits(&self) -> &[f32] {
         &self.logits
     }
 
-    /// Softmax probabilities of the logits divided by the adapter's temperature, one per class. The largest logit is subtracted first, so nothing overflows; sums are in
-    /// double precision.
+    /// Returns the softmax of the logits divided by the adapter's temperature, one probability per class. Subtracts the
+    /// largest logit first, so nothing overflows, and sums in double precision.
     pub fn probabilities(&self) -> Vec<f32> {
         let max = self.logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let exponentials: Vec<f64> = self
@@ -49,7 +49,8 @@ impl Classification {
         exponentials.into_iter().map(|value| (value / sum) as f32).collect()
     }
 
-    /// The `count` most probable classes, best first; equal ones in class order. Fewer if there are fewer classes.
+    /// Returns the `count` most probable classes, best first; equal ones in class order. Returns fewer if there are
+    /// fewer classes.
     pub fn top(&self, count: usize) -> Vec<Ranked<'_>> {
         let probabilities = self.probabilities();
         let mut order: Vec<usize> = (0..self.logits.len()).collect();

@@ -1,4 +1,4 @@
-//! One backbone in memory, any number of adapters on it.
+//! Inference engine: one backbone in memory, with any number of adapters.
 
 use std::{
     collections::HashMap,
@@ -20,14 +20,14 @@ use crate::{
     scorer::Scorer,
 };
 
-/// How an engine computes.
+/// Threads and kernels of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EngineOptions {
-    /// Threads per image. 1 computes on the calling thread; more start a pool of the engine's own, shared by all
-    /// callers; 0 takes as many as the machine has cores. Results are bit-identical for any number.
+    /// Number of threads per image. With 1, the calling thread computes. With more, the engine starts a thread pool
+    /// that all its callers share. 0 selects the number of CPU cores. Results are bit-identical for any number.
     pub threads: usize,
-    /// Which kernels compute the plan.
+    /// The kernels that execute the plan.
     pub kernels: Kernels,
 }
 
@@ -41,7 +41,7 @@ impl Default for EngineOptions {
 }
 
 impl EngineOptions {
-    /// Sets the number of threads per image; 0 takes as many as the machine has cores.
+    /// Sets the number of threads per image; 0 selects the number of CPU cores.
     #[must_use]
     pub fn with_threads(mut self, threads: usize) -> Self {
         self.threads = threads;
@@ -56,15 +56,16 @@ impl EngineOptions {
     }
 }
 
-/// The executor of a plan. Their results agree within rounding.
+/// The executor of a plan. The results of both agree within rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kernels {
-    /// The runtime's program of fused steps: convolution, CLR layer, shortcut and activation in one pass. With the feature `tract`, a
-    /// backbone with an operator that the runtime lacks falls back to [`Kernels::Tract`], with a warning in the log.
+    /// The runtime's program of fused steps: convolution, CLR layer, residual sum and activation in one pass. With the
+    /// feature `tract`, a backbone with an operator that the runtime does not support falls back to [`Kernels::Tract`]
+    /// and logs a warning.
     #[default]
     Fused,
-    /// tract's own operators on the reprogrammed ONNX graph: the reference.
+    /// tract's own operators on the reprogrammed ONNX graph, as the reference.
     #[cfg(feature = "tract")]
     Tract,
 }
@@ -73,18 +74,18 @@ pub enum Kernels {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EngineMemory {
-    /// Plans built so far: one per input size, whatever the adapters' recipes.
+    /// Number of plans built so far: one per input size, independent of the adapters' recipes.
     pub plans: usize,
-    /// The convolutions' weights as the kernels read them, shared by all plans.
+    /// Bytes of the convolution weights as packed for the kernels, shared by all plans.
     pub packed_weights: usize,
-    /// Working memory and feature maps, reused from image to image.
+    /// Bytes of workspace and feature maps, reused from image to image.
     pub working: usize,
 }
 
-/// A backbone that answers with any adapter made for it.
+/// A backbone that classifies with any adapter made for it.
 ///
-/// Every method takes `&self`; the engine may be used from any number of threads at once, each with its own adapter.
-/// There is no global state: two engines do not touch one another.
+/// Every method takes `&self`. Any number of threads may use the engine at the same time, each with its own adapter.
+/// There is no global state, so engines do not affect each other.
 #[derive(Debug)]
 pub struct Engine {
     backbone: Backbone,
@@ -97,16 +98,16 @@ pub struct Engine {
     token: Arc<()>,
 }
 
-/// A plan's input size (rows, columns) and, of tract's plans, the recipe.
+/// Key of a plan: its input size (rows, columns) and, for tract's plans, the recipe.
 type PlanKey = ([usize; 2], Option<Recipe>);
 
 impl Engine {
-    /// An engine for the backbone in an ONNX file, with default options.
+    /// Loads the backbone from an ONNX file, with default options.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, EngineError> {
         Self::new(Backbone::load(path.as_ref())?, EngineOptions::default())
     }
 
-    /// An engine for `backbone`. Plans are built when an adapter first needs them.
+    /// Creates an engine for `backbone`. A plan is built when an adapter first needs it.
     pub fn new(backbone: Backbone, options: EngineOptions) -> Result<Self, EngineError> {
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -141,13 +142,13 @@ impl Engine {
         &self.backbone
     }
 
-    /// The options, with the number of threads resolved.
+    /// Returns the options, with the actual number of threads.
     pub fn options(&self) -> EngineOptions {
         self.options
     }
 
-    /// Checks `adapter` against the backbone and makes it ready: tensors in the plan's own layout, the plan for its
-    /// recipe and input size built if it is the first of its kind. The adapter itself may be dropped afterwards.
+    /// Checks `adapter` against the backbone and prepares it: converts its tensors to the plan's layout, and builds the
+    /// plan for its recipe and input size if there is none yet. The adapter itself may be dropped afterwards.
     pub fn prepare(&self, adapter: &Adapter) -> Result<ResidentAdapter, EngineError> {
         check_adapter(&self.backbone, adapter)?;
         let header = &adapter.header;
@@ -170,7 +171,7 @@ impl Engine {
         })
     }
 
-    /// The answer for a preprocessed image: `input [3, H, W]` of the adapter's input size, one logit per class out.
+    /// Returns the logits of a preprocessed image, one per class. `input` is `[3, H, W]` with the adapter's input size.
     pub fn logits(&self, adapter: &ResidentAdapter, input: &[f32]) -> Result<Vec<f32>, EngineError> {
         if !Arc::ptr_eq(&self.token, &adapter.engine) {
             return Err(EngineError::OtherEngine {
@@ -189,7 +190,7 @@ impl Engine {
         }
     }
 
-    /// The answer for an image of any size, preprocessed as the adapter says.
+    /// Classifies an image of any size, using the adapter's preprocessing.
     pub fn classify<'a>(
         &self,
         adapter: &ResidentAdapter,
@@ -203,8 +204,8 @@ impl Engine {
         ))
     }
 
-    /// The pooled features `[F]` of an image of any size on the backbone without any adapter: what profiles are scored
-    /// on. The plan for the image's size is built the first time and shared with `linear` adapters.
+    /// Returns the pooled features `[F]` of an image of any size by the backbone without any adapter, which are the
+    /// basis of feature profiles. The first call for an input size builds its plan, which `linear` adapters share.
     pub fn backbone_features<'a>(
         &self,
         preprocessing: &Preprocessing,
@@ -223,7 +224,7 @@ impl Engine {
         }
     }
 
-    /// The features `[F]` of a preprocessed image, by a plan with an adapter's parameters.
+    /// Computes the features `[F]` of a preprocessed image with a plan and an adapter's parameters.
     fn run(
         &self,
         reprogrammed: &Reprogrammed,
@@ -244,7 +245,8 @@ impl Engine {
         self.pool.as_ref().map_or_else(run, |pool| pool.install(run))
     }
 
-    /// The plan for adapters of a recipe at an input size, built if there is none yet. Two threads never build the same one.
+    /// Returns the plan for adapters of a recipe at an input size, and builds it if there is none. Two threads never
+    /// build the same plan.
     fn plan(&self, recipe: Recipe, preprocessing: &Preprocessing, task: &str) -> Result<Plan, EngineError> {
         let Preprocessing { height, width, .. } = *preprocessing;
         let size = [height as usize, width as usize];
@@ -253,7 +255,7 @@ impl Engine {
         if let Some(plan) = keys.iter().find_map(|key| plans.get(key)) {
             return Ok(plan.clone());
         }
-        // The backbone runs at sizes other than its own as far as its shapes allow.
+        // The backbone may run at another size than its own, as far as its shapes allow.
         let program = Program::lower(&self.backbone, size).map_err(|error| EngineError::Size {
             task: task.to_owned(),
             height,
@@ -296,9 +298,9 @@ impl Engine {
         Ok(((size, Some(recipe)), Plan::Reference(Arc::new(reference))))
     }
 
-    /// The head: its rows are independent, so they may be shared out without changing a bit.
+    /// Computes the head. Its rows are independent, so distributing them over threads does not change any bit.
     fn head(&self, adapter: &ResidentAdapter, features: &[f32]) -> Vec<f32> {
-        /// Weights per thread below which sharing costs more than it gives.
+        /// Minimum number of weights per thread. Below it, distributing the rows costs more time than it saves.
         const SHARE: usize = 1 << 16;
         let (weight, bias) = (&adapter.head_weight, &adapter.head_bias);
         let mut logits = vec![0.0; bias.len()];

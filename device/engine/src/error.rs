@@ -1,4 +1,4 @@
-//! What can go wrong on the device.
+//! Errors of the engine.
 
 use clr_onnx::{AdapterMismatch, OnnxError};
 
@@ -9,10 +9,10 @@ pub enum EngineError {
     /// The backbone file cannot be read or used.
     #[error(transparent)]
     Backbone(#[from] OnnxError),
-    /// The adapter does not fit the backbone: another digest, other sites, channels or features.
+    /// The adapter does not fit the backbone: another digest, or other sites, channels or features.
     #[error(transparent)]
     Adapter(#[from] AdapterMismatch),
-    /// The adapter was made ready by another engine.
+    /// The adapter was prepared by another engine.
     #[error(
         "adapter `{task}` was prepared for another engine\nhint: call `prepare` on the engine that is to run the adapter"
     )]
@@ -31,7 +31,7 @@ pub enum EngineError {
         height: u32,
         /// Columns.
         width: u32,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
     /// A preprocessed input has the wrong number of values.
@@ -73,17 +73,17 @@ pub enum EngineError {
     UnknownTask {
         /// The name asked for.
         name: String,
-        /// The names there are, sorted.
+        /// Names of the resident tasks, sorted.
         resident: Vec<String>,
     },
-    /// The runtime lacks an operator of the backbone.
+    /// The runtime does not support an operator of the backbone.
     #[error(transparent)]
     Runtime(#[from] clr_runtime::RuntimeError),
     /// tract refused to build or run the plan.
     #[cfg(feature = "tract")]
     #[error("inference engine: {reason}")]
     Plan {
-        /// tract's own words.
+        /// The error of tract.
         reason: String,
     },
     /// The threads of the pool could not be started.
@@ -91,7 +91,7 @@ pub enum EngineError {
     Threads {
         /// The number asked for.
         threads: usize,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! The engine: one frozen backbone in memory, any number of kilobyte-sized tasks on it.
+//! Inference engine: one frozen backbone in memory, with any number of kilobyte-sized tasks.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -19,7 +19,8 @@
 //! # }
 //! ```
 //!
-//! Switching is choosing another [`ResidentAdapter`]: nothing is reloaded, and a frame in progress keeps its own.
+//! A switch selects another [`ResidentAdapter`]. Nothing is reloaded, and a frame in progress finishes with the adapter
+//! that it started with.
 
 mod auto;
 mod classification;

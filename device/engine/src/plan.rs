@@ -1,4 +1,4 @@
-//! Plans: a backbone made ready for one input size, and an adapter's parameters as the plan reads them.
+//! Plans: a backbone prepared for one input size, and an adapter's parameters in the plan's layout.
 
 use std::sync::Arc;
 
@@ -10,17 +10,17 @@ use crate::EngineError;
 #[cfg(feature = "tract")]
 use crate::reference::{Reference, Tensors};
 
-/// A backbone that is ready to run at one input size.
+/// A backbone prepared to run at one input size.
 #[derive(Clone, Debug)]
 pub(crate) enum Plan {
-    /// The runtime's program, for adapters of every recipe.
+    /// The runtime's program, which runs adapters of every recipe.
     Native(Arc<Native>),
     /// tract's plan, for adapters of one recipe.
     #[cfg(feature = "tract")]
     Reference(Arc<Reference>),
 }
 
-/// The runtime's program with the backbone's own epilogue at every site.
+/// The runtime's program. At every site it has the backbone's own epilogue, which an adapter's parameters replace.
 #[derive(Debug)]
 pub(crate) struct Native {
     executable: Executable,
@@ -28,14 +28,14 @@ pub(crate) struct Native {
 }
 
 impl Native {
-    /// Packs the weights of `executable`, so that the first image does not wait for it.
+    /// Packs the weights of `executable` now, so that the first image does not have to wait for it.
     pub(crate) fn new(executable: Executable) -> Self {
         executable.pack();
         let frozen = executable.frozen_parameters().into();
         Self { executable, frozen }
     }
 
-    /// The parameters of every site. The adapter must have been checked against the backbone.
+    /// Returns the parameters of every site. The adapter must have been checked against the backbone.
     fn sites(&self, backbone: &Backbone, adapter: &Adapter) -> Arc<[SiteParameters]> {
         let mut given = adapter.sites.iter();
         let sites = backbone.sites().iter().zip(&*self.frozen).map(|(site, frozen)| {
@@ -54,7 +54,7 @@ impl Native {
 /// A plan with one adapter's parameters, or with the backbone's own.
 #[derive(Debug)]
 pub(crate) enum Reprogrammed {
-    /// One entry of `sites` per site of the backbone.
+    /// The runtime's program, with one entry of `sites` per site of the backbone.
     Native {
         plan: Arc<Native>,
         sites: Arc<[SiteParameters]>,
@@ -65,7 +65,7 @@ pub(crate) enum Reprogrammed {
 }
 
 impl Plan {
-    /// The plan with the parameters of `adapter`, which must have been checked against the backbone.
+    /// Returns the plan with the parameters of `adapter`, which must have been checked against the backbone.
     pub(crate) fn reprogram(&self, backbone: &Backbone, adapter: &Adapter) -> Result<Reprogrammed, EngineError> {
         Ok(match self {
             Self::Native(plan) => Reprogrammed::Native {
@@ -80,7 +80,7 @@ impl Plan {
         })
     }
 
-    /// The plan without an adapter; of tract's, the one for [`Recipe::Linear`].
+    /// Returns the plan without an adapter. A plan of tract must be the one for [`Recipe::Linear`].
     pub(crate) fn untouched(&self) -> Reprogrammed {
         match self {
             Self::Native(plan) => Reprogrammed::Native {
@@ -106,7 +106,7 @@ impl Reprogrammed {
         }
     }
 
-    /// The features `[F]` of a preprocessed image `[C, H, W]`.
+    /// Returns the features `[F]` of a preprocessed image `[C, H, W]`.
     pub(crate) fn features(&self, image: &[f32]) -> Result<Vec<f32>, EngineError> {
         match self {
             Self::Native { plan, sites } => Ok(plan.executable.features(image, sites)),
@@ -115,7 +115,7 @@ impl Reprogrammed {
         }
     }
 
-    /// Bytes of the adapter's parameters; those of the backbone are shared.
+    /// Returns the bytes of the adapter's parameters. The backbone's own parameters are shared and do not count.
     pub(crate) fn bytes(&self, recipe: Recipe, backbone: &Backbone) -> usize {
         let values: usize = match self {
             Self::Native { sites, .. } => (backbone.sites().iter().zip(&**sites))

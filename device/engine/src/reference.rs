@@ -1,5 +1,5 @@
-//! tract's plan of the reprogrammed ONNX graph: the reference that the runtime's program is compared with, and the executor of
-//! backbones with an operator that the runtime lacks.
+//! tract's plan of the reprogrammed ONNX graph. It is the reference for the runtime's program, and the executor for
+//! backbones with an operator that the runtime does not support.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use tract_onnx::{
 
 use crate::EngineError;
 
-/// A plan that is ready to run: inputs `[image, adapter's tensors…]`, output the features.
+/// A plan that is ready to run. Its inputs are `[image, adapter's tensors…]`, its output is the features.
 #[derive(Debug)]
 pub(crate) struct Reference {
     runnable: Arc<TypedSimplePlan>,
@@ -25,7 +25,7 @@ pub(crate) struct Reference {
     image: [usize; 3],
 }
 
-/// An adapter's parameters, one tensor per input.
+/// An adapter's parameters, as one tensor per graph input.
 #[derive(Debug, Default)]
 pub(crate) struct Tensors(Vec<Arc<Tensor>>);
 
@@ -37,7 +37,7 @@ impl Tensors {
 }
 
 impl Reference {
-    /// tract's plan for `recipe` at `size` (rows, columns), run by `pool` if there is one.
+    /// Builds tract's plan for `recipe` at `size` (rows, columns), which runs on `pool` if that is given.
     pub(crate) fn new(
         backbone: &Backbone,
         recipe: Recipe,
@@ -45,7 +45,8 @@ impl Reference {
         pool: Option<Arc<ThreadPool>>,
     ) -> Result<Self, EngineError> {
         let mut reprogrammed = reprogram(backbone, recipe, HeadPart::Features, size)?;
-        // tract calls a convolution's bias `{node}.bias`, which is what the rewrite calls the site's.
+        // tract names a convolution's bias `{node}.bias`, which would collide with the name that the rewrite gives to
+        // the site's bias.
         reprogrammed.rename_parameters(|index| format!("adapter/{index}"));
         let channels = backbone.graph().input_channels;
         let options = RunOptions {
@@ -72,7 +73,7 @@ impl Reference {
         self.image
     }
 
-    /// The tensors of `adapter`, which must have been checked against the backbone.
+    /// Returns the tensors of `adapter`, which must have been checked against the backbone.
     pub(crate) fn tensors(&self, adapter: &Adapter) -> Result<Tensors, EngineError> {
         let tensors = self.parameters.iter().map(|parameter| {
             let values = parameter.values(adapter).unwrap_or_default();
@@ -83,7 +84,7 @@ impl Reference {
         tensors.collect::<Result<_, _>>().map(Tensors)
     }
 
-    /// The features `[F]` of a preprocessed image `[C, H, W]`.
+    /// Returns the features `[F]` of a preprocessed image `[C, H, W]`.
     pub(crate) fn features(&self, image: &[f32], tensors: &Tensors) -> Result<Vec<f32>, EngineError> {
         let [channels, height, width] = self.image;
         let run = || {

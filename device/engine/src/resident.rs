@@ -1,4 +1,4 @@
-//! An adapter that is ready to run.
+//! Resident adapters, prepared to run.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use clr_adapters::{Preprocessing, Profile, Recipe};
 
 use crate::{plan::Reprogrammed, scorer::Scorer};
 
-/// An adapter in the form that the plan reads: nothing is copied, packed or checked when a frame comes.
+/// An adapter in the plan's layout, so that a frame does not have to copy, pack or check anything.
 ///
-/// Made by [`Engine::prepare`](crate::Engine::prepare), for that engine. Takes at most 1.2 times the bytes of the
-/// decoded adapter; the backbone and the plan are the engine's and shared by all adapters.
+/// Created by [`Engine::prepare`](crate::Engine::prepare), for that engine only. Takes at most 1.2 times the bytes of
+/// the decoded adapter. The backbone and the plan belong to the engine and are shared by all adapters.
 #[derive(Debug)]
 pub struct ResidentAdapter {
     pub(crate) task: String,
@@ -20,7 +20,7 @@ pub struct ResidentAdapter {
     pub(crate) preprocessing: Preprocessing,
     /// Divides the logits before the softmax.
     pub(crate) temperature: f32,
-    /// What its images look like to the untouched backbone.
+    /// Feature profile of the task's images, prepared for scoring.
     pub(crate) profile: Option<Scorer>,
     /// `[K, F]`.
     pub(crate) head_weight: Box<[f32]>,
@@ -29,7 +29,7 @@ pub struct ResidentAdapter {
     pub(crate) reprogrammed: Reprogrammed,
     /// Of its parameters.
     pub(crate) bytes: usize,
-    /// Which engine made it.
+    /// Identity of the engine that prepared it.
     pub(crate) engine: Arc<()>,
 }
 
@@ -44,7 +44,7 @@ impl ResidentAdapter {
         self.version
     }
 
-    /// Which tuning on a device it is, on top of its version; 0 for a publisher's.
+    /// Returns the number of tunings on a device since the adapter's version; 0 for a publisher's adapter.
     pub fn revision(&self) -> u32 {
         self.revision
     }
@@ -54,7 +54,7 @@ impl ResidentAdapter {
         self.recipe
     }
 
-    /// One label per class.
+    /// Returns the labels, one per class.
     pub fn labels(&self) -> &[String] {
         &self.labels
     }
@@ -64,23 +64,23 @@ impl ResidentAdapter {
         self.head_bias.len()
     }
 
-    /// How an image becomes the input.
+    /// Returns the preprocessing from image to network input.
     pub fn preprocessing(&self) -> &Preprocessing {
         &self.preprocessing
     }
 
-    /// What logits are divided by before the softmax.
+    /// Returns the divisor of the logits before the softmax.
     pub fn temperature(&self) -> f32 {
         self.temperature
     }
 
-    /// What the task's images look like to the untouched backbone. Without it a [`TaskChooser`](crate::TaskChooser) passes
-    /// the task over.
+    /// Returns the profile of the task's images in the features of the unmodified backbone. Without a profile, a
+    /// [`TaskChooser`](crate::TaskChooser) never selects the task.
     pub fn profile(&self) -> Option<&Profile> {
         self.profile.as_ref().map(Scorer::profile)
     }
 
-    /// Bytes of the adapter's own tensors, without the profile's 30 KB.
+    /// Returns the bytes of the adapter's own tensors, without the profile's 30 KB.
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.head_weight) + size_of_val(&*self.head_bias) + self.bytes
     }

@@ -1,4 +1,4 @@
-//! Score of one image for one task, from the task's feature profile.
+//! Scores of one image for one task, from the task's feature profile.
 
 use clr_adapters::Profile;
 
@@ -21,7 +21,7 @@ impl Scorer {
         &self.profile
     }
 
-    /// Returns the score of a sketch `[D]` of the profile's dimensions.
+    /// Returns the score of a sketch `[D]`, which must have the profile's dimensions.
     pub(crate) fn score(&self, sketch: &[f32]) -> TaskScore {
         let distance = self.profile.distance(sketch);
         TaskScore {
@@ -34,7 +34,7 @@ impl Scorer {
 /// Fit of an image to a task.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TaskScore {
-    /// Twice the log-likelihood per dimension, up to a constant: the task with the highest score fits best.
+    /// Twice the log-likelihood per dimension, up to a constant. The task with the highest score fits best.
     pub score: f32,
     /// Out-of-distribution score, on a logarithmic scale: 0 is the median and 1 the 95th percentile of the task's
     /// validation images.

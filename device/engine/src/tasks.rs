@@ -1,13 +1,13 @@
-//! The tasks that are ready to run, and the one that is active.
+//! Set of the tasks that are ready to run, one of which is active.
 
 use clr_switching::Resident;
 
 use crate::{EngineError, ResidentAdapter};
 
-/// Resident adapters by task name, one of them active. All methods take `&self`, from any thread.
+/// Resident adapters by task name, of which one is active. All methods take `&self` and can be called from any thread.
 ///
-/// Readers never wait: a frame takes the active adapter once and keeps it to its end, so no frame ever mixes two tasks, and an
-/// adapter that was replaced or removed lives until its last frame is done.
+/// Readers never block. A frame takes the active adapter once and keeps it until the end, so no frame mixes two tasks.
+/// A replaced or removed adapter stays in memory until its last frame is finished.
 pub type TaskSet = clr_switching::TaskSet<ResidentAdapter>;
 
 impl Resident for ResidentAdapter {

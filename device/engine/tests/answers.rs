@@ -1,4 +1,4 @@
-//! From an image to labels and probabilities.
+//! Classification from an image to labels and probabilities.
 
 use clr_adapters::Recipe;
 use clr_engine::Kernels;

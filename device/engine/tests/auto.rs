@@ -1,4 +1,4 @@
-//! The choice depends on the image alone, and it never changes a classification.
+//! The automatic choice depends only on the image, and never changes a classification.
 
 use std::sync::Arc;
 
@@ -75,7 +75,7 @@ fn a_task_without_a_profile_is_never_chosen_and_named() {
     let choice = observe(&mut chooser, &tasks);
     assert_eq!((choice.status, choice.switched), (ChoiceStatus::NoProfiles, false));
 
-    // As a file of format version 1 is read: no profile, temperature 1.
+    // An adapter as read from a file of format version 1: no profile, temperature 1.
     let mut old = with_profile(&engine, 0, SIDE);
     old.header.profile = None;
     old.header.task = "old".into();
@@ -111,7 +111,7 @@ fn another_task_changes_neither_scores_nor_answers() {
             images.iter().map(of).collect()
         };
         let before = answers(std::slice::from_ref(&first));
-        // One at the same size, one at another.
+        // Two more tasks: one with the same input size, one with another.
         let more = [with_profile(&engine, 1, SIDE), with_profile(&engine, 2, 48)];
         let all: Vec<_> = std::iter::once(first)
             .chain(more.iter().map(|adapter| Arc::new(engine.prepare(adapter).unwrap())))

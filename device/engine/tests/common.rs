@@ -1,4 +1,4 @@
-//! Engines, inputs and comparisons that the tests share.
+//! Engines, inputs and comparisons shared by the tests.
 
 use clr_engine::{Engine, EngineOptions, Kernels};
 use clr_onnx::Backbone;
@@ -10,13 +10,13 @@ pub(crate) fn engine(backbone: Backbone, threads: usize, kernels: Kernels) -> En
     Engine::new(backbone, options).expect("the engine starts")
 }
 
-/// A preprocessed image of the backbone's size.
+/// Returns a preprocessed random image of the backbone's input size.
 pub(crate) fn image(backbone: &Backbone, seed: u64) -> Vec<f32> {
     let preprocessing = backbone.preprocessing();
     Random(seed).vector(3 * preprocessing.height as usize * preprocessing.width as usize)
 }
 
-/// Panics unless the answers agree within `tolerance` of the largest logit.
+/// Asserts that the logits agree within `tolerance` times the largest logit.
 pub(crate) fn assert_close(got: &[f32], want: &[f32], tolerance: f32, what: &str) {
     assert_eq!(got.len(), want.len(), "{what}");
     let scale = want.iter().fold(0.0f32, |scale, value| scale.max(value.abs()));

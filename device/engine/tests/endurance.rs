@@ -1,4 +1,4 @@
-//! Switching for long, under load: no answer is mixed, no frame is lost, no memory is kept.
+//! A long run of switches under load: no result mixes tasks, no frame is lost, no memory leaks.
 
 use std::{
     collections::HashMap,
@@ -19,19 +19,19 @@ use crate::common::{adapter, backbone, engine, image};
 const TASKS: u64 = 8;
 const SWITCHES: u64 = 100_000;
 const INSTALLS: u64 = 20;
-/// After this many switches everything has happened once.
+/// Number of switches after which every allocation has happened once.
 const WARM: u64 = 1_000;
 const THREADS: usize = 4;
 const IMAGES: usize = 3;
-/// Switches to a frame: the threads must not be left behind by a switch that takes 0.1 µs.
+/// Switches per frame. A switch takes 0.1 µs, so without this limit the classifying threads would not keep up.
 const SWITCHES_A_FRAME: u64 = 50;
 
-/// What the process says of itself at the end.
+/// Prefix of the line with which the child process reports its memory.
 const REPORT: &str = "resident bytes:";
 
 #[test]
 fn a_hundred_thousand_switches_under_four_threads_mix_no_answer_and_keep_no_memory() {
-    // Memory is a process's, so this one runs in a process of its own.
+    // Resident memory is measured per process, so this test runs in a process of its own.
     let runner = std::env::var("CLR_TEST_RUNNER").unwrap_or_default();
     let program = std::env::current_exe().unwrap();
     let mut words: Vec<&str> = runner.split_whitespace().collect();
@@ -58,7 +58,7 @@ fn a_hundred_thousand_switches_under_four_threads_mix_no_answer_and_keep_no_memo
     };
     let (warm, end): (u64, u64) = (warm.parse().unwrap(), end.parse().unwrap());
     println!("{}", said.lines().find(|line| line.contains("frames")).unwrap());
-    // An emulator's own memory counts as the process's.
+    // Under an emulator, the emulator's memory counts as the process's.
     assert!(
         !runner.is_empty() || end <= warm + (1 << 20),
         "{warm} bytes, then {end}"
@@ -72,7 +72,7 @@ fn in_a_process_of_its_own() {
     let engine = engine(backbone.clone(), 1, Kernels::Fused);
     let images: Vec<Vec<f32>> = (0..IMAGES).map(|seed| image(&backbone, seed as u64)).collect();
     let adapters: Vec<Adapter> = (0..TASKS).map(|task| version(&backbone, task, 1)).collect();
-    // What is installed on the way is known beforehand.
+    // All adapters that will be installed are created in advance, so that their results are known.
     let installs: Vec<Adapter> = (0..INSTALLS)
         .map(|number| version(&backbone, number % TASKS, 2 + number))
         .collect();
@@ -172,7 +172,7 @@ fn bits(engine: &Engine, adapter: &clr_engine::ResidentAdapter, image: &[f32]) -
     logits.into_iter().map(f32::to_bits).collect()
 }
 
-/// Bytes of memory that this process holds.
+/// Returns the resident memory of this process in bytes.
 fn resident() -> u64 {
     trim_heap();
     resident_memory()

@@ -1,4 +1,4 @@
-//! Task 1's answers do not change by a bit, whatever else happens.
+//! The results of task 1 stay bit-identical, whatever happens to other tasks.
 
 use std::sync::{
     Arc,
@@ -28,8 +28,8 @@ fn later_tasks_leave_the_first_one_bit_identical() {
     }
 }
 
-/// Four threads classify with whatever task is active while two others switch, replace and remove tasks: every answer
-/// is exactly the answer of the adapter that the frame took.
+/// Four threads classify with the active task while two others switch, replace and remove tasks. Every result is
+/// exactly that of the adapter that the frame took.
 #[test]
 fn switch_under_load() {
     const TASKS: u64 = 4;
@@ -77,7 +77,7 @@ fn switch_under_load() {
             scope.spawn(|| {
                 let mut switches = 0u64;
                 while !done.load(Ordering::Relaxed) {
-                    // Task 3 comes and goes; the others stay.
+                    // Task 3 is repeatedly added and removed; the others stay.
                     let _ = tasks.switch(&format!("task {}", switches % TASKS));
                     switches += 1;
                     std::thread::yield_now();

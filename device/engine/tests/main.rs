@@ -1,4 +1,4 @@
-//! What the engine promises, one module per promise.
+//! Guarantees of the engine, one test module per guarantee.
 
 mod answers;
 mod auto;

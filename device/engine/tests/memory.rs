@@ -1,4 +1,4 @@
-//! What a resident adapter costs, counted by the allocator.
+//! Memory of a resident adapter, counted by the allocator.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -11,7 +11,7 @@ use clr_onnx::Architecture;
 
 use crate::common::{adapter, backbone, engine};
 
-/// The system's allocator, which also counts what each thread holds.
+/// The system's allocator, which also counts the bytes that each thread holds.
 struct Counting;
 
 thread_local! {
@@ -19,11 +19,11 @@ thread_local! {
 }
 
 fn count(bytes: isize) {
-    // At a thread's end its counter may be gone already.
+    // When a thread ends, its counter may already have been destroyed.
     let _ = HELD.try_with(|held| held.set(held.get() + bytes));
 }
 
-// SAFETY: every call goes to the system's allocator unchanged.
+// SAFETY: every call is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
@@ -46,7 +46,7 @@ fn a_resident_adapter_takes_at_most_a_fifth_more_than_decoded() {
         let engine = engine(backbone.clone(), 1, Kernels::Fused);
         for recipe in Recipe::ALL {
             let adapter = adapter(&backbone, recipe, "any", 10, 1);
-            // The plan is the layout's, not the adapter's.
+            // The plan belongs to the input size and not to the adapter, so it is built first.
             drop(engine.prepare(&adapter).unwrap());
             let before = HELD.get();
             let resident = engine.prepare(&adapter).unwrap();

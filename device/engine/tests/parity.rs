@@ -1,4 +1,4 @@
-//! The fused kernels against tract's own operators, and an identity adapter against the bare backbone.
+//! Compares the fused kernels with tract's own operators, and an identity adapter with the unmodified backbone.
 
 use clr_adapters::Recipe;
 use clr_engine::Kernels;

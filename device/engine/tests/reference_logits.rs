@@ -1,4 +1,4 @@
-//! The same answers on every architecture: logits computed on x86-64 and committed, compared within rounding.
+//! Logits are equal on every architecture, within rounding. The reference was computed on x86-64 and is committed.
 //!
 //! `CLR_WRITE_FIXTURE=1 cargo test --release -p clr-engine --test main same_answers` writes the file again.
 

@@ -1,4 +1,4 @@
-//! What does not fit is refused, each with its own error.
+//! Adapters and inputs that do not fit are refused, each with a distinct error.
 
 use clr_adapters::{Recipe, SiteWeights};
 use clr_engine::{EngineError, Kernels};

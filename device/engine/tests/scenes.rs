@@ -28,7 +28,7 @@ pub(crate) fn noise(index: u64) -> RgbImage {
     })
 }
 
-/// An adapter for a task of the images above, with the profile of 60 of them.
+/// Returns an adapter for one of these tasks, with a profile of 60 images.
 pub(crate) fn with_profile(engine: &Engine, task: u32, side: u32) -> Adapter {
     let mut adapter = adapter(
         engine.backbone(),

@@ -3,7 +3,7 @@
 use clr_adapters::{Adapter, Head, Recipe, SiteWeights};
 use clr_onnx::{Architecture, Backbone, identity_adapter, seeded_backbone};
 
-/// Reproducible values in −1…1, the same bits on every platform.
+/// Reproducible random values in −1…1, bit-identical on every platform.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -20,7 +20,7 @@ impl Random {
     }
 }
 
-/// A seeded backbone for images of `size` × `size` pixels.
+/// Returns a backbone with seeded random weights for images of `size` × `size` pixels.
 pub(crate) fn backbone(architecture: Architecture, size: u32) -> Backbone {
     let backbone = seeded_backbone(architecture, 7, 10);
     let preprocessing = clr_adapters::Preprocessing {
@@ -31,7 +31,7 @@ pub(crate) fn backbone(architecture: Architecture, size: u32) -> Backbone {
     backbone.with_preprocessing(preprocessing).expect("the size is valid")
 }
 
-/// An adapter that moves every parameter of `recipe` away from the identity.
+/// Returns an adapter in which every parameter of `recipe` differs from the identity.
 pub(crate) fn adapter(backbone: &Backbone, recipe: Recipe, task: &str, classes: usize, seed: u64) -> Adapter {
     let mut random = Random(seed);
     let features = backbone.feature_count();

@@ -1,4 +1,4 @@
-//! The set of resident tasks.
+//! Tests of the set of resident tasks.
 
 use clr_adapters::Recipe;
 use clr_engine::{Engine, EngineError, Kernels, ResidentAdapter, TaskSet};

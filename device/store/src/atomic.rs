@@ -1,4 +1,4 @@
-//! Atomic replacement and removal of files, durable when they return.
+//! Atomic replacement and removal of files. A change is durable when its function returns.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use crate::{
     storage::{Storage, parent},
 };
 
-/// The suffix of temporary files. Leftovers are removed when the store is opened.
+/// Suffix of temporary files. Opening the store removes leftovers with this suffix.
 pub(crate) const UNFINISHED: &str = ".new";
 
 /// The state after a failed replacement.
@@ -17,7 +17,7 @@ pub(crate) enum Failure {
     Untouched(StoreError),
     /// The replacement was undone, but a power cut may restore it.
     Undone(StoreError),
-    /// The new file is visible but maybe not durable, and could not be undone.
+    /// The new file is visible, but it may not be durable and could not be removed again.
     InDoubt(StoreError),
 }
 
@@ -30,8 +30,8 @@ impl Failure {
 }
 
 /// Replaces a file atomically: temporary file, fsync, rename, fsync of the folder. If the last step fails, the new file
-/// is in place but not durable. It is then replaced by `previous`, or removed without one, so that the caller never
-/// reports a change that a power cut could undo.
+/// is in place but not durable. In that case it is replaced by `previous`, or removed if there was no previous file.
+/// The caller therefore never reports a change that a power cut could undo.
 pub(crate) fn replace(storage: &dyn Storage, path: &str, bytes: &[u8], previous: Option<&[u8]>) -> Result<(), Failure> {
     put(storage, path, bytes).map_err(|(action, error)| Failure::Untouched(StoreError::io(action, path)(error)))?;
     let Err(source) = storage.sync_directory(parent(path)) else {
@@ -53,7 +53,7 @@ pub(crate) fn replace(storage: &dyn Storage, path: &str, bytes: &[u8], previous:
     }
 }
 
-/// Writes a temporary file, syncs it and renames it. A folder at the path of either file is set aside.
+/// Writes a temporary file, syncs it and renames it. If a folder exists at either path, it is set aside.
 fn put(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<(), (&'static str, io::Error)> {
     let done = try_put(storage, path, bytes);
     match &done {
@@ -69,7 +69,7 @@ fn put(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<(), (&'static 
     }
 }
 
-/// Renames a folder at the path of a file. Its contents are kept.
+/// Renames a folder that exists at the path of a file, and keeps its contents.
 pub(crate) fn set_aside(storage: &dyn Storage, path: &str) -> io::Result<()> {
     const MOST: usize = 8;
     let directory = parent(path);
@@ -84,7 +84,7 @@ pub(crate) fn set_aside(storage: &dyn Storage, path: &str) -> io::Result<()> {
     storage.sync_directory(directory)
 }
 
-/// As [`put`], without a second try. On failure the temporary file is removed if possible.
+/// Does the same as [`put`] without a second attempt. On failure, removes the temporary file if possible.
 fn try_put(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<(), (&'static str, io::Error)> {
     let unfinished = format!("{path}{UNFINISHED}");
     let written = (|| {
@@ -102,7 +102,7 @@ fn try_put(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<(), (&'sta
     written
 }
 
-/// Removes a file durably. If the sync fails, the file is restored with its contents `previous`.
+/// Removes a file durably. If the sync fails, restores the file with its contents, `previous`.
 pub(crate) fn delete(storage: &dyn Storage, path: &str, previous: &[u8]) -> Result<(), Failure> {
     let removed = match storage.remove(path) {
         Err(error) if error.kind() == io::ErrorKind::IsADirectory => set_aside(storage, path),
@@ -124,8 +124,8 @@ pub(crate) fn delete(storage: &dyn Storage, path: &str, previous: &[u8]) -> Resu
     }
 }
 
-/// Writes an immutable file without references. `referenced`: a record refers to it, and its bytes on the disk are
-/// damaged.
+/// Writes an immutable file that nothing refers to yet. With `referenced`, a record already refers to the file and its
+/// bytes on the disk are damaged.
 pub(crate) fn place(storage: &dyn Storage, path: &str, bytes: &[u8], referenced: bool) -> Result<(), StoreError> {
     put(storage, path, bytes).map_err(|(action, error)| StoreError::io(action, path)(error))?;
     storage.sync_directory(parent(path)).map_err(|error| {
@@ -134,4 +134,9 @@ pub(crate) fn place(storage: &dyn Storage, path: &str, bytes: &[u8], referenced:
         }
         StoreError::io("sync the folder of", path)(error)
     })
+}
+
+/// Returns whether a name is that of a temporary file.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    name.ends_with(UNFINISHED)
 }

@@ -1,26 +1,20 @@
-//! Run states of tuning, to resume it after a restart. Their contents are opaque to the store.
+//! Run states of tuning, which a device resumes after a restart. The store does not interpret their contents.
 //!
-//! `root/checkpoints/<encoded task>` is a sealed file ([`crate::sealed`]) around the tuner's bytes.
+//! `root/checkpoints/<encoded task>` is a sealed file ([`crate::sealed`]) that contains the tuner's bytes.
 
 use std::io;
 
 use crate::{
     atomic::{self, Failure},
     error::StoreError,
+    layout::{checkpoint_of, encoded},
     sealed,
-    storage::read_file,
-    store::{Store, encoded, on_disk},
+    storage::{on_disk, read_file},
+    store::Store,
 };
 
-/// The directory of checkpoints.
-pub(crate) const DIRECTORY: &str = "checkpoints";
-
-pub(crate) fn path(encoded: &str) -> String {
-    format!("{DIRECTORY}/{encoded}")
-}
-
 impl Store {
-    /// Stores the run state of a task's tuning in place of the one before.
+    /// Stores the run state of a task's tuning, and replaces the previous one.
     ///
     /// # Errors
     /// [`StoreError::Name`], [`StoreError::Full`], [`StoreError::Io`].
@@ -41,11 +35,11 @@ impl Store {
         self.finish_erasing(&mut writer, task)?;
         self.check_task_cap(task)?;
         let name = encoded(task)?;
-        let path = path(&name);
-        // An unreadable one cannot be restored.
+        let path = checkpoint_of(&name);
+        // If the old file is unreadable, there is nothing to restore.
         let previous = self.read_checkpoint_file(&path).unwrap_or_default();
         let file = sealed::seal(sealed::CHECKPOINT, bytes);
-        // Old and new file exist at the same time for a moment.
+        // The old and the new file briefly exist at the same time.
         self.check_room(&mut writer, file.len() as u64)?;
         atomic::replace(&*self.storage, &path, &file, previous.as_deref()).map_err(Failure::into_error)?;
         self.usage(&mut writer)?
@@ -54,12 +48,13 @@ impl Store {
         Ok(())
     }
 
-    /// Returns the run state of a task's tuning; `None` without one.
+    /// Returns the run state of a task's tuning; `None` if there is none.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`]: clear it and start again. [`StoreError::Name`], [`StoreError::Io`].
+    /// [`StoreError::Damaged`], after which the caller should clear the state and start the run again;
+    /// [`StoreError::Name`], [`StoreError::Io`].
     pub fn checkpoint(&self, task: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let path = path(&encoded(task)?);
+        let path = checkpoint_of(&encoded(task)?);
         if self.snapshot().records.get(task).is_some_and(|record| record.erasing) {
             return Ok(None);
         }
@@ -79,7 +74,7 @@ impl Store {
     pub fn clear_checkpoint(&self, task: &str) -> Result<(), StoreError> {
         let mut writer = self.writer();
         let name = encoded(task)?;
-        let path = path(&name);
+        let path = checkpoint_of(&name);
         let previous = match self.read_checkpoint_file(&path) {
             Ok(None) => return Ok(()),
             Ok(Some(previous)) => previous,

@@ -1,25 +1,22 @@
-//! Second copies of files. The file itself is the commit point of a change. Its copy is written afterwards, and read
-//! only where the file is damaged or missing.
+//! Second copies of files. A change commits when the file itself is written. Its copy is written afterwards, and is
+//! read only if the file is damaged or missing.
 //!
-//! A power cut between the two leaves an older copy next to an intact file, and opening the store rewrites it. A copy
-//! that cannot be written is removed, which is possible on a full disk: an older state must not replace a newer one
-//! that is damaged.
+//! A power cut between the two writes leaves an older copy next to an intact file; opening the store then rewrites the
+//! copy. If a copy cannot be written, it is removed, which is possible even on a full disk. Otherwise an old state
+//! could replace a newer one that was damaged later.
 
 use std::io;
 
 use crate::{
     atomic::{self, Failure},
-    error::Damage,
+    layout::COPIES,
+    problem::{Damage, Problem, ProblemKind, Recovery},
     storage::{Storage, parent, read_file},
-    verify::{Problem, ProblemKind, Recovery},
 };
-
-/// The directory of the records' copies.
-pub(crate) const DIRECTORY: &str = "copies";
 
 /// Returns the path of the copy of a task's record.
 pub(crate) fn of_record(encoded: &str) -> String {
-    format!("{DIRECTORY}/{encoded}")
+    format!("{COPIES}/{encoded}")
 }
 
 /// Returns the path of the copy of a file in the root.
@@ -29,15 +26,15 @@ pub(crate) fn of_root(name: &str) -> String {
 
 /// A file and its copy, as read.
 pub(crate) struct Found<T> {
-    /// The contents, of the file or else of the copy.
+    /// The contents of the file, or of the copy if the file is unusable.
     pub(crate) value: Option<T>,
     /// Damage of either.
     pub(crate) problems: Vec<Problem>,
-    /// Whether the two are equal or both missing.
+    /// Whether file and copy are equal, or both missing.
     pub(crate) in_line: bool,
 }
 
-/// Reads a file, or its copy where the file is damaged.
+/// Reads a file; reads its copy if the file is damaged or missing.
 pub(crate) fn read<T>(
     storage: &dyn Storage,
     path: &str,
@@ -58,7 +55,8 @@ pub(crate) fn read<T>(
     let (value, in_line) = match (read(path), read(copy)) {
         (Ok((value, bytes)), Ok((_, copied))) => (Some(value), bytes == copied),
         (Ok((value, _)), Err(kind)) => {
-            // Stores of older versions have no copies, and a power cut may precede the first copy.
+            // A missing copy is not a problem: stores of older versions have none, and a power cut may precede the
+            // first copy.
             if kind != ProblemKind::Missing {
                 problem(copy, kind);
             }
@@ -85,7 +83,7 @@ pub(crate) fn read<T>(
     }
 }
 
-/// Replaces a file, then its copy. Returns the result for the file, and whether no older copy is left.
+/// Replaces a file, then its copy. Returns the result for the file, and whether no outdated copy remains.
 pub(crate) fn replace(
     storage: &dyn Storage,
     path: &str,
@@ -98,7 +96,7 @@ pub(crate) fn replace(
     (result, mirrored)
 }
 
-/// Rewrites a copy, or removes it. Returns `false` if an older one may be left.
+/// Rewrites a copy, or removes it if that fails. Returns `false` if an outdated copy may remain.
 pub(crate) fn mirror(storage: &dyn Storage, copy: &str, bytes: &[u8]) -> bool {
     let Err(failure) = atomic::replace(storage, copy, bytes, None) else {
         return true;

@@ -1,5 +1,6 @@
-//! Storage in a directory of the file system. Each path is resolved from the root's descriptor, one component at a
-//! time, without following links.
+//! Storage in a directory of the file system.
+//!
+//! Each path is resolved from the root's descriptor, one component at a time, and links are never followed.
 
 use std::{
     fs::File,
@@ -23,9 +24,9 @@ use rustix::{
 
 use crate::storage::{Entry, EntryKind, LockError, Storage, StorageFile, StorageLock};
 
-/// Flags of every open: no links, not inherited by child processes.
+/// Flags of every open: do not follow links, and close the descriptor in child processes.
 const SAFE: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
-/// Only the owner may read files and directories: they may hold images.
+/// Only the owner may read files and directories, because they may contain images.
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 const DIRECTORY_MODE: Mode = Mode::RWXU;
 
@@ -39,7 +40,7 @@ impl Directory {
     /// Opens the directory. Creates it with its parents if it does not exist.
     ///
     /// # Errors
-    /// Errors of the system.
+    /// Errors of the operating system.
     pub fn open(path: &Path) -> io::Result<Self> {
         if !path.is_dir() {
             std::fs::create_dir_all(path)?;
@@ -62,7 +63,7 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Splits a path into its directory and the name in it.
+    /// Splits a path into its directory and its file name.
     fn place<'a>(&self, path: &'a str) -> io::Result<(OwnedFd, &'a str)> {
         let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
         Ok((self.directory(directory)?, checked(name)?))
@@ -70,7 +71,7 @@ impl Directory {
 
     fn file(&self, path: &str, flags: OFlags) -> io::Result<File> {
         let (directory, name) = self.place(path)?;
-        // Without NONBLOCK, opening a named pipe would block indefinitely.
+        // Without `NONBLOCK`, opening a named pipe would block indefinitely.
         let file = openat(&directory, name, flags | OFlags::NONBLOCK | SAFE, FILE_MODE)?;
         if FileType::from_raw_mode(fstat(&file)?.st_mode) == FileType::RegularFile {
             Ok(File::from(file))
@@ -80,7 +81,7 @@ impl Directory {
     }
 }
 
-/// Refuses names that refer outside the directory.
+/// Refuses path components that could refer to something outside the directory.
 fn checked(component: &str) -> io::Result<&str> {
     let sound = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"%._~-".contains(&byte);
     if component.is_empty() || component == "." || component == ".." || !component.bytes().all(sound) {
@@ -126,7 +127,7 @@ impl Storage for Directory {
     }
 
     fn sync_directories(&self, paths: &[String]) -> io::Result<()> {
-        /// From this number on, one sync of the file system is faster than one per directory.
+        /// From this number of directories on, one sync of the file system is faster than one sync per directory.
         const MANY: usize = 16;
         if paths.len() >= MANY {
             return Ok(syncfs(&self.root)?);
@@ -208,10 +209,11 @@ impl Storage for Directory {
         Ok(status.f_bavail.saturating_mul(status.f_frsize))
     }
 
-    /// Locks the store's folder, and a file in it that names the process.
+    /// Locks the store's folder, and a lock file in it that contains the process id.
     fn lock(&self, path: &str) -> Result<StorageLock, LockError> {
         let file = match self.file(path, OFlags::RDWR | OFlags::CREATE) {
-            // After a disk error the file system may be read-only; the adapters on it can still be served.
+            // After a disk error, the system may have mounted the file system read-only. The adapters on it can still
+            // be served.
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => self.file(path, OFlags::RDONLY),
             file => file,
         };
@@ -221,7 +223,7 @@ impl Storage for Directory {
             }),
             claimed => Ok(claimed),
         };
-        // A separate open file description of the folder: the lock must not survive in a duplicate of the root's.
+        // Opens the folder again, because the lock must not survive in a duplicate of the root's descriptor.
         let root = openat(
             &self.root,
             ".",
@@ -242,7 +244,7 @@ impl Storage for Directory {
                 Err(error) if root_claimed.is_err() => return Err(LockError::Io(error.into())),
                 Err(error) => tracing::warn!(%error, "cannot lock the lock file; the store's folder is locked"),
             },
-            // A full or read-only disk, or a folder at its path.
+            // The disk is full or read-only, or a folder is at the lock file's path.
             Err(error) => {
                 root_claimed.map_err(|error| LockError::Io(error.into()))?;
                 tracing::warn!(file = path, %error, "cannot open the lock file; only the store's folder is locked");
@@ -252,7 +254,7 @@ impl Storage for Directory {
     }
 }
 
-/// Reads the process id in a lock file, with a short wait for a holder that has not written it yet.
+/// Reads the process id in a lock file. Waits briefly in case the holder has not written it yet.
 fn holder(file: &File) -> Option<u32> {
     for _ in 0..20 {
         let mut bytes = [0; 16];

@@ -1,11 +1,11 @@
-//! Errors of the store. After each of them the state in memory equals that on the disk, and the serving adapter does
-//! not change.
+//! Errors of the store. After any of them, the state in memory equals the state on the disk, and the serving adapter
+//! does not change.
 
-use std::{fmt, io};
+use std::io;
 
 use clr_adapters::{Digest, Refusal};
 
-use crate::verify::Problem;
+use crate::problem::{Damage, Problem, ProblemKind};
 
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
@@ -18,17 +18,17 @@ pub enum StoreError {
         action: &'static str,
         /// The file, relative to the store.
         file: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The change was made but could be neither synced nor undone. It is in force.
+    /// The change was made, but could be neither synced nor undone. It is in effect.
     #[error(
         "`{file}` was replaced, but cannot be made safe from a power cut: {source}\nhint: the change is in force; a power cut may restore the state before it"
     )]
     InDoubt {
         /// The file, relative to the store.
         file: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Another process holds the store.
@@ -46,7 +46,7 @@ pub enum StoreError {
         /// The name.
         task: String,
     },
-    /// The label of an example is not valid in an adapter.
+    /// The label of an example is not a valid label of an adapter.
     #[error("`{label}` cannot be a label\nhint: labels have 1 to 256 bytes and no control characters")]
     Label {
         /// The label.
@@ -60,8 +60,8 @@ pub enum StoreError {
         /// The existing tasks.
         known: Vec<String>,
     },
-    /// The task's record and its copy are damaged, and none of its adapters is intact: its permitted versions are
-    /// unknown.
+    /// The task's record and its copy are damaged, and no adapter of the task is intact. The versions that the device
+    /// may accept are therefore unknown.
     #[error(
         "task `{task}`: its record is damaged, and there is no intact adapter to salvage it from\nhint: remove the task, then push its adapter again"
     )]
@@ -80,25 +80,25 @@ pub enum StoreError {
         /// The problem of each.
         tried: Vec<Problem>,
     },
-    /// There is no adapter on trial.
+    /// No adapter of the task is on trial.
     #[error("task `{task}`: no adapter is on trial")]
     NoTrial {
         /// The task.
         task: String,
     },
-    /// There is no adapter before the serving one.
+    /// No earlier adapter exists.
     #[error("task `{task}`: there is no earlier adapter to go back to\nhint: push a better one, or remove the task")]
     NothingToRollBack {
         /// The task.
         task: String,
     },
-    /// There is no restore point.
+    /// No restore point exists.
     #[error("task `{task}`: the serving adapter is the publisher's original, there is nothing to restore")]
     NothingToRestore {
         /// The task.
         task: String,
     },
-    /// A tuned adapter whose parent is not the serving one.
+    /// The parent of a tuned adapter is not the confirmed adapter.
     #[error(
         "task `{task}`: tuned from version {got}, but version {expected} is confirmed\nhint: tune again, from the serving adapter"
     )]
@@ -120,7 +120,7 @@ pub enum StoreError {
         /// The version on trial.
         version: u64,
     },
-    /// A tuned adapter with another provenance, or signed by another key.
+    /// A tuned adapter has the wrong provenance, or is signed by another key than the device's.
     #[error(
         "task `{task}`: not an adapter that this device tuned: {reason}\nhint: install adapters that were made elsewhere"
     )]
@@ -159,10 +159,10 @@ pub enum StoreError {
         digest: Digest,
         /// Bytes announced.
         expected: u64,
-        /// Bytes held, or that would be.
+        /// Bytes held, or bytes that would be held.
         got: u64,
     },
-    /// Other uploads use all the memory for uploads without an announcement.
+    /// Other uploads use all the memory for unannounced uploads.
     #[error(
         "{uploads} uploads without an announcement are in progress\nhint: try again in some seconds; a file signed by `clr sign` is announced"
     )]
@@ -182,7 +182,7 @@ pub enum StoreError {
         /// Advice.
         hint: &'static str,
     },
-    /// There is no such example.
+    /// No example with this digest exists.
     #[error("task `{task}`: no example {id}")]
     NoSuchExample {
         /// The task.
@@ -195,44 +195,33 @@ pub enum StoreError {
     Damaged {
         /// The file, relative to the store.
         file: String,
-        /// What is wrong.
+        /// The kind of damage.
         damage: Damage,
     },
 }
 
 impl StoreError {
-    /// Attaches the action and the file to an error of the disk.
+    /// Adds the attempted action and the file to a disk error.
     pub(crate) fn io(action: &'static str, file: &str) -> impl FnOnce(io::Error) -> Self {
         let file = file.to_owned();
         move |source| Self::Io { action, file, source }
     }
-}
 
-/// Damage of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Damage {
-    /// The magic number is wrong.
-    Magic,
-    /// It ends early.
-    Short,
-    /// The checksum is wrong.
-    Checksum,
-    /// The contents do not have the form that this version writes.
-    Form,
-    /// The contents do not match the file's name.
-    Name,
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Magic => "its magic number is wrong",
-            Self::Short => "it ends early",
-            Self::Checksum => "its checksum is wrong",
-            Self::Form => "its contents do not have the expected form",
-            Self::Name => "its contents do not match its name",
-        })
+    /// Returns the error of a file that cannot be used.
+    pub(crate) fn of_problem(problem: Problem) -> Self {
+        let Problem { file, kind } = problem;
+        match kind {
+            ProblemKind::Missing => Self::io("read", &file)(io::Error::from(io::ErrorKind::NotFound)),
+            ProblemKind::Unreadable(reason) => Self::io("read", &file)(io::Error::other(reason)),
+            ProblemKind::Length { .. } => Self::Damaged {
+                file,
+                damage: Damage::Short,
+            },
+            _ => Self::Damaged {
+                file,
+                damage: Damage::Name,
+            },
+        }
     }
 }
 

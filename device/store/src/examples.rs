@@ -1,26 +1,24 @@
 //! Labelled images of a task, for teaching and tuning.
 //!
-//! `root/examples/<encoded task>/<sha256 of the image>` is a sealed head ([`crate::sealed`], contents in postcard:
-//! label, time of addition, bytes of the image) followed by the image as received.
+//! `root/examples/<encoded task>/<sha256 of the image>` consists of a sealed head ([`crate::sealed`]) and the image as
+//! received. The head contains the label, the time of addition and the length of the image, in postcard.
 
-use std::{
-    io,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{io, sync::atomic::Ordering};
 
 use clr_adapters::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    atomic::{self, Failure},
-    error::{Damage, StoreError},
-    names, sealed,
-    storage::{Entry, EntryKind, parent, read_file},
-    store::{Snapshot, Store, Writer, encoded, is_unfinished, on_disk},
+    atomic::{self, Failure, is_unfinished},
+    error::StoreError,
+    layout::{EXAMPLES, encoded, examples_of},
+    names,
+    problem::Damage,
+    sealed,
+    storage::{Entry, EntryKind, on_disk, parent, read_file},
+    store::Store,
 };
 
-/// The directory of all examples.
-pub(crate) const DIRECTORY: &str = "examples";
 /// Maximum bytes of a head.
 const HEAD: usize = 1 << 10;
 
@@ -29,11 +27,11 @@ const HEAD: usize = 1 << 10;
 pub struct StoredExample {
     /// SHA-256 of the image.
     pub id: Digest,
-    /// The class that it shows.
+    /// The label of the image's class.
     pub label: String,
     /// Bytes of the image.
     pub bytes: u64,
-    /// Time of addition, in seconds since 1970; `None` if the device did not know the time.
+    /// Time of addition, in seconds since 1970-01-01 UTC; `None` if the device did not know the time.
     pub added: Option<u64>,
 }
 
@@ -41,17 +39,17 @@ pub struct StoredExample {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AddOutcome {
-    /// It is new.
+    /// The image is new.
     Added {
         /// SHA-256 of the image.
         id: Digest,
     },
-    /// It exists already with this label.
+    /// The image already existed with this label.
     Duplicate {
         /// SHA-256 of the image.
         id: Digest,
     },
-    /// It existed with another label, which is replaced.
+    /// The image existed with another label, which was replaced.
     Relabelled {
         /// SHA-256 of the image.
         id: Digest,
@@ -67,11 +65,8 @@ struct Head {
     bytes: u64,
 }
 
-pub(crate) fn directory(encoded: &str) -> String {
-    format!("{DIRECTORY}/{encoded}")
-}
-
-/// Parses the head of an example's file from its first bytes. Returns the example and the bytes of the head.
+/// Parses the head of an example from the first bytes of its file. Returns the example and the length of the head in
+/// bytes.
 pub(crate) fn parse(name: &str, start: &[u8]) -> Result<(StoredExample, usize), Damage> {
     let id = names::digest(name).ok_or(Damage::Name)?;
     let (contents, rest) = sealed::open_prefix(sealed::EXAMPLE, start)?;
@@ -103,8 +98,8 @@ pub(crate) fn parse_file(name: &str, file: &[u8]) -> Result<(StoredExample, Vec<
 }
 
 impl Store {
-    /// Adds an image with a label, durably. An existing image is not added twice; a new label replaces its label. The
-    /// task need not have an adapter. `now` is in seconds since 1970.
+    /// Adds an image with a label, durably. If the image exists already, only its label is replaced. The task does not
+    /// need an adapter. `now` is in seconds since 1970-01-01 UTC.
     ///
     /// # Errors
     /// [`StoreError::Name`], [`StoreError::Label`], [`StoreError::Full`], [`StoreError::Io`].
@@ -128,7 +123,7 @@ impl Store {
         self.prepare(&mut writer)?;
         self.finish_erasing(&mut writer, task)?;
         let name = encoded(task)?;
-        let directory = directory(&name);
+        let directory = examples_of(&name);
         let entries = match self.storage.list(&directory) {
             Ok(entries) => Some(entries),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -159,9 +154,9 @@ impl Store {
                 .create_directory(&directory)
                 .map_err(StoreError::io("create", &directory))?;
         }
-        // Also for an existing directory: it may be left from an attempt whose next step failed.
+        // Synced even if the directory already exists, because it may be left from an attempt that failed at this step.
         self.storage
-            .sync_directory(DIRECTORY)
+            .sync_directory(EXAMPLES)
             .map_err(StoreError::io("sync", &directory))?;
         let bytes = image.len() as u64;
         let head = Head {
@@ -205,12 +200,12 @@ impl Store {
         read_file(&*self.storage, path, cap).map_err(StoreError::io("read", path))
     }
 
-    /// Lists a task's labelled images, the oldest first. Damaged ones are left out; [`Store::verify`] names them.
+    /// Lists a task's labelled images, oldest first. Damaged images are left out; [`Store::verify`] reports them.
     ///
     /// # Errors
     /// [`StoreError::Name`], [`StoreError::Io`].
     pub fn examples(&self, task: &str) -> Result<Vec<StoredExample>, StoreError> {
-        let directory = directory(&encoded(task)?);
+        let directory = examples_of(&encoded(task)?);
         if self.snapshot().records.get(task).is_some_and(|record| record.erasing) {
             return Ok(Vec::new());
         }
@@ -238,14 +233,14 @@ impl Store {
         Ok(examples)
     }
 
-    /// Lists the tasks that have images, by name, with or without an adapter.
+    /// Lists the tasks that have images, sorted by name, with or without an adapter.
     ///
     /// # Errors
     /// [`StoreError::Io`].
     pub fn example_tasks(&self) -> Result<Vec<String>, StoreError> {
-        let entries = match self.storage.list(DIRECTORY) {
+        let entries = match self.storage.list(EXAMPLES) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            entries => entries.map_err(StoreError::io("list", DIRECTORY))?,
+            entries => entries.map_err(StoreError::io("list", EXAMPLES))?,
         };
         let mut tasks: Vec<String> = (entries.iter())
             .filter(|entry| entry.kind == EntryKind::Directory)
@@ -284,27 +279,13 @@ impl Store {
             usage.examples = usage.examples.saturating_sub(on_disk(previous.len() as u64));
         }
         let directory = parent(&path);
-        // A task without adapter or examples no longer counts towards the cap on tasks.
+        // A task without an adapter and without examples no longer counts towards the cap on tasks.
         if self.storage.list(directory).is_ok_and(|entries| entries.is_empty())
             && self.storage.remove_directory(directory).is_ok()
         {
             self.note_taught(task, false);
         }
         Ok(())
-    }
-
-    /// Records whether a task has examples.
-    fn note_taught(&self, task: &str, taught: bool) {
-        let before = self.snapshot();
-        if before.taught.contains(task) != taught {
-            let mut after = Snapshot::clone(&before);
-            if taught {
-                after.taught.insert(task.to_owned());
-            } else {
-                after.taught.remove(task);
-            }
-            self.snapshot.store(Arc::new(after));
-        }
     }
 
     fn example_path(&self, task: &str, id: &Digest) -> Result<String, StoreError> {
@@ -314,36 +295,7 @@ impl Store {
                 id: *id,
             });
         }
-        Ok(format!("{}/{id}", directory(&encoded(task)?)))
-    }
-
-    /// Removes temporary files of the last run, and directories without an example.
-    pub(crate) fn clean_examples(&self, _: &mut Writer) {
-        let entries = self.storage.list(DIRECTORY).unwrap_or_default();
-        let tasks = entries.into_iter().filter(|entry| entry.kind == EntryKind::Directory);
-        let tasks = tasks.filter_map(|entry| Some((names::decode(&entry.name)?, directory(&entry.name))));
-        let (tasks, directories): (Vec<_>, Vec<_>) = tasks.unzip();
-        // Everything readable from now on must be durable.
-        if let Err(error) = self.storage.sync_directories(&directories) {
-            tracing::warn!(%error, "cannot remove leftovers of examples");
-            return;
-        }
-        for (task, directory) in tasks.iter().zip(&directories) {
-            let Ok(entries) = self.storage.list(directory) else {
-                continue;
-            };
-            let mut left = entries.len();
-            for file in entries.iter().filter(|file| is_unfinished(&file.name)) {
-                self.remove_leftover(&format!("{directory}/{}", file.name));
-                left -= 1;
-            }
-            if left == 0 {
-                match self.storage.remove_directory(directory) {
-                    Ok(()) => self.note_taught(task, false),
-                    Err(error) => tracing::warn!(directory, %error, "cannot remove an empty directory"),
-                }
-            }
-        }
+        Ok(format!("{}/{id}", examples_of(&encoded(task)?)))
     }
 }
 

@@ -1,34 +1,35 @@
-//! Announced uploads in progress, on the disk. The reported number of bytes is durable.
+//! Announced uploads in progress, stored on the disk. The number of bytes reported to the peer is durable.
 //!
-//! `root/incoming/<sha256>.part` is a sealed head ([`crate::sealed`]; contents: the length of the upload, 8 bytes,
-//! little-endian, and the announcement as in a file's trailer) followed by one frame per received piece: 4 bytes
-//! length, 4 bytes CRC-32 of the piece's offset (8 bytes, little-endian) and data, the data. Each frame is synced
-//! before it counts. After a power cut, the frames before the first torn one are kept.
+//! `root/incoming/<sha256>.part` consists of a sealed head ([`crate::sealed`]) and one frame per received piece. The
+//! head contains the length of the upload (8 bytes, little-endian) and the announcement, encoded as in a file's
+//! trailer. A frame is: 4 bytes length, 4 bytes CRC-32 of the piece's offset (8 bytes, little-endian) and data, the
+//! data. Each frame is synced before its bytes are reported. After a power cut, the frames before the first torn one
+//! are kept.
 //!
-//! Each publisher's key has at most one upload for each task.
+//! Each publisher's key has at most one upload per task.
 
 use std::{collections::HashMap, time::Instant};
 
 use clr_adapters::{Digest, Refusal, SignedRelease};
 
 use crate::{
-    error::{Damage, StoreError},
+    error::StoreError,
+    layout::INCOMING,
     options::Caps,
+    piece::{GRACE, Piece},
+    problem::Damage,
     sealed,
-    staging::GRACE,
-    storage::{Storage, StorageFile},
-    store::on_disk,
+    storage::{Storage, StorageFile, on_disk},
 };
 
-/// The directory of uploads.
-pub(crate) const DIRECTORY: &str = "incoming";
 /// The suffix of their files.
 pub(crate) const ENDING: &str = ".part";
 
 /// Maximum bytes of a head.
 const LARGEST_HEAD: usize = 8 + SignedRelease::MAX_BYTES + sealed::OVERHEAD;
 const FRAME: usize = 8;
-/// Maximum bytes of all frames' heads in an upload: a peer that sends single bytes must not fill the disk eightfold.
+/// Maximum bytes of all frame heads of an upload. Without it, a peer that sends single bytes could fill the disk with
+/// eight times its data.
 const SLACK: u64 = 64 << 10;
 
 /// The uploads in progress.
@@ -47,46 +48,16 @@ pub(crate) struct Upload {
     held: u64,
     /// Offset of the next frame in the file.
     end: u64,
-    /// Whether a failed frame may have left bytes after `end`.
+    /// Whether a failed write may have left bytes after `end`.
     torn: bool,
     file: Option<Box<dyn StorageFile>>,
     touched: u64,
-    /// Time of its last growth since the store was opened.
+    /// Time at which the upload last grew; `None` if it has not grown since the store was opened.
     grown: Option<Instant>,
 }
 
-/// Relation of a piece to the bytes held.
-pub(crate) struct Piece {
-    pub(crate) digest: Digest,
-    pub(crate) length: u64,
-    pub(crate) held: u64,
-}
-
-impl Piece {
-    /// Returns the part of a piece that is not held yet.
-    pub(crate) fn fresh<'a>(&self, offset: u64, bytes: &'a [u8]) -> Result<&'a [u8], StoreError> {
-        let &Self { digest, length, held } = self;
-        let Some(known) = held.checked_sub(offset) else {
-            return Err(StoreError::Offset {
-                digest,
-                held,
-                got: offset,
-            });
-        };
-        let end = offset.saturating_add(bytes.len() as u64);
-        if end > length {
-            return Err(StoreError::UploadLength {
-                digest,
-                expected: length,
-                got: end,
-            });
-        }
-        Ok(bytes.get(known as usize..).unwrap_or_default())
-    }
-}
-
 pub(crate) fn path(digest: &Digest) -> String {
-    format!("{DIRECTORY}/{digest}{ENDING}")
+    format!("{INCOMING}/{digest}{ENDING}")
 }
 
 fn checksum(offset: u64, data: &[u8]) -> u32 {
@@ -105,7 +76,7 @@ pub(crate) struct Parsed {
     torn: bool,
 }
 
-/// Walks the frames of an upload and passes their data on.
+/// Visits the frames of an upload and passes the data of each to `each`.
 pub(crate) fn walk(storage: &dyn Storage, path: &str, mut each: impl FnMut(&[u8])) -> Result<Parsed, StoreError> {
     let read = |offset, length| storage.read(path, offset, length).map_err(StoreError::io("read", path));
     let damaged = |damage| StoreError::Damaged {
@@ -146,7 +117,7 @@ pub(crate) fn walk(storage: &dyn Storage, path: &str, mut each: impl FnMut(&[u8]
 }
 
 impl Incoming {
-    /// Adds an upload found on the disk, if its announcement is still valid.
+    /// Adds an upload that was found on the disk, if its announcement is still valid.
     pub(crate) fn adopt(
         &mut self,
         storage: &dyn Storage,
@@ -175,8 +146,8 @@ impl Incoming {
         Ok(())
     }
 
-    /// Whether an upload may take its publisher's only slot for the task. A growing upload keeps the slot, unless the
-    /// other has a higher version.
+    /// Returns whether an upload may take its publisher's only slot for the task. An upload that is growing keeps the
+    /// slot, unless the other one has a higher version.
     pub(crate) fn may_begin(&self, digest: &Digest, announced: &SignedRelease, now: Instant) -> bool {
         self.uploads.iter().all(|(other, upload)| {
             let grows = upload
@@ -189,7 +160,7 @@ impl Incoming {
         })
     }
 
-    /// Returns the bytes held of an upload with this announcement.
+    /// Returns the number of bytes held of an upload with this announcement.
     pub(crate) fn held(&self, digest: &Digest, length: u64, announced: &SignedRelease) -> Option<u64> {
         let upload = self.uploads.get(digest)?;
         (upload.length == length && upload.announced == *announced).then_some(upload.held)
@@ -208,20 +179,20 @@ impl Incoming {
         };
         upload.touched = self.clock;
         if upload.file.is_none() {
-            // Found at the opening of the store: the last frame may not have been synced.
+            // The upload was found when the store was opened, so its last frame may not have been synced.
             let path = path(digest);
             let mut file = storage.open(&path).map_err(StoreError::io("open", &path))?;
             file.sync().map_err(StoreError::io("sync", &path))?;
             storage
-                .sync_directory(DIRECTORY)
+                .sync_directory(INCOMING)
                 .map_err(StoreError::io("sync the folder of", &path))?;
             upload.file = Some(file);
         }
         Ok(Some(upload.held))
     }
 
-    /// Begins or resumes an announced upload. Returns the number of bytes held durably. The upload in its slot is
-    /// discarded.
+    /// Begins or resumes an announced upload, and discards another upload in the same slot. Returns the number of bytes
+    /// held durably.
     pub(crate) fn begin(
         &mut self,
         storage: &dyn Storage,
@@ -248,9 +219,9 @@ impl Incoming {
         let created = (|| {
             let mut file = storage.create(&path).map_err(StoreError::io("create", &path))?;
             file.write(0, &head).map_err(StoreError::io("write", &path))?;
-            // The first piece is synced together with this head; before that, no data can be lost.
+            // The head is synced together with the first piece. Before that, there is no data to lose.
             storage
-                .sync_directory(DIRECTORY)
+                .sync_directory(INCOMING)
                 .map_err(StoreError::io("sync the folder of", &path))?;
             Ok(file)
         })();
@@ -292,8 +263,8 @@ impl Incoming {
         }
     }
 
-    /// Appends a piece. Returns the number of bytes held durably and the number of bytes written. Bytes already held
-    /// are not written again.
+    /// Appends a piece. Returns the number of bytes held durably and the number of bytes written. Bytes that the upload
+    /// already has are not written again.
     pub(crate) fn append(
         &mut self,
         storage: &dyn Storage,
@@ -339,12 +310,12 @@ impl Incoming {
         self.uploads.values().map(|upload| on_disk(upload.length)).sum()
     }
 
-    /// Whether an upload of this digest is in progress.
+    /// Returns whether an upload of this digest is in progress.
     pub(crate) fn contains(&self, digest: &Digest) -> bool {
         self.uploads.contains_key(digest)
     }
 
-    /// Returns the bytes of a complete upload, before verification of their digest.
+    /// Returns the bytes of a complete upload. Their digest has not been verified yet.
     pub(crate) fn bytes(&self, storage: &dyn Storage, digest: Digest) -> Result<Vec<u8>, StoreError> {
         let upload = self.uploads.get(&digest).ok_or(StoreError::NoSuchUpload { digest })?;
         let (expected, got) = (upload.length, upload.held);
@@ -372,7 +343,7 @@ impl Incoming {
     }
 }
 
-/// Whether two uploads have the same publisher and task.
+/// Returns whether two uploads have the same publisher and task.
 fn is_same_place(one: &SignedRelease, other: &SignedRelease) -> bool {
     one.key == other.key && one.release.task == other.release.task
 }
@@ -386,7 +357,7 @@ impl Upload {
         if self.torn {
             file.truncate(self.end).map_err(StoreError::io("shorten", path))?;
         }
-        // Until a frame is verified, it may be torn.
+        // Set before the write, because a failed write may leave a torn frame.
         self.torn = true;
         file.write(self.end, frame).map_err(StoreError::io("write", path))?;
         file.sync().map_err(StoreError::io("sync", path))?;

@@ -1,4 +1,4 @@
-//! Crash-safe store of a device's adapters, open only to files signed by a trusted key.
+//! Crash-safe store of a device's adapters. It accepts only files signed by a trusted key.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -20,21 +20,22 @@
 //!
 //! ```text
 //! lock                          held by flock(2), as is the folder itself, while the store is open; the process's id and a newline
-//! active, active.copy           sealed: the task to serve after a restart, UTF-8; `auto` where it is chosen from each frame, empty for none
-//! time, time.copy               sealed: the highest time that was noted, 8 bytes, seconds since 1970
+//! active, active.copy           sealed: the task to serve after a restart, UTF-8; `auto`: selected for each frame; empty: none
+//! time, time.copy               sealed: the highest time ever recorded, 8 bytes, seconds since 1970
 //! tasks/<task>                  sealed: one record per task, the one commit point of every change to it
-//! copies/<task>                 the same bytes, written after it
-//! adapters/<sha256>.clr         adapters as they were received, never changed
-//! incoming/<sha256>.part        uploads in progress that a publisher's signature announces
-//! examples/<task>/<sha256>      labelled images, named by the image's bytes
+//! copies/<task>                 the same bytes, written after the record
+//! adapters/<sha256>.clr         adapters as received, never changed
+//! incoming/<sha256>.part        uploads in progress that were announced by a publisher's signature
+//! examples/<task>/<sha256>      labelled images, named by the SHA-256 of the image
 //! checkpoints/<task>            sealed: the state of the task's tuning run
 //! ```
 //!
-//! `<task>` is the task's name with every byte but `a`–`z`, `0`–`9`, `-` and `_` as `%` and two lower-case hexadecimal
-//! digits; if that is longer than 210 characters, `~` and the base-32 digits of the name's bytes (RFC 4648, lower case,
-//! without padding). `<sha256>` is in lower-case hexadecimal. A name that ends in `.new` is a temporary file; leftovers
-//! of these, and adapters that no record names, are removed when the store is opened. A folder at the path of a file is
-//! renamed to `<name>.aside1` (to 8) when that file is written.
+//! `<task>` is the task's encoded name: every byte except `a`–`z`, `0`–`9`, `-` and `_` becomes `%` and two lower-case
+//! hexadecimal digits. If the result is longer than 210 characters, the encoded name is instead `~` and the base-32
+//! digits of the name's bytes (RFC 4648, lower case, without padding). `<sha256>` is in lower-case hexadecimal. A name
+//! that ends in `.new` is a temporary file. Opening the store removes leftover temporary files, and adapters that no
+//! record refers to. If a folder exists at the path of a file, writing the file renames the folder to `<name>.aside1`
+//! (to 8).
 //!
 //! Integers are little-endian. A *sealed* file:
 //!
@@ -47,9 +48,9 @@
 //!
 //! ## A record's contents
 //!
-//! [postcard](https://postcard.jamesmunns.com/wire-format), in this order. *held* is: digest (32 bytes), version
-//! (varint), revision (varint), bytes of the file (varint), tuned here (byte 0 or 1). An option is a byte 0, or 1 and
-//! the value. A record has at most 16 KiB.
+//! [postcard](https://postcard.jamesmunns.com/wire-format), in this order. *held* describes a stored adapter: digest
+//! (32 bytes), version (varint), revision (varint), bytes of the file (varint), tuned on this device (byte 0 or 1). An
+//! option is a byte 0, or a byte 1 and the value. A record has at most 16 KiB.
 //!
 //! | field | type | meaning |
 //! |---|---|---|
@@ -64,18 +65,18 @@
 //! | known | varint count, 32 bytes each | digests admitted from a publisher or confirmed, the latest last, at most 64 |
 //! | erasing | byte 0 or 1 | the task is being removed: its examples, run state and entry as the active task are removed next |
 //!
-//! A removed task keeps a record without adapters if it ever admitted a version of a publisher.
+//! If a removed task ever admitted a publisher's version, its record remains, without adapters.
 //!
-//! Format 1 (magic `CLRtask\x01`) is read as well and rewritten as format 2 when the store is opened. It has no
-//! confirmation. Its trial is held and starts (varint), which no longer count. Its highest admitted version was the
-//! highest version *confirmed*, and rises to the version on trial.
+//! Format 1 (magic `CLRtask\x01`) is also read, and opening the store rewrites it as format 2. It has no field
+//! `confirmation`. Its field `trial` consists of *held* and the number of starts (varint), which is ignored. Its
+//! highest admitted version was the highest *confirmed* version; the conversion raises it to the version on trial.
 //!
 //! ## An upload in progress
 //!
-//! A sealed head (contents: the length of the upload, 8 bytes, and the announcement: key, signature and release
-//! statement as in a file's trailer), then one frame per piece; each is synced before it counts. After a power cut, the
-//! data of all frames up to the first damaged one is kept. The announcement is verified before the file is created, and
-//! again when the store is opened. Uploads without one are held in memory.
+//! A sealed head and one frame per piece. The head contains the length of the upload (8 bytes) and the announcement:
+//! key, signature and release statement, as in a file's trailer. Each frame is synced before its bytes are reported as
+//! held. After a power cut, the data of all frames before the first damaged one is kept. The announcement is verified
+//! before the file is created, and again when the store is opened. Uploads without an announcement are held in memory.
 //!
 //! | offset in the frame | bytes | field |
 //! |---|---|---|
@@ -91,7 +92,8 @@
 //! # Commit of a change
 //!
 //! 1. The adapter is written to a temporary file, synced and renamed, and its directory is synced.
-//! 2. The record is replaced in the same way. That rename is the commit point. If the last sync fails, the old record is restored.
+//! 2. The record is replaced in the same way. Its rename is the commit point. If the sync after the rename fails, the
+//!    old record is restored.
 //! 3. The record's copy is replaced. If that fails, the copy is removed.
 //! 4. Files without a reference are removed.
 //!
@@ -102,14 +104,14 @@
 //! | damaged | recovery |
 //! |---|---|
 //! | a record, `active` or `time` | its copy is used, and the file rewritten |
-//! | a copy, or an older one | rewritten from the file |
+//! | a copy, or an outdated copy | rewritten from the file |
 //! | a record and its copy | salvaged from the task's intact, trusted adapters: the newest serves, on trial if there is another, and the highest admitted version is the highest version found |
-//! | both, and no adapter is intact | the task serves nothing and accepts nothing until it is removed |
-//! | `active` and its copy | the only task, else the one confirmed last |
-//! | an adapter | the next of: on trial, confirmed, last good, original |
+//! | a record and its copy, and no adapter is intact | the task serves nothing and accepts nothing until it is removed |
+//! | `active` and its copy | the only task is active; with several, the last confirmed one |
+//! | an adapter | the next one in this order serves: on trial, confirmed, last good, original |
 //!
-//! Each is listed in [`Store::problems`], and none prevents the store from opening. Nor does a read-only disk: repairs
-//! that failed are made at the next start.
+//! [`Store::problems`] lists each of these. None of them prevents the store from opening, nor does a read-only disk.
+//! Repairs that fail are tried again at the next start.
 //!
 //! # Limits
 //!
@@ -124,8 +126,11 @@ mod directory;
 mod error;
 mod examples;
 mod incoming;
+mod layout;
 mod names;
 mod options;
+mod piece;
+mod problem;
 mod record;
 mod sealed;
 #[cfg(feature = "simulation")]
@@ -139,14 +144,15 @@ mod verify;
 mod written;
 
 pub use directory::Directory;
-pub use error::{Damage, StoreError};
+pub use error::StoreError;
 pub use examples::{AddOutcome, StoredExample};
 pub use options::{Caps, StoreOptions};
+pub use problem::{Damage, Problem, ProblemKind, Recovery};
 pub use state::{OnTrial, Progress, Reversion, StoredAdapter, StoredTask};
 pub use storage::{Entry, EntryKind, LockError, Storage, StorageFile, StorageLock};
 pub use store::{Installed, ServingAdapter, StartOutcome, Store};
 pub use unavailable::Unavailable;
-pub use verify::{Problem, ProblemKind, Recovery, Report};
+pub use verify::Report;
 pub use written::Written;
 
 /// The example of the README compiles.

@@ -1,8 +1,9 @@
-//! File names of tasks: reversible, the same on every file system, without a dot.
+//! File names of tasks: reversible, without a dot, and the same on every file system.
 //!
-//! `a`–`z`, `0`–`9`, `-` and `_` are kept; every other byte of the UTF-8 becomes `%` and two hexadecimal digits. A
-//! result longer than [`LONGEST`] is replaced by `~` and the base-32 digits (`a`–`z`, `2`–`7`) of the name's bytes, so
-//! the longest name of an adapter (128 bytes) fits a file system's 255 with room for a suffix.
+//! `a`–`z`, `0`–`9`, `-` and `_` are kept; every other byte of the UTF-8 name becomes `%` and two hexadecimal digits.
+//! If the result is longer than [`LONGEST`], it is replaced by `~` and the base-32 digits (`a`–`z`, `2`–`7`) of the
+//! name's bytes. So the longest task name (128 bytes) fits into the 255 bytes of common file systems, with space for a
+//! suffix.
 
 use clr_adapters::Digest;
 
@@ -28,7 +29,7 @@ pub(crate) fn encode(task: &str) -> Option<String> {
     (1..=LONGEST).contains(&name.len()).then_some(name)
 }
 
-/// Returns the task of a file name; `None` if [`encode`] does not produce that name.
+/// Returns the task that a file name belongs to; `None` if [`encode`] never produces this name.
 pub(crate) fn decode(name: &str) -> Option<String> {
     let bytes = match name.strip_prefix('~') {
         Some(digits) => from_base_32(digits)?,

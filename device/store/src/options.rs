@@ -13,12 +13,12 @@ pub struct StoreOptions {
     pub limits: Limits,
     /// Caps on the store's contents.
     pub caps: Caps,
-    /// Signs unsigned adapters that the device tuned; [`crate::Store::set_device_key`] sets it later.
+    /// The key that signs the adapters which the device tunes. [`crate::Store::set_device_key`] can set it later.
     pub device_key: Option<SecretKey>,
 }
 
 impl StoreOptions {
-    /// The default limits and caps, and no device key.
+    /// Creates options with the default limits and caps, and without a device key.
     #[must_use]
     pub fn new(backbone: Digest, trust: Trust) -> Self {
         Self {
@@ -55,37 +55,38 @@ impl StoreOptions {
 /// Caps on a store's contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caps {
-    /// Tasks, including those with only examples or a checkpoint, and removed ones whose highest version is kept.
+    /// Maximum number of tasks. Tasks that have only examples or a run state count, and so do removed tasks whose
+    /// highest version is kept.
     pub tasks: usize,
-    /// Bytes of the complete store, each file rounded up to blocks of 4 KiB. Records are small, at most `tasks` in
-    /// number, and always written.
+    /// Maximum bytes of the complete store, with each file rounded up to blocks of 4 KiB. Records are always written:
+    /// they are small, and there are at most `tasks` of them.
     pub state_bytes: u64,
-    /// Bytes of `state_bytes` and of the disk reserved for records: examples, uploads, adapters and checkpoints leave
-    /// them free.
+    /// Bytes that are reserved for records, both of `state_bytes` and of free disk space. Examples, uploads, adapters
+    /// and run states may not use them.
     pub reserve_bytes: u64,
-    /// Announced uploads in progress, on the disk; the least recently used one is dropped for another.
+    /// Maximum number of announced uploads in progress on the disk. Beyond it, the least recently used one is dropped.
     pub incoming_files: usize,
-    /// Bytes of all announced uploads in progress together.
+    /// Maximum bytes of all announced uploads in progress.
     pub incoming_bytes: u64,
-    /// Bytes that announced uploads may write in 24 hours. Beyond that, uploads are held in memory like those without
-    /// an announcement.
+    /// Maximum bytes that announced uploads may write to the disk in 24 hours. Beyond it, they are held in memory like
+    /// unannounced uploads.
     pub upload_bytes_per_day: u64,
-    /// Uploads in progress without an announcement, in memory.
+    /// Maximum number of unannounced uploads in memory.
     pub staged_files: usize,
     /// Bytes of these together.
     pub staged_bytes: u64,
-    /// Labelled images of one task.
+    /// Maximum number of labelled images of one task.
     pub examples_per_task: usize,
-    /// Bytes of one labelled image.
+    /// Maximum bytes of one labelled image.
     pub example_bytes: u64,
-    /// Bytes of all labelled images of one task.
+    /// Maximum bytes of all labelled images of one task.
     pub examples_bytes_per_task: u64,
-    /// Bytes of one tuning checkpoint.
+    /// Maximum bytes of the run state of tuning.
     pub checkpoint_bytes: u64,
 }
 
 impl Caps {
-    /// The defaults, for a card of a few gigabytes.
+    /// The defaults, sized for a memory card of a few gigabytes.
     pub const DEFAULT: Self = Self {
         tasks: 256,
         state_bytes: 2 << 30,

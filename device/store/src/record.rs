@@ -1,27 +1,28 @@
-//! Record of a task: its state, and the data that outlive its adapters.
+//! Record of a task: its state, and data that outlive its adapters.
 
 use clr_adapters::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::Damage,
+    problem::Damage,
     sealed,
     state::{Reversion, StoredAdapter, StoredTask},
 };
 
-/// Maximum of known digests. Older ones are still refused by their version, as a downgrade instead of a replay.
+/// Maximum number of known digests. An older file is still refused because of its version, as a downgrade instead of a
+/// replay.
 const KNOWN: usize = 64;
 /// Maximum bytes of a record: a name, a reason and [`KNOWN`] digests.
 pub(crate) const LARGEST: u64 = 16 << 10;
 
-/// The contents of `root/tasks/<encoded name>`, in postcard: the commit point of every change to a task.
-/// `root/copies/<encoded name>` has the same contents, written afterwards.
+/// Contents of `root/tasks/<encoded name>`, in postcard. Every change to a task commits when this file is replaced.
+/// `root/copies/<encoded name>` has the same contents and is written afterwards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) state: StoredTask,
-    /// Adapters that were admitted from a publisher or confirmed here, the latest last.
+    /// Digests of adapters that were admitted from a publisher or confirmed on this device, the latest last.
     pub(crate) known: Vec<Digest>,
-    /// The task is being removed: its examples, checkpoint and entry as the active task are removed next.
+    /// The task is being removed: the next step deletes its examples, run state and entry as the active task.
     pub(crate) erasing: bool,
 }
 
@@ -34,17 +35,17 @@ impl Record {
         }
     }
 
-    /// Whether the task has an adapter. A record without one keeps the highest admitted version.
+    /// Returns whether the task has an adapter. A record without one only keeps the highest admitted version.
     pub(crate) fn is_live(&self) -> bool {
         self.state.candidates().next().is_some()
     }
 
-    /// Whether the task is listed: it has an adapter or a reverted one.
+    /// Returns whether the task is listed: it has an adapter, or a reverted one.
     pub(crate) fn is_listed(&self) -> bool {
         self.is_live() || self.state.reverted.is_some()
     }
 
-    /// Whether the record holds no information.
+    /// Returns whether the record contains no information.
     pub(crate) fn is_empty(&self) -> bool {
         !self.is_live() && self.state.highest_admitted == 0 && self.known.is_empty() && self.state.reverted.is_none()
     }
@@ -92,7 +93,7 @@ fn parse<'a, T: Deserialize<'a>>(contents: &'a [u8]) -> Result<T, Damage> {
     }
 }
 
-/// A record of format 1. Its highest admitted version was the highest version ever *confirmed*, its trial counted
+/// A record of format 1. Its highest admitted version was the highest version ever *confirmed*, and its trial counted
 /// starts.
 #[derive(Serialize, Deserialize)]
 struct First {
@@ -123,7 +124,7 @@ impl From<First> for Record {
             known: first.known,
             erasing: first.erasing,
         };
-        // Starts were counted regardless of their cause of end, so they no longer count.
+        // Format 1 counted every start, whatever ended the previous run, so the count is discarded.
         if let Some((held, _starts)) = first.trial {
             record.admit(held);
         }

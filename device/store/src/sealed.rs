@@ -1,14 +1,15 @@
-//! Sealed files: small contents with a magic, a length and a checksum.
+//! Sealed files: small contents with a magic number, a length and a checksum.
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
-//! | 0 | 8 | magic: what the file is, and the version of its layout |
+//! | 0 | 8 | magic: kind of the file, and version of its layout |
 //! | 8 | 4 | `N`, bytes of the contents, little-endian |
 //! | 12 | `N` | contents |
 //! | 12 + `N` | 4 | CRC-32 (IEEE) of all bytes before it, little-endian |
 
 use crate::{
-    error::{Damage, StoreError},
+    error::StoreError,
+    problem::Damage,
     storage::{Storage, read_file},
 };
 
@@ -19,7 +20,7 @@ pub(crate) const OVERHEAD: usize = 16;
 pub(crate) const RECORD: [u8; 8] = *b"CLRtask\x02";
 /// A record of format 1, which is still read.
 pub(crate) const RECORD_1: [u8; 8] = *b"CLRtask\x01";
-/// The highest time noted, `root/time`, and its copy.
+/// The highest time ever recorded, `root/time`, and its copy.
 pub(crate) const TIME: [u8; 8] = *b"CLRtime\x01";
 /// The task to serve after a restart, `root/active`.
 pub(crate) const ACTIVE: [u8; 8] = *b"CLRactv\x01";
@@ -39,7 +40,7 @@ pub(crate) fn seal(magic: [u8; 8], contents: &[u8]) -> Vec<u8> {
     file
 }
 
-/// Returns the contents of a sealed file, and the bytes after it.
+/// Returns the contents of a sealed file, and the bytes that follow it.
 pub(crate) fn open_prefix(magic: [u8; 8], file: &[u8]) -> Result<(&[u8], &[u8]), Damage> {
     let Some((head, rest)) = file.split_first_chunk::<12>() else {
         return Err(Damage::Short);
@@ -60,7 +61,7 @@ pub(crate) fn open_prefix(magic: [u8; 8], file: &[u8]) -> Result<(&[u8], &[u8]),
     Ok((contents, rest))
 }
 
-/// Returns the contents of a sealed file without trailing bytes.
+/// Returns the contents of a sealed file; trailing bytes are an error.
 pub(crate) fn open(magic: [u8; 8], file: &[u8]) -> Result<&[u8], Damage> {
     let (contents, rest) = open_prefix(magic, file)?;
     if rest.is_empty() {

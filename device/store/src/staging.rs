@@ -1,4 +1,5 @@
-//! Uploads without an announcement, in memory until verified: no unsigned byte reaches the disk.
+//! Uploads without an announcement. They are held in memory until they are verified, so no unsigned byte reaches the
+//! disk.
 
 use std::{
     collections::HashMap,
@@ -7,12 +8,14 @@ use std::{
 
 use clr_adapters::Digest;
 
-use crate::{error::StoreError, incoming::Piece, options::Caps};
+use crate::{
+    error::StoreError,
+    options::Caps,
+    piece::{GRACE, Piece},
+};
 
-/// An upload that has not grown for this long is dropped.
+/// An upload is dropped if it has not grown for this long.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
-/// An upload that has not grown for this long may be dropped for another.
-pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 /// The uploads in memory.
 #[derive(Default)]
@@ -105,12 +108,12 @@ impl Staging {
         Ok(upload.bytes.len() as u64)
     }
 
-    /// Whether an upload of this digest is held.
+    /// Returns whether an upload of this digest is held.
     pub(crate) fn contains(&self, digest: &Digest) -> bool {
         self.uploads.contains_key(digest)
     }
 
-    /// Takes a complete upload out; `None` if there is none.
+    /// Removes and returns a complete upload; `None` if there is none.
     pub(crate) fn take(&mut self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(upload) = self.uploads.get(&digest) else {
             return Ok(None);
@@ -122,7 +125,7 @@ impl Staging {
         Ok(self.uploads.remove(&digest).map(|upload| upload.bytes))
     }
 
-    /// Puts back an upload that was taken out and could not be used yet.
+    /// Puts back an upload that was removed but could not be used yet.
     pub(crate) fn put_back(&mut self, digest: Digest, bytes: Vec<u8>, now: Instant) {
         let upload = Staged {
             length: bytes.len() as u64,
@@ -137,7 +140,7 @@ impl Staging {
         self.uploads.remove(digest);
     }
 
-    /// Drops uploads that have not grown for this long.
+    /// Drops all uploads that have not grown for `patience`.
     pub(crate) fn drop_stalled(&mut self, patience: Duration, now: Instant) {
         self.uploads.retain(|digest, upload| {
             let keep = now.saturating_duration_since(upload.grown) < patience;
@@ -150,7 +153,7 @@ impl Staging {
 }
 
 impl Staged {
-    /// Reserves memory for a piece: it doubles, up to the announced length.
+    /// Reserves memory for a piece by doubling the capacity, up to the announced length.
     fn reserve(&mut self, piece: usize) -> Result<(), StoreError> {
         let needed = self.bytes.len() + piece;
         if needed > self.bytes.capacity() {

@@ -1,4 +1,4 @@
-//! State of a task, and its transitions.
+//! State of a task and its transitions.
 
 use clr_adapters::Digest;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ pub struct StoredAdapter {
     pub digest: Digest,
     /// The publisher's version.
     pub version: u64,
-    /// Number of device tunings on top of that version; 0 for the publisher's own.
+    /// Number of tunings on the device since that version; 0 for the publisher's file.
     pub revision: u32,
     /// Bytes of the file.
     pub bytes: u64,
@@ -23,14 +23,14 @@ pub struct StoredAdapter {
 pub struct OnTrial {
     /// The adapter.
     pub held: StoredAdapter,
-    /// Number of unclean ends of the program while the adapter was in use.
+    /// Number of times that the program ended uncleanly while the adapter was in use.
     pub unclean: u32,
-    /// Whether it is in use: set before its first frame, cleared at a clean end. If set at a start, the last end was
-    /// unclean.
+    /// Whether the adapter is in use. Set before its first frame, cleared when the program ends cleanly. If it is set
+    /// when the program starts, the last run ended uncleanly.
     pub in_use: bool,
     /// Its frames up to the last clean end.
     pub progress: Progress,
-    /// The highest admitted version before this adapter: restored if the trial fails.
+    /// The highest admitted version before this adapter. It is restored if the trial fails.
     pub highest_before: u64,
 }
 
@@ -45,14 +45,14 @@ pub struct Progress {
     pub low: u32,
 }
 
-/// The last adapter taken out of service, and the reason.
+/// The last adapter taken out of service, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reversion {
     /// The adapter.
     pub held: StoredAdapter,
     /// The reason, at most 512 bytes.
     pub reason: String,
-    /// Time in seconds since 1970; `None` if the device did not know the time.
+    /// Time in seconds since 1970-01-01 UTC; `None` if the device did not know the time.
     pub at: Option<u64>,
 }
 
@@ -61,19 +61,21 @@ pub struct Reversion {
 pub struct StoredTask {
     /// The task's name.
     pub task: String,
-    /// The confirmed adapter; it serves unless one is on trial.
+    /// The confirmed adapter, which serves unless another one is on trial.
     pub confirmed: Option<StoredAdapter>,
     /// The adapter on trial.
     pub trial: Option<OnTrial>,
     /// The adapter that served before the confirmed one.
     pub last_good: Option<StoredAdapter>,
-    /// The publisher's original of the device-tuned adapter that is confirmed or the last good one.
+    /// The publisher's original, kept while the confirmed or the last good adapter is tuned on the device.
     pub restore: Option<StoredAdapter>,
-    /// The highest version of a publisher ever admitted, failed trials excepted. A received file must be above it.
+    /// The highest version ever admitted from a publisher, except for failed trials. A received file must have a higher
+    /// version.
     pub highest_admitted: u64,
     /// The last adapter taken out of service.
     pub reverted: Option<Reversion>,
-    /// The number of the task's last confirmation among all confirmations of the store, from 1; 0 if there was none.
+    /// Sequence number of the task's last confirmation among all confirmations of the store, from 1; 0 if there was
+    /// none.
     pub confirmation: u64,
 }
 
@@ -98,7 +100,7 @@ impl StoredTask {
         }
     }
 
-    /// Admits an adapter on trial, in place of an earlier trial, and raises the highest admitted version.
+    /// Puts an adapter on trial, in place of an earlier trial, and raises the highest admitted version.
     pub(crate) fn admit(&mut self, held: StoredAdapter) {
         let highest_before = self.highest_admitted;
         if !held.tuned {
@@ -113,13 +115,13 @@ impl StoredTask {
         });
     }
 
-    /// Whether one of the task's adapters was tuned on this device.
+    /// Returns whether one of the task's adapters was tuned on this device.
     #[must_use]
     pub fn is_tuned(&self) -> bool {
         self.candidates().any(|held| held.tuned)
     }
 
-    /// Returns the adapters that may serve, in the order of preference.
+    /// Returns the adapters that may serve, in order of preference.
     pub(crate) fn candidates(&self) -> impl Iterator<Item = StoredAdapter> + use<> {
         let trial = self.trial.map(|trial| trial.held);
         let mut seen: Vec<StoredAdapter> = Vec::new();
@@ -139,8 +141,8 @@ impl StoredTask {
         self.candidates().find(|held| held.digest == *digest)
     }
 
-    /// Confirms the adapter on trial. `keep_last_good`: the adapter confirmed before is damaged and must not become the
-    /// last good one.
+    /// Confirms the adapter on trial. Set `keep_last_good` if the previously confirmed adapter is damaged, so that it
+    /// does not become the last good one.
     pub(crate) fn confirm(&mut self, keep_last_good: bool) -> Result<StoredAdapter, Nothing> {
         let held = self.trial.take().ok_or(Nothing)?.held;
         let before = self.confirmed.replace(held);
@@ -159,8 +161,8 @@ impl StoredTask {
         Ok(held)
     }
 
-    /// Reverts the adapter on trial. Only this lowers the highest admitted version, and only if no higher version was
-    /// admitted since.
+    /// Reverts the adapter on trial. This is the only transition that lowers the highest admitted version, and only if
+    /// no higher version was admitted since.
     pub(crate) fn revert(&mut self, reason: &str, at: Option<u64>) -> Result<StoredAdapter, Nothing> {
         let OnTrial {
             held, highest_before, ..
@@ -172,7 +174,7 @@ impl StoredTask {
         Ok(held)
     }
 
-    /// Rolls back: the trial ends, or the confirmed adapter and the last good one are exchanged.
+    /// Rolls back: ends the trial or, without a trial, exchanges the confirmed adapter and the last good one.
     pub(crate) fn roll_back(&mut self, reason: &str, at: Option<u64>) -> Result<StoredAdapter, Nothing> {
         if self.trial.is_some() {
             return self.revert(reason, at);
@@ -186,7 +188,7 @@ impl StoredTask {
         Ok(confirmed)
     }
 
-    /// As a rollback, but the adapter taken out of service is not kept.
+    /// Rolls back like [`Self::roll_back`], but does not keep the adapter taken out of service.
     pub(crate) fn mark_bad(&mut self, reason: &str, at: Option<u64>) -> Result<StoredAdapter, Nothing> {
         if self.trial.is_some() {
             return self.revert(reason, at);
@@ -200,8 +202,8 @@ impl StoredTask {
         Ok(confirmed)
     }
 
-    /// Restores the publisher's original: a tuned adapter on trial is dropped, and a confirmed one becomes the last
-    /// good one.
+    /// Restores the publisher's original. A tuned adapter on trial is dropped; a confirmed one becomes the last good
+    /// one.
     pub(crate) fn restore(&mut self, reason: &str, at: Option<u64>) -> Result<StoredAdapter, Nothing> {
         let trial = self.trial.filter(|trial| trial.held.tuned && self.confirmed.is_some());
         let original = self
@@ -231,7 +233,7 @@ impl StoredTask {
         self.reverted = Some(Reversion { held, reason, at });
     }
 
-    /// Drops the restore point unless a tuned adapter is confirmed or the last good one.
+    /// Drops the restore point unless the confirmed or the last good adapter is tuned.
     fn tidy(&mut self) {
         let tuned = |held: &Option<StoredAdapter>| held.is_some_and(|held| held.tuned);
         if !tuned(&self.confirmed) && !tuned(&self.last_good) {

@@ -1,31 +1,32 @@
-//! Storage interface of the store: one method per primitive, so that tests can cut the power at each of them.
+//! Storage interface of the store, with one method per primitive operation, so that tests can cut the power at each of
+//! them.
 
 use std::{any::Any, io};
 
-/// A tree of files and directories with the guarantees of a POSIX file system and no others.
+/// A tree of files and directories with exactly the guarantees of a POSIX file system.
 ///
-/// Paths are relative to the store's root, with `/` between components; the root itself is `""`. The store only uses
-/// the characters `a`–`z`, `0`–`9`, `%`, `.`, `_`, `~` and `-` in names. What was written is safe from a power cut once
-/// the file was synced, and a created, renamed or removed name once its directory was. A rename within a directory
-/// replaces an existing target at once: afterwards, power cut or not, the name refers to the old file or to the new
-/// one.
+/// Paths are relative to the store's root, with `/` between components; the root itself is `""`. The store's names
+/// contain only the characters `a`–`z`, `0`–`9`, `%`, `.`, `_`, `~` and `-`. Written data survive a power cut once the
+/// file has been synced. A created, renamed or removed name survives once its directory has been synced. A rename
+/// within a directory replaces an existing target atomically: afterwards, even after a power cut, the name refers to
+/// either the old or the new file.
 pub trait Storage: Send + Sync {
-    /// Creates an empty file, or truncates an existing one, for writing. Never follows a link.
+    /// Creates an empty file for writing, or truncates an existing one. Never follows a link.
     ///
     /// # Errors
-    /// Errors of the system, as in all methods.
+    /// Errors of the operating system, as for all methods.
     fn create(&self, path: &str) -> io::Result<Box<dyn StorageFile>>;
 
-    /// Opens an existing file for writing, with its contents. Never follows a link.
+    /// Opens an existing file for writing and keeps its contents. Never follows a link.
     fn open(&self, path: &str) -> io::Result<Box<dyn StorageFile>>;
 
-    /// Renames a file or directory. A file replaces an existing file of that name.
+    /// Renames a file or directory. A file replaces an existing file at the new path.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Makes the names in a directory durable.
     fn sync_directory(&self, path: &str) -> io::Result<()>;
 
-    /// As [`Storage::sync_directory`], for many at once.
+    /// Syncs many directories: see [`Storage::sync_directory`].
     fn sync_directories(&self, paths: &[String]) -> io::Result<()> {
         paths.iter().try_for_each(|path| self.sync_directory(path))
     }
@@ -42,13 +43,13 @@ pub trait Storage: Send + Sync {
     /// Lists a directory, in any order.
     fn list(&self, path: &str) -> io::Result<Vec<Entry>>;
 
-    /// Reads at most `length` bytes of a regular file from `offset`; fewer only at its end.
+    /// Reads at most `length` bytes of a regular file from `offset`. Returns fewer only at the end of the file.
     fn read(&self, path: &str, offset: u64, length: usize) -> io::Result<Vec<u8>>;
 
     /// Returns the bytes of a regular file.
     fn length(&self, path: &str) -> io::Result<u64>;
 
-    /// Returns the free bytes of the medium; `None` if unknown.
+    /// Returns the number of free bytes on the medium; `None` if unknown.
     fn free(&self) -> io::Result<u64> {
         Ok(u64::MAX)
     }
@@ -56,7 +57,7 @@ pub trait Storage: Send + Sync {
     /// Locks the tree for this process until the returned lock is dropped.
     ///
     /// # Errors
-    /// [`LockError::Held`] if another process holds it.
+    /// [`LockError::Held`] if another process holds the lock.
     fn lock(&self, path: &str) -> Result<StorageLock, LockError>;
 }
 
@@ -72,13 +73,13 @@ pub trait StorageFile: Send {
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// Holds a lock until it is dropped.
+/// A lock, held until it is dropped.
 pub type StorageLock = Box<dyn Any + Send + Sync>;
 
 /// Reason for a failed lock.
 #[derive(Debug)]
 pub enum LockError {
-    /// Another process holds it.
+    /// Another process holds the lock.
     Held {
         /// The process's id, if known.
         pid: Option<u32>,
@@ -90,7 +91,7 @@ pub enum LockError {
 /// One entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
-    /// The name; bytes that are not UTF-8 are replaced.
+    /// The name, with invalid UTF-8 replaced.
     pub name: String,
     /// Its kind.
     pub kind: EntryKind,
@@ -122,4 +123,12 @@ pub(crate) fn read_file(storage: &dyn Storage, path: &str, cap: u64) -> io::Resu
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
     storage.read(path, 0, length as usize)
+}
+
+/// Bytes of a block. The size of a file on the disk is a multiple of it.
+pub(crate) const BLOCK: u64 = 4 << 10;
+
+/// Returns the bytes of a file on the disk.
+pub(crate) fn on_disk(bytes: u64) -> u64 {
+    bytes.saturating_add(BLOCK - 1) / BLOCK * BLOCK
 }

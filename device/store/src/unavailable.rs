@@ -1,10 +1,10 @@
-//! Storage for a device whose state folder cannot be opened: empty, and every change fails with the reason.
+//! Storage for a device that cannot open its state folder: it is empty, and every change fails with the reason.
 
 use std::io;
 
 use crate::storage::{Entry, LockError, Storage, StorageFile, StorageLock};
 
-/// Empty, read-only [`Storage`]: a device without its state folder still runs and reports the reason.
+/// Empty, read-only [`Storage`], so that a device without its state folder still runs and reports the reason.
 #[derive(Debug)]
 pub struct Unavailable {
     kind: io::ErrorKind,
@@ -12,7 +12,7 @@ pub struct Unavailable {
 }
 
 impl Unavailable {
-    /// Creates it with the error of the storage that could not be opened.
+    /// Creates the storage with the error that prevented opening the real one.
     #[must_use]
     pub fn new(error: &io::Error) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Counters of bytes written on behalf of peers, and the daily budget for unverified ones.
+//! Counters of bytes written on behalf of peers, and the daily budget for announced uploads.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -11,9 +11,9 @@ const DAY: Duration = Duration::from_hours(24);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Written {
-    /// Pieces of announced uploads, with the heads of these pieces.
+    /// Bytes of pieces of announced uploads, frame heads included.
     pub uploads: u64,
-    /// Adapters that were verified and installed.
+    /// Bytes of adapters that were verified and installed.
     pub adapters: u64,
     /// Examples.
     pub examples: u64,
@@ -37,7 +37,7 @@ impl Counters {
     }
 }
 
-/// Bytes of announced uploads in the current 24 hours, which begin with the first of them. Reset by a restart.
+/// Bytes of announced uploads in the current 24 hours, which begin with the first upload. A restart resets the count.
 #[derive(Default)]
 pub(crate) struct Day {
     began: Option<Instant>,
@@ -45,7 +45,7 @@ pub(crate) struct Day {
 }
 
 impl Day {
-    /// Whether this many more bytes are within the daily budget.
+    /// Returns whether `bytes` more are within the daily budget.
     pub(crate) fn has_room(&mut self, bytes: u64, budget: u64, now: Instant) -> bool {
         if self
             .began

@@ -1,5 +1,5 @@
-//! Uploads without a trusted announcement never reach the disk before verification; announced ones stay within their
-//! announcement.
+//! Uploads without a trusted announcement never reach the disk before they are verified. Announced uploads never exceed
+//! their announcement.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::world::{
     release,
 };
 
-/// Whether a refusal is the expected one.
+/// Returns whether a refusal is the expected one.
 type Check = fn(&Refusal) -> bool;
 
-/// A file with the older signature over its bytes, which has no announcement.
+/// Returns a file signed over its bytes, which has no announcement.
 fn older(task: &str, version: u64) -> Vec<u8> {
     let file = encode(&adapter(task, version, 0, 0), clr_adapters::Encoding::F32).unwrap();
     sign(&file, SignerClass::Publisher, &publisher()).unwrap()
@@ -50,7 +50,7 @@ fn without_an_announcement_nothing_is_written_before_the_file_is_verified() {
     assert_eq!(store.begin(&digest, length).unwrap(), 0);
     for at in (0..bytes.len()).step_by(50) {
         let end = bytes.len().min(at + 50);
-        // As another connection: the bytes held are known while the store is open.
+        // Simulates another connection: the store still knows the held bytes.
         assert_eq!(store.begin(&digest, length).unwrap(), at as u64);
         assert_eq!(store.append(&digest, at as u64, &bytes[at..end]).unwrap(), end as u64);
         assert_eq!(disk.files(), before, "after {end} bytes");
@@ -61,7 +61,7 @@ fn without_an_announcement_nothing_is_written_before_the_file_is_verified() {
     assert_eq!(store.task("birds").unwrap().trial.unwrap().held.digest, digest);
     assert_eq!(store.written().uploads, 0);
 
-    // Neither a file refused at the end nor an image that was only uploaded has been written.
+    // Neither a file that was refused at the end nor an image that was only uploaded is written.
     let before = disk.files();
     let mut forged = older("birds", 3);
     forged[60] ^= 1;
@@ -154,7 +154,7 @@ fn hostile_announcements_are_refused_before_a_byte_is_written() {
         assert!(expected(&refusal), "{what}: {refusal:?}");
         assert_eq!(disk.files(), before, "{what}");
     }
-    // A replayed announcement of the confirmed adapter writes nothing.
+    // Replaying the announcement of the confirmed adapter writes nothing.
     let known = file("birds", 5);
     let digest = Digest::of(&known);
     assert_eq!(world::begin(&store, &known).unwrap(), known.len() as u64);
@@ -209,7 +209,7 @@ fn a_publisher_has_one_upload_for_each_task_and_one_that_grows_keeps_its_place()
         [(1, 0), (1, 1), (2, 0)].map(|(version, variant)| world::published(&adapter("birds", version, 0, variant)));
     world::begin(&store, &first).unwrap();
     store.append(&Digest::of(&first), 0, &first[..50]).unwrap();
-    // Another file of the same version is uploaded too, in memory.
+    // The other file of the same version is uploaded too, but held in memory.
     let on_disk = parts();
     world::begin(&store, &second).unwrap();
     store.append(&Digest::of(&second), 0, &second[..60]).unwrap();
@@ -270,7 +270,7 @@ fn an_upload_may_go_on_without_its_announcement_and_none_without_stays_over_a_re
 #[test]
 fn beyond_the_daily_budget_uploads_stay_in_memory() {
     let bytes = file("birds", 1);
-    // Twice the file, but not the heads of its pieces.
+    // The budget covers twice the file, but not the heads of its frames.
     let (disk, store) = open_with(|options| options.caps.upload_bytes_per_day = 2 * bytes.len() as u64);
     let parts = || {
         disk.files()

@@ -1,4 +1,4 @@
-//! Caps on the store's contents, and the reserve for records.
+//! Caps on the store's contents, and the space reserved for records.
 
 use std::{io, sync::Arc};
 
@@ -24,7 +24,7 @@ fn full<T: std::fmt::Debug>(result: Result<T, StoreError>) -> &'static str {
     }
 }
 
-/// Examples could create an unlimited number of unlisted tasks.
+/// Otherwise, examples could create an unlimited number of unlisted tasks.
 #[test]
 fn tasks_with_nothing_but_examples_count_and_are_seen() {
     let disk = Arc::new(Disk::new());
@@ -90,7 +90,7 @@ fn the_stores_bytes_have_a_cap_and_records_do_not_need_room() {
     store.rollback("birds", NOW).unwrap();
     store.set_active("birds").unwrap();
     store.raise_time_floor(1_900_000_000).unwrap();
-    // Existing files are counted again after a restart, and removals free space.
+    // After a restart existing files are counted again, and removals free space.
     drop(store);
     let store = with_caps(disk, caps);
     assert_eq!(

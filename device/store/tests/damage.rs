@@ -1,4 +1,4 @@
-//! Files changed by another program or a failing medium are reported, never served, and do not stop the store.
+//! Files changed by another program or a failing medium are reported and never served, and the store keeps working.
 
 use clr_adapters::Digest;
 use clr_store::{Damage, ProblemKind, StoreError, simulation::Disk};
@@ -195,7 +195,7 @@ fn damaged_examples_checkpoints_and_active_task_are_named() {
     let store = open(disk.clone());
     assert_eq!(store.active().as_deref(), Some("birds"));
     assert_eq!(store.problems().len(), 1);
-    // Each is repaired by writing it again.
+    // Writing each of them again repairs it.
     store.clear_checkpoint("birds").unwrap();
     store.add_example("birds", "wren", b"one", NOW).unwrap();
     assert_eq!(store.verify().unwrap().problems, []);

@@ -1,5 +1,5 @@
-//! Failure of every single write: the serving adapter does not change, in memory and after reopening, and the error
-//! names the file.
+//! Each single write fails once. The serving adapter does not change, neither in memory nor after reopening, and the
+//! error names the file.
 
 use std::{error::Error as _, sync::Arc};
 
@@ -56,7 +56,7 @@ fn run(scenario: &Scenario, errno: i32, forever: bool, counts: &mut Counts) {
                 counts.done += 1;
                 // Only operations that are repeated later may fail silently.
                 let tidying = matches!(operation.0, Operation::Remove | Operation::RemoveDirectory);
-                // A copy is written after the change is made; the root holds copies as well.
+                // A copy is written after the change has committed. The root also contains copies.
                 let (kind, path) = operation;
                 let of_copy = path.starts_with("copies") || path.contains(".copy");
                 let tidying = tidying || of_copy || (*kind == Operation::SyncDirectory && path.is_empty());

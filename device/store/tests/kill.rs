@@ -1,4 +1,5 @@
-//! Storage in a real directory: stops at every operation, hostile names and links, and concurrent writers and readers.
+//! The store in a real directory: a program that stops at every operation, hostile names and links, and concurrent
+//! writers and readers.
 #![cfg(not(miri))]
 
 use std::{
@@ -18,7 +19,8 @@ use crate::{
     world::{NOW, confirmed, file, open, options, see},
 };
 
-/// A real directory, in memory where the system supports that: the tests need the system calls, not the disk.
+/// Returns a real directory, in memory if the system supports that, because the tests need the system calls and not the
+/// disk.
 fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
@@ -86,7 +88,7 @@ fn links_and_odd_files_are_not_followed() {
     let digest = confirmed(&store, &file("birds", 1));
     confirmed(&store, &file("birds", 2));
     drop(store);
-    // An adapter and a temporary file are replaced by links.
+    // Replaces an adapter and a temporary file by links.
     let adapter = root.path().join(format!("adapters/{digest}.clr"));
     fs::remove_file(&adapter).unwrap();
     fs::write(outside.path().join("adapter"), file("birds", 1)).unwrap();

@@ -10,7 +10,7 @@ fn name(held: Option<StoredAdapter>) -> Option<(u64, u32)> {
     held.map(|held| (held.version, held.revision))
 }
 
-/// Confirmed, on trial, last good, restore point.
+/// Returns version and revision of the adapters in four slots: confirmed, on trial, last good, restore point.
 fn kept(store: &Store) -> [Option<(u64, u32)>; 4] {
     let StoredTask {
         confirmed,
@@ -42,7 +42,7 @@ fn a_trial_serves_and_is_confirmed_or_reverted() {
     assert_eq!(kept(&store), [Some((1, 0)), None, None, None]);
     let reverted = store.task("birds").unwrap().reverted.unwrap();
     assert_eq!((reverted.reason, reverted.held.version), ("ü".repeat(256), 2));
-    // It may be tried again.
+    // The failed version may be tried again.
     confirmed(&store, &file("birds", 2));
     assert_eq!(kept(&store), [Some((2, 0)), None, Some((1, 0)), None]);
     assert_tidy(&store, &disk);
@@ -202,7 +202,7 @@ fn the_bytes_of_every_adapter_that_is_kept_can_be_read() {
     }
 }
 
-/// Starts used to count, so four restarts reverted a good update.
+/// Regression test: starts used to be counted, so that four restarts reverted a good update.
 #[test]
 fn only_unclean_ends_of_an_adapter_in_use_end_its_trial() {
     let (disk, store) = fresh();
@@ -215,7 +215,7 @@ fn only_unclean_ends_of_an_adapter_in_use_end_its_trial() {
         (store, start)
     };
     let mut store = store;
-    // Never used, or ended cleanly, or ended by another cause.
+    // Three cases: the adapter is never used, the run ends cleanly, or it ends for another reason.
     for round in 0..12 {
         let start;
         if round > 3 {
@@ -238,7 +238,7 @@ fn only_unclean_ends_of_an_adapter_in_use_end_its_trial() {
         store.begin_use("birds", &trial).unwrap();
         (store, start) = restart(store, true);
         assert_eq!(start, StartOutcome::Unclean { times });
-        // Pushing it again neither shortens nor prolongs that.
+        // Pushing the adapter again neither shortens nor prolongs its trial.
         assert!(store.install(&file("birds", 2), NOW).unwrap().already);
     }
     store.begin_use("birds", &trial).unwrap();

@@ -1,5 +1,5 @@
-//! Two processes on one store: the second is refused with the first one's pid, and the end of the first frees the
-//! store.
+//! Two processes on one store: the second is refused and told the first one's process id. The end of the first process
+//! frees the store.
 #![cfg(not(miri))]
 
 use std::{
@@ -19,7 +19,7 @@ const PATH: &str = "CLR_STORE_TEST_LOCK";
 
 #[test]
 fn a_second_process_is_refused_with_the_pid_of_the_first() {
-    // In the other process, which opens the store and waits.
+    // The child process opens the store and waits.
     if let Some(path) = env::var_os(PATH) {
         let store = Store::open_directory(Path::new(&path), options()).unwrap();
         confirmed(&store, &file("birds", 1));
@@ -29,7 +29,7 @@ fn a_second_process_is_refused_with_the_pid_of_the_first() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    // An emulator, where the tests run for another CPU than this machine's.
+    // Runs the child under an emulator if the tests are compiled for another CPU architecture.
     let mut words: Vec<_> = env::var("CLR_TEST_RUNNER")
         .unwrap_or_default()
         .split_whitespace()
@@ -59,7 +59,7 @@ fn a_second_process_is_refused_with_the_pid_of_the_first() {
         "{error}"
     );
     assert!(error.to_string().contains(&format!("process {pid}")));
-    // SIGKILL: nothing is cleaned up, and nothing needs to be.
+    // SIGKILL: the process cannot clean up, and does not have to.
     first.kill().unwrap();
     first.wait().unwrap();
     let store = Store::open_directory(directory.path(), options()).unwrap();

@@ -114,10 +114,10 @@ impl Task {
         on_trial || fits && self.confirmed != Some(name)
     }
 
-    /// Applies an operation by the rules of the store. Returns whether it succeeds.
+    /// Applies an operation to the model. Returns whether it succeeds.
     fn act(&mut self, action: Action) -> bool {
         match action {
-            // An upload of what is confirmed is not sent, and its commit is answered.
+            // Pushing the confirmed adapter sends nothing, and its commit succeeds.
             Action::Push(version) if self.confirmed == Some((version, 0)) => true,
             Action::Install(version) | Action::Push(version) => self.admits((version, 0)) && self.try_out((version, 0)),
             Action::Send(revision) => self.admits((2, revision)) && self.try_out((2, revision)),

@@ -1,7 +1,8 @@
-//! A power cut at every operation of everything that writes, and at every operation of the opening that follows. A cut
-//! after an operation is one before the next; the last stands for the moment after everything. With `CLR_LONG_TESTS=1`
-//! in the environment, 100 draws of what is reordered instead of 12, and a cut while opening after each of them:
-//! `CLR_LONG_TESTS=1 cargo test --release -p clr-store power_cut -- --nocapture`.
+//! Power cuts at every operation of every modifying call, and at every operation of the opening that follows.
+//!
+//! A cut after an operation is the same as one before the next; the last cut is after all operations. With
+//! `CLR_LONG_TESTS=1`, 100 random orders of the pending changes are tested instead of 12, and after each the power is
+//! also cut during opening: `CLR_LONG_TESTS=1 cargo test --release -p clr-store power_cut -- --nocapture`.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::{
     world::{Seen, assert_tidy, open, see},
 };
 
-/// Seeds per model: two forms of half a file, and draws of what is reordered.
+/// Returns the seeds to test per model: the two forms of half a file, or random choices of the reordered changes.
 fn seeds(model: PowerCut) -> u64 {
     match model {
         PowerCut::UnsyncedLost | PowerCut::RenameLost => 1,
@@ -35,12 +36,12 @@ struct Counts {
     after_a_kill: usize,
 }
 
-/// The disk after setting up, all of it durable.
+/// Returns the disk after the scenario's preparation, which is entirely durable.
 fn base(scenario: &Scenario) -> Disk {
     let disk = Arc::new(Disk::new());
     (scenario.set_up)(&open(disk.clone()));
     let set_up = see(&open(Arc::new(disk.copy())));
-    // What was set up returned, so it is durable.
+    // Every preparing call has returned, so its changes must be durable.
     let disk = disk.power_cut(PowerCut::UnsyncedLost, 0);
     let store = open(Arc::new(disk.copy()));
     assert_eq!(see(&store), set_up, "{}", scenario.name);
@@ -61,7 +62,7 @@ fn cut(scenario: &Scenario, base: &Disk, at: usize, moment: Moment, mut check: i
     }
 }
 
-/// A killed program, followed by a power cut while the store is being opened, or right after that.
+/// Kills the program, then cuts the power while the store is being opened or right after.
 fn kill_then_cut(scenario: &Scenario, base: &Disk, at: usize, before: &Seen, after: &Seen, counts: &mut Counts) {
     let killed = || {
         let disk = Arc::new(base.copy());
@@ -103,7 +104,7 @@ fn old_or_new(scenario: &Scenario, got: &Seen, before: &Seen, after: &Seen, plac
         "{}, {place}: neither the old state nor the new one: {got:#?}",
         scenario.name
     );
-    // Whatever is lost, what was confirmed stays the lower bound.
+    // Whatever is lost, the confirmed version remains the lower bound.
     for state in &got.tasks {
         let confirmed = state.confirmed.filter(|held| !held.tuned);
         assert!(confirmed.is_none_or(|held| state.highest_admitted >= held.version));
@@ -149,14 +150,14 @@ fn run(scenario: &Scenario, counts: &mut Counts) {
     }
 }
 
-/// The power fails again while the store is being opened.
+/// Cuts the power again while the store is being opened.
 fn cut_while_opening(scenario: &Scenario, disk: &Disk, before: &Seen, after: &Seen, counts: &mut Counts) {
     let steps = {
         let faults = Arc::new(Faults::new(Arc::new(disk.copy())));
         let _ = clr_store::Store::open(faults.clone(), crate::world::options()).unwrap();
         faults.operations().len()
     };
-    // The syncs of an opening that has nothing to do change nothing.
+    // If opening has nothing to repair, its syncs change nothing.
     let seen = see(&open(Arc::new(disk.copy())));
     for at in (0..steps).step_by(if cfg!(miri) { 5 } else { 1 }) {
         let disk = Arc::new(disk.copy());

@@ -64,7 +64,7 @@ fn read(store: &Store, model: &Model) -> Model {
         examples.sort_unstable();
         assert_eq!(store.examples(task).unwrap().len(), examples.len());
         let checkpoint = store.checkpoint(task).unwrap().map(|bytes| bytes[0]);
-        // What is known of a removed task shows in what it admits.
+        // The known digests of a removed task are not visible, but they affect which files it admits.
         let mut task_read = Task {
             examples,
             checkpoint,

@@ -1,4 +1,4 @@
-//! Readers never block, and never see half a change.
+//! Readers never block, and never see a partial change.
 
 use std::{
     io,
@@ -80,7 +80,7 @@ fn readers_go_on_while_a_writer_waits_for_the_disk() {
     slow.held_up.store(true, Ordering::SeqCst);
     thread::scope(|scope| {
         let writer = scope.spawn(|| store.install(&file("birds", 2), NOW).map(drop));
-        // The writer hangs in the rename of the adapter, of the record, and of its copy.
+        // The writer blocks in the renames of the adapter, of the record, and of the record's copy.
         for _ in 0..3 {
             waits.recv().unwrap();
             assert_eq!(see(&store), before);

@@ -1,4 +1,4 @@
-//! Recovery in order: the file, its copy, salvage from adapters, and an open store that reports the loss.
+//! The stages of recovery: the file, its copy, salvage from adapters, and an open store that reports the loss.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ fn kinds(store: &Store) -> Vec<ProblemKind> {
     store.problems().iter().map(|problem| problem.kind.clone()).collect()
 }
 
-/// Two tasks with a past, `birds` the active one, and a time.
+/// Returns a store with two tasks with a history, `birds` as the active task, and a recorded time.
 fn past() -> (Arc<Disk>, Seen) {
     let (disk, store) = fresh();
     confirmed(&store, &file("birds", 1));
@@ -129,7 +129,7 @@ fn a_record_that_is_lost_in_both_copies_is_salvaged_from_its_adapters() {
     let store = open(disk.clone());
     assert_eq!(store.active().as_deref(), Some("birds"));
     let serving = store.serving("birds").unwrap();
-    // The newest serves as before. Its confirmation is unknown, so its trial starts again.
+    // The newest adapter serves as before. Whether it was confirmed is unknown, so its trial starts again.
     assert_eq!((serving.held.version, serving.trial), (4, true));
     let salvaged = Recovery::Adapters {
         version: 4,
@@ -156,7 +156,7 @@ fn a_record_that_is_lost_in_both_copies_is_salvaged_from_its_adapters() {
     }
     let before = see(&store);
     drop(store);
-    // It was written: the next start finds nothing wrong.
+    // The repair was written, so the next start finds no problem.
     let store = open(disk.clone());
     assert_eq!(see(&store), before);
     assert_tidy(&store, &disk);
@@ -225,7 +225,7 @@ fn a_record_of_which_nothing_is_left_hides_no_other_task() {
     }
     assert_eq!(store.active(), None);
     confirmed(&store, &file("cats", 2));
-    // After removal of the task it can be installed again.
+    // After its removal, the task can be installed again.
     store.remove("birds").unwrap();
     confirmed(&store, &file("birds", 5));
     drop(store);
@@ -244,7 +244,7 @@ fn without_the_active_tasks_name_the_one_confirmed_last_serves() {
     assert_eq!(store.active().as_deref(), Some("cats"));
     store.remove("cats").unwrap();
     assert_eq!(store.active().as_deref(), Some("birds"), "the only one");
-    // Setting it again repairs it.
+    // Setting the active task again repairs the file.
     store.set_active("birds").unwrap();
     drop(store);
     assert_tidy(&open(disk.clone()), &disk);
@@ -252,7 +252,7 @@ fn without_the_active_tasks_name_the_one_confirmed_last_serves() {
 
 #[test]
 fn records_of_the_format_before_are_read_and_their_floor_rises_to_the_trial() {
-    // Built from the description in the crate's documentation, independently of the reader.
+    // Built from the format's description in the crate documentation, independently of the parser.
     let mut contents = vec![5];
     contents.extend(b"birds");
     let held = |byte: u8, version: u8, bytes: [u8; 2]| {
@@ -291,7 +291,7 @@ fn records_of_the_format_before_are_read_and_their_floor_rises_to_the_trial() {
         (5, 400, 0, 3)
     );
     drop(store);
-    // It is rewritten in the present format, in two copies.
+    // The record is rewritten in the current format, with a copy.
     let now = self::stored(&disk, RECORD);
     assert_eq!((&now[..8], &now), (&b"CLRtask\x02"[..], &self::stored(&disk, COPY)));
     // A later format is unknown.
@@ -301,7 +301,7 @@ fn records_of_the_format_before_are_read_and_their_floor_rises_to_the_trial() {
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
-    // As in the format's description: IEEE, reflected.
+    // CRC-32 (IEEE, reflected), as in the format's description.
     let step = |mut crc: u32| {
         for _ in 0..8 {
             crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
@@ -313,7 +313,7 @@ fn crc32(bytes: &[u8]) -> u32 {
         .fold(!0, |crc, &byte| step((crc ^ u32::from(byte)) & 0xff) ^ crc >> 8)
 }
 
-/// For any contents of a file, opening ends and either reports or accepts it.
+/// Whatever a file contains, opening finishes, and either accepts the contents or reports a problem.
 #[test]
 fn arbitrary_bytes_in_the_place_of_any_file_are_survived() {
     use proptest::prelude::*;
@@ -335,7 +335,7 @@ fn arbitrary_bytes_in_the_place_of_any_file_are_survived() {
     };
     proptest!(config, |(path in 0..7_usize, magic in 0..6_usize, rest in prop::collection::vec(any::<u8>(), 0..80))| {
         let magics: [&[u8]; 6] = [b"", b"CLRtask\x02", b"CLRtask\x01", b"CLRactv\x01", b"CLRtime\x01", b"CLRpart\x01"];
-        // With a correct checksum, so that the contents are parsed.
+        // The checksum is correct, so that the contents are parsed.
         let mut bytes = magics[magic].to_vec();
         if !bytes.is_empty() {
             bytes.extend((rest.len() as u32).to_le_bytes());

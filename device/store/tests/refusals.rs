@@ -1,4 +1,4 @@
-//! Refusals, their errors, and the unchanged state after them.
+//! Refusals, their errors, and the unchanged state after each.
 
 use clr_adapters::{Digest, Encoding, Refusal, SecretKey, SignerClass, encode, sign};
 use clr_store::{Caps, Store, StoreError};
@@ -7,7 +7,7 @@ use crate::world::{
     NOW, adapter, confirmed, confirmed_tuned, device, file, fresh, options, published, push, see, tuned,
 };
 
-/// The file is refused, by an install and by an upload, and nothing changes.
+/// Asserts that installing and uploading the file are both refused, and that nothing changes. Returns the refusal.
 fn refusal(store: &Store, file: &[u8]) -> Refusal {
     let before = see(store);
     let Err(StoreError::Refused(refusal)) = store.install(file, NOW) else {
@@ -53,7 +53,8 @@ fn replay_and_downgrade_have_errors_of_their_own() {
     store.install(&file("birds", 10), NOW).unwrap();
 }
 
-/// The highest admitted version used to rise at confirmation, so an older file could replace a newer one on trial.
+/// Regression test: the highest admitted version used to rise only at confirmation, so an older file could replace a
+/// newer one on trial.
 #[test]
 fn the_floor_rises_at_admission_and_only_a_failed_trial_of_that_version_lowers_it() {
     let (disk, store) = fresh();
@@ -74,7 +75,8 @@ fn the_floor_rises_at_admission_and_only_a_failed_trial_of_that_version_lowers_i
             ..
         }
     ));
-    // 10 replaces 9 and fails: the highest admitted version is 9 again, which never failed and may return.
+    // Version 10 replaces version 9 and fails. The highest admitted version is 9 again; version 9 never failed and may
+    // return.
     let tenth = store.install(&file("birds", 10), NOW).unwrap().held.digest;
     assert_eq!(highest_admitted(&store), 10);
     store.revert("birds", &tenth, "too slow", NOW).unwrap();
@@ -83,12 +85,12 @@ fn the_floor_rises_at_admission_and_only_a_failed_trial_of_that_version_lowers_i
     let ninth = store.install(&file("birds", 9), NOW).unwrap().held.digest;
     store.confirm("birds", &ninth).unwrap();
     assert_eq!(highest_admitted(&store), 9);
-    // A failed trial leaves the highest admitted version where it was before.
+    // A failed trial restores the previous highest admitted version.
     store.install(&file("birds", 12), NOW).unwrap();
     store.mark_bad("birds", NOW).unwrap();
     assert_eq!(highest_admitted(&store), 9);
     store.install(&file("birds", 11), NOW).unwrap();
-    // Restarts and the removal of the task keep it.
+    // It survives restarts and the removal of the task.
     drop(store);
     let store = crate::world::open(disk);
     assert_eq!(highest_admitted(&store), 11);
@@ -134,12 +136,12 @@ fn what_was_taken_out_by_hand_may_be_pushed_again_and_nothing_older() {
         assert_eq!(store.serving("birds").unwrap().held.version, 4);
         assert_eq!(store.task("birds").unwrap().highest_admitted, 4);
     }
-    // A trial that was ended by hand, too.
+    // A trial that was ended on request is treated in the same way.
     store.install(&file("birds", 5), NOW).unwrap();
     store.mark_bad("birds", NOW).unwrap();
     store.install(&file("birds", 5), NOW).unwrap();
     store.mark_good("birds").unwrap();
-    // But the publisher's original does not replace an adapter tuned on top of it.
+    // The publisher's original does not replace an adapter that was tuned on top of it.
     confirmed_tuned(&store, &tuned("birds", 5, 1));
     assert!(matches!(refusal(&store, &file("birds", 5)), Refusal::Replay { .. }));
 }
@@ -177,7 +179,7 @@ fn every_refusal_of_the_signing_layer_is_handed_on() {
     let mut header = adapter("birds", 2, 0, 0);
     header.header.expires = NOW;
     assert!(matches!(refusal(&store, &published(&header)), Refusal::Expired { .. }));
-    // A device without a clock cannot check expiry, and an adapter confirmed in time continues to serve.
+    // A device without a clock cannot check the expiry. An adapter that was confirmed in time continues to serve.
     store.install(&published(&header), None).unwrap();
     store.mark_good("birds").unwrap();
     assert_eq!(store.serving("birds").unwrap().held.version, 2);
@@ -236,7 +238,7 @@ fn tuned_files_come_in_through_their_own_door() {
     confirmed_tuned(&store, &own);
     assert_eq!(store.task("birds").unwrap().highest_admitted, 2);
     store.restore("birds", NOW).unwrap();
-    // It was confirmed here: it may return from the host that pulled it.
+    // The adapter was confirmed here, so the host that pulled it may send it back.
     assert!(!store.install(&own, NOW).unwrap().already);
     store.mark_good("birds").unwrap();
     assert!(store.task("birds").unwrap().confirmed.unwrap().tuned);

@@ -1,4 +1,4 @@
-//! A store, and every modifying operation on it.
+//! Test scenarios: a prepared store, and every modifying operation on it.
 
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) set_up: fn(&Store),
     pub(crate) act: Act,
-    /// Whether a repetition after a cut leads to the same state.
+    /// Whether repeating the operation after a cut leads to the same state.
     pub(crate) again: bool,
 }
 
 impl Scenario {
-    /// Runs the operation without faults on a prepared storage. Returns the state before and after it, and every
+    /// Runs the operation without faults on a prepared storage. Returns the states before and after it, and every
     /// operation in between.
     pub(crate) fn rehearse(&self, storage: Arc<dyn Storage>) -> (Seen, Seen, Vec<(Operation, String)>) {
         let faults = Arc::new(Faults::new(storage));
@@ -35,7 +35,7 @@ impl Scenario {
 
 pub(crate) const ODD_NAME: &str = "a/../ Ü\"b";
 
-/// Two tasks with a history, an example, a checkpoint and an active task.
+/// Prepares two tasks with a history, an example, a run state and an active task.
 fn past(store: &Store) {
     confirmed(store, &file("birds", 1));
     confirmed(store, &file("birds", 2));

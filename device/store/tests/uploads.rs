@@ -14,7 +14,7 @@ fn big() -> Vec<u8> {
     (0..10_000_u32).flat_map(u32::to_le_bytes).collect()
 }
 
-/// Begins an upload of any bytes, announced as a delta that produces a file of a task.
+/// Begins an upload of arbitrary bytes, announced as a delta that produces a file of the task.
 fn begin(store: &Store, task: &str, digest: &Digest, length: u64) -> Result<u64, StoreError> {
     store.begin_announced(
         digest,
@@ -33,7 +33,7 @@ fn an_upload_cut_anywhere_goes_on_at_the_durable_offset() {
     let base = Disk::new();
     drop(open(Arc::new(base.copy())));
     let (mut cuts, mut resumed) = (0, 0);
-    // 3 operations begin it, 2 take each of 10 pieces.
+    // Three operations begin the upload, and each of the 10 pieces takes two.
     for at in 0..=23 {
         for moment in [Moment::Before, Moment::Half] {
             let disk = Arc::new(base.copy());
@@ -99,7 +99,7 @@ fn what_a_killed_program_wrote_is_made_durable_before_it_is_counted() {
     }));
     store.append(&digest, 0, &bytes[..5_000]).unwrap_err();
     drop(store);
-    // Killed, not cut: what was written is seen.
+    // The process is killed without a power cut, so everything written remains visible.
     let disk = Arc::new(disk.copy());
     let store = open(disk.clone());
     assert_eq!(begin(&store, "birds", &digest, length).unwrap(), 5_000);
@@ -200,8 +200,8 @@ fn a_lost_answer_to_a_commit_is_asked_for_again() {
     assert!(store.task("birds").unwrap().trial.is_none());
 }
 
-/// Found by a random sequence: an upload was interrupted and its file installed in another way. The resumed upload then
-/// needed no bytes, but its commit failed because of the pieces from before the interruption.
+/// Regression test, found by a random sequence: an upload was interrupted and its file installed in another way. The
+/// resumed upload needed no bytes, but its commit failed because of the pieces from before the interruption.
 #[test]
 fn an_upload_whose_file_came_in_another_way_is_committed_without_it() {
     let store = fresh().1;
@@ -227,7 +227,7 @@ fn uploads_are_capped_in_number_and_bytes() {
         store.append(&digest(number), 0, &[0; 50]).unwrap();
     }
     store.append(&digest(0), 50, &[0; 10]).unwrap();
-    // The cap is two: the least recently used one is dropped.
+    // The cap is two uploads, so the least recently used one is dropped.
     begin(&store, &task(2), &digest(2), 100).unwrap();
     assert!(matches!(
         store.append(&digest(1), 50, &[0]),

@@ -1,4 +1,4 @@
-//! Keys, adapters, and the visible state of a store.
+//! Keys, adapters, and the visible state of a store, for the tests.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub(crate) fn options() -> StoreOptions {
         .with_device_key(device())
 }
 
-/// An unsigned adapter; `variant` makes another file of the same version.
+/// Returns an unsigned adapter. Each `variant` gives another file of the same version.
 pub(crate) fn adapter(task: &str, version: u64, revision: u32, variant: u8) -> Adapter {
     let preprocessing = Preprocessing {
         height: 8,
@@ -85,7 +85,7 @@ pub(crate) fn announcement(file: &[u8]) -> SignedRelease {
     SignedRelease::of_file(file, &Limits::DEFAULT).unwrap().unwrap()
 }
 
-/// The publisher's announcement of a file with this many bytes before its trailer, for any contents.
+/// Returns a publisher's announcement of a file with `length` bytes before its trailer. The contents are arbitrary.
 pub(crate) fn announcement_of(task: &str, length: u64) -> SignedRelease {
     release(task, length).sign(&publisher()).unwrap()
 }
@@ -104,7 +104,7 @@ pub(crate) fn release(task: &str, length: u64) -> Release {
     }
 }
 
-/// A file that the device tuned.
+/// Returns a file that the device tuned.
 pub(crate) fn tuned(task: &str, version: u64, revision: u32) -> Vec<u8> {
     let file = encode(&adapter(task, version, revision, 0), Encoding::F32).unwrap();
     sign(&file, SignerClass::Device, &device()).unwrap()
@@ -132,7 +132,7 @@ pub(crate) fn confirmed_tuned(store: &Store, file: &[u8]) -> Digest {
     store.confirm(&installed.task, &installed.held.digest).unwrap().digest
 }
 
-/// Begins the upload of a file, announced if it has a statement.
+/// Begins the upload of a file. It is announced if the file has a release statement.
 pub(crate) fn begin(store: &Store, file: &[u8]) -> Result<u64, StoreError> {
     let (digest, length) = (Digest::of(file), file.len() as u64);
     match SignedRelease::of_file(file, &Limits::DEFAULT) {
@@ -156,7 +156,7 @@ pub(crate) fn push(store: &Store, file: &[u8], chunk: usize) -> Result<(), Store
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Seen {
     pub(crate) tasks: Vec<StoredTask>,
-    /// Per task: the serving adapter, and whether it is on trial.
+    /// For each task, the serving adapter and whether it is on trial.
     pub(crate) serving: Vec<Option<(Digest, bool)>>,
     pub(crate) active: Option<String>,
     pub(crate) time: Option<u64>,
@@ -164,7 +164,7 @@ pub(crate) struct Seen {
     pub(crate) checkpoints: Vec<Option<Vec<u8>>>,
 }
 
-/// The tasks whose examples and checkpoints are compared.
+/// Names of the tasks whose examples and run states are compared.
 const NAMES: [&str; 4] = ["birds", "cats", "fish", "a/../ Ü\"b"];
 
 pub(crate) fn see(store: &Store) -> Seen {
@@ -193,7 +193,7 @@ pub(crate) fn see(store: &Store) -> Seen {
     }
 }
 
-/// Asserts that nothing is damaged, unknown or left over, by the store's report and by the names on the disk.
+/// Asserts that nothing is damaged, unknown or left over, according to the store's report and to the names on the disk.
 pub(crate) fn assert_tidy(store: &Store, disk: &Disk) {
     assert_eq!(store.problems(), []);
     assert_eq!(store.verify().unwrap().problems, []);

@@ -1,8 +1,8 @@
 //! Resident and active adapters: switching between frames, trial, confirmation and reversion.
 //!
-//! [`TaskSet`] holds the resident adapters and the active one; [`ServingSet`] adds the information on each. Both are
-//! generic over the adapter, so that loom can check every interleaving of their threads:
-//! `RUSTFLAGS="--cfg loom" cargo test --release -p clr-switching --test main`.
+//! [`TaskSet`] contains the resident adapters and knows the active one; [`ServingSet`] adds information on each. Both
+//! are generic over the adapter type, so that loom can check every interleaving of their threads: `RUSTFLAGS="--cfg
+//! loom" cargo test --release -p clr-switching --test main`.
 #![forbid(unsafe_code)]
 
 mod serving;

@@ -1,4 +1,4 @@
-//! Serving adapters with information on each: its file, and the state of its trial.
+//! Serving adapters with information on each: its file and the state of its trial.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -9,34 +9,34 @@ use crate::{
 
 /// Information on a serving adapter.
 pub trait AdapterInfo {
-    /// Identifies an adapter on trial in the store.
+    /// Identifier of an adapter on trial in the store.
     type Trial;
 
     /// Returns the adapter's identifier while it is on trial.
     fn on_trial(&self) -> Option<Self::Trial>;
 
-    /// Records that the adapter is confirmed.
+    /// Marks the adapter as confirmed.
     fn confirm(&mut self);
 }
 
-/// Adapters by task; both, with the new one last, while one replaces another.
+/// Adapters by task. While one replaces another, the list has both, the new one last.
 type Known<A, D> = HashMap<String, Vec<(Arc<A>, D)>>;
 
-/// Serving adapters, consistent with a store. Frames take the active adapter and never block on a change that writes to
-/// the disk.
+/// Serving adapters, kept consistent with a store. A frame takes the active adapter, and never waits for a change that
+/// writes to the disk.
 ///
-/// The information belongs to an adapter, not to a name: a frame that outlives its adapter finds none, and its verdict
-/// has no effect.
+/// The information belongs to an adapter, not to a task name. If an adapter is replaced while it processes a frame, the
+/// frame finds no information and its verdict has no effect.
 #[derive(Debug)]
 pub struct ServingSet<A, D> {
     /// The resident adapters.
     tasks: TaskSet<A>,
     known: Mutex<Known<A, D>>,
-    /// Held during a change of the serving adapter: store and memory change together.
+    /// Held during a change of a serving adapter, so that store and memory change together.
     changing: Mutex<()>,
-    /// Held during a manual switch, until it is stored for the next start.
+    /// Held during a manual switch until the choice is stored for the next start.
     naming: Mutex<()>,
-    /// Whether the task is selected for each frame. Held briefly, because the inference loop takes it.
+    /// Whether the task is selected for each frame. Held only briefly, because the inference loop locks it too.
     auto: Mutex<bool>,
 }
 
@@ -47,7 +47,7 @@ pub struct UpdateGuard<'a, A, D> {
     _changing: MutexGuard<'a, ()>,
 }
 
-/// Exclusive right to switch the active task, so that the stored choice equals the one in force.
+/// Exclusive right to switch the active task, so that the stored choice equals the current one.
 #[derive(Debug)]
 pub struct SwitchGuard<'a, A, D> {
     serving: &'a ServingSet<A, D>,
@@ -85,7 +85,7 @@ impl<A: Resident, D> ServingSet<A, D> {
         lock(&self.known).get(task)?.last().map(|(_, detail)| look(detail))
     }
 
-    /// Accesses the information on this adapter; `None` once another has replaced it.
+    /// Calls `look` with the information on this adapter; returns `None` if another one has replaced it.
     pub fn info_of<T>(&self, adapter: &Arc<A>, look: impl FnOnce(&mut D) -> T) -> Option<T> {
         let mut known = lock(&self.known);
         let mut known = known.get_mut(adapter.task())?.iter_mut();
@@ -93,7 +93,8 @@ impl<A: Resident, D> ServingSet<A, D> {
         Some(look(detail))
     }
 
-    /// Locks manual switches; blocks while another thread holds the guard. Hold it until the choice is stored.
+    /// Locks manual switches; blocks while another thread holds the guard. The caller holds it until the choice is
+    /// stored.
     pub fn lock_switches(&self) -> SwitchGuard<'_, A, D> {
         SwitchGuard {
             serving: self,
@@ -106,7 +107,8 @@ impl<A: Resident, D> ServingSet<A, D> {
         *lock(&self.auto)
     }
 
-    /// Switches to the task selected for a frame, unless a task was named manually since. Returns whether it did.
+    /// Switches to the task selected for a frame, unless a task was chosen manually in the meantime. Returns whether it
+    /// switched.
     pub fn switch_chosen(&self, adapter: &Arc<A>) -> bool {
         let auto = lock(&self.auto);
         // The task may have been removed since the frame was scored.
@@ -115,8 +117,9 @@ impl<A: Resident, D> ServingSet<A, D> {
 }
 
 impl<A: Resident, D: AdapterInfo> ServingSet<A, D> {
-    /// Confirms an adapter on trial. `store` makes that durable; if it fails, the trial continues. Returns `false`
-    /// without a change if the adapter is no longer on trial: it may have been replaced since the verdict.
+    /// Confirms an adapter on trial. `store` makes the confirmation durable; if it fails, the trial continues. Returns
+    /// `false` without a change if the adapter is no longer on trial, because it may have been replaced since the
+    /// verdict.
     pub fn confirm<E>(&self, adapter: &Arc<A>, store: impl FnOnce(D::Trial) -> Result<(), E>) -> Result<bool, E> {
         let _changing = self.lock_updates();
         let Some(trial) = self.info_of(adapter, |detail| detail.on_trial()).flatten() else {
@@ -127,8 +130,8 @@ impl<A: Resident, D: AdapterInfo> ServingSet<A, D> {
         Ok(true)
     }
 
-    /// Reverts an adapter on trial. `replace` makes that durable and replaces or removes the adapter. Returns `false`
-    /// without calling it if the adapter is no longer on trial.
+    /// Reverts an adapter on trial. `replace` makes the reversion durable, and replaces or removes the adapter. If the
+    /// adapter is no longer on trial, returns `false` without calling `replace`.
     pub fn revert<E>(
         &self,
         adapter: &Arc<A>,
@@ -163,8 +166,8 @@ impl<A: Resident, D> UpdateGuard<'_, A, D> {
     pub fn put(&self, adapter: A, detail: D) {
         let adapter = Arc::new(adapter);
         let task = adapter.task().to_owned();
-        // The information is added before the adapter and removed after it: a frame never finds a trial without its
-        // bounds.
+        // The information is added before the adapter and removed after it, so a frame never finds an adapter on trial
+        // without the bounds of its trial.
         let entry = (Arc::clone(&adapter), detail);
         lock(&self.serving.known).entry(task.clone()).or_default().push(entry);
         self.serving.tasks.insert(adapter);

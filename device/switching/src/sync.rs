@@ -1,4 +1,4 @@
-//! Synchronisation primitives: the real ones, or under `cfg(loom)` models for loom.
+//! Synchronisation primitives: the real ones, or loom's models under `cfg(loom)`.
 
 #[cfg(not(loom))]
 pub(crate) use self::real::{Slot, Table};
@@ -12,7 +12,7 @@ pub(crate) use loom::sync::{Mutex, MutexGuard};
 #[cfg(loom)]
 pub(crate) use std::sync::PoisonError;
 
-/// Locks a mutex, also after a panic of its holder: no change of the data can panic halfway.
+/// Locks a mutex, even if a previous holder panicked: no change of the data can panic halfway.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -59,7 +59,8 @@ mod real {
     }
 }
 
-/// Models for loom: a pointer under a mutex. Like the real one, it gives each reader either the old or the new value.
+/// Models for loom: a pointer under a mutex. Like the real primitive, it gives each reader either the old or the new
+/// value.
 #[cfg(loom)]
 mod model {
     use std::sync::Arc;

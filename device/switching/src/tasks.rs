@@ -1,8 +1,8 @@
 //! Set of resident tasks with one active task.
 //!
-//! Readers never block: the active task and the table of all tasks are each one pointer that is swapped atomically. A
-//! frame takes the active adapter once and keeps it to its end, so no frame mixes two tasks, and a replaced or removed
-//! adapter lives until its last frame is done.
+//! Readers never block: the active task and the table of all tasks are each a pointer that is swapped atomically. A
+//! frame takes the active adapter once and keeps it until the end, so no frame mixes two tasks. A replaced or removed
+//! adapter stays in memory until its last frame is finished.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -10,22 +10,22 @@ use crate::sync::{Mutex, Slot, Table, lock};
 
 /// An adapter that is ready to run.
 pub trait Resident {
-    /// The error for a task that is not resident.
+    /// Error for a task that is not resident.
     type Unknown;
 
     /// Returns its task's name.
     fn task(&self) -> &str;
 
-    /// Returns the error for a task `name` that is not among `resident`, which is sorted.
+    /// Returns the error for a task `name` that is not in the sorted list `resident`.
     fn unknown(name: String, resident: Vec<String>) -> Self::Unknown;
 }
 
-/// Resident adapters by task name, one of them active. All methods take `&self`, from any thread.
+/// Resident adapters by task name, of which one is active. All methods take `&self` and can be called from any thread.
 #[derive(Debug)]
 pub struct TaskSet<A> {
     tasks: Table<HashMap<String, Arc<A>>>,
     active: Slot<A>,
-    /// Held by writers only: insertions, removals, switches.
+    /// Held only by writers: insertions, removals and switches.
     writers: Mutex<()>,
 }
 
@@ -45,8 +45,8 @@ impl<A: Resident> TaskSet<A> {
         Self::default()
     }
 
-    /// Adds `adapter` under its own task name, or replaces the one of that name, which is returned. A replaced active
-    /// task is active in its new version at once.
+    /// Adds `adapter` under its task name. If the name is in use, replaces and returns the previous adapter. If that
+    /// task is active, the new adapter is active immediately.
     pub fn insert(&self, adapter: impl Into<Arc<A>>) -> Option<Arc<A>> {
         let adapter = adapter.into();
         let name = adapter.task().to_owned();
@@ -83,7 +83,7 @@ impl<A: Resident> TaskSet<A> {
         Ok(adapter)
     }
 
-    /// The adapter to use for the frame at hand; `None` before the first switch.
+    /// Returns the adapter for the current frame; `None` before the first switch.
     pub fn active(&self) -> Option<Arc<A>> {
         self.active.load()
     }
@@ -101,7 +101,7 @@ impl<A: Resident> TaskSet<A> {
         names
     }
 
-    /// Returns all adapters, sorted by name: a consistent snapshot.
+    /// Returns all adapters as a consistent snapshot, sorted by name.
     pub fn all(&self) -> Vec<Arc<A>> {
         let mut adapters: Vec<_> = self.tasks.read(|tasks| tasks.values().cloned().collect());
         adapters.sort_unstable_by(|a: &Arc<A>, b| a.task().cmp(b.task()));
@@ -113,7 +113,7 @@ impl<A: Resident> TaskSet<A> {
         self.tasks.read(HashMap::len)
     }
 
-    /// Returns whether there is no task.
+    /// Returns whether the set contains no task.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

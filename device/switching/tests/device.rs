@@ -1,4 +1,5 @@
-//! A minimal device: adapters that are their digests, and a store in memory. Its changes are those of the daemon.
+//! A minimal device for tests: an adapter is just its digest, and the store is in memory. Changes follow the same steps
+//! as in the daemon.
 
 use std::sync::Arc;
 
@@ -62,7 +63,7 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// `birds` is confirmed as 1, and active.
+    /// Creates a device with the active task `birds`, confirmed as adapter 1.
     pub(crate) fn new() -> Self {
         let device = Self {
             serving: ServingSet::default(),
@@ -96,7 +97,7 @@ impl Device {
         *self.remembered.lock().unwrap() = "auto";
     }
 
-    /// Asserts that the stored choice equals the one in force.
+    /// Asserts that the stored choice equals the current one.
     pub(crate) fn check_remembered(&self) {
         let remembered = *self.remembered.lock().unwrap();
         match self.frame() {
@@ -134,7 +135,7 @@ impl Device {
         changing.put(Adapter { task: "birds", digest }, known);
     }
 
-    /// Changes the store, then loads its serving adapter.
+    /// Changes the store, then loads the adapter that serves according to it.
     fn change(&self, change: impl FnOnce(&mut Stored)) {
         let changing = self.serving.lock_updates();
         change(&mut self.store.lock().unwrap());

@@ -1,4 +1,4 @@
-//! Every interleaving of a few threads, by loom. A deadlock fails too.
+//! All interleavings of a few threads, explored by loom. A deadlock is a failure too.
 
 use std::sync::{
     Arc,
@@ -10,7 +10,7 @@ use loom::thread;
 
 use crate::device::{Adapter, Device, Known};
 
-/// Runs a model in all its interleavings and prints their number.
+/// Runs a model in all its interleavings and prints how many there are.
 fn every_interleaving(name: &str, model: impl Fn(Arc<Device>) + Send + Sync + 'static) {
     let count = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&count);
@@ -23,13 +23,13 @@ fn every_interleaving(name: &str, model: impl Fn(Arc<Device>) + Send + Sync + 's
     assert!(count > 1, "the threads of this model never met");
 }
 
-/// Runs a part of the model on a separate thread.
+/// Runs a part of the model in a separate thread.
 fn beside<T: 'static>(device: &Arc<Device>, part: impl FnOnce(&Device) -> T + 'static) -> thread::JoinHandle<T> {
     let device = Arc::clone(device);
     thread::spawn(move || part(&device))
 }
 
-/// Handles a frame like the inference loop: it counts if its adapter is on trial.
+/// Processes a frame like the inference loop: it counts towards the trial if its adapter is on trial.
 fn serve(device: &Device) -> Option<Arc<Adapter>> {
     let adapter = device.frame()?;
     if device.serving.info_of(&adapter, |known| known.frames += 1).is_none() {
@@ -103,9 +103,9 @@ fn a_reverted_adapter_answers_no_later_frame() {
             revert(&device);
             let after = device.answers();
             let confirmed = verdict.join().unwrap();
-            // An adapter confirmed before is no longer on trial, and stays unless the task is removed.
+            // A confirmed adapter is no longer on trial, and stays unless the task is removed.
             let expected = expected.map(|before| if confirmed { 2 } else { before });
-            // The switch may come later; it never restores a removed adapter.
+            // The switch may happen later, but it never restores a removed adapter.
             assert!(after == expected || after.is_none(), "{after:?} answered");
             switches.join().unwrap();
             assert_eq!(device.answers(), expected);

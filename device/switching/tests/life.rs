@@ -1,4 +1,4 @@
-//! One thread at a time.
+//! The life of an adapter with a single thread.
 
 use crate::device::Device;
 

@@ -1,4 +1,4 @@
-//! Properties of switching, trials, confirmation and reversion, by the public API.
+//! Tests of switching, trials, confirmation and reversion through the public API.
 
 mod device;
 #[cfg(loom)]

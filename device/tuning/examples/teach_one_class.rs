@@ -1,15 +1,15 @@
-//! Teaches an adapter one class that it does not know, from a few images, and measures prototype and tuned adapter on
-//! images that neither has seen. One JSON line.
+//! Teaches an adapter one unknown class from a few images, and evaluates the prototype and the tuned adapter on unseen
+//! images. Prints one JSON line.
 //!
 //! ```text
 //! cargo run --release -p clr-tuning --example teach_one_class -- BACKBONE.onnx PARENT.clr TASK --class cat --pictures 20
 //! ```
 //!
-//! `TASK` is the folder with all classes (`train/`, and what `--split` names); the parent was trained on one without
-//! the class. `--frames N` adds unlabelled images of the old classes, as from a camera: from `val/`, because a parent
-//! is more confident on its training images than on those of a camera. `--shown N` replaces N of them by unlabelled
-//! images of the new class. `--old N` adds labelled ones of each old class, from `train/`. `--limit N` measures N
-//! images of each class.
+//! `TASK` is the folder with all classes (`train/`, and the split given by `--split`). The parent was trained on a task
+//! without the class. `--frames N` adds unlabelled images of the old classes, as from a camera. They are taken from
+//! `val/`, because a parent is more confident on its training images than on those of a camera. `--shown N` replaces N
+//! of them by unlabelled images of the new class. `--old N` adds N labelled images of each old class, from `train/`.
+//! `--limit N` evaluates N images of each class.
 
 use std::{
     collections::HashMap,
@@ -50,7 +50,7 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The true class of each image, `None` for a class that the adapter does not have, and the adapter's class.
+/// For each image the true class (`None` if the adapter does not have it) and the predicted class.
 type Answers = Vec<(Option<usize>, usize)>;
 
 fn answers(backbone: &Backbone, adapter: &Adapter, split: &Path, limit: usize) -> Result<Answers, Box<dyn Error>> {
@@ -62,7 +62,7 @@ fn answers(backbone: &Backbone, adapter: &Adapter, split: &Path, limit: usize) -
         let label = name(&folder);
         let expected = adapter.header.labels.iter().position(|known| *known == label);
         let all = files(&folder)?;
-        // Spread over the names, which may identify groups.
+        // The selection is spread over the sorted names, because neighbouring names may belong together.
         let kept = limit.min(all.len());
         for file in (0..kept).map(|index| &all[index * all.len() / kept]) {
             let start = network.prefix(
@@ -76,9 +76,9 @@ fn answers(backbone: &Backbone, adapter: &Adapter, split: &Path, limit: usize) -
     Ok(answers)
 }
 
-/// Returns fractions of images: recall of the new class, and accuracy on the old ones; of the old ones, correct by the
-/// parent but now assigned to the new class, correct by the parent but now confused among the old ones, and correct by
-/// this adapter alone.
+/// Returns five fractions of images. The first is the recall of the new class, the second the accuracy on the old
+/// classes. The others are fractions of the old classes' images: correct by the parent but now predicted as the new
+/// class, correct by the parent but now confused with another old class, and correct only by this adapter.
 fn measure(parent: &Answers, adapter: &Answers, new: usize) -> [f64; 5] {
     let mut counts = [0_u32; 5];
     let mut all = [0_u32; 2];

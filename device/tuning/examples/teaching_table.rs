@@ -1,15 +1,16 @@
-//! Quality of a class taught from twenty images: recall of the new class and losses of the old ones, class by class.
+//! Evaluates classes taught from twenty images each: recall of the new class and losses of the old ones, per class.
 //!
 //! ```text
 //! cargo run --release -p clr-tuning --example teaching_table -- lite0.onnx tasks/digits:2,4,6 tasks/signs:0
 //! ```
 //!
-//! For each task folder (`train/`, `val/`, `test/`, one folder a class) and each class named by its index, a head is
-//! fitted to the backbone's own features of all *other* classes (logistic regression), with the canaries and the
-//! profile that a host writes. [`clr_tuning::teach`] then gets 20 training images of the class left out. Measured on
-//! test images, for two draws, and compared with the earlier method: the mean feature, at a bias where the class's own
-//! images equal the highest old class on average. With `--foreign`, a class of the next task on the line is taught to
-//! each complete task. Input 96 px without `--size`.
+//! The arguments are task folders (`train/`, `val/`, `test/`, one folder per class) with the indices of classes. For
+//! each such class, logistic regression fits a head to the unmodified backbone's features of all *other* classes, with
+//! the canaries and the profile that a host writes. [`clr_tuning::teach`] then gets 20 training images of the left-out
+//! class. The result is evaluated on test images, for two draws, and compared with the previous method: the mean
+//! feature as weights, with a bias at which the class's own images equal the highest old class on average. With
+//! `--foreign`, a class of the next task on the command line is taught to each complete task. The input is 96 px unless
+//! `--size` is given.
 
 use std::{
     error::Error,
@@ -27,7 +28,7 @@ use rand::RngExt as _;
 const MOST: [(&str, usize); 3] = [("train", 70), ("val", 30), ("test", 40)];
 const IMAGES: usize = 20;
 
-/// An image: its class, its file, and its features.
+/// An image: its class, its file and its features.
 struct Seen {
     class: usize,
     file: PathBuf,
@@ -72,7 +73,7 @@ impl Study {
         for ((part, most), seen) in MOST.iter().zip(&mut parts) {
             for (class, label) in labels.iter().enumerate() {
                 let files = sorted(&folder.join(part).join(label)).unwrap_or_default();
-                // Spread over the names, which may identify groups.
+                // The selection is spread over the sorted names, because neighbouring names may belong together.
                 let kept = (*most).min(files.len());
                 for index in 0..kept {
                     let file = files[index * files.len() / kept].clone();
@@ -85,7 +86,7 @@ impl Study {
         Ok(Task { name, labels, parts })
     }
 
-    /// The publisher's adapter of a task without one of its classes.
+    /// Returns the publisher's adapter of a task without one of its classes.
     fn publisher(&self, task: &Task, left_out: Option<usize>) -> Result<Parent, Box<dyn Error>> {
         let kept: Vec<usize> = (0..task.labels.len())
             .filter(|&class| Some(class) != left_out)
@@ -114,7 +115,7 @@ impl Study {
         Ok(Parent::new(file, Some(&own)))
     }
 
-    /// As in training: the most confident validation images of two classes, in small size.
+    /// Selects canaries as in training: the most confident validation images of two classes, in small size.
     fn canaries(&self, head: &Head, validation: &[(usize, &Seen)]) -> Result<Vec<Canary>, Box<dyn Error>> {
         let mut order: Vec<&(usize, &Seen)> = validation.iter().collect();
         let sure = |(class, seen): &(usize, &Seen)| -log_probability(&logits(head, &seen.x), *class, 1.0);
@@ -147,7 +148,7 @@ fn logits(head: &Head, x: &[f32]) -> Vec<f32> {
         .collect()
 }
 
-/// Logistic regression with a penalty on centred features, by Adam over all images at once.
+/// Fits a head by logistic regression with a penalty on centred features, by Adam with full batches.
 fn fit(images: &[(usize, &Seen)], classes: usize) -> Head {
     const STEPS: i32 = 120;
     const PENALTY: f32 = 0.03;
@@ -212,7 +213,8 @@ fn fit(images: &[(usize, &Seen)], classes: usize) -> Head {
     head
 }
 
-/// The earlier method: the mean feature, equal to the highest old class on average.
+/// The previous method: the mean feature as weights, with a bias at which the class equals the highest old class on
+/// average.
 fn mean_feature(parent: &Adapter, own: &[&Seen]) -> Head {
     let mut head = parent.head.clone();
     let length = |row: &[f32]| row.iter().map(|value| value * value).sum::<f32>().sqrt();
@@ -231,7 +233,8 @@ fn mean_feature(parent: &Adapter, own: &[&Seen]) -> Head {
     head
 }
 
-/// Returns the recall of the new class, and the fraction of old images that were correct and are now assigned to it.
+/// Returns the recall of the new class, and the fraction of old images that were correct and are now predicted as the
+/// new class.
 fn measure(parent: &Adapter, head: &Head, old: &[(usize, &Seen)], new: &[&Seen]) -> [f64; 2] {
     let class = head.bias.len() - 1;
     let recognised = new

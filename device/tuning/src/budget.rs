@@ -10,7 +10,8 @@ use crate::{
     images::VARIANTS,
 };
 
-/// Margin of an estimate in bytes, for the allocator, stacks and small buffers; a tenth of the estimate is added to it.
+/// Constant margin of an estimate in bytes, for the allocator, stacks and small buffers. A tenth of the estimate is
+/// added as well.
 pub const MARGIN: u64 = 8 << 20;
 
 /// The trained part of an adapter.
@@ -22,7 +23,7 @@ pub enum TrainableScope {
     Complete,
     /// The adapter's sites from this index on, and the head.
     From(usize),
-    /// The head alone.
+    /// Only the head.
     Head,
 }
 
@@ -46,15 +47,15 @@ pub struct MemoryPlan {
     pub trained_sites: usize,
     /// Number of the adapter's sites.
     pub sites: usize,
-    /// Whether activations are kept for the backward pass or recomputed.
+    /// Whether activations are stored for the backward pass or recomputed.
     pub memory: Checkpointing,
-    /// Whether the input activations of the first trained site are cached for every image and variant.
+    /// Whether the input activations of the first trained site are cached for every variant of every image.
     pub cached: bool,
-    /// Resident memory of the process at the time of the estimate, in bytes.
+    /// Resident memory of the process before the run, in bytes.
     pub resident: u64,
-    /// Estimated peak memory of the process with the margin, in bytes.
+    /// Estimated peak memory of the process including the margin, in bytes.
     pub peak: u64,
-    /// The budget in bytes; `None` without a limit.
+    /// The budget in bytes; `None` if there is no limit.
     pub budget: Option<u64>,
 }
 
@@ -91,7 +92,7 @@ impl fmt::Display for MemoryPlan {
     }
 }
 
-/// Sizes that an estimate depends on.
+/// Sizes that determine an estimate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Task {
     /// Height and width of the input.
@@ -104,8 +105,8 @@ pub(crate) struct Task {
     pub(crate) threads: usize,
 }
 
-/// Estimates the bytes of a run with this scope and checkpointing, in addition to the resident ones. Sets the network's
-/// trained sites to the scope.
+/// Estimates the bytes of a run with this scope and checkpointing, in addition to the resident memory. Sets the
+/// network's trained sites to the scope.
 pub(crate) fn estimate(
     network: &mut Network,
     scope: TrainableScope,
@@ -120,8 +121,8 @@ pub(crate) fn estimate(
     let threads = task.threads.min(task.batch).max(1);
     let footprint = network.footprint(task.size, memory, task.batch.div_ceil(threads))?;
     let plane = task.size[0] * task.size[1];
-    // The parameters themselves are resident. Counted here: anchors, the optimiser's values and two moments, the saved
-    // state of these three and its bytes, gradients and their copy in the optimiser.
+    // The parameters themselves are already resident. This counts the anchors, the optimiser's values and two moments,
+    // the run state with copies of these three and its encoded bytes, the gradients, and their copy in the optimiser.
     let optimiser = 4 * trained * 16;
     let parts = footprint.parameters / 2 * (task.batch + 2);
     let images = 3 * plane * task.images;
@@ -139,8 +140,8 @@ pub(crate) fn estimate(
     Ok((bytes as u64, footprint))
 }
 
-/// Returns the first plan that fits: the complete adapter, then ever fewer late sites, then the head; for each,
-/// activations are recomputed only where they would not fit.
+/// Returns the first plan that fits. Tries the complete adapter, then fewer and fewer late sites, then the head alone.
+/// For each scope, activations are recomputed only if storing them does not fit.
 pub(crate) fn plan_memory(
     network: &mut Network,
     sites: usize,
@@ -183,7 +184,7 @@ pub(crate) fn plan_memory(
             }
             let kept = footprint.start as u64 * VARIANTS * task.images as u64;
             let below = scope.first(sites) > 0;
-            // Without a budget, the cache may double the peak.
+            // Without a budget, the cache may at most double the peak.
             let room = budget.map_or(2 * peak, |budget| budget);
             let cached = below && with_margin(bytes + kept) <= room;
             return Ok(MemoryPlan {
@@ -205,7 +206,7 @@ pub(crate) fn plan_memory(
     })
 }
 
-/// Makes the sites of `scope` and the head trainable, and no other parameter.
+/// Makes the sites of `scope` and the head trainable, and all other parameters fixed.
 pub(crate) fn set_trainable(network: &mut Network, scope: TrainableScope) {
     network.set_trainable(|_, _| true);
     let names = network.site_names();

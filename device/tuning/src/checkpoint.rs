@@ -1,4 +1,4 @@
-//! Run state, saved during a run to resume it after a kill.
+//! Run state of tuning, saved during a run so that it can resume after the process is killed.
 //!
 //! Layout: `CLRT`, the version as a byte, the state in postcard, and the CRC-32 of all bytes before it, little-endian.
 
@@ -11,11 +11,12 @@ use crate::TrainableScope;
 const MAGIC: &[u8] = b"CLRT";
 const VERSION: u8 = 2;
 
-/// Storage of one run's state. A state that [`Checkpoints::put`] has returned from must survive a kill intact.
+/// Storage of one run's state. Once [`Checkpoints::put`] has returned, the state must survive the end of the process
+/// intact.
 pub trait Checkpoints {
     /// Replaces the stored state.
     fn put(&self, state: &[u8]) -> Result<(), String>;
-    /// Returns the stored state; `None` without one.
+    /// Returns the stored state; `None` if there is none.
     fn get(&self) -> Result<Option<Vec<u8>>, String>;
     /// Removes the stored state. Called at the end of a run.
     fn clear(&self) -> Result<(), String>;
@@ -39,15 +40,15 @@ impl Checkpoints for () {
 /// State of a run after a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
-    /// Digest of backbone, parent, images and options: a run resumes only its own state.
+    /// Digest of backbone, parent, images and options. A run resumes only from its own state.
     pub(crate) run: Digest,
-    /// Unlabelled frames of the run: frames stored later do not belong to it.
+    /// Unlabelled frames of the run. Frames that are stored later are not part of it.
     pub(crate) frames: Vec<Digest>,
     /// Finished steps.
     pub(crate) step: u32,
-    /// The trained part of the adapter: it stays the same when a run resumes with other free memory.
+    /// The trained part of the adapter. It is kept when the run resumes, even if the amount of free memory has changed.
     pub(crate) scope: TrainableScope,
-    /// Values of the trained parameters, in their order.
+    /// Values of the trained parameters, in the parameters' order.
     pub(crate) values: Vec<Vec<f32>>,
     pub(crate) updates: u64,
     pub(crate) first: Vec<Vec<f32>>,
@@ -71,7 +72,7 @@ impl State {
         Ok(bytes)
     }
 
-    /// Reads a state.
+    /// Parses a state.
     ///
     /// # Errors
     /// The reason, as a clause with the state as its subject.

@@ -1,33 +1,34 @@
-//! Fraction of a new class's images that its bias claims, as a function of its separation.
+//! Fraction of a new class's images that its bias claims, as a function of the class's separation.
 //!
-//! Chosen on 29 classes of seven tasks, two draws of 20 images each, by the losses of old classes on test images
-//! (`docs/results/2026-11-29-teaching-a-class.md`).
+//! The constants were chosen on 29 classes of seven tasks, with two draws of 20 images each, by the losses of old
+//! classes on test images (`docs/results/2026-11-29-teaching-a-class.md`).
 
-/// Separation up to which a class counts as similar to a known one.
+/// Separation up to which a class is considered similar to a known one.
 const ALIKE: f64 = 2.0;
-/// Separation from which a class is clearly distinct, and the fraction of its images claimed there.
+/// Separation from which a class is clearly distinct, with the fraction of its images claimed there.
 const CLEAR: (f64, f64) = (6.0, 0.67);
 /// Separation from which all images of the class are claimed.
 const FOREIGN: f64 = 12.6;
-/// Further separation at which a margin of one standard deviation of the gaps is added.
+/// Each further separation by this much adds a margin of one standard deviation of the gaps.
 const MARGIN_OVER: f64 = 4.0;
 /// Fraction claimed without a profile.
 const UNKNOWN: f64 = 0.25;
-/// Images of old classes from which on this fraction is claimed even without a profile: the bias takes none of them.
+/// From this number of old classes' images on, this fraction is claimed even without a profile. The bias then does not
+/// claim any of these images.
 const ENOUGH_OTHERS: (usize, f64) = (50, 0.5);
 
-/// The fraction that a class claims.
+/// The part of its own images that a new class claims.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct BiasClaim {
-    /// Fraction of the class's own images.
+    /// Fraction of the class's own images that are claimed.
     pub(crate) share: f64,
-    /// Further margin, in standard deviations of the gaps.
+    /// Additional margin, in standard deviations of the gaps.
     pub(crate) margin: f64,
 }
 
 impl BiasClaim {
-    /// Returns the claim of a class with this separation from the task, in standard deviations, given `others` images
-    /// of old classes.
+    /// Returns the claim of a class with this separation from the task's images (in standard deviations), given
+    /// `others` images of old classes.
     pub(crate) fn of(separation: Option<f64>, others: usize) -> Self {
         let (clear, at_clear) = CLEAR;
         let share = match separation {
@@ -43,7 +44,7 @@ impl BiasClaim {
     }
 }
 
-/// Returns a quantile of sorted values, interpolated linearly; 0 without values.
+/// Returns a quantile of sorted values with linear interpolation; 0 if there are no values.
 pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else {
         return 0.0;

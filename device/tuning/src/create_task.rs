@@ -1,4 +1,4 @@
-//! A new task from labelled images: the untouched backbone with a nearest-class-mean head.
+//! A new task from labelled images: the unmodified backbone with a nearest-class-mean head.
 
 use clr_adapters::{Head, Header, Provenance, Recipe};
 use clr_learning::Network;
@@ -12,13 +12,15 @@ use crate::{
     profile::profile,
 };
 
-/// Creates a task from labelled images: the untouched backbone with a head of prototypes. `header` gives the task's
-/// name and the preprocessing; labels, profile and provenance are set here. With a `recipe` other than
-/// [`Recipe::Linear`] the adapter has sites at the identity for later tuning. From ten images on it has a feature
-/// profile, so that the device can select the task by itself. Images that cannot be decoded are left out.
+/// Creates a task from labelled images: the unmodified backbone with a head of prototypes.
+///
+/// `header` gives the task's name and the preprocessing; labels, profile and provenance are set here. With a `recipe`
+/// other than [`Recipe::Linear`], the adapter has identity sites that can be tuned later. With ten images or more it
+/// has a feature profile, so that the device can select the task automatically. Images that cannot be decoded are
+/// skipped.
 ///
 /// # Errors
-/// [`TuneError::TooFewClasses`] with fewer than two classes of decodable images; [`TuneError::Examples`],
+/// [`TuneError::TooFewClasses`] for fewer than two classes with decodable images; [`TuneError::Examples`],
 /// [`TuneError::Learning`].
 pub fn create_task(
     backbone: &Backbone,
@@ -56,8 +58,8 @@ pub fn create_task(
     AdapterRevision::new(identity_adapter(backbone, recipe, nearest_mean(&groups), header), None)
 }
 
-/// Returns a head in which the class with the nearest mean feature wins, scaled so that correct classes lead by 4 nats
-/// on average.
+/// Returns a head that predicts the class with the nearest mean feature. The logits are scaled so that the correct
+/// class leads by 4 nats on average.
 fn nearest_mean(groups: &[Vec<Vec<f32>>]) -> Head {
     let means: Vec<Vec<f64>> = groups.iter().map(|group| mean(group)).collect();
     let features = means.first().map_or(0, Vec::len);
@@ -67,7 +69,7 @@ fn nearest_mean(groups: &[Vec<Vec<f32>>]) -> Head {
     let rows: Vec<Vec<f64>> = (means.iter())
         .map(|mean| mean.iter().zip(&centre).map(|(value, centre)| value - centre).collect())
         .collect();
-    // |x − mean|² / 2 without the terms common to all classes: row · x − row · (mean + centre) / 2.
+    // Derived from |x − mean|² / 2 without the terms that all classes share: row · x − row · (mean + centre) / 2.
     let biases: Vec<f64> = (rows.iter().zip(&means))
         .map(|(row, mean)| {
             -row.iter()

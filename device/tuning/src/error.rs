@@ -3,17 +3,17 @@
 use clr_adapters::{DecodeError, Digest, EncodeError};
 use clr_learning::LearningError;
 
-/// An error of teaching or tuning. None of them changes the serving adapter.
+/// Error of teaching or tuning. No error changes the serving adapter.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TuneError {
-    /// There is no labelled image.
+    /// The task has no labelled image.
     #[error("task `{task}` has no labelled images\nhint: clr-device teach --task {task} --label <class> <image>…")]
     NoExamples {
         /// The task.
         task: String,
     },
-    /// There are images of a class that the adapter does not have.
+    /// Some images have a label that the adapter does not have.
     #[error(
         "task `{task}` has images of class `{label}`, which the adapter does not have\nhint: teach the class first; tuning refines it"
     )]
@@ -23,16 +23,16 @@ pub enum TuneError {
         /// The class.
         label: String,
     },
-    /// All images of a class are assigned to other classes.
+    /// All images of the class are predicted as other classes.
     #[error(
         "class `{label}` looks like `{known}`: {as_known} of its {images} images are classified as `{known}`, and none can be classified as `{label}` without taking images from known classes\nhint: label them `{known}` if they show the same, or teach `{label}` with more and clearer images"
     )]
     LooksAlike {
         /// The new class.
         label: String,
-        /// The class that it looks like.
+        /// The known class that it resembles.
         known: String,
-        /// Images classified as that class.
+        /// Number of images predicted as that class.
         as_known: usize,
         /// All of the new class's images.
         images: usize,
@@ -51,14 +51,14 @@ pub enum TuneError {
         /// Classes with images.
         got: usize,
     },
-    /// The budget is too small for the smallest plan.
+    /// The memory budget is too small for the smallest plan.
     #[error(
         "tuning needs at least {needed} bytes of memory ({resident} of them already in use), the budget is {budget}\nhint: set a budget of at least {needed}"
     )]
     Budget {
         /// The budget in bytes.
         budget: u64,
-        /// Bytes of the smallest plan, resident memory included.
+        /// Bytes that the smallest plan needs, including resident memory.
         needed: u64,
         /// Bytes already in use.
         resident: u64,
@@ -117,7 +117,7 @@ pub enum TuneError {
     /// The new adapter cannot be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    /// The new adapter's own file cannot be read back.
+    /// The file of the new adapter cannot be decoded again.
     #[error(transparent)]
     Decode(#[from] DecodeError),
 }

@@ -1,4 +1,4 @@
-//! Labelled images and their split into training and held-out ones.
+//! Labelled images, and their split into training and held-out images.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use clr_onnx::ReducedImage;
 pub struct Example {
     /// SHA-256 of the encoded image.
     pub id: Digest,
-    /// The class. `None` for an unlabelled frame: its target is the parent's output.
+    /// The class; `None` for an unlabelled frame, whose target is the parent's output.
     pub label: Option<String>,
 }
 
-/// A source of labelled images: a store, a folder, memory.
+/// A source of labelled images, such as a store, a folder or memory.
 pub trait Examples {
     /// Lists all images, in any order.
     fn list(&self) -> Result<Vec<Example>, String>;
@@ -22,7 +22,8 @@ pub trait Examples {
     /// Returns the encoded image (PNG, JPEG, BMP, WebP or GIF).
     fn read(&self, id: &Digest) -> Result<Vec<u8>, String>;
 
-    /// Decodes an encoded image for an input; `name` is for messages. The default applies the host's limits.
+    /// Decodes an encoded image for a network input. `name` is used in messages. The default implementation applies the
+    /// host's limits.
     fn decode(&self, bytes: &[u8], name: &str, input: &Preprocessing) -> Result<ReducedImage, String> {
         clr_onnx::decode_image_bytes_for(bytes, name, &[input]).map_err(|error| error.to_string())
     }
@@ -33,7 +34,7 @@ pub trait Examples {
 pub struct InMemory(BTreeMap<Digest, (Option<String>, Vec<u8>)>);
 
 impl InMemory {
-    /// Adds `image` with `label`; the same bytes again replace the label. Returns whether they are new.
+    /// Adds `image` with `label`. If the same bytes exist, replaces their label. Returns whether the image is new.
     pub fn add(&mut self, label: Option<&str>, image: Vec<u8>) -> bool {
         let label = label.map(ToOwned::to_owned);
         self.0.insert(Digest::of(&image), (label, image)).is_none()
@@ -55,20 +56,20 @@ impl Examples for InMemory {
     }
 }
 
-/// Examples, split. Both groups are sorted by label, then id.
+/// Examples split into two groups, each sorted by label and then by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExampleSplit {
     /// Training images.
     pub training: Vec<Example>,
     /// Held-out images.
     pub held_out: Vec<Example>,
-    /// Classes with a single image, none of which is held out.
+    /// Classes with a single image, from which none is held out.
     pub without_holdout: Vec<String>,
 }
 
-/// Holds out a fifth of each class, at least one image of two or more. Held out are the images with the smallest
-/// digests, so the split is the same on every device, and an added image moves others only where the fractions require
-/// it.
+/// Holds out a fifth of each class, and at least one image of a class with two or more. The held-out images are those
+/// with the smallest digests, so every device makes the same split. Adding an image moves others only if the fractions
+/// require it.
 pub fn split_examples(mut examples: Vec<Example>) -> ExampleSplit {
     examples.sort_by(|a, b| (&a.label, a.id).cmp(&(&b.label, b.id)));
     examples.dedup();

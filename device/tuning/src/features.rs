@@ -10,8 +10,8 @@ use crate::{
     images::Image,
 };
 
-/// Returns the features `[F]` of images by `network`, in their order. Images that cannot be decoded are left out with a
-/// warning: one damaged file must not prevent teaching a class.
+/// Returns the features `[F]` of images by `network`, in the given order. Skips images that cannot be decoded, with a
+/// warning, because one damaged file must not prevent teaching a class.
 pub(crate) fn features(
     network: &Network,
     preprocessing: &Preprocessing,
@@ -25,7 +25,7 @@ pub(crate) fn features(
     Ok(all)
 }
 
-/// Decodes images, without those that cannot be decoded.
+/// Decodes images, and skips those that cannot be decoded.
 pub(crate) fn images(preprocessing: &Preprocessing, examples: &dyn Examples, list: &[Example]) -> Result<Vec<Image>> {
     let mut all = Vec::with_capacity(list.len());
     for example in list {
@@ -45,7 +45,7 @@ pub(crate) fn features_of(network: &Network, preprocessing: &Preprocessing, imag
     Ok(network.features_from_prefix(&start, size)?)
 }
 
-/// Returns an adapter's canary as an image; `None` where its pixels do not match its size.
+/// Returns an adapter's canary as an image; `None` if its pixels do not match its size.
 pub(crate) fn canary_image(canary: &Canary, preprocessing: &Preprocessing) -> Option<Image> {
     let [width, height] = canary.size.map(u32::from);
     let pixels = RgbImage::from_raw(width, height, canary.pixels.clone())?;

@@ -1,4 +1,4 @@
-//! Forecast of a run's promotion from the numbers of images.
+//! Forecast of whether a run's result can be promoted, from the numbers of images.
 
 use clr_adapters::Adapter;
 
@@ -17,7 +17,7 @@ pub struct ClassForecast {
     pub images: usize,
     /// Of these, held out.
     pub held_out: usize,
-    /// Whether the run learns it.
+    /// Whether the run would train the class.
     pub learned: bool,
 }
 
@@ -30,17 +30,17 @@ pub struct Forecast {
     pub frames: usize,
     /// Whether the adapter has protected classes.
     pub protects: bool,
-    /// Images that judge these classes: held-out frames and labelled images, and canaries. All frames judge a candidate
-    /// of class weights alone, so this is a lower bound.
+    /// Number of images that test these classes: held-out frames and labelled images, and canaries. This is a lower
+    /// bound, because all frames test a candidate in which only class weights are new.
     pub judges: usize,
-    /// Minimum of images that judge them.
+    /// Minimum number of images needed to test them.
     pub judges_needed: usize,
-    /// Frames to store for that, in addition to the existing ones.
+    /// Number of frames to store in addition to the existing ones.
     pub frames_missing: usize,
 }
 
-/// Counts the images in `list` for a run that starts from `parent`. Suspected positives, found only during a run, are
-/// included.
+/// Counts the images in `list` for a run that starts from `parent`. Suspected positives are included, because they are
+/// found only during a run.
 pub fn forecast(parent: &Parent, list: Vec<Example>) -> Forecast {
     let labels = &parent.adapter.header.labels;
     let place = |label: &str| labels.iter().position(|known| known == label);

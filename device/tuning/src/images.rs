@@ -1,4 +1,4 @@
-//! Decoded training images at the input's size, and their augmented variants.
+//! Decoded training images at the network's input size, and their augmented variants.
 
 use clr_adapters::{Digest, Preprocessing};
 use clr_learning::{Augmentation, Flip, Purpose, stream};
@@ -9,11 +9,12 @@ use crate::{
     examples::{Example, Examples},
 };
 
-/// Variants of a training image: the image itself, and augmented ones. Few, so that the activations before the first
-/// trained site can be cached for each.
+/// Number of variants of a training image: the image itself, and augmented ones. It is small, so that the activations
+/// before the first trained site can be cached for each variant.
 pub(crate) const VARIANTS: u64 = 8;
 
-/// Small crops, rotations and changes of colour; never mirrored, because letters and signs have an orientation.
+/// Small crops, rotations and changes of colour. Images are never mirrored, because letters and signs have an
+/// orientation.
 const CHANGES: Augmentation = Augmentation {
     flip: Flip::Off,
     area: 0.8,
@@ -61,7 +62,7 @@ impl Image {
         }
     }
 
-    /// Returns a preprocessed variant `[3, H, W]`; variant 0 is the image itself.
+    /// Returns a preprocessed variant `[3, H, W]`. Variant 0 is the image itself.
     pub(crate) fn variant(&self, variant: u64, seed: u64, preprocessing: &Preprocessing) -> Vec<f32> {
         let mut input = vec![0.0; 3 * self.pixels.width() as usize * self.pixels.height() as usize];
         if variant == 0 {

@@ -1,8 +1,9 @@
 //! Fine-tuning on the device: new classes from a few labelled images.
 //!
-//! [`teach`] extends an adapter's head by a prototype of the class, usable at once. [`create_task`] creates a task from
-//! labelled images alone. [`tune`] refines sites and class weights in the background, within a memory budget planned in
-//! advance, and decides on promotion. Images come from [`Examples`]; the run state is stored in [`Checkpoints`].
+//! [`teach`] extends an adapter's head by a prototype of the class, which is usable immediately. [`create_task`]
+//! creates a task from labelled images alone. [`tune`] refines sites and class weights in the background. It plans its
+//! memory in advance within a budget, and decides whether to promote the result. Images are read from [`Examples`], and
+//! the run state is stored in [`Checkpoints`].
 #![forbid(unsafe_code)]
 
 mod budget;

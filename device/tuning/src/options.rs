@@ -15,37 +15,39 @@ pub struct TuneOptions {
     pub steps: u32,
     /// Images in a step, 1–8 (default 4).
     pub batch: usize,
-    /// Memory limit of the complete process in bytes; `None`: no limit (default 300 MB).
+    /// Memory limit of the complete process in bytes; `None` for no limit (default: 300 MB).
     pub max_memory: Option<u64>,
-    /// Resident memory of the process in bytes; `None`: measured.
+    /// Resident memory of the process in bytes; `None` to measure it.
     pub resident: Option<u64>,
-    /// The trained part of the adapter; `None`: the largest that fits.
+    /// The part of the adapter to train; `None` for the largest that fits.
     pub scope: Option<TrainableScope>,
     /// Worker threads, at least 1 (default 1).
     pub threads: usize,
-    /// Whether the threads run at the lowest priority ([`lower_priority`](crate::lower_priority)).
+    /// Whether the threads run with the lowest priority ([`lower_priority`](crate::lower_priority)).
     pub yielding: bool,
     /// Seed of all random numbers.
     pub seed: u64,
-    /// Steps between two saved run states, at least 1 (default 20).
+    /// Steps between two saves of the run state, at least 1 (default: 20).
     pub checkpoint_every: u32,
-    /// Minimum of seconds between two saved run states (default 0). The state of a stopped run is always saved.
+    /// Minimum number of seconds between two saves of the run state (default: 0). A run that is stopped always saves
+    /// its state.
     pub checkpoint_seconds: u32,
-    /// Learning rates; for sites, relative to each channel's magnitude.
+    /// Learning rates. Those of sites are relative to each channel's magnitude.
     pub rates: PerGroup,
     /// Weight decay towards the parent's parameters.
     pub decay: PerGroup,
-    /// Fraction of a step's images that replay old classes, 0–1 without 1 (default 0.5), where there are such images.
+    /// Fraction of a step's images that replay old classes, if there are such images: at least 0, below 1 (default:
+    /// 0.5).
     pub replay_fraction: f32,
-    /// Margin in nats by which the logit of a new class is lowered against the old ones (default 1).
+    /// Margin in nats by which a new class's logit is lowered relative to the old ones (default: 1).
     pub logit_margin: f32,
-    /// Weight of the divergence from the parent's probabilities among the old classes, at least 0 (default 1).
+    /// Weight of the divergence from the parent's probabilities among the old classes, at least 0 (default: 1).
     pub distillation_weight: f32,
-    /// Temperature of that divergence, above 0 (default 2).
+    /// Temperature of that divergence, above 0 (default: 2).
     pub distillation_temperature: f32,
-    /// Interpolation of the final site weights, 0–1: 0 is the parent's, 1 the tuned ones (default 0.5).
+    /// Interpolation of the final site weights, 0–1: 0 gives the parent's weights, 1 the tuned ones (default: 0.5).
     pub interpolation: f32,
-    /// Time of writing for the file's header, in seconds since 1970.
+    /// Time of writing for the file's header, in seconds since 1970-01-01 UTC.
     pub created: u64,
 }
 

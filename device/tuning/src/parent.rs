@@ -4,7 +4,7 @@ use clr_adapters::{Adapter, Decoded, Digest, Encoding, Provenance, encode};
 
 use crate::error::Result;
 
-/// The adapter that a run starts from.
+/// The adapter from which a run starts.
 #[derive(Clone, Debug)]
 pub struct Parent {
     /// The adapter.
@@ -13,14 +13,14 @@ pub struct Parent {
     pub digest: Digest,
     /// The encoding of its file.
     pub encoding: Encoding,
-    /// Number of classes, from the first on, of the publisher's original. Their class weights never change: only
+    /// Number of the publisher's original classes, which are the first ones. Their class weights never change, so only
     /// changed features can change their logits.
     pub protected: usize,
 }
 
 impl Parent {
-    /// Returns the adapter of a file as a parent. The classes of `original`, the publisher's adapter, are protected.
-    /// `None` for a task that was created on the device; for a publisher's file itself, pass its adapter.
+    /// Creates a parent from an adapter file. The classes of `original`, the publisher's adapter, are protected. Pass
+    /// `None` for a task that was created on the device. If the file itself is the publisher's, pass its adapter.
     pub fn new(file: Decoded, original: Option<&Adapter>) -> Self {
         let known = |original: &Adapter| {
             let pairs = original.header.labels.iter().zip(&file.adapter.header.labels);
@@ -38,7 +38,7 @@ impl Parent {
 /// A new revision of an adapter, and its file.
 #[derive(Clone, Debug)]
 pub struct AdapterRevision {
-    /// The adapter as decoded from the file, quantised.
+    /// The adapter as decoded from the file, with quantised values.
     pub adapter: Adapter,
     /// The file, unsigned.
     pub file: Vec<u8>,

@@ -1,13 +1,13 @@
-//! Lowest priority of the tuning threads.
+//! Lowest priority for the tuning threads.
 
-/// Gives the calling thread, and the threads that it starts, the lowest priority (niceness 19). Called first on the
-/// tuning thread, so that inference takes the CPU whenever it has a frame.
+/// Sets the calling thread, and the threads that it starts later, to the lowest priority (niceness 19). Call it first
+/// on the tuning thread, so that inference gets the CPU whenever it has a frame.
 ///
 /// # Errors
 /// The system's reason. Tuning works without it.
 #[cfg(target_os = "linux")]
 pub fn lower_priority() -> Result<(), String> {
-    // On Linux, niceness belongs to a thread, and a process id of 0 means the calling thread.
+    // On Linux, niceness applies to a single thread, and the process id 0 means the calling thread.
     rustix::process::nice(19).map(|_| ()).map_err(|error| error.to_string())
 }
 

@@ -1,18 +1,18 @@
-//! Promotion rule: whether a candidate replaces the parent.
+//! Promotion rule, which decides whether a candidate replaces the parent.
 //!
-//! Twenty images cannot show a loss of one in a hundred by counting. The mean drop of the true class's probability can:
-//! it predicts the fraction of test images lost nearly without bias, and far better than the number of changed results
-//! (`docs/reference/tuning.md`, *Promotion*).
+//! Counting errors on twenty images cannot detect a loss of one in a hundred. The mean drop of the true class's
+//! probability can: it predicts the fraction of lost test images nearly without bias, and far better than the number of
+//! changed results (`docs/reference/tuning.md`, *Promotion*).
 
 use std::fmt;
 
 use clr_learning::{argmax, log_probability};
 use serde::{Deserialize, Serialize};
 
-/// Fraction of their judging images that old classes may lose, in addition to noise.
+/// Maximum fraction of lost images of old classes, in addition to noise.
 const MAY_LOSE: f64 = 0.01;
 
-/// Minimum of images that judge the old classes.
+/// Minimum number of images that test the old classes.
 pub(crate) const ENOUGH: usize = 10;
 
 /// Logits of parent and candidate for the same image.
@@ -31,14 +31,14 @@ pub(crate) struct Pair {
 pub(crate) struct Evidence {
     /// Images of the classes that the device learned.
     pub(crate) learned: Vec<Pair>,
-    /// Images of the publisher's classes: labelled ones, frames with the parent's class, canaries.
+    /// Images of the publisher's classes: labelled ones, frames with the class that the parent predicts, and canaries.
     pub(crate) old: Vec<Pair>,
-    /// Images of the publisher's classes that measure the losses to new classes. These may be more than `old`: class
-    /// weights can be cross-validated, sites cannot.
+    /// Images of the publisher's classes used to measure losses to new classes. There may be more than in `old`,
+    /// because class weights can be cross-validated and sites cannot.
     pub(crate) taken: Vec<Pair>,
     /// Number of canaries in `old`.
     pub(crate) canaries: usize,
-    /// Whether only class weights are new, so that all images judge the candidate by cross-validation.
+    /// Whether only class weights are new, so that cross-validation allows all images to test the candidate.
     pub(crate) head_only: bool,
 }
 
@@ -50,13 +50,13 @@ pub struct Comparison {
     pub images: u32,
     /// Of these, correct by the parent.
     pub parent: u32,
-    /// Of these, correct by the tuned one.
+    /// Of these, number that the tuned adapter predicts correctly.
     pub tuned: u32,
-    /// Correct by the tuned one alone.
+    /// Number that only the tuned adapter predicts correctly.
     pub won: u32,
-    /// Correct by the parent alone.
+    /// Number that only the parent predicts correctly.
     pub lost: u32,
-    /// Mean gain of the true class's log probability, in nats.
+    /// Mean increase of the true class's log probability, in nats.
     pub gain: f64,
     /// Its standard error.
     pub error: f64,
@@ -84,9 +84,9 @@ impl Comparison {
         result
     }
 
-    /// Whether more images are correct by more than one standard error of the difference (the root of the number of
-    /// images on which the two disagree), or no fewer are and the true class is more probable by more than two standard
-    /// errors.
+    /// Returns whether the tuned adapter is better. Either more images are correct by more than one standard error of
+    /// the difference (the root of the number of images on which the two disagree), or no fewer images are correct and
+    /// the true class is more probable by more than two standard errors.
     fn better(&self) -> bool {
         let (won, lost) = (f64::from(self.won), f64::from(self.lost));
         let more = won - lost > (won + lost).sqrt();
@@ -94,7 +94,7 @@ impl Comparison {
         more || surer
     }
 
-    /// Whether fewer images are correct, by more than one standard error and a hundredth.
+    /// Returns whether fewer images are correct, by more than one standard error plus a hundredth of the images.
     fn worse(&self) -> bool {
         let (won, lost) = (f64::from(self.won), f64::from(self.lost));
         lost - won > MAY_LOSE * f64::from(self.images) + (won + lost).sqrt()
@@ -104,20 +104,21 @@ impl Comparison {
 /// Promotion verdict on a tuned adapter, with its figures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PromotionVerdict {
-    /// Whether it replaces its parent.
+    /// Whether the tuned adapter replaces its parent.
     pub promoted: bool,
-    /// On held-out images of the classes that the device learned.
+    /// Comparison on held-out images of the classes that were taught on the device.
     pub learned: Comparison,
-    /// On held-out images of the publisher's classes: labelled ones, frames with the parent's class, and canaries.
+    /// Comparison on held-out images of the publisher's classes: labelled ones, frames with the class that the parent
+    /// predicts, and canaries.
     pub old: Comparison,
     /// Expected fraction of lost images of the publisher's classes.
     pub expected_loss: f64,
     /// Number of canaries in `old`.
     pub canaries: u32,
-    /// Whether only class weights are new, judged by all images by cross-validation.
+    /// Whether only class weights are new, so that all images tested them by cross-validation.
     #[serde(rename = "rows_alone")]
     pub head_only: bool,
-    /// Classes with a single image, none of which is held out.
+    /// Classes with a single image, from which none is held out.
     #[serde(rename = "unjudged")]
     pub without_holdout: Vec<String>,
     /// The reason, in words.
@@ -130,9 +131,9 @@ impl fmt::Display for PromotionVerdict {
     }
 }
 
-/// Returns mean(q(parent) − q(tuned)) + mean(q(tuned) − p(tuned)), where p is the true class's probability and q the
-/// same among old classes only. The first mean is the loss among old classes, the second the loss to new ones;
-/// probability that a new class has already counts as lost.
+/// Returns mean(q(parent) − q(tuned)) + mean(q(tuned) − p(tuned)), where p is the true class's probability, and q the
+/// same among the old classes only. The first mean is the loss among old classes, the second the loss to new ones.
+/// Probability that a new class already had before counts as lost.
 fn expected_loss(evidence: &Evidence, protected: usize) -> f64 {
     let mean =
         |pairs: &[Pair], drop: &dyn Fn(&Pair) -> f64| pairs.iter().map(drop).sum::<f64>() / pairs.len().max(1) as f64;
@@ -146,7 +147,7 @@ fn expected_loss(evidence: &Evidence, protected: usize) -> f64 {
     mean(&evidence.old, &confused) + mean(&evidence.taken, &taken)
 }
 
-/// Judges a candidate whose parent has `protected` classes.
+/// Returns the verdict on a candidate. The parent has `protected` classes.
 pub(crate) fn judge(evidence: &Evidence, protected: usize, without_holdout: Vec<String>) -> PromotionVerdict {
     let Evidence { learned, old, .. } = evidence;
     let (on_learned, on_old) = (Comparison::of(learned), Comparison::of(old));
@@ -250,7 +251,7 @@ pub(crate) fn judge(evidence: &Evidence, protected: usize, without_holdout: Vec<
 mod tests {
     use super::*;
 
-    /// Two old classes and a new one.
+    /// Returns the logits of an image for two old classes and a new one.
     fn pair(class: usize, parent: [f32; 3], tuned: [f32; 3]) -> Pair {
         Pair {
             class,
@@ -279,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_loss_that_no_image_shows_yet_is_not_promoted() {
-        // Every frame has the same class as before, but with a smaller lead: some similar images will be lost.
+        // Every frame keeps its class, but with a smaller lead, so some similar images will be lost.
         let close = pair(0, [3.0, 0.0, -9.0], [2.0, 0.0, 1.0]);
         let mut old = vec![confident(); 16];
         old.extend(vec![close; 4]);
@@ -293,7 +294,7 @@ mod tests {
 
     #[test]
     fn what_recognises_no_held_out_image_is_not_promoted() {
-        // Far more probable than before, and still not recognised.
+        // The class is far more probable than before, but still not predicted.
         let missed = vec![pair(2, [9.0, 0.0, 0.0], [5.0, 0.0, 4.0]); 4];
         let verdict = judge(&evidence(missed, vec![confident(); 20]), 2, vec![]);
         assert!(!verdict.promoted);

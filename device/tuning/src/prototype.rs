@@ -1,15 +1,16 @@
 //! Prototype of a new class: class weights from the mean of its images' features.
 //!
-//! **Weights.** The mean feature of the class's images minus the mean feature of the known old classes (canaries,
-//! labelled images, frames; each class counts once), scaled to the mean length of the existing weights. The mean
-//! feature alone is mostly common to all images.
+//! **Weights.** The mean feature of the class's images minus the mean feature of the old classes, scaled to the mean
+//! length of the existing weights. The old classes' mean uses canaries, labelled images and frames, and each class
+//! counts once. It is subtracted because most of a mean feature is common to all images.
 //!
-//! **Bias.** Each image of the class has a *gap*: the lead of its highest old logit over the class's product, with
-//! weights fitted without that image. The bias is a quantile of these gaps, so the class claims that fraction of its
-//! images. The quantile depends on the separation of the class from the task's images ([`crate::separation`]): almost
-//! none for a class similar to a known one, because old images would be lost; all images and a margin for a class
-//! unlike all others. The bias is lowered until every available image of an old class keeps its class and canaries keep
-//! their probability. Measurements for the constants: `docs/results/2026-11-29-teaching-a-class.md`.
+//! **Bias.** Each image of the class has a *gap*: its highest old logit minus the product of its features with the
+//! class's weights, where the weights are fitted without that image. The bias is a quantile of these gaps, so the class
+//! claims the corresponding fraction of its images. The quantile depends on the separation of the class from the task's
+//! images ([`crate::separation`]). A class similar to a known one claims almost none of its images, because old images
+//! would be lost. A class unlike all others claims all of its images, with a margin. The bias is then lowered until
+//! every available image of an old class keeps its class and the canaries keep their probabilities. Measurements for
+//! the constants: `docs/results/2026-11-29-teaching-a-class.md`.
 
 use std::collections::BTreeMap;
 
@@ -26,9 +27,10 @@ use crate::{
     separation::separation,
 };
 
-/// Maximum of images of a class, and of all old classes together, with one or two forward passes each.
+/// Maximum number of images of the class, and of all old classes together. Each needs one or two forward passes.
 const MOST_IMAGES: usize = 256;
-/// Probability that a canary's class may lose to all learned classes together: half of the tolerance of its check.
+/// Probability that a canary's class may lose to all taught classes together: half of the tolerance of the canary
+/// check.
 const CANARY_MAY_LOSE: f64 = 0.01;
 
 /// An adapter extended by new classes, with a report on each.
@@ -36,7 +38,7 @@ const CANARY_MAY_LOSE: f64 = 0.01;
 pub struct Taught {
     /// The adapter and its file.
     pub revision: AdapterRevision,
-    /// The new classes, in the order of their labels.
+    /// The new classes, sorted by label.
     pub classes: Vec<TaughtClass>,
 }
 
@@ -47,18 +49,18 @@ pub struct TaughtClass {
     pub label: String,
     /// Images used.
     pub images: usize,
-    /// Images that cannot be decoded.
+    /// Number of images that cannot be decoded.
     pub unreadable: usize,
-    /// Images recognised by weights fitted without them.
+    /// Number of images that are recognised by weights fitted without them.
     pub recognised: usize,
-    /// The old class of most of the other images, and their number.
+    /// The old class that most of the unrecognised images are predicted as, and the number of these.
     pub looks_like: Option<(String, usize)>,
-    /// Distance from the task's images in standard deviations; `None` without a profile.
+    /// Distance from the task's images, in standard deviations; `None` without a profile.
     pub separation: Option<f64>,
 }
 
-/// Extends the head by every label of `examples` that the adapter does not have, in the labels' order. The parent's
-/// class weights and biases do not change, so the old classes' logits stay bit-identical.
+/// Extends the head by every label of `examples` that the adapter does not have, sorted by label. The parent's class
+/// weights and biases do not change, so the old classes' logits stay bit-identical.
 ///
 /// # Errors
 /// [`TuneError::LooksAlike`] for a class that claims none of its own images; [`TuneError::NoExamples`],
@@ -134,7 +136,7 @@ pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> R
     })
 }
 
-/// Selects at most [`MOST_IMAGES`] examples at even distances.
+/// Selects at most [`MOST_IMAGES`] examples at regular intervals.
 fn spread(list: &[Example]) -> Vec<Example> {
     let step = list.len().div_ceil(MOST_IMAGES).max(1);
     list.iter().step_by(step).cloned().collect()
@@ -143,15 +145,15 @@ fn spread(list: &[Example]) -> Vec<Example> {
 struct CanaryFeatures {
     features: Vec<f32>,
     class: usize,
-    /// As the adapter states it.
+    /// The probability stated in the adapter.
     probability: f64,
 }
 
-/// The adapter during teaching, and features of its known classes.
+/// The adapter while it is being taught, and features of its known classes.
 struct Teacher {
     encoding: Encoding,
     adapter: Adapter,
-    /// Images of the publisher's and of earlier classes, and frames.
+    /// Features of images of the publisher's and previously taught classes, and of frames.
     others: Vec<Vec<f32>>,
     canaries: Vec<CanaryFeatures>,
 }
@@ -164,13 +166,13 @@ impl Teacher {
         self.adapter.header.labels.push(label.to_owned());
         self.adapter.head.weight.extend(self.weights(&mean(own), &centre));
         self.adapter.head.bias.push(0.0);
-        // The bias is fitted to the weights as quantised in the file.
+        // The bias is fitted to the weights after quantisation, as they are in the file.
         let weights = quantised(&self.adapter, self.encoding)?.head.weight.split_off(known);
         self.adapter.head.weight.truncate(known);
         self.adapter.head.bias.pop();
 
         let mut held_out: Vec<f64> = match own {
-            // A single image can only be judged by weights fitted to it.
+            // A single image can only be tested with weights that were fitted to it.
             [only] => vec![self.gap(&weights, only)],
             _ => (0..own.len())
                 .map(|index| self.gap(&self.weights_without(own, index, &centre), &own[index]))
@@ -179,7 +181,7 @@ impl Teacher {
         let gaps = held_out.clone();
         held_out.sort_by(f64::total_cmp);
         let claim = BiasClaim::of(separation, self.others.len());
-        // With a logit equal to the highest old one, the new class wins.
+        // The small constant makes the new class win where its logit would equal the highest old one.
         let wanted = quantile(&held_out, claim.share) + claim.margin * deviation(&held_out) + 1e-3;
         let bias = self.kept_below(&weights, wanted) as f32;
         let answered = |gap: f64| f64::from(bias) >= gap;
@@ -208,7 +210,8 @@ impl Teacher {
         Ok(taught)
     }
 
-    /// Returns the old classes' mean feature `[F]`: each class with images or canaries counts once; zero without any.
+    /// Returns the mean feature `[F]` of the old classes, in which each class with images or canaries counts once; zero
+    /// if there are none.
     fn centre(&self) -> Vec<f64> {
         let mut groups: BTreeMap<usize, Vec<Vec<f32>>> = BTreeMap::new();
         for x in &self.others {
@@ -228,7 +231,7 @@ impl Teacher {
         centre
     }
 
-    /// Returns the direction from the centre to the class's mean, scaled to the mean length of the existing class
+    /// Returns the direction from `centre` to the class's mean, scaled to the mean length of the existing class
     /// weights.
     fn weights(&self, mean: &[f64], centre: &[f64]) -> Vec<f32> {
         let features = self.adapter.head.features.max(1);
@@ -245,7 +248,7 @@ impl Teacher {
         direction.iter().map(|value| (value / norm * wanted) as f32).collect()
     }
 
-    /// The weights that the class would have without one of its images, of two or more.
+    /// Returns the weights that the class would have without one of its images. There must be at least two.
     fn weights_without(&self, own: &[Vec<f32>], left_out: usize, centre: &[f64]) -> Vec<f32> {
         let mut mean = mean(own);
         let others = (own.len() as f64 - 1.0).max(1.0);
@@ -262,15 +265,15 @@ impl Teacher {
             .collect()
     }
 
-    /// Returns the lead of the highest logit over the new class's product: the bias at which the image changes its
-    /// class.
+    /// Returns the highest logit minus the product with the new class's weights, which is the bias at which the image
+    /// changes its class.
     fn gap(&self, weights: &[f32], x: &[f32]) -> f64 {
         let highest = self.logits(x).into_iter().fold(f32::NEG_INFINITY, f32::max);
         f64::from(highest) - product(weights, x)
     }
 
-    /// Returns the highest bias up to `wanted` that takes no image of another class, and of a canary's probability at
-    /// most the permitted loss.
+    /// Returns the highest bias, up to `wanted`, at which the class claims no image of another class, and takes at most
+    /// the permitted probability from a canary.
     fn kept_below(&self, weights: &[f32], wanted: f64) -> f64 {
         let images = self.others.iter().map(|x| self.gap(weights, x) - 1e-3);
         let temperature = f64::from(self.adapter.header.temperature).max(1e-6);
@@ -279,12 +282,12 @@ impl Teacher {
             let scaled: Vec<f64> = logits.iter().map(|&logit| f64::from(logit) / temperature).collect();
             let all = log_sum(&scaled);
             let now = scaled.get(canary.class).map_or(0.0, |logit| (logit - all).exp());
-            // A canary that already differs from its stated probability does not limit the loss, only its class counts.
+            // If a canary's probability already differs from its stated value, only its class is protected.
             let taken = self.gap(weights, &canary.features) - 1e-3;
             if now + 1.5 * CANARY_MAY_LOSE < canary.probability {
                 return taken;
             }
-            // Losses to classes taught earlier are subtracted.
+            // Losses to previously taught classes reduce what may still be lost.
             let left = (now - (canary.probability - CANARY_MAY_LOSE)).clamp(1e-6, CANARY_MAY_LOSE);
             let share = (left / now.max(1e-6)).min(CANARY_MAY_LOSE);
             let below = temperature * (all + (share / (1.0 - share)).ln()) - product(weights, &canary.features);
@@ -293,7 +296,7 @@ impl Teacher {
         images.chain(canaries).fold(wanted, f64::min)
     }
 
-    /// Returns the old class of most of these images, and their number.
+    /// Returns the old class that most of these images are predicted as, and their number.
     fn looks_like<'a>(&self, images: impl Iterator<Item = &'a Vec<f32>>) -> Option<(String, usize)> {
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
         for x in images {

@@ -1,14 +1,14 @@
-//! Separation of a new class from a task's images, by the task's feature profile.
+//! Separation of a new class from a task's images, measured with the task's feature profile.
 //!
-//! In the profile's whitened sketch space the task's own images have mean 0 and about variance 1 along every direction.
-//! The new class's mean is one direction; each of its images is projected on the mean of the *others* (leave one out),
-//! which is unbiased although images are few. The median of these projections is the distance of the class from the
-//! task, in standard deviations of the task's images: about 1 for a class that equals a known one, 20 for photographs
-//! among digits.
+//! In the profile's whitened sketch space, the task's own images have mean 0 and about variance 1 in every direction.
+//! The new class's mean defines a direction. Each of its images is projected on the mean of the *other* images (leave
+//! one out), which is unbiased even with few images. The median of these projections is the distance of the class from
+//! the task, in standard deviations of the task's images: about 1 for a class that equals a known one, 20 for
+//! photographs among digits.
 
 use clr_adapters::{Profile, sketch};
 
-/// Returns the distance of images with these features `[F]` of the untouched backbone from the task's images, in
+/// Returns the distance of images with these features `[F]` of the unmodified backbone from the task's images, in
 /// standard deviations; `None` without images.
 pub(crate) fn separation(profile: &Profile, features: &[Vec<f32>]) -> Option<f64> {
     let dimensions = profile.dimensions();
@@ -19,7 +19,8 @@ pub(crate) fn separation(profile: &Profile, features: &[Vec<f32>]) -> Option<f64
         return None;
     };
     if rest.is_empty() {
-        // One image has no direction but its own; its OOD score is 1 at the 95th percentile, 1.64 standard deviations.
+        // A single image cannot be projected on others. Its OOD score is used instead: 1 is the 95th percentile, which
+        // is 1.64 standard deviations.
         let distance = profile.distance(&sketch(&features[0], dimensions));
         return Some(1.64 * f64::from(profile.ood_score(distance)));
     }
@@ -48,7 +49,7 @@ pub(crate) fn separation(profile: &Profile, features: &[Vec<f32>]) -> Option<f64
 mod tests {
     use super::*;
 
-    /// Features around a direction of their own, all positive.
+    /// Returns random positive features around a direction given by the seed.
     fn cloud(seed: u64, count: usize, lift: &[usize]) -> Vec<Vec<f32>> {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let mut value = move || {

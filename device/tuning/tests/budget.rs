@@ -1,4 +1,4 @@
-//! Memory plans: stated in advance, and more memory never trains less.
+//! Memory plans are made in advance, and more memory never trains a smaller part.
 
 use clr_tuning::{TrainableScope, TuneError, TuneOptions, plan_memory};
 

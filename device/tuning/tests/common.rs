@@ -1,4 +1,4 @@
-//! A small backbone, generated images, and a publisher's adapter of two classes.
+//! Test data: a small backbone, generated images, and a publisher's adapter of two classes.
 
 use std::sync::Mutex;
 
@@ -21,7 +21,7 @@ fn uniform(seed: u64, count: usize, low: f32, high: f32) -> Vec<f32> {
     (0..count).map(|_| random.random_range(low..high)).collect()
 }
 
-/// Stem, depthwise, projection with a residual sum, strided 3×3, pooled to 48 features.
+/// Returns a backbone: stem, depthwise, projection with a residual sum, strided 3×3, pooled to 48 features.
 pub(crate) fn backbone() -> Backbone {
     let mut nodes: Vec<Node> = Vec::new();
     let mut push = |name: &str, op: Op, inputs: &[ValueId]| {
@@ -92,7 +92,7 @@ pub(crate) fn preprocessing() -> Preprocessing {
     }
 }
 
-/// Class 0: horizontal stripes, 1: vertical stripes, 2: a disc; random phase, colour and noise.
+/// Returns an image with random phase, colour and noise. Class 0: horizontal stripes, 1: vertical stripes, 2: a disc.
 pub(crate) fn image(class: usize, index: u64) -> RgbImage {
     let mut random = stream(3, Purpose::Augment, class as u64, index);
     let (phase, period) = (random.random_range(0..10_u32), random.random_range(8..12_u32));
@@ -135,7 +135,7 @@ pub(crate) fn png(class: usize, index: u64) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// `count` images of each of `classes`, labelled.
+/// Returns `count` labelled images of each of `classes`.
 pub(crate) fn images(classes: &[usize], count: u64) -> InMemory {
     let mut examples = InMemory::default();
     for &class in classes {
@@ -146,7 +146,7 @@ pub(crate) fn images(classes: &[usize], count: u64) -> InMemory {
     examples
 }
 
-/// A publisher's adapter for stripes: recipe clr, two classes, one canary.
+/// Returns a publisher's adapter for stripes: recipe `clr`, two classes, one canary.
 pub(crate) fn publisher(backbone: &Backbone) -> Parent {
     let header = Header::new(
         "shapes",
@@ -168,7 +168,7 @@ pub(crate) fn publisher(backbone: &Backbone) -> Parent {
     parent(&encode(&adapter, Encoding::Int8).unwrap(), None)
 }
 
-/// The adapter of a file; the first two classes are the publisher's.
+/// Returns the adapter of a file as a parent. Its first two classes are the publisher's.
 pub(crate) fn parent(file: &[u8], original: Option<&Parent>) -> Parent {
     let decoded = decode(file).unwrap();
     let own = decoded.adapter.clone();
@@ -205,7 +205,7 @@ impl Checkpoints for Kept {
     }
 }
 
-/// A source that cannot be read.
+/// A source whose images cannot be read.
 pub(crate) struct Broken;
 
 impl Examples for Broken {

@@ -1,4 +1,4 @@
-//! Promotion: only an adapter that is better on held-out images replaces the parent, and the reason is reported.
+//! Promotion: an adapter replaces its parent only if it is better on held-out images, and the reason is reported.
 
 use clr_learning::{PerGroup, argmax};
 use clr_tuning::{Example, InMemory, Parent, TuneError, TuneOptions, split_examples, teach, tune};
@@ -46,8 +46,8 @@ fn tuning_recognises_more_and_is_promoted_with_its_reason() {
     let options = TuneOptions {
         steps: 150,
         replay_fraction: 0.75,
-        // Gently, so that no old image near the decision boundary of this small network is lost, which would be
-        // refused.
+        // Low learning rates. Otherwise old images near the decision boundary of this small network would be lost, and
+        // the adapter refused.
         rates: PerGroup {
             head: 5e-3,
             norm: 3e-5,
@@ -80,7 +80,7 @@ fn what_learned_nothing_is_not_promoted() {
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
     assert!(tuned.promoted().is_none());
     assert!(tuned.verdict.reason.contains("not better"), "{}", tuned.verdict);
-    // Nothing was changed, so nothing is different.
+    // Nothing was trained, so head and sites are unchanged.
     assert_eq!(tuned.candidate.adapter.head, parent.adapter.head);
     assert_eq!(tuned.candidate.adapter.sites, parent.adapter.sites);
 }
@@ -105,7 +105,7 @@ fn without_images_to_judge_old_classes_by_nothing_is_promoted() {
 
 #[test]
 fn what_costs_old_classes_is_not_promoted() {
-    // Images of an old class under a new label: learning them loses the old class.
+    // Images of an old class with a new label: learning them loses the old class.
     let mut examples = images(&[0], 20);
     for index in 100..120 {
         examples.add(Some("stripes"), png(0, index));
@@ -137,7 +137,7 @@ fn without_a_held_out_image_nothing_is_promoted_and_that_is_said() {
     );
 }
 
-/// Images of both old classes as a camera sees them, without a label.
+/// Adds unlabelled images of both old classes, as a camera would see them.
 fn with_frames(mut examples: InMemory, count: u64) -> InMemory {
     for class in [0, 1] {
         for index in 200..200 + count {
@@ -149,7 +149,7 @@ fn with_frames(mut examples: InMemory, count: u64) -> InMemory {
 
 #[test]
 fn what_was_learned_takes_no_frame_of_the_old_classes() {
-    // The new label's images are those of an old class: weights fitted to them would take half of its frames.
+    // The images of the new label show an old class. Weights fitted to them would claim half of the old class's frames.
     let mut examples = with_frames(InMemory::default(), 25);
     for index in 100..120 {
         examples.add(Some("stripes"), png(0, index));
@@ -173,7 +173,7 @@ fn what_was_learned_takes_no_frame_of_the_old_classes() {
 fn class_weights_refitted_to_the_sites_recognise_more() {
     let examples = with_frames(images(&[2], 20), 25);
     let (backbone, _, parent) = taught(&examples);
-    // With steps that change nothing, the refitted class weights are the only change.
+    // The steps change nothing, so the refitted class weights are the only change.
     let options = TuneOptions {
         rates: PerGroup::all(0.0),
         steps: 1,
@@ -190,7 +190,7 @@ fn class_weights_refitted_to_the_sites_recognise_more() {
 
 #[test]
 fn frames_that_the_parent_takes_for_the_new_class_do_not_count_against_it() {
-    // Taught before there were frames, so that the new class has a high bias.
+    // The class was taught before there were frames, so its bias is high.
     let (backbone, _, parent) = taught(&images(&[2], 20));
     let mut examples = with_frames(images(&[2], 20), 25);
     let known = |adapter: &clr_adapters::Adapter, index| argmax(&logits(&backbone, adapter, 2, index)) == 2;
@@ -208,7 +208,7 @@ fn frames_that_the_parent_takes_for_the_new_class_do_not_count_against_it() {
         .filter(|&&index| known(&tuned.candidate.adapter, index))
         .count();
     assert!(seen.len() > 4 && kept + 1 >= seen.len(), "{kept} of {}", seen.len());
-    // Held-out ones judge nothing either: as old ones, they would all be lost.
+    // Held-out frames are excluded too. As images of old classes, all of them would be lost.
     assert!(tuned.verdict.expected_loss < 0.02, "{}", tuned.verdict);
 }
 
@@ -216,7 +216,7 @@ fn frames_that_the_parent_takes_for_the_new_class_do_not_count_against_it() {
 fn where_sites_cost_old_classes_new_class_weights_alone_are_promoted() {
     let examples = with_frames(images(&[2], 20), 30);
     let (backbone, publisher, parent) = taught(&examples);
-    // Steps that care for nothing but the new class.
+    // The steps optimise only the new class.
     let options = TuneOptions {
         rates: PerGroup {
             head: 1e-3,
@@ -232,7 +232,7 @@ fn where_sites_cost_old_classes_new_class_weights_alone_are_promoted() {
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
     let verdict = &tuned.verdict;
     assert!(verdict.promoted && verdict.head_only, "{verdict}");
-    // Every image judges, by cross-validated class weights.
+    // Every image tests the candidate, with cross-validated class weights.
     assert_eq!((verdict.learned.images, verdict.old.images), (20, 61), "{verdict}");
     let candidate = &tuned.candidate.adapter;
     assert_eq!(candidate.sites, parent.adapter.sites);
@@ -299,7 +299,7 @@ fn a_label_that_was_not_taught_is_refused_with_a_hint() {
     assert!(matches!(error, TuneError::NoExamples { .. }));
 }
 
-/// An image added by a version whose decoder accepted it, or damaged on the disk since.
+/// Such an image was added by a version with another decoder, or was damaged on the disk afterwards.
 #[test]
 fn images_that_do_not_decode_any_more_are_left_out_of_tuning() {
     let good = images(&[2], 10);

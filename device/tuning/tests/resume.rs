@@ -1,4 +1,4 @@
-//! Resumption: the same bytes after any interruption.
+//! Resumption: a run gives the same bytes after any interruption.
 
 use clr_tuning::{InMemory, Observer, Parent, TrainableScope, TuneError, TuneOptions, Tuned, teach, tune};
 
@@ -92,7 +92,7 @@ fn frames_that_were_kept_after_the_start_do_not_end_a_run() {
     assert_eq!((observer.resumed, observer.restarted.len()), (None, 1));
 }
 
-/// What may happen to a checkpoint.
+/// Damage to a run state.
 type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
 
 #[test]
@@ -136,7 +136,7 @@ fn threads_and_a_cache_change_no_bit_and_the_seed_does() {
     assert_eq!(one.candidate.file, two.candidate.file);
     let other = file(TuneOptions { seed: 5, ..options() });
     assert_ne!(one.candidate.file, other.candidate.file);
-    // The input activations of late sites may be cached or not.
+    // The input activations of late sites may or may not be cached.
     let late = TuneOptions {
         scope: Some(TrainableScope::From(2)),
         resident: Some(0),

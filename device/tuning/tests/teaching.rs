@@ -1,4 +1,4 @@
-//! Teaching: a new label is active at once, and takes nothing from existing classes.
+//! Teaching: a new class is active immediately, and takes nothing from existing classes.
 
 use clr_adapters::{Header, Provenance, Recipe, SectionKind, decode, sketch};
 use clr_learning::{Network, argmax};
@@ -23,7 +23,7 @@ fn old_classes_keep_their_weights_and_logits_bit_for_bit() {
         let after = logits(&backbone, &taught.adapter, class, 50);
         assert_eq!(before[..], after[..2], "{class}");
     }
-    // Unchanged sections are byte-identical in the file: a delta to the parent is small.
+    // Unchanged sections are byte-identical in the file, so a delta to the parent is small.
     let sections = |file: &[u8]| decode(file).unwrap().sections;
     let crc = |sections: &[clr_adapters::SectionInfo], kind| {
         let section = sections.iter().find(|section| section.kind == kind).unwrap();
@@ -63,7 +63,7 @@ fn a_new_class_answers_at_once_and_the_header_says_where_it_comes_from() {
 fn a_class_that_looks_like_a_known_one_takes_none_of_its_images_or_is_refused_by_name() {
     let backbone = backbone();
     let publisher = publisher(&backbone);
-    // The new label's images are those of an old class: without the old images it would take half of them.
+    // The images of the new label show an old class. Without the old images it would claim half of them.
     let mut examples = images(&[0], 8);
     for index in 20..28 {
         examples.add(Some("stripes"), png(0, index));
@@ -90,7 +90,7 @@ fn a_class_that_looks_like_a_known_one_takes_none_of_its_images_or_is_refused_by
     }
 }
 
-/// Copies of a canary under a new label cannot be distinguished from it, and exactly that reason is given.
+/// Copies of a canary with a new label cannot be distinguished from it, and the error states this reason.
 #[test]
 fn copies_of_an_old_image_are_refused_because_they_look_like_its_class() {
     let backbone = backbone();
@@ -110,8 +110,8 @@ fn copies_of_an_old_image_are_refused_because_they_look_like_its_class() {
     assert!(error.to_string().contains("hint: "), "{error}");
 }
 
-/// Regression: of the README's thirteen solar cells among digits, which no known class resembles, four were classified
-/// as digits.
+/// Regression test: of the README's thirteen solar cells among digits, which resemble no known class, four were
+/// classified as digits.
 #[test]
 fn a_class_unlike_anything_the_task_knows_is_answered_first() {
     let backbone = backbone();

@@ -8,7 +8,7 @@ use super::{
     steps::{DISTANCE_BITS, HIGHEST, LOWEST, distances, exponent, nearest, step, to_f32},
 };
 
-/// Relation of a code to a multiple of its block's step.
+/// Mapping from a code `q` to a value, given its block's step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Curve {
     /// `q · step`.
@@ -24,7 +24,7 @@ pub(super) struct Blocks {
     /// Values that share a step.
     block: usize,
     curve: Curve,
-    /// Largest magnitude over step; see [`exponent`].
+    /// Largest magnitude divided by the step; see [`exponent`].
     reach: f64,
 }
 
@@ -119,7 +119,7 @@ impl Blocks {
     }
 }
 
-/// Splits a run's largest exponent off the front of its bytes.
+/// Splits the largest exponent of a run off the front of the run's bytes.
 pub(super) fn take_exponent(bytes: &mut &[u8]) -> Result<i16, CodeFault> {
     let (own, rest) = bytes.split_at(2);
     *bytes = rest;

@@ -1,6 +1,7 @@
-//! Folded 3×3 kernels `[C, 3, 3]`: a large centre and eight small neighbours share one step per channel, the centre
-//! with 12 bits, the neighbours with 6. Where a neighbour is as large as the centre, the step follows it and the kernel
-//! is coded as a plain 6-bit one.
+//! Folded 3×3 kernels `[C, 3, 3]`: a large centre and eight small neighbours.
+//!
+//! The values of a channel share one step; the centre has 12 bits, each neighbour 6. If a neighbour is as large as the
+//! centre, the neighbour determines the step and all nine values are 6-bit codes.
 
 use alloc::vec::Vec;
 

@@ -1,8 +1,7 @@
 //! Encoding and decoding of a section's numbers.
 //!
 //! A section is a sequence of *runs*: the values of one site, or the weights of one class. Every run is coded
-//! separately, so a site can be read without its neighbours' statistics. Formulas: `docs/reference/adapter-format.md`,
-//! "Encodings".
+//! separately, so decoding a site needs no other site. Formulas: `docs/reference/adapter-format.md`, "Encodings".
 
 pub(crate) mod bits;
 mod blocks;

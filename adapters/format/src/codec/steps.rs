@@ -1,19 +1,19 @@
 //! Quantisation steps of integer codes: a lattice of four steps per octave.
 //!
 //! `step(e) = m[e mod 4] · 2^⌊e / 4⌋` with `m ≈ 2^(i / 4)`, as a table, so that every platform computes the same bits.
-//! A run stores its largest `e` once and, per group of values, the distance of the group's `e` below it (6 bits: 16
-//! octaves).
+//! A run stores its largest `e` once. For each group of values it stores how far the group's `e` is below the largest
+//! one (6 bits: 16 octaves).
 
 /// 2^0, 2^¼, 2^½, 2^¾ in 65,536ths.
 const MANTISSAS: [f64; 4] = [65_536.0, 77_936.0, 92_682.0, 110_218.0];
 
 /// The smallest exponent: every multiple of its step is exact in f32, down to the subnormal ones.
 pub(super) const LOWEST: i16 = -504;
-/// The largest exponent.
+/// The largest exponent that a file may contain.
 pub(super) const HIGHEST: i16 = 511;
-/// Width of a group's distance below the run's largest exponent.
+/// Bits of a group's distance, which is the run's largest exponent minus the group's.
 pub(super) const DISTANCE_BITS: u32 = 6;
-/// The largest distance; groups of zeros have it too.
+/// The largest distance, used for groups of zeros too.
 pub(super) const FARTHEST: i16 = (1 << DISTANCE_BITS) - 1;
 
 /// Returns the step of an exponent.
@@ -24,8 +24,8 @@ pub(super) fn step(exponent: i16) -> f64 {
 
 /// Returns the smallest exponent with `largest < reach · step`; `None` for zero.
 ///
-/// `reach` is the largest code plus about one half, chosen (see `tests.rs`) so that the exponent of the decoded values
-/// is again the same one: decoding and encoding again gives the same bytes.
+/// `reach` is the largest code plus about one half. Its value is chosen (see `tests.rs`) so that the decoded values
+/// have the same exponent. Decoding and encoding again therefore gives the same bytes.
 pub(super) fn exponent(largest: f64, reach: f64) -> Option<i16> {
     if largest == 0.0 {
         return None;
@@ -35,7 +35,7 @@ pub(super) fn exponent(largest: f64, reach: f64) -> Option<i16> {
     Some(found.unwrap_or(HIGHEST).clamp(LOWEST, HIGHEST))
 }
 
-/// Returns the largest exponent of a run, and every group's distance below it.
+/// Returns the largest exponent of a run, and for every group how far its exponent is below that.
 pub(super) fn distances(exponents: &[Option<i16>]) -> (i16, impl Iterator<Item = i16>) {
     let top = exponents.iter().flatten().copied().max().unwrap_or(LOWEST);
     (

@@ -42,8 +42,8 @@ fn the_exponent_is_the_smallest_that_reaches() {
     }
 }
 
-/// Why the reaches are what they are: the largest value of a group with step `s` lies in `[reach / ratio, reach) · s`.
-/// Rounded to a code it must still lie there, or the decoded values would be coded with another step.
+/// Derivation of the reaches: the largest value of a group with step `s` is in `[reach / ratio, reach) · s`. Rounded to
+/// a code, it must remain in this range; otherwise encoding the decoded values would choose another step.
 #[test]
 fn rounding_the_largest_value_never_moves_it_to_another_step() {
     let ratios = (0..4).map(|e| step(e + 1) / step(e));

@@ -1,5 +1,7 @@
-//! Application of an untrusted delta to its base. Every size is checked before memory is reserved, every instruction
-//! before it is executed, and the result against its digest.
+//! Applies an untrusted delta to its base.
+//!
+//! Every size is checked before memory is reserved, every instruction before it is executed, and the result's digest at
+//! the end.
 
 use alloc::vec::Vec;
 
@@ -14,11 +16,11 @@ use crate::{
     codec::bits::{Fields, Packer},
 };
 
-/// Applies `delta` to `base`. Returns exactly the bytes of the target, at most `cap`. Needs memory for two or three
-/// times the file.
+/// Applies `delta` to `base`. Returns exactly the bytes of the target, at most `cap`. Uses memory of two to three times
+/// the file's size.
 ///
 /// # Errors
-/// [`DeltaError`] where the delta is damaged, for another base, or too large.
+/// [`DeltaError`] if the delta is damaged, is for another base, or is too large.
 pub fn apply(base: &[u8], delta: &[u8], cap: usize) -> Result<Vec<u8>, DeltaError> {
     if !delta.starts_with(&MAGIC) {
         let cut = MAGIC.starts_with(delta);
@@ -111,7 +113,7 @@ fn instruction(base: &[u8], reader: &mut Reader, length: usize, cursor: &mut usi
     Some(())
 }
 
-/// Reserves memory for `count` more bytes: it doubles, up to `length`.
+/// Reserves memory for `count` more bytes by doubling the capacity, up to `length`.
 fn make_room(out: &mut Vec<u8>, count: usize, length: usize) {
     let needed = out.len() + count;
     if out.capacity() < needed {

@@ -1,6 +1,6 @@
-//! Bytes of packed codes, and the zigzag form of a difference of two codes.
+//! Sizes of packed codes, and the zigzag encoding of a difference of two codes.
 
-/// Bytes of `count` fields of `width` bits.
+/// Returns the bytes of `count` fields of `width` bits.
 pub(super) const fn packed_bytes(width: u32, count: usize) -> Option<usize> {
     match count.checked_mul(width as usize) {
         Some(bits) => Some(bits.div_ceil(8)),
@@ -12,7 +12,8 @@ const fn mask(width: u32) -> u32 {
     u32::MAX >> (32 - width)
 }
 
-/// `target - base` modulo 2^width, small steps either way as small numbers: 0, -1, 1, -2, 2, … become 0, 1, 2, 3, 4, ….
+/// Returns `target - base` modulo 2^width in zigzag form, so that small differences of either sign are small numbers:
+/// 0, -1, 1, -2, 2, … become 0, 1, 2, 3, 4, ….
 pub(super) fn step(width: u32, base: u32, target: u32) -> u32 {
     let difference = target.wrapping_sub(base) & mask(width);
     let sign = difference >> (width - 1);
@@ -20,7 +21,7 @@ pub(super) fn step(width: u32, base: u32, target: u32) -> u32 {
     ((magnitude << 1) | sign) & mask(width)
 }
 
-/// Undoes [`step`].
+/// Inverse of [`step`]: returns the target.
 pub(super) fn stepped(width: u32, base: u32, step: u32) -> u32 {
     let difference = if step & 1 == 1 { !(step >> 1) } else { step >> 1 };
     base.wrapping_add(difference) & mask(width)

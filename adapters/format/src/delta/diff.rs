@@ -1,5 +1,7 @@
-//! Computation of a delta from two files. In adapters, the codes of every site and class are compared with those of the
-//! same site and class; in other files, equal sequences of bytes are copied.
+//! Computes a delta from two files.
+//!
+//! In adapters, the codes of every site and class are compared with those of the same site and class in the other file.
+//! In other files, equal sequences of bytes are copied.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
@@ -9,7 +11,7 @@ use crate::{Adapter, Decoded, Digest, SectionEncoding, SectionKind, SiteWeights,
 /// Bytes of a section's head up to its checksum.
 const SECTION_HEAD: usize = 16;
 
-/// Returns the delta from `base` to `target`; `None` where it would not be smaller than `target`.
+/// Returns the delta from `base` to `target`; `None` if it would not be smaller than `target`.
 #[must_use]
 pub fn diff(base: &[u8], target: &[u8]) -> Option<Vec<u8>> {
     let length = u32::try_from(target.len()).ok()?;
@@ -68,7 +70,7 @@ fn runs<'a>(decoded: &'a Decoded, kind: SectionKind) -> Vec<Run<'a>> {
                 .map(|label| (label.as_str(), features))
                 .collect()
         }
-        // Whole numbers: every class can stand for itself.
+        // f32 and f16 codes are whole bytes, so every class can be a run of one value.
         SectionKind::HeadBias if matches!(section.encoding, SectionEncoding::F32 | SectionEncoding::F16) => {
             adapter.header.labels.iter().map(|label| (label.as_str(), 1)).collect()
         }
@@ -98,7 +100,7 @@ fn runs<'a>(decoded: &'a Decoded, kind: SectionKind) -> Vec<Run<'a>> {
     }
 }
 
-/// The streams of packed codes of a run: width in bits, whether they are distances of steps, count.
+/// Returns the streams of packed codes of a run: width in bits, whether they are distances of steps, count.
 fn parts(run: &Run<'_>) -> Vec<(u32, bool, usize)> {
     let n = run.elements;
     match run.encoding {
@@ -158,7 +160,7 @@ fn adapters(base: &[u8], old: &Decoded, target: &[u8], new: &Decoded, script: &m
     matched(base, end.unwrap_or(0)..base.len(), &target[at..], script);
 }
 
-/// Writes bytes in place of as many of the base: copied up to the first that differs.
+/// Compares bytes at equal offsets: copies from the base up to the first difference, and writes the rest as literals.
 fn bytewise(base: &[u8], from: usize, target: &[u8], script: &mut Script<'_>) {
     let same = base[from..].iter().zip(target).take_while(|(a, b)| a == b).count();
     script.copy(from, same);

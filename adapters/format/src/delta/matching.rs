@@ -29,7 +29,8 @@ pub(super) fn matched(base: &[u8], within: Range<usize>, target: &[u8], script: 
         .collect();
     windows.sort_unstable();
     let base = &base[..within.end];
-    // The first window that is like this one: where many are, the base repeats itself, and any will do.
+    // Returns the first window equal to `wanted`. If there are several, the base repeats itself and any of them will
+    // do.
     let find = |wanted: u64| {
         let index = windows.partition_point(|&(value, _)| value < wanted);
         windows
@@ -38,7 +39,8 @@ pub(super) fn matched(base: &[u8], within: Range<usize>, target: &[u8], script: 
             .map(|&(_, at)| at as usize)
     };
     let (mut at, mut written) = (0, 0);
-    // A change in place moves nothing, so the continuation of the last copy, past the skipped bytes, is tried first.
+    // An in-place change shifts nothing, so the position that continues the last copy after the skipped bytes is tried
+    // first.
     let mut ahead = script.cursor().clamp(within.start, within.end);
     while at < target.len() {
         let here = ahead + (at - written);
@@ -62,7 +64,7 @@ pub(super) fn matched(base: &[u8], within: Range<usize>, target: &[u8], script: 
     script.literal(&target[written..]);
 }
 
-/// Returns the number of equal bytes at the ends.
+/// Returns the number of equal bytes at the ends of both slices.
 fn common_back(a: &[u8], b: &[u8]) -> usize {
     a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count()
 }

@@ -1,9 +1,9 @@
-//! Deltas between two versions of a file, sent where the peer has the older one.
+//! Deltas between two versions of a file, sent to a peer that has the older version.
 //!
-//! A delta rebuilds the new file's bytes exactly: it carries the digests of both files. Layout in
-//! `docs/reference/update-protocol.md`, "Deltas". The reader knows nothing of adapters: it copies, takes literal bytes,
-//! and adds differences of packed codes to those of the base. Only [`diff`] looks into adapter files, to find the
-//! codes.
+//! A delta contains the digests of both files, and reproduces the new file's bytes exactly. Layout:
+//! `docs/reference/update-protocol.md`, "Deltas". The reader has no knowledge of adapters: it copies bytes from the
+//! base, takes literal bytes, and adds differences to packed codes of the base. Only [`diff`] parses adapter files, to
+//! find the codes.
 
 mod apply;
 mod bits;
@@ -20,12 +20,12 @@ use crate::Digest;
 
 /// The first bytes of a delta.
 const MAGIC: [u8; 4] = *b"CLRD";
-/// The layout that is written and read.
+/// The version of the layout, both read and written.
 const VERSION: u8 = 1;
 /// Bytes before the table of streams: magic, version, two digests, length.
 const PREFIX: usize = 73;
 
-/// Why a delta cannot be applied. Nothing of its result is used.
+/// Error of applying a delta. Nothing of its result is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeltaError {

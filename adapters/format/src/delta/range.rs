@@ -1,6 +1,7 @@
-//! An adaptive range coder for differences of codes. Each site and group changes by steps of its own size; the model
-//! follows the sizes of the last differences, so that no table has to travel. The coder is LZMA's, with 12-bit
-//! probabilities.
+//! Adaptive range coder for differences of codes.
+//!
+//! The typical size of a difference varies between sites and groups. The model adapts to the sizes of the latest
+//! differences, so the delta needs no table of probabilities. The coder is LZMA's, with 12-bit probabilities.
 
 use alloc::{boxed::Box, vec::Vec};
 
@@ -8,13 +9,13 @@ use alloc::{boxed::Box, vec::Vec};
 const BITS: u32 = 12;
 /// Adaptation rate of probabilities.
 const RATE: u32 = 4;
-/// Below this the range is widened by a byte.
+/// Below this range, the coder shifts out one byte and widens the range.
 const NARROW: u32 = 1 << 24;
-/// Bits of a delta's length in bits, 0 … 32.
+/// Bits needed to code the length of a difference in bits, 0–32.
 const LENGTH_BITS: u32 = 6;
-/// Contexts by size: two for each bit of length.
+/// Number of contexts, by the size of the latest differences: two per bit of length.
 const CONTEXTS: usize = 65;
-/// Modelled bits below the highest one; the others are nearly uniform.
+/// Number of modelled bits after the highest one. The remaining bits are nearly uniform.
 const MODELLED: u32 = 2;
 
 /// A probability of a 0, in 4,096ths.
@@ -24,7 +25,7 @@ struct Probability(u16);
 impl Probability {
     const EVEN: Self = Self(1 << (BITS - 1));
 
-    /// Returns the part of `range` for a 0.
+    /// Returns the part of `range` assigned to a 0 bit.
     fn bound(self, range: u32) -> u32 {
         (range >> BITS) * u32::from(self.0)
     }
@@ -40,9 +41,9 @@ impl Probability {
 
 /// Model of differences of one kind.
 pub(super) struct Model {
-    /// Length in bits, by the size of the last differences.
+    /// Probabilities of the length in bits, by the size of the latest differences.
     lengths: Box<[[Probability; 1 << LENGTH_BITS]; CONTEXTS]>,
-    /// The bits below the highest one, by length.
+    /// Probabilities of the bits after the highest one, by length.
     below: Box<[[Probability; 1 << MODELLED]; 33]>,
     /// Running mean of lengths, in 32nds of a bit.
     size: u32,
@@ -58,14 +59,14 @@ impl Default for Model {
     }
 }
 
-/// Coder of bits: an encoder consumes the bit, a decoder returns it.
+/// Coder of bits. An encoder writes the given bit; a decoder ignores it and returns the one it read.
 trait Coder {
     fn modelled(&mut self, probability: &mut Probability, bit: bool) -> Option<bool>;
     fn even(&mut self, bit: bool) -> Option<bool>;
 }
 
 impl Model {
-    /// Codes one difference: an encoder passes it, a decoder passes any number.
+    /// Codes one difference. An encoder passes its value; a decoder may pass any number and uses the result.
     fn code(&mut self, coder: &mut impl Coder, value: u32) -> Option<u32> {
         let context = ((self.size + 8) / 16) as usize;
         let tree = &mut self.lengths[context.min(CONTEXTS - 1)];
@@ -100,11 +101,11 @@ impl Model {
     }
 }
 
-/// Writes.
+/// Range encoder.
 pub(super) struct Encoder {
     low: u64,
     range: u32,
-    /// The last byte, and how many bytes of ones follow it, that a carry may still change.
+    /// The last byte, and the number of 0xff bytes after it. A carry may still change both.
     last: u8,
     waiting: u64,
     out: Vec<u8>,
@@ -124,7 +125,7 @@ impl Default for Encoder {
 
 impl Encoder {
     pub(super) fn push(&mut self, model: &mut Model, value: u32) {
-        // An encoder always has an answer.
+        // Only decoders return `None`.
         let _ = model.code(self, value);
     }
 
@@ -185,7 +186,7 @@ impl Coder for Encoder {
     }
 }
 
-/// Decoder; `None` after the end.
+/// Range decoder; returns `None` after the end of its bytes.
 pub(super) struct Decoder {
     code: u32,
     range: u32,
@@ -262,7 +263,7 @@ impl Coder for Decoder {
 mod tests {
     use super::*;
 
-    /// How often fewer numbers are coded: not at all, but under an interpreter, which takes minutes.
+    /// Divisor for the number of tested values: larger under Miri, which would take minutes.
     const FEWER: usize = if cfg!(miri) { 50 } else { 1 };
 
     #[test]

@@ -6,19 +6,19 @@ use super::{
 };
 use crate::codec::bits::Fields;
 
-/// Copies this many bytes at the cursor, which moves past them.
+/// Copies this many bytes at the cursor, and moves the cursor past them.
 pub(super) const COPY: u8 = 0;
 /// Moves the cursor by a zigzag number.
 pub(super) const SEEK: u8 = 1;
 /// Takes this many literal bytes.
 pub(super) const LITERAL: u8 = 2;
-/// Adds this many differences to the base's codes at the cursor, which moves past them. The width in bits is the next
-/// byte, with [`DISTANCE_FLAG`] for distances.
+/// Adds this many differences to the base's codes at the cursor, and moves the cursor past them. The next byte is the
+/// width in bits, with [`DISTANCE_FLAG`] for distances.
 pub(super) const CODES: u8 = 3;
-/// Marks 6-bit distances of steps.
+/// Flag in the width byte for 6-bit distances of steps.
 pub(super) const DISTANCE_FLAG: u8 = 0x80;
 
-/// An instruction that may still grow.
+/// The last instruction, which may still be extended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pending {
     Nothing,
@@ -27,7 +27,7 @@ enum Pending {
     Codes { width: u32, distances: bool, count: usize },
 }
 
-/// Writes instructions, merged where possible.
+/// Writer of instructions; merges adjacent ones of the same kind.
 pub(super) struct Script<'a> {
     base: &'a [u8],
     cursor: usize,
@@ -110,7 +110,7 @@ impl<'a> Script<'a> {
         }
     }
 
-    /// Writes `count` codes of `width` bits, `target`, as differences from those of the base from `from` on.
+    /// Writes the `count` codes of `width` bits in `target` as differences from the base's codes that start at `from`.
     pub(super) fn codes(&mut self, from: usize, width: u32, distances: bool, count: usize, target: &[u8]) {
         let source = &self.base[from..from + target.len()];
         if source == target {

@@ -22,7 +22,7 @@ const KINDS: usize = 7;
 const BEST_RATIO: u64 = 1032;
 /// Effort of the compressor, of 10.
 const EFFORT: u8 = 10;
-/// Bytes of all streams permitted beyond twice the target.
+/// Bytes that all streams together may have in addition to twice the target's size.
 const SPARE: u64 = 4096;
 
 /// Returns the model for codes of a width; `None` for an unknown width.
@@ -74,7 +74,7 @@ impl Writer {
         push_varint(value, &mut self.compressed[stream]);
     }
 
-    /// One difference of codes.
+    /// Appends one difference of codes.
     pub(super) fn code(&mut self, width: u32, distances: bool, step: u32) {
         if let Some(kind) = kind(width, distances) {
             self.codes.push(&mut self.models[kind], step);
@@ -146,7 +146,7 @@ impl Reader {
         })
     }
 
-    /// One difference of codes.
+    /// Returns the next difference of codes.
     pub(super) fn code(&mut self, kind: usize) -> Option<u32> {
         self.codes.pop(&mut self.models[kind])
     }

@@ -6,17 +6,17 @@ use super::{Profile, sketch};
 
 /// Shrinkage: weight of an isotropic covariance with the same trace.
 const SHRINKAGE: f64 = 0.2;
-/// Minimum variance of a profile, so that equal images have one too.
+/// Minimum variance of a profile, so that it is not singular if all images are equal.
 const FLOOR: f64 = 1e-6;
-/// Minimum of training images for a covariance.
+/// Minimum number of training images for a covariance.
 const LEAST: usize = 8;
-/// Minimum of the limit over the typical distance.
+/// Minimum ratio of the limit to the typical distance.
 const LEAST_SPREAD: f32 = 1.1;
 
 impl Profile {
-    /// Fits a profile to the untouched backbone's pooled features `[F]` of training images, and its distances to those
-    /// of validation images. `None` with fewer than 8 of the first or none of the second, or where a number is not
-    /// finite.
+    /// Fits a profile to the unmodified backbone's pooled features `[F]` of training images, and sets its distances
+    /// from those of validation images. Returns `None` for fewer than 8 training images, for no validation image, or if
+    /// a number is not finite.
     #[must_use]
     pub fn learn<'a>(
         training: impl IntoIterator<Item = &'a [f32]>,
@@ -63,8 +63,8 @@ impl Profile {
         profile.with_distances(distances).filter(|_| finite)
     }
 
-    /// Sets `limit` and `typical` from the distances of the task's own images, measured elsewhere; `typical` does not
-    /// decrease. `None` without distances, or where the limit is not finite.
+    /// Sets `limit` and `typical` from distances of the task's own images that were measured elsewhere. `typical` never
+    /// decreases. Returns `None` without distances, or if the limit is not finite.
     #[must_use]
     pub fn with_distances(mut self, mut distances: Vec<f32>) -> Option<Self> {
         distances.sort_by(f32::total_cmp);
@@ -75,7 +75,7 @@ impl Profile {
     }
 }
 
-/// Returns the lower triangle, row by row.
+/// A lower triangular matrix, row by row.
 type Triangle = Vec<Vec<f64>>;
 
 /// Returns the shrunk covariance of `sketches` around `mean`.
@@ -106,7 +106,7 @@ fn covariance(sketches: &[Vec<f32>], mean: &[f64]) -> Triangle {
     covariance
 }
 
-/// Cholesky factor: returns `L` with `L Lᵀ` equal to the positive definite `matrix`.
+/// Cholesky factorisation: returns `L` with `L Lᵀ = matrix`, which must be positive definite.
 fn cholesky(matrix: &Triangle) -> Triangle {
     let mut factor: Triangle = Vec::with_capacity(matrix.len());
     for row in matrix {
@@ -125,7 +125,7 @@ fn cholesky(matrix: &Triangle) -> Triangle {
     factor
 }
 
-/// Returns the inverse of a lower triangular `factor`, lower triangular as well.
+/// Returns the inverse of a lower triangular `factor`, which is lower triangular as well.
 fn inverse(factor: &Triangle) -> Triangle {
     let mut inverse: Triangle = Vec::with_capacity(factor.len());
     for (index, row) in factor.iter().enumerate() {

@@ -1,8 +1,9 @@
-//! Feature profile of a task's images, to select the task of an image.
+//! Feature profile of a task's images, used to select the task of an image.
 //!
-//! The pooled features `[F]` of the backbone *without* any adapter become a [`sketch`] `[D]`; the profile is a Gaussian
-//! over sketches, `mean` and a lower triangular `K` with `KᵀK` the precision, so that scoring an image is one
-//! triangular product: `distance = ‖K (sketch − mean)‖² / D`. Reasons and alternatives: `docs/reference/auto.md`.
+//! The backbone *without* any adapter gives pooled features `[F]`, which are reduced to a [`sketch`] `[D]`. The profile
+//! is a Gaussian over sketches: `mean`, and a lower triangular `K`, where `KᵀK` is the precision matrix. Scoring an
+//! image therefore takes one triangular product: `distance = ‖K (sketch − mean)‖² / D`. Reasons and alternatives:
+//! `docs/reference/auto.md`.
 
 mod learn;
 
@@ -10,10 +11,10 @@ use alloc::{vec, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-/// Gaussian of one task's sketches, with the distances of its own images.
+/// Gaussian over the sketches of one task's images, and the typical distances of its own images.
 ///
-/// Every adapter's profile is fitted separately and compared with all others on the device: scores of one backbone
-/// share a scale, also between input sizes.
+/// Each adapter's profile is fitted separately; the device compares all of them. Scores of the same backbone are
+/// comparable, also between input sizes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
     /// `[D]`.
@@ -24,12 +25,12 @@ pub struct Profile {
     pub factor: Vec<f32>,
     /// The median distance of the task's own validation images.
     pub typical: f32,
-    /// The distance that 5 % of them exceed; above `typical`.
+    /// The distance that 5 % of these images exceed; above `typical`.
     pub limit: f32,
 }
 
 impl Profile {
-    /// Dimensions of the profiles of [`Profile::learn`], unless the backbone has fewer features.
+    /// Dimensions of the profiles that [`Profile::learn`] fits, unless the backbone has fewer features.
     pub const DIMENSIONS: usize = 120;
 
     /// Dimensions of the sketches, `D`.
@@ -38,9 +39,9 @@ impl Profile {
         self.mean.len()
     }
 
-    /// Returns the distance of a sketch `[D]` from the task's: about 1 for its own images, unbounded above.
+    /// Returns the distance of a sketch `[D]` from the task's mean: about 1 for the task's own images, unbounded above.
     ///
-    /// The order of summation is fixed, so equal numbers give equal bits, independent of other tasks.
+    /// The order of summation is fixed, so equal input gives equal bits, whatever other tasks are installed.
     #[must_use]
     pub fn distance(&self, sketch: &[f32]) -> f32 {
         let sum: f64 = (self.whitened(sketch).iter())
@@ -49,8 +50,8 @@ impl Profile {
         (sum / self.dimensions().max(1) as f64) as f32
     }
 
-    /// Returns a whitened sketch `[D]`, `K (sketch − mean)`: over the task's images every direction has mean 0 and
-    /// about variance 1.
+    /// Returns the whitened sketch `[D]`, `K (sketch − mean)`. Over the task's images, every dimension has mean 0 and a
+    /// variance of about 1.
     #[must_use]
     pub fn whitened(&self, sketch: &[f32]) -> Vec<f32> {
         let difference: Vec<f32> = sketch.iter().zip(&self.mean).map(|(a, b)| a - b).collect();
@@ -88,7 +89,7 @@ impl Profile {
     }
 }
 
-/// Dot product in eight parallel sums, for vectorisation.
+/// Returns the dot product, in eight parallel sums for vectorisation.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let b = &b[..a.len().min(b.len())];
     let (a_blocks, a_rest) = a.as_chunks::<8>();
@@ -103,9 +104,12 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-/// Returns the sketch `[D]` of pooled features `[F]`: signed square roots, which damp large values; divided by their
-/// norm and multiplied by √F, which removes contrast; then feature `i`, with a fixed random sign, added to entry
-/// `i mod D` (a count sketch, Charikar et al. 2002, which preserves angles and distances without a matrix).
+/// Returns the sketch `[D]` of pooled features `[F]`.
+///
+/// 1. Signed square roots damp large values.
+/// 2. Division by the norm and multiplication by √F remove the contrast.
+/// 3. Feature `i`, with a fixed random sign, is added to entry `i mod D`: a count sketch (Charikar et al. 2002), which
+///    preserves angles and distances without a matrix.
 #[must_use]
 pub fn sketch(features: &[f32], dimensions: usize) -> Vec<f32> {
     let mut sketch = vec![0.0_f64; dimensions];

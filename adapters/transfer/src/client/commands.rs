@@ -1,4 +1,4 @@
-//! Commands of one request each.
+//! Client commands that take a single request.
 
 use alloc::{borrow::ToOwned as _, vec::Vec};
 use core::{fmt::Display, time::Duration};
@@ -28,12 +28,12 @@ where
     /// Returns the device's name, software, backbone and capabilities.
     ///
     /// # Errors
-    /// [`ClientError`], as every request.
+    /// [`ClientError`], as for every request.
     pub fn device(&mut self) -> Result<DeviceInfo, ClientError> {
         self.established().map(|link| link.device.clone())
     }
 
-    /// Returns the device's status.
+    /// Returns the device's current status.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -44,7 +44,7 @@ where
         })
     }
 
-    /// Returns the health of the device; `None` for a device that does not know this request.
+    /// Returns the device's health; `None` if the device does not support this request.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -59,7 +59,7 @@ where
         }
     }
 
-    /// Lists all tasks, by name.
+    /// Lists all tasks, sorted by name.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -92,15 +92,15 @@ where
         self.act(&Request::Switch { task }, Repeat::Safe)
     }
 
-    /// Rolls back to the previous adapter.
+    /// Rolls a task back to its previous adapter.
     ///
     /// # Errors
-    /// [`ClientError`]; [`ClientError::Uncertain`] where the connection broke before the reply.
+    /// [`ClientError`]; [`ClientError::Uncertain`] if the connection broke before the reply.
     pub fn rollback(&mut self, task: &str) -> Result<(), ClientError> {
         self.act(&Request::Rollback { task }, Repeat::Never)
     }
 
-    /// Restores the publisher's original.
+    /// Replaces a tuned adapter by the publisher's original.
     ///
     /// # Errors
     /// As [`Client::rollback`].
@@ -116,7 +116,7 @@ where
         self.act(&Request::Remove { task }, Repeat::Never)
     }
 
-    /// Confirms the adapter on trial.
+    /// Confirms the task's adapter on trial.
     ///
     /// # Errors
     /// As [`Client::rollback`].
@@ -124,7 +124,7 @@ where
         self.act(&Request::MarkGood { task }, Repeat::Never)
     }
 
-    /// Reverts the adapter on trial, or else the one confirmed last.
+    /// Reverts the adapter on trial, or the last confirmed one if there is no trial.
     ///
     /// # Errors
     /// As [`Client::rollback`].
@@ -132,7 +132,7 @@ where
         self.act(&Request::MarkBad { task }, Repeat::Never)
     }
 
-    /// Starts tuning.
+    /// Starts a tuning run.
     ///
     /// # Errors
     /// As [`Client::rollback`].
@@ -140,7 +140,7 @@ where
         self.act(&Request::Tune(request.clone()), Repeat::Never)
     }
 
-    /// Returns the progress of tuning.
+    /// Returns the progress of the tuning run.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -151,7 +151,7 @@ where
         })
     }
 
-    /// Waits until tuning has ended, polling every `step`; `watch` receives the progress.
+    /// Waits until the tuning run has ended. Polls every `step` and passes the progress to `watch`.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -170,7 +170,7 @@ where
         }
     }
 
-    /// Adds an image with a label to a task. Returns whether it is new there.
+    /// Adds an image with a label to a task. Returns whether the task did not have the image yet.
     ///
     /// # Errors
     /// As [`Client::push`].
@@ -185,7 +185,7 @@ where
         }
     }
 
-    /// Starts teaching a class from its stored images; [`Client::follow_teaching`] returns the outcome.
+    /// Starts to teach a class from its stored images. [`Client::follow_teaching`] returns the outcome.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -193,7 +193,7 @@ where
         self.act(&Request::Teach { task, label }, Repeat::Safe)
     }
 
-    /// Waits until a class has been taught, polling every `step`.
+    /// Waits until a class has been taught. Polls every `step`.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -211,7 +211,7 @@ where
         }
     }
 
-    /// Returns the limits on images of a task.
+    /// Returns the limits on a task's images.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -226,7 +226,7 @@ where
         )
     }
 
-    /// Lists the tasks with stored images, by name.
+    /// Lists the tasks with stored images, sorted by name.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -253,7 +253,7 @@ where
         }
     }
 
-    /// Lists the stored images of a task, by digest.
+    /// Lists the stored images of a task, sorted by digest.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -290,7 +290,7 @@ where
         })
     }
 
-    /// Returns the forecast of a tuning run, without starting it.
+    /// Returns a forecast of a tuning run without starting it.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -313,7 +313,7 @@ where
         self.act(&Request::StopTuning, Repeat::Safe)
     }
 
-    /// Discards the device's data of a transfer that was not committed.
+    /// Discards the data that the device holds of an uncommitted transfer.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -321,7 +321,7 @@ where
         self.act(&Request::Abort { digest }, Repeat::Safe)
     }
 
-    /// Opens enrolment of one new host on the device.
+    /// Opens the device's enrolment for one new host.
     ///
     /// # Errors
     /// As [`Client::rollback`].
@@ -333,7 +333,7 @@ where
         })
     }
 
-    /// Lists the device's known hosts.
+    /// Lists the hosts known to the device.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -352,7 +352,7 @@ where
         self.act(&Request::Revoke { host }, Repeat::Never)
     }
 
-    /// Rotates the device's session key; with `drop_old`, makes no new key and drops the previous one.
+    /// Rotates the device's session key. With `drop_old`, keeps the current key and drops the previous one instead.
     ///
     /// # Errors
     /// As [`Client::rollback`].

@@ -1,4 +1,4 @@
-//! Errors of a client.
+//! Errors of the protocol's client.
 
 use alloc::string::String;
 
@@ -7,23 +7,23 @@ use embedded_io::ErrorKind;
 
 use crate::{failure::Failure, refusal::AccessRefusal};
 
-/// Fault that ended a connection.
+/// Reason why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinkFault {
-    /// The device closed it.
+    /// The device closed the connection.
     #[error("the device closed the connection")]
     Closed,
     /// No reply came in time.
     #[error("the device did not answer in time")]
     Silent,
-    /// A frame did not end in time, or was not accepted in time.
+    /// A frame was not completely received, or not completely accepted, before its deadline.
     #[error("the connection stalled within a frame")]
     Stalled,
     /// The stream failed.
     #[error("the connection failed: {0}")]
     Io(ErrorKind),
-    /// The handshake failed: another device replied, or it was altered on the way.
+    /// The handshake failed: another device replied, or a message was altered in transit.
     #[error("the handshake failed: another device answered, or it was altered on the way")]
     Handshake,
     /// The device has too many connections.
@@ -50,15 +50,15 @@ pub enum ClientError {
     /// The device refused the request; its state has not changed.
     #[error(transparent)]
     Refused(Failure),
-    /// The connection broke repeatedly. The device keeps the data received so far: the next attempt resumes.
+    /// The connection broke repeatedly. The device keeps the data received so far, and the next attempt resumes.
     #[error("{fault}, {attempts} times in a row\nhint: run the command again; it continues where it stopped")]
     Lost {
         /// Consecutive connections without progress.
         attempts: u32,
-        /// The fault of the last one.
+        /// The fault of the last connection.
         fault: LinkFault,
     },
-    /// The connection broke before the reply to a request that must not be repeated.
+    /// The connection broke before the reply to a request that must not be repeated, so its outcome is unknown.
     #[error(
         "the connection broke before the answer to `{request}`: it may or may not be done\nhint: ask for the status"
     )]

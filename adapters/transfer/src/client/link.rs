@@ -1,4 +1,4 @@
-//! A connection: requests and replies, with damage and timeouts distinguished from refusals.
+//! One connection: sends requests, reads replies, and distinguishes damage and timeouts from refusals.
 
 use alloc::{string::String, vec::Vec};
 use core::{fmt::Display, time::Duration};
@@ -15,7 +15,7 @@ use crate::{
     refusal::AccessRefusal,
 };
 
-/// A connection with an agreed version and chunk size.
+/// A connection with an agreed protocol version and chunk size.
 pub(super) struct Established<S> {
     stream: S,
     receiver: Receiver,
@@ -38,7 +38,7 @@ pub(super) struct Established<S> {
 /// Reason for an exchange without a reply.
 #[derive(Debug)]
 pub(super) enum Lost {
-    /// The request or its reply was damaged or lost; the connection is intact.
+    /// The request or its reply was damaged or lost, but the connection still works.
     Damaged,
     /// The device refused the request.
     Refused(Failure),
@@ -54,7 +54,7 @@ pub(super) enum Lost {
 pub(super) enum Heard<T> {
     /// The reply.
     Reply(T),
-    /// A damaged frame, or none: the request has to be sent again.
+    /// The frame was damaged or did not arrive: the request has to be sent again.
     Again,
 }
 
@@ -82,7 +82,7 @@ impl<S> Established<S> {
         }
     }
 
-    /// Writes the body of a request. Returns its sequence number.
+    /// Writes the body of a request, and returns its sequence number.
     fn prepare(&mut self, request: &Request<'_>) -> Result<u32, Lost> {
         self.sequence += 1;
         let head = Head {
@@ -96,7 +96,7 @@ impl<S> Established<S> {
         Ok(self.sequence)
     }
 
-    /// Writes the frame of the body; in an encrypted session it is sealed under a new counter each time.
+    /// Writes the frame of the body. An encrypted session seals it with a new counter each time.
     fn seal(&mut self) -> Result<(), Lost> {
         self.frame.clear();
         self.frame.extend(&self.sealing.ahead);
@@ -118,7 +118,7 @@ impl<S: Read + Write> Established<S> {
         send(&mut self.stream, clock, frame, by, &|| false).map_err(|reason| Lost::Link(reason.into()))
     }
 
-    /// Waits for the frame that `take` accepts.
+    /// Waits for a frame that `take` accepts.
     pub(super) fn wait<T>(
         &mut self,
         clock: &dyn Clock,
@@ -136,13 +136,15 @@ impl<S: Read + Write> Established<S> {
                 continue;
             };
             if let Some(refusal) = AccessRefusal::of(head, message, self.session) {
-                // Before the session, it refers to another connection's frame.
+                // The device cannot know this session before it is confirmed, so the refusal is about an earlier
+                // connection's frame.
                 if refusal == AccessRefusal::NoSession && !self.sealing.confirmed {
                     continue;
                 }
                 return Err(Lost::NotAdmitted(refusal));
             }
-            // A request to repeat is never sealed: its only effect is a repetition.
+            // The device never seals its request to repeat a frame. A forged one is harmless, as it only causes a
+            // repetition.
             if head.direction == Direction::Reply
                 && (head.session == self.session || head.session == 0)
                 && head.sequence == 0
@@ -219,7 +221,7 @@ where
         Ok(())
     }
 
-    /// Sends a request and waits for its reply. A damaged exchange is repeated if `again`, else reported.
+    /// Sends a request and waits for its reply. Repeats a damaged exchange if `again` is set; otherwise reports it.
     pub(super) fn exchange<T>(
         &mut self,
         request: &Request<'_>,

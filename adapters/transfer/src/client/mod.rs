@@ -33,27 +33,27 @@ pub use self::{
 /// Deadlines, retries and limits of a [`Client`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientOptions {
-    /// Name and version of the program, for the device's log.
+    /// The client program's name and version, for the device's log.
     pub name: String,
     /// Maximum size of a chunk in bytes.
     pub chunk: u32,
-    /// The first session's number; any number that differs between programs on one serial line.
+    /// Number of the first session. Programs that share a serial line need different numbers.
     pub session: u32,
-    /// Time without a received byte after which a request is repeated.
+    /// Time without any received byte after which a request is repeated.
     pub quiet: Duration,
-    /// Maximum time of a request until its reply, repeats included.
+    /// Maximum time from a request to its reply, including repetitions.
     pub reply: Duration,
-    /// Maximum time until the reply to the first hello of a connection, repeats included.
+    /// Maximum time from the first hello of a connection to its reply, including repetitions.
     pub greeting: Duration,
     /// Maximum time of a frame from its first byte to its last, in either direction.
     pub frame: Duration,
-    /// Maximum number of times a request is sent on one connection.
+    /// Maximum number of times that a request is sent on the same connection.
     pub sends: u32,
     /// Maximum attempts of the first connection.
     pub first_attempts: u32,
-    /// Maximum consecutive reconnections without progress.
+    /// Maximum number of consecutive reconnections without progress.
     pub attempts: u32,
-    /// First delay before a reconnection; doubled each time.
+    /// Delay before the first reconnection; doubled for each further one.
     pub backoff: Duration,
     /// Maximum delay.
     pub longest_backoff: Duration,
@@ -94,10 +94,10 @@ impl ClientOptions {
     }
 }
 
-/// Failed connections permitted before the device has ever replied.
+/// Maximum number of failed connections if the device has never replied.
 const FIRST_GREETINGS: u32 = 3;
 
-/// Whether a request may be repeated on another connection when its outcome is unknown.
+/// Whether a request with an unknown outcome may be repeated on another connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Repeat {
     /// Idempotent.
@@ -106,7 +106,7 @@ enum Repeat {
     Never,
 }
 
-/// A client of the protocol. `connect` opens a new stream; it is called again after an interruption.
+/// A client of the protocol. It calls `connect` to open a stream, and calls it again after every interruption.
 pub struct Client<'c, S, F> {
     connect: F,
     clock: &'c dyn Clock,
@@ -115,7 +115,7 @@ pub struct Client<'c, S, F> {
     pacing: Pacing,
     /// Number of connections.
     connections: u32,
-    /// Whether the device ever replied.
+    /// Whether the device has ever replied.
     greeted: bool,
     /// Consecutive connections without progress.
     futile: u32,
@@ -132,7 +132,7 @@ where
     F: FnMut() -> Result<S, E>,
     E: Display,
 {
-    /// Creates a client, which connects with the first request.
+    /// Creates a client. It connects with its first request.
     pub fn new(connect: F, clock: &'c dyn Clock, options: ClientOptions) -> Self {
         Self {
             pacing: Pacing::new(options.chunk.clamp(crate::message::MIN_CHUNK, MAX_CHUNK)),
@@ -156,7 +156,7 @@ where
         self.damaged
     }
 
-    /// Sends a request until there is a reply, with reconnections.
+    /// Sends a request until a reply arrives, and reconnects as needed.
     fn ask<T>(
         &mut self,
         request: &Request<'_>,
@@ -183,7 +183,8 @@ where
         }
     }
 
-    /// Decides after a lost exchange whether to continue, with a new connection where it is lost, or to fail.
+    /// Decides after a failed exchange whether the request is tried again. If the connection is lost, the next attempt
+    /// opens a new one.
     fn lost(&mut self, lost: Lost, request: &'static str) -> Result<(), ClientError> {
         match lost {
             Lost::Damaged => Ok(()),
@@ -191,7 +192,7 @@ where
             Lost::Refused(failure) if failure.code == FailureCode::SESSION => self.drop_link(LinkFault::Session),
             Lost::Refused(failure) => Err(ClientError::Refused(failure)),
             Lost::NotAdmitted(AccessRefusal::NoSession) => self.drop_link(LinkFault::Session),
-            // The device may still count a connection from before the interruption.
+            // The device may still count the connection from before the interruption, so this is temporary.
             Lost::NotAdmitted(AccessRefusal::Busy) => self.drop_link(LinkFault::Busy),
             Lost::NotAdmitted(refusal) => {
                 self.established = None;
@@ -204,7 +205,7 @@ where
     fn drop_link(&mut self, fault: LinkFault) -> Result<(), ClientError> {
         self.established = None;
         self.futile += 1;
-        // A device that never replied is probably not there: fewer attempts.
+        // A device that has never replied is probably unreachable, so fewer attempts are made.
         let allowed = if self.greeted {
             self.options.attempts
         } else {
@@ -226,12 +227,12 @@ where
         doubled.min(self.options.longest_backoff)
     }
 
-    /// Records progress: resets the count of consecutive failures.
+    /// Records progress by resetting the count of consecutive failures.
     fn step_forward(&mut self) {
         self.futile = 0;
     }
 
-    /// Returns the connection, opened if there is none.
+    /// Returns the connection, and opens it if there is none.
     fn established(&mut self) -> Result<&mut Established<S>, ClientError> {
         while self.established.is_none() {
             let stream = match (self.connect)() {

@@ -1,4 +1,4 @@
-//! Pull: fetching a file of the device.
+//! Pull: downloads a file from the device.
 
 use alloc::vec::Vec;
 use core::fmt::Display;
@@ -12,13 +12,13 @@ use crate::message::{PullInfo, Request, Response, Slot};
 /// A fetched file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pulled {
-    /// Its bytes, verified against the announced digest.
+    /// The file's bytes, verified against the announced digest.
     pub bytes: Vec<u8>,
     /// Their SHA-256.
     pub digest: Digest,
 }
 
-/// Maximum consecutive replies that are damaged or empty.
+/// Maximum number of consecutive damaged or empty replies.
 const FUTILE: u32 = 64;
 
 impl<S, F, E> Client<'_, S, F>
@@ -38,10 +38,11 @@ where
         })
     }
 
-    /// Fetches a file of a task, of at most `cap` bytes. Memory grows with what arrives, not with what is announced.
+    /// Downloads a file of a task, of at most `cap` bytes. Memory grows with the received bytes, not with the announced
+    /// length.
     ///
     /// # Errors
-    /// [`ClientError`]; [`ClientError::WrongDigest`] where the bytes do not match the announced digest.
+    /// [`ClientError`]; [`ClientError::WrongDigest`] if the bytes do not match the announced digest.
     pub fn pull(
         &mut self,
         task: &str,
@@ -53,7 +54,7 @@ where
         self.read_file(info, cap, progress)
     }
 
-    /// Fetches a stored image of a task, of at most `cap` bytes.
+    /// Downloads a stored image of a task, of at most `cap` bytes.
     ///
     /// # Errors
     /// As [`Client::pull`].

@@ -1,4 +1,7 @@
-//! Push: begin, chunks from the device's offset, commit; after an interruption from the device's offset again.
+//! Push: uploads a file.
+//!
+//! A push is `Begin`, chunks from the offset that the device reports, and `Commit`. After an interruption, the device
+//! reports its offset again.
 
 use core::fmt::Display;
 
@@ -27,11 +30,11 @@ pub struct Pushed {
     pub committed: Committed,
     /// SHA-256 of the bytes sent.
     pub digest: Digest,
-    /// Bytes held by the device when the transfer began.
+    /// Number of bytes that the device already had when the transfer began.
     pub resumed: u64,
     /// Bytes sent in chunks, repeats included.
     pub sent: u64,
-    /// Of these, bytes that were sent more than once.
+    /// Of the sent bytes, the number of those that were sent more than once.
     pub repeated: u64,
     /// Chunks sent, repeats included.
     pub chunks: u64,
@@ -39,9 +42,9 @@ pub struct Pushed {
     pub connections: u32,
 }
 
-/// Maximum consecutive damaged chunks before a reconnection.
+/// Maximum number of consecutive damaged chunks before a reconnection.
 const DAMAGED_IN_A_ROW: u32 = 64;
-/// Maximum consecutive replies without progress.
+/// Maximum number of consecutive replies without progress.
 const STANDSTILL: u32 = 8;
 
 /// The state of a push across connections.
@@ -50,16 +53,16 @@ struct Course {
     resumed: Option<u64>,
     sent: u64,
     chunks: u64,
-    /// End of the bytes sent so far.
+    /// Highest end offset of the bytes sent so far.
     reach: u64,
     repeated: u64,
     /// The device holds all bytes; commit is next.
     complete: bool,
-    /// Whether the device has discarded the bytes once as damaged.
+    /// Whether the device has already discarded the received bytes once because they were damaged.
     restarted: bool,
-    /// Consecutive times that the device had lost the transfer without holding more bytes.
+    /// Consecutive times that the device had lost the transfer and did not hold more bytes than ever before.
     forgotten: u32,
-    /// Maximum bytes held by the device so far.
+    /// Maximum number of bytes that the device has held so far.
     most: u64,
 }
 
@@ -75,13 +78,14 @@ where
     F: FnMut() -> Result<S, E>,
     E: Display,
 {
-    /// Sends `bytes` and commits them. Reconnects after interruptions, and does not repeat bytes that the device holds.
+    /// Uploads `bytes` and commits them. After an interruption it reconnects, and sends only bytes that the device does
+    /// not have.
     ///
-    /// An adapter file with a release statement is announced by it, except to a device that does not know
+    /// The release statement of an adapter file is sent as its announcement, unless the device does not support
     /// announcements.
     ///
     /// # Errors
-    /// [`ClientError`]; the device keeps the bytes received so far for the next push of the same file.
+    /// [`ClientError`]. The device keeps the received bytes for the next push of the same file.
     pub fn push(
         &mut self,
         bytes: &[u8],
@@ -149,7 +153,7 @@ where
         }
     }
 
-    /// Begins the transfer on one connection, then sends chunks until the device holds all bytes or the transfer must
+    /// Begins the transfer on one connection, and sends chunks until the device has all bytes or the transfer must
     /// begin again.
     fn leg(
         &mut self,
@@ -211,7 +215,7 @@ where
                     }
                 }
                 Err(Lost::Refused(failure)) if failure.code == FailureCode::NO_TRANSFER => {
-                    // Other uploads may displace it repeatedly.
+                    // Other uploads may displace this transfer repeatedly; that is tolerated as long as it advances.
                     course.forgotten = if held > course.most { 0 } else { course.forgotten + 1 };
                     course.most = course.most.max(held);
                     if course.forgotten >= STANDSTILL {
@@ -233,7 +237,8 @@ where
     }
 }
 
-/// Whether a device does not know a kind of transfer: it cannot parse the rest of such a message.
+/// Returns whether the failure means that the device does not support a kind of transfer. Such a device cannot parse
+/// the rest of the message.
 const fn is_unknown(code: FailureCode) -> bool {
     matches!(code, FailureCode::MALFORMED | FailureCode::UNSUPPORTED)
 }

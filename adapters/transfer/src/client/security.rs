@@ -1,4 +1,4 @@
-//! Session security of a client, and the client side of a handshake.
+//! Security of a client's sessions, and the client's side of a handshake.
 
 #[cfg(feature = "secure")]
 use alloc::{boxed::Box, vec::Vec};
@@ -24,14 +24,14 @@ use crate::{
     },
 };
 
-/// Security of a [`Client`]'s sessions. An encrypted one never falls back to a plain session.
+/// Security of a [`Client`]'s sessions. An encrypted client never falls back to a plain session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Security {
-    /// Plain: over a Unix socket, pipes, or to a device on this machine without known hosts.
+    /// Unencrypted: for a Unix socket, pipes, or a device on this machine that has no known hosts.
     #[default]
     Plain,
-    /// Encrypted, with a known device key, to a device that knows this host.
+    /// Encrypted: the host knows the device's key, and the device knows the host.
     #[cfg(feature = "secure")]
     Known {
         /// This host's key.
@@ -39,12 +39,12 @@ pub enum Security {
         /// The device's key.
         device: PeerKey,
     },
-    /// First contact, encrypted: [`Client::device_key`] returns the device's key after the first reply.
+    /// First contact, encrypted. After the first reply, [`Client::device_key`] returns the device's key.
     #[cfg(feature = "secure")]
     Enrol {
         /// This host's key.
         secret: PeerSecret,
-        /// The code that the device shows.
+        /// The code displayed by the device.
         code: EnrolmentCode,
         /// This host's name for the device's list.
         name: alloc::string::String,
@@ -52,7 +52,7 @@ pub enum Security {
 }
 
 impl Security {
-    /// Returns whether sessions are encrypted.
+    /// Returns whether this client's sessions are encrypted.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
         !matches!(self, Self::Plain)
@@ -80,9 +80,9 @@ impl Security {
 #[derive(Default)]
 pub(super) struct Sealing {
     pub(super) transport: Option<Transport>,
-    /// Whether the device has sealed a reply: the session is open at both ends.
+    /// Whether the device has sent a sealed reply, which proves that both ends have opened the session.
     pub(super) confirmed: bool,
-    /// The frame of a handshake's last message, sent before the hello until the device has replied.
+    /// The frame of the handshake's last message. It is sent before the hello until the device has replied.
     pub(super) ahead: alloc::vec::Vec<u8>,
 }
 
@@ -104,7 +104,7 @@ where
     }
 }
 
-/// Callback with the device's next key, to store it in place of the current one.
+/// Callback that receives the device's next key, to store it in place of the current one.
 #[cfg(feature = "secure")]
 pub(super) type OnSuccessor<'c> = Box<dyn FnMut(PeerKey) + 'c>;
 
@@ -115,12 +115,13 @@ where
     F: FnMut() -> Result<S, E>,
     E: Display,
 {
-    /// Calls `act` when the device, authenticated by its known key, has announced its next key.
+    /// Sets a callback for the device's next key. It is called when a device, authenticated by its known key, announces
+    /// one.
     pub fn on_successor(&mut self, act: impl FnMut(PeerKey) + 'c) {
         self.on_successor = Some(Box::new(act));
     }
 
-    /// Accepts the next key, authenticated by the known one: the next connection expects it.
+    /// Accepts the next key, which the known key has authenticated. The next connection expects it.
     pub(super) fn follow(&mut self, successor: PeerKey) {
         if let Security::Known { device, .. } = &mut self.options.security
             && *device != successor
@@ -132,7 +133,7 @@ where
         }
     }
 
-    /// Returns the device's key in an encrypted session, after the first reply.
+    /// Returns the device's key, which is known after the first reply of an encrypted session.
     pub fn device_key(&self) -> Option<PeerKey> {
         self.device_key
     }
@@ -173,11 +174,11 @@ where
                 return Err(Lost::Link(LinkFault::Silent));
             }
         };
-        // The checksum excludes damage: this is another device's reply, or was altered.
+        // The checksum excludes accidental damage, so another device replied or the message was altered.
         let broken = |_| Lost::Link(LinkFault::Handshake);
         let payload = handshake.read(&second).map_err(broken)?;
         if pattern == Pattern::Known {
-            // Authenticated by the known key. A payload of another length is from a newer device.
+            // The known key authenticates this payload. A payload of another length comes from a newer device.
             link.successor = <[u8; 32]>::try_from(payload).ok().map(PeerKey);
         }
         if pattern == Pattern::Enrol {

@@ -1,4 +1,4 @@
-//! Transaction that adds images of one class: either the class is taught, or the added images are removed.
+//! Transaction that adds images of one class. Either the class is taught, or the added images are removed.
 
 use alloc::{
     borrow::ToOwned as _,
@@ -23,7 +23,7 @@ use crate::{
 const STEP: Duration = Duration::from_millis(100);
 /// Maximum wait for another host's teaching.
 const PATIENCE: Duration = Duration::from_mins(5);
-/// Assumed limits of a device that does not report them.
+/// Limits assumed for a device that does not report them.
 const USUAL: TeachLimits = TeachLimits {
     image_bytes: 4 << 20,
     images_per_task: 1_000,
@@ -41,7 +41,7 @@ pub struct TeachBatch {
     before: BTreeMap<Digest, Option<String>>,
     /// Digests of new images.
     added: Vec<Digest>,
-    /// Images stored before with another label: digest, label and bytes.
+    /// Images that were stored with another label: digest, previous label and bytes.
     relabelled: Vec<(Digest, String, Vec<u8>)>,
     duplicates: usize,
 }
@@ -53,19 +53,19 @@ impl TeachBatch {
         self.added.len()
     }
 
-    /// Returns the number of images stored before with this label.
+    /// Returns the number of images that were already stored with this label.
     #[must_use]
     pub const fn duplicates(&self) -> usize {
         self.duplicates
     }
 
-    /// Returns the number of images stored before with another label.
+    /// Returns the number of images that were stored with another label.
     #[must_use]
     pub fn relabelled(&self) -> usize {
         self.relabelled.len()
     }
 
-    /// Returns whether there is no image to teach from.
+    /// Returns whether the batch has no image to teach from.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.added() + self.relabelled() + self.duplicates == 0
@@ -82,7 +82,7 @@ where
     F: FnMut() -> Result<S, E>,
     E: Display,
 {
-    /// Begins a batch of images of a class: reads the device's limits and stored images.
+    /// Begins a batch of images of one class, and reads the device's limits and stored images.
     ///
     /// # Errors
     /// [`ClientError`]; [`FailureCode::BUSY`] while the device tunes.
@@ -110,7 +110,7 @@ where
     /// Adds one image.
     ///
     /// # Errors
-    /// As [`Client::push`]; images added before stay until [`Client::undo_batch`].
+    /// As [`Client::push`]. Images added earlier remain until [`Client::undo_batch`].
     pub fn add_to_batch(&mut self, batch: &mut TeachBatch, image: &[u8]) -> Result<(), ClientError> {
         let new = self.teach(&batch.task, &batch.label, image)?;
         let id = Digest::of(image);
@@ -121,17 +121,17 @@ where
             Some(Some(label)) if *label != batch.label => {
                 batch.relabelled.push((id, label.clone(), image.to_vec()));
             }
-            // An unlabelled frame that the device stored.
+            // The image was stored as an unlabelled frame.
             Some(None) | None if new => batch.added.push(id),
             _ => batch.duplicates += 1,
         }
         Ok(())
     }
 
-    /// Teaches the class from the images added; removes them if that fails.
+    /// Teaches the class from the added images; removes them if teaching fails.
     ///
     /// # Errors
-    /// [`ClientError`]; the images are removed as far as the device can still be reached.
+    /// [`ClientError`]. The images are removed if the device can still be reached.
     pub fn finish_batch(&mut self, batch: &TeachBatch) -> Result<TeachStatus, ClientError> {
         let taught = self.teach_filed(&batch.task, &batch.label);
         let undo = match &taught {
@@ -144,10 +144,10 @@ where
         taught
     }
 
-    /// Removes the images added by this batch and restores the labels of relabelled ones, as far as the device can be
-    /// reached.
+    /// Removes the images that this batch added, and restores the labels of relabelled ones, as far as the device can
+    /// be reached.
     pub fn undo_batch(&mut self, batch: &TeachBatch) {
-        // The device may have removed an image itself.
+        // The device may have removed an image on its own.
         for id in &batch.added {
             let removed = self.remove_examples(&batch.task, ExampleSelection::Image(*id));
             if removed.is_err_and(|error| !matches!(error, ClientError::Refused(_))) {
@@ -175,7 +175,7 @@ where
                 Err(error) => return Err(error),
                 Ok(()) => {
                     let status = self.follow_teaching(task, label, STEP)?;
-                    // A restarted device has lost the request, but still stores the images.
+                    // A device that restarted has lost the request, but still stores the images.
                     if status.phase != TeachPhase::None || self.clock.now() > deadline {
                         return Ok(status);
                     }
@@ -184,7 +184,7 @@ where
         }
     }
 
-    /// Teaches all new classes by a run without steps, for a device that cannot teach a single class.
+    /// Teaches all new classes through a tuning run with zero steps, for a device that cannot teach a single class.
     fn teach_all(&mut self, task: &str) -> Result<TeachStatus, ClientError> {
         match self.tune(&TuneRequest::prototype(task)) {
             Err(error) if unsupported(&error) => return Ok(TeachStatus::default()),
@@ -202,7 +202,7 @@ where
         })
     }
 
-    /// Waits while a class is being taught. Fails during a tuning run, which takes too long.
+    /// Waits while another class is being taught. Fails during a tuning run, which would take too long.
     fn wait_for_teaching(&mut self) -> Result<(), ClientError> {
         let deadline = self.clock.now() + PATIENCE;
         loop {

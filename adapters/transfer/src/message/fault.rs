@@ -1,4 +1,4 @@
-//! Faults of messages, and parsing common to both directions.
+//! Faults of messages, and parsing that requests and replies share.
 
 use serde::Deserialize;
 
@@ -39,7 +39,7 @@ pub enum MessageFault {
     },
 }
 
-/// Returns the number of the variant at the start of `bytes`, in postcard's LEB128.
+/// Returns the variant number at the start of `bytes`, encoded as postcard's LEB128.
 pub(super) fn variant(bytes: &[u8]) -> Option<u32> {
     postcard::take_from_bytes::<u32>(bytes).ok().map(|(kind, _)| kind)
 }

@@ -1,6 +1,7 @@
-//! Messages of both directions. Parsing limits every size and rejects trailing data.
+//! Messages of both directions. The parsers limit every size and reject trailing data.
 //!
-//! The order of the variants is the wire format (postcard numbers them from 0): new ones are appended, none is removed.
+//! The order of the variants is the wire format, because postcard numbers them from 0. New variants are appended, and
+//! none is ever removed.
 
 mod fault;
 mod request;
@@ -18,7 +19,7 @@ pub use self::{fault::MessageFault, request::Request, response::Response};
 pub const VERSIONS: RangeInclusive<u16> = 1..=1;
 /// Maximum bytes of a chunk.
 pub const MAX_CHUNK: u32 = 64 << 10;
-/// Minimum bytes of a chunk, reached on a noisy line.
+/// Minimum bytes of a chunk, used on noisy lines.
 pub const MIN_CHUNK: u32 = 64;
 /// Maximum UTF-8 bytes of a task's name.
 pub const MAX_TASK: usize = 128;
@@ -31,7 +32,7 @@ pub const MAX_LABEL: usize = 256;
 pub enum Kind {
     /// A complete adapter file.
     Adapter,
-    /// A delta from a file of the device to an adapter file.
+    /// A delta from a file on the device to a new adapter file.
     Delta {
         /// The base file on the device.
         base: Digest,
@@ -47,22 +48,22 @@ pub enum Kind {
         /// The class that the image shows.
         label: String,
     },
-    /// A complete adapter file, announced by its publisher: the device verifies the announcement before it accepts a
-    /// byte.
+    /// A complete adapter file with its publisher's announcement. The device verifies the announcement before it
+    /// accepts any byte of the file.
     Release(Box<SignedRelease>),
-    /// A delta, with the announcement of the resulting file.
+    /// A delta with the announcement of the file that it produces.
     ReleaseDelta {
         /// The base file on the device.
         base: Digest,
-        /// The resulting file; its length is in the announcement.
+        /// Digest of the resulting file; the announcement states its length.
         target: Digest,
-        /// The announcement of that file.
+        /// The announcement of the resulting file.
         release: Box<SignedRelease>,
     },
 }
 
 impl Kind {
-    /// Returns the kind of a complete adapter file: announced if the file has a release statement.
+    /// Returns the kind of transfer for a complete adapter file: announced if the file has a release statement.
     #[must_use]
     pub fn of_file(file: &[u8]) -> Self {
         match SignedRelease::of_file(file, &Limits::DEFAULT) {
@@ -71,7 +72,7 @@ impl Kind {
         }
     }
 
-    /// Returns the kind of a delta that produces `target`: announced if that file has a release statement.
+    /// Returns the kind of transfer for a delta to `target`: announced if `target` has a release statement.
     #[must_use]
     pub fn of_delta(base: Digest, target: &[u8]) -> Self {
         let digest = Digest::of(target);
@@ -89,7 +90,8 @@ impl Kind {
         }
     }
 
-    /// Returns the kind without its announcement, for devices that do not know announcements; `None` without one.
+    /// Returns the same kind without its announcement, for devices that do not support announcements; `None` if it has
+    /// none.
     #[must_use]
     pub fn unannounced(&self) -> Option<Self> {
         match self {
@@ -103,7 +105,7 @@ impl Kind {
         }
     }
 
-    /// Returns the bytes of the file that a delta produces.
+    /// Returns the length of the file that the delta produces, in bytes.
     #[must_use]
     pub fn made_bytes(&self) -> Option<u64> {
         match self {
@@ -114,7 +116,7 @@ impl Kind {
     }
 }
 
-/// Beginning of a transfer: digest, length and kind of the bytes.
+/// Beginning of a transfer: digest, length and kind of the sent bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Begin {
     /// SHA-256 of the bytes.
@@ -130,16 +132,16 @@ pub struct Begin {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Slot {
-    /// The serving one: on trial if there is one, else confirmed.
+    /// The serving adapter: the one on trial if there is one, otherwise the confirmed one.
     #[default]
     Serving,
-    /// The confirmed one.
+    /// The confirmed adapter.
     Confirmed,
-    /// The one on trial.
+    /// The adapter on trial.
     OnTrial,
-    /// The one confirmed before.
+    /// The previously confirmed adapter.
     LastGood,
-    /// The publisher's original of a tuned adapter.
+    /// The publisher's original of an adapter tuned on the device.
     Original,
 }
 
@@ -157,7 +159,7 @@ pub enum Committed {
         /// The installed file.
         #[serde(with = "crate::digest_text")]
         digest: Digest,
-        /// Frames of its trial; 0 if it is confirmed.
+        /// Number of trial frames; 0 if the adapter is confirmed.
         trial_frames: u32,
     },
     /// An image was added.
@@ -166,7 +168,7 @@ pub enum Committed {
         task: String,
         /// Its label.
         label: String,
-        /// Whether it existed already.
+        /// Whether the adapter was installed before.
         duplicate: bool,
     },
 }
@@ -184,11 +186,11 @@ pub struct PullInfo {
 /// Optional capabilities of a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
-    /// It accepts deltas.
+    /// The device accepts deltas.
     pub delta: bool,
-    /// It accepts labelled images.
+    /// The device accepts labelled images.
     pub examples: bool,
-    /// It can tune.
+    /// The device can tune.
     pub tuning: bool,
 }
 
@@ -199,14 +201,14 @@ pub struct DeviceInfo {
     pub device: String,
     /// Version of its software.
     pub software: String,
-    /// The backbone that it runs.
+    /// Digest of the device's backbone.
     #[serde(with = "crate::digest_text")]
     pub backbone: Digest,
     /// Its capabilities.
     pub capabilities: Capabilities,
 }
 
-/// Data as bytes, not as a sequence of numbers.
+/// Serialises data as bytes, not as a sequence of numbers.
 fn as_bytes<S: Serializer>(data: &&[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_bytes(data)
 }

@@ -1,4 +1,6 @@
-//! Requests of a host. The order of the variants is the wire format: new ones are appended, none is removed.
+//! Requests of a host.
+//!
+//! The order of the variants is the wire format. New variants are appended, and none is ever removed.
 
 use alloc::vec::Vec;
 
@@ -15,7 +17,7 @@ use crate::{access::Roles, teaching::ExampleSelection, tuning::TuneRequest};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Request<'a> {
-    /// Opens a session. Its form is the same in every version.
+    /// Opens a session. Its encoding is the same in all protocol versions.
     Hello {
         /// The lowest supported version.
         min: u16,
@@ -28,7 +30,7 @@ pub enum Request<'a> {
     },
     /// Starts or resumes a transfer.
     Begin(Begin),
-    /// A piece of a transfer, at the offset that the device holds.
+    /// A piece of a transfer, at the offset up to which the device has the data.
     Chunk {
         /// The number in `Begun`.
         transfer: u32,
@@ -47,14 +49,14 @@ pub enum Request<'a> {
     },
     /// Reads the device's status.
     Status,
-    /// A page of the tasks, in the order of their names.
+    /// Requests a page of the tasks, sorted by name.
     List {
-        /// The last name of the page before; `""` for the first page.
+        /// The last name of the previous page; `""` for the first page.
         after: &'a str,
-        /// About how many bytes the page may take.
+        /// Approximate maximum bytes of the page.
         budget: u32,
     },
-    /// Switches the task from the next frame on; `auto` lets the device select it.
+    /// Switches the task from the next frame on; with `auto`, the device selects the task.
     Switch {
         /// The task.
         task: &'a str,
@@ -79,12 +81,12 @@ pub enum Request<'a> {
         /// The task.
         task: &'a str,
     },
-    /// Reverts the adapter on trial, or else the one confirmed last.
+    /// Reverts the adapter on trial, or the last confirmed one if there is no trial.
     MarkBad {
         /// The task.
         task: &'a str,
     },
-    /// Opens a file, to read it by its digest.
+    /// Opens a file, which is then read by its digest.
     Open {
         /// The task.
         task: &'a str,
@@ -108,7 +110,7 @@ pub enum Request<'a> {
     StopTuning,
     /// Reads the device's health.
     Health,
-    /// Starts teaching a class from its stored images.
+    /// Starts to teach a class from its stored images.
     Teach {
         /// The task.
         task: &'a str,
@@ -127,23 +129,23 @@ pub enum Request<'a> {
         /// The task.
         task: &'a str,
     },
-    /// A page of the tasks with stored images, in the order of their names.
+    /// Requests a page of the tasks with stored images, sorted by name.
     ExampleTasks {
-        /// The last name of the page before; `""` for the first page.
+        /// The last name of the previous page; `""` for the first page.
         after: &'a str,
-        /// About how many bytes the page may take.
+        /// Approximate maximum bytes of the page.
         budget: u32,
     },
-    /// A page of a task's stored images, in the order of their digests.
+    /// Requests a page of a task's stored images, sorted by digest.
     Examples {
         /// The task.
         task: &'a str,
         /// The last digest of the page before.
         after: Option<Digest>,
-        /// About how many bytes the page may take.
+        /// Approximate maximum bytes of the page.
         budget: u32,
     },
-    /// Opens a stored image, to read it by its digest.
+    /// Opens a stored image, which is then read by its digest.
     OpenExample {
         /// The task.
         task: &'a str,
@@ -159,7 +161,7 @@ pub enum Request<'a> {
     },
     /// Reads the forecast of a tuning run.
     TuneCheck(TuneRequest),
-    /// Opens enrolment of one new host, by a code.
+    /// Opens enrolment of one new host by a code.
     Enrol {
         /// Its roles.
         roles: Roles,
@@ -175,7 +177,7 @@ pub enum Request<'a> {
     },
     /// Rotates the device's session key, or drops the previous one.
     RotateKey {
-        /// Make no new key, and drop the previous one.
+        /// Keeps the current key and drops the previous one.
         drop_old: bool,
     },
 }
@@ -184,7 +186,7 @@ impl<'a> Request<'a> {
     /// Number of known kinds of requests.
     pub(super) const KINDS: u32 = 31;
 
-    /// Parses a request. Texts and data borrow from `bytes`; copies are no larger.
+    /// Parses a request. Texts and data borrow from `bytes`; anything copied is no larger than `bytes`.
     ///
     /// # Errors
     /// [`MessageFault`] for anything but one complete request with fields within their limits.

@@ -1,4 +1,6 @@
-//! Replies of a device. The order of the variants is the wire format: new ones are appended, none is removed.
+//! Replies of a device.
+//!
+//! The order of the variants is the wire format. New variants are appended, and none is ever removed.
 
 use alloc::{boxed::Box, vec::Vec};
 
@@ -18,11 +20,11 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Response<'a> {
-    /// A damaged frame arrived: send it again. Belongs to no request.
+    /// A damaged frame arrived and has to be sent again. This is not a reply to any particular request.
     Damaged,
-    /// The request failed. Its form is the same in every version.
+    /// The request failed. The encoding is the same in all protocol versions.
     Failed(Failure),
-    /// The session is open. Its form is the same in every version.
+    /// The session is open. The encoding is the same in all protocol versions.
     Welcome {
         /// The version of the session.
         version: u16,
@@ -53,7 +55,7 @@ pub enum Response<'a> {
     Tasks {
         /// The tasks, in the order of their names.
         tasks: Vec<TaskSummary>,
-        /// Whether there are more.
+        /// Whether further pages follow.
         more: bool,
     },
     /// The requested file.
@@ -78,14 +80,14 @@ pub enum Response<'a> {
     ExampleTasks {
         /// The tasks, in the order of their names.
         tasks: Vec<ExampleTask>,
-        /// Whether there are more.
+        /// Whether further pages follow.
         more: bool,
     },
     /// A page of a task's images.
     Examples {
         /// The images, in the order of their digests.
         examples: Vec<ExampleSummary>,
-        /// Whether there are more.
+        /// Whether further pages follow.
         more: bool,
     },
     /// Images were removed.

@@ -1,86 +1,88 @@
-//! Server side of a connection that may be encrypted: handshakes, sealed frames, and plain ones where accepted.
+//! Server side of a connection: handshakes, sealed frames, and plain frames where these are accepted.
 
 use alloc::{boxed::Box, string::String, vec::Vec};
 
-use super::{Handshake, Pattern, PeerKey, PeerSecret, Transport, handshake::Broken};
+use super::{
+    Handshake, MAX_PLAIN, MAX_SECURE_CHUNK, Pattern, PeerKey, PeerSecret, SECURE_VERSION, Transport, handshake::Broken,
+};
 use crate::{
     device::Device,
     failure::{Failure, FailureCode},
     frame::{Direction, Head, encode_frame},
     refusal::AccessRefusal,
-    serve::Frames,
-    session::{Session, SessionLimits},
+    session::{Frames, Session, SessionLimits},
 };
 
 /// Admission of sessions on one connection.
 pub trait Admission: Sync {
-    /// Returns the device's key; `None` where it cannot be used.
+    /// Returns the device's secret key; `None` if it is unavailable.
     fn secret(&self) -> Option<PeerSecret>;
 
-    /// Returns the key before the last rotation, while it is accepted. Its sessions announce the new key to hosts.
+    /// Returns the key from before the last rotation, as long as it is accepted. A session under this key announces the
+    /// new key to the host.
     fn old_secret(&self) -> Option<PeerSecret> {
         None
     }
 
-    /// Called after a host has opened a session by the old key, and was told the new one.
+    /// Called after a host has opened a session under the old key and received the new one.
     fn announced(&self, host: &PeerKey) {
         let _ = host;
     }
 
-    /// Returns whether a plain session is accepted.
+    /// Returns whether plain sessions are accepted.
     fn admits_plain(&self) -> bool;
 
-    /// Admits a known host.
+    /// Checks that the device admits a host with this key.
     ///
     /// # Errors
-    /// The reason for its refusal.
+    /// The reason for the refusal.
     fn admits(&self, host: &PeerKey) -> Result<(), AccessRefusal>;
 
-    /// Returns the key from the code of the open enrolment.
+    /// Returns the pre-shared key derived from the code of the open enrolment.
     fn enrolment(&self) -> Option<[u8; 32]>;
 
-    /// Enrols a host that has shown the correct code. A repetition for the same host returns the same result.
+    /// Enrols a host that has proved knowledge of the code. A repeated call for the same host returns the same result.
     ///
     /// # Errors
-    /// The reason for its refusal.
+    /// The reason for the refusal.
     fn enrol(&self, host: &PeerKey, name: &str) -> Result<(), AccessRefusal>;
 
     /// Called after a host has shown a wrong code.
     fn wrong_code(&self);
 
-    /// Called at the start of a session of this host, or of a plain one without a host.
+    /// Called at the start of a session with the host's key, or `None` for a plain session.
     ///
     /// # Errors
-    /// The reason for its refusal now.
+    /// The reason for refusing the session at this moment.
     fn enter(&self, host: Option<&PeerKey>) -> Result<(), AccessRefusal>;
 
-    /// Computes a handshake step; a device may limit concurrent ones.
+    /// Runs a computation of a handshake. A device may limit the number of concurrent ones.
     fn calculate(&self, work: &mut dyn FnMut()) {
         work();
     }
 }
 
-/// The first message of a handshake and its reply, which is sent again for a repeated message.
+/// The first message of a handshake, and the reply to send again if that message is repeated.
 struct Answered {
     session: u32,
     first: Vec<u8>,
     reply: Vec<u8>,
 }
 
-/// A handshake that has not become a session.
+/// A handshake that has not led to a session yet.
 enum Pending {
     None,
-    /// A first contact that waits for its third message.
+    /// A first contact that waits for the handshake's third message.
     Third(Answered, Box<Handshake>),
-    /// Complete; the first valid sealed frame opens the session.
+    /// A complete handshake. The first valid sealed frame opens the session.
     Ready {
         answered: Answered,
         transport: Transport,
         host: PeerKey,
-        /// Whether it used the device's old key.
+        /// Whether the host used the device's old key.
         by_old: bool,
     },
-    /// The third message was refused, with this frame.
+    /// The third message was refused with this frame.
     Refused {
         session: u32,
         third: Vec<u8>,
@@ -88,14 +90,14 @@ enum Pending {
     },
 }
 
-/// State of a connection: its open session, and the handshake in progress.
+/// State of a connection: the open session, and the handshake in progress.
 pub struct Channel<'d> {
     device: &'d dyn Device,
     admission: &'d dyn Admission,
     limits: SessionLimits,
     session: Session<'d>,
     transport: Option<Transport>,
-    /// Whether a plain session was admitted.
+    /// Whether a plain session has been admitted.
     plain: bool,
     pending: Pending,
     out: Vec<u8>,
@@ -127,7 +129,7 @@ impl<'d> Channel<'d> {
         }
     }
 
-    /// Returns the frame that requests a repetition after a damaged one. It is never sealed: its only effect is a
+    /// Returns the frame that asks for a repetition after a damaged one. It is never sealed: forging it only causes a
     /// repetition.
     pub fn damaged(&mut self) -> &[u8] {
         self.session.damaged()
@@ -171,12 +173,13 @@ impl<'d> Channel<'d> {
                 if by_old {
                     self.admission.announced(&host);
                 }
-                self.session = Session::sealed(self.device, self.limits);
+                self.session = sealed_session(self.device, self.limits);
                 (self.transport, self.plain) = (Some(transport), false);
             }
         }
         let Some(plain) = opened else {
-            // From a session before a restart; anything else is a repetition, or forged.
+            // Without a session or handshake, a sealed frame belongs to a session before a restart. In all other cases
+            // it is a repetition or forged.
             let unknown = self.transport.is_none() && matches!(self.pending, Pending::None);
             return unknown.then(|| self.refuse(0, AccessRefusal::NoSession));
         };
@@ -196,7 +199,7 @@ impl<'d> Channel<'d> {
         match Pattern::of(head)? {
             (pattern, 1) => Some(self.first(pattern, head.session, message)),
             (Pattern::Enrol, 3) => self.third(head.session, message),
-            // Own messages, on a line that echoes.
+            // The device's own messages, echoed by the line.
             _ => None,
         }
     }
@@ -216,7 +219,7 @@ impl<'d> Channel<'d> {
         &self.out
     }
 
-    /// Replies to the first message of a handshake, in `out`.
+    /// Writes the reply to the first message of a handshake into `out`.
     fn answer_first(&mut self, pattern: Pattern, session: u32, message: &[u8]) -> Result<Pending, AccessRefusal> {
         let secret = self.admission.secret().ok_or(AccessRefusal::Unavailable)?;
         let psk = match pattern {
@@ -233,7 +236,7 @@ impl<'d> Channel<'d> {
             successor = Some(secret.public());
         }
         let mut handshake = read.map_err(|Broken| AccessRefusal::WrongKey)?;
-        // The host must be known before the second half of the computation.
+        // The device looks up the host before it computes the second half.
         let host = match pattern {
             Pattern::Known => {
                 let host = handshake.peer().ok_or(AccessRefusal::WrongKey)?;
@@ -263,7 +266,7 @@ impl<'d> Channel<'d> {
         })
     }
 
-    /// Begins a handshake with the first message of a host, for one key of the device.
+    /// Starts a handshake from a host's first message with one of the device's keys.
     fn read_first(
         &self,
         pattern: Pattern,
@@ -292,7 +295,8 @@ impl<'d> Channel<'d> {
                             host,
                             by_old: false,
                         };
-                        // The host's hello follows at once; its reply proves that this end knows the code.
+                        // No reply is needed: the host's hello follows immediately, and the reply to it proves that the
+                        // device knows the code.
                         None
                     }
                     Err(refusal) => {
@@ -313,7 +317,7 @@ impl<'d> Channel<'d> {
                 self.pending = Pending::Refused { session, third, reply };
                 Some(&self.out)
             }
-            // A repetition, or from a lost handshake: the hello after it decides.
+            // The message is repeated, or belongs to a lost handshake. The following hello shows which.
             other => {
                 self.pending = other;
                 None
@@ -356,6 +360,12 @@ impl core::fmt::Debug for Channel<'_> {
             .field("sealed", &self.transport.is_some())
             .finish_non_exhaustive()
     }
+}
+
+/// Creates a session whose bodies are sealed before they are sent.
+fn sealed_session(device: &dyn Device, limits: SessionLimits) -> Session<'_> {
+    let chunk = limits.chunk.min(MAX_SECURE_CHUNK);
+    Session::of_version(SECURE_VERSION, MAX_PLAIN, device, SessionLimits { chunk, ..limits })
 }
 
 /// Returns the frame of a handshake message.

@@ -11,11 +11,11 @@ const LENGTH: usize = 20;
 /// Characters between two dashes.
 const GROUP: usize = 5;
 
-/// A one-time code that a device shows and a person types on the host.
+/// A one-time code, which the device displays and a person types on the host.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EnrolmentCode([u8; LENGTH]);
 
-/// Error for a text that is no code.
+/// Error for text that is not a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a code has {LENGTH} letters and digits, got {got}\nhint: `clr-device enrol` on the device shows one")]
 pub struct CodeError {
@@ -23,13 +23,13 @@ pub struct CodeError {
 }
 
 impl EnrolmentCode {
-    /// Creates a code from random bytes; 5 bits of each are used.
+    /// Creates a code from random bytes. Five bits of each byte are used.
     #[must_use]
     pub fn from_random(bytes: [u8; LENGTH]) -> Self {
         Self(bytes.map(|byte| ALPHABET[usize::from(byte & 31)]))
     }
 
-    /// Returns the pre-shared key of the handshake: SHA-256 of `clr enrol 1`, a zero and the code.
+    /// Returns the pre-shared key of the handshake: SHA-256 of `clr enrol 1`, a zero byte and the code.
     #[must_use]
     pub fn psk(&self) -> [u8; 32] {
         let mut text = b"clr enrol 1\0".to_vec();
@@ -59,7 +59,7 @@ impl fmt::Debug for EnrolmentCode {
 impl FromStr for EnrolmentCode {
     type Err = CodeError;
 
-    /// Parses a typed code: lower case, spaces and dashes anywhere, `O` for `0`, `I` and `L` for `1`.
+    /// Parses a typed code. Accepts lower case, spaces and dashes anywhere, `O` for `0`, and `I` and `L` for `1`.
     fn from_str(text: &str) -> Result<Self, CodeError> {
         let letters: String = text
             .chars()

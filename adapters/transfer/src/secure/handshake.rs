@@ -1,4 +1,4 @@
-//! Noise handshakes of host and device, as messages in and out.
+//! Noise handshakes of host and device, as messages to send and to read.
 
 use alloc::{vec, vec::Vec};
 
@@ -8,7 +8,7 @@ use super::{PeerKey, PeerSecret, Transport};
 use crate::frame::{Direction, Head};
 
 const PROLOGUE: &[u8] = b"clr/2";
-/// Maximum bytes of a handshake message, payload included.
+/// Maximum bytes of a handshake message, including its payload.
 const MAX_MESSAGE: usize = 512;
 /// Index of the pre-shared key in the pattern `XXpsk3`.
 const PSK: u8 = 3;
@@ -17,7 +17,7 @@ const PSK: u8 = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Pattern {
-    /// Between a host and a device that know each other's keys.
+    /// The host and the device know each other's keys.
     Known = 1,
     /// First contact, with a code.
     Enrol = 2,
@@ -31,7 +31,7 @@ impl Pattern {
         }
     }
 
-    /// Returns the pattern and the message's number that a handshake frame states in its head.
+    /// Returns the pattern and the message number in the head of a handshake frame.
     pub(crate) fn of(head: Head) -> Option<(Self, u8)> {
         let [step, pattern, 0, 0] = head.sequence.to_le_bytes() else {
             return None;
@@ -58,7 +58,7 @@ pub(crate) struct Handshake {
     state: HandshakeState,
 }
 
-/// The handshake failed: it is not for this key, or was altered.
+/// The handshake failed: the message is for another key, or was altered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Broken;
 
@@ -69,7 +69,7 @@ impl From<snow::Error> for Broken {
 }
 
 impl Handshake {
-    /// Creates the host's side, with a device whose key is known.
+    /// Creates the host's side, for a device with a known key.
     pub(crate) fn to_known(secret: &PeerSecret, device: &PeerKey) -> Result<Self, Broken> {
         let builder = Self::builder(Pattern::Known, secret)?.remote_public_key(&device.0)?;
         let state = builder.build_initiator()?;
@@ -83,7 +83,7 @@ impl Handshake {
         Ok(Self { state })
     }
 
-    /// Creates the device's side. `psk` is used only by [`Pattern::Enrol`].
+    /// Creates the device's side. Only [`Pattern::Enrol`] uses `psk`.
     pub(crate) fn of_device(pattern: Pattern, secret: &PeerSecret, psk: &[u8; 32]) -> Result<Self, Broken> {
         let mut builder = Self::builder(pattern, secret)?;
         if pattern == Pattern::Enrol {
@@ -106,7 +106,7 @@ impl Handshake {
         Ok(message)
     }
 
-    /// Handles a message of the peer. Returns its payload.
+    /// Processes a message of the peer, and returns its payload.
     pub(crate) fn read(&mut self, message: &[u8]) -> Result<Vec<u8>, Broken> {
         if message.len() > MAX_MESSAGE {
             return Err(Broken);

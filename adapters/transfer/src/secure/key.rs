@@ -11,7 +11,7 @@ use snow::{
 const PREFIX: &str = "x25519:";
 const SECRET_PREFIX: &str = "x25519-secret:";
 
-/// Error for a text that is no key.
+/// Error for text that is not a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected `{prefix}` and 64 hexadecimal digits")]
 pub struct PeerKeyError {
@@ -52,7 +52,7 @@ impl FromStr for PeerKey {
     }
 }
 
-/// The secret key of a host or a device. Store its text in a file that only its owner may read.
+/// The secret key of a host or device. Its text form belongs in a file that only the owner can read.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PeerSecret([u8; 32]);
 
@@ -67,7 +67,7 @@ impl PeerSecret {
     #[must_use]
     pub fn public(&self) -> PeerKey {
         let mut public = [0; 32];
-        // The resolver always has the only curve of this crate.
+        // The resolver always provides X25519, the only curve in use.
         if let Some(mut curve) = DefaultResolver.resolve_dh(&DHChoice::Curve25519) {
             curve.set(&self.0);
             public.copy_from_slice(&curve.pubkey()[..32]);
@@ -79,7 +79,7 @@ impl PeerSecret {
         &self.0
     }
 
-    /// Returns the secret as text, for its file.
+    /// Returns the secret key as text, to write it to a file.
     #[must_use]
     pub fn to_text(&self) -> String {
         alloc::format!("{SECRET_PREFIX}{}", clr_adapters::Digest(self.0))

@@ -1,8 +1,8 @@
-//! Encrypted, mutually authenticated sessions: protocol version 2.
+//! Encrypted, mutually authenticated sessions: version 2 of the protocol.
 //!
-//! Handshake: Noise by `snow`, prologue `clr/2`. Known hosts use `Noise_IK_25519_ChaChaPoly_SHA256`, a first contact
-//! `Noise_XXpsk3_25519_ChaChaPoly_SHA256` with a code that the device shows. After it every frame is sealed under a
-//! counter of its direction. Byte maps are in `docs/reference/update-protocol.md`.
+//! The handshake is Noise by `snow` with the prologue `clr/2`. Known hosts use `Noise_IK_25519_ChaChaPoly_SHA256`. A
+//! first contact uses `Noise_XXpsk3_25519_ChaChaPoly_SHA256` with a code that the device displays. After the handshake,
+//! every frame is sealed with the counter of its direction. Byte maps: `docs/reference/update-protocol.md`.
 
 mod channel;
 mod code;

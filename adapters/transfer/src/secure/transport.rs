@@ -16,9 +16,10 @@ pub(super) const TAG: usize = 16;
 /// The two ciphers of a session and the counters of both directions.
 pub(crate) struct Transport {
     state: StatelessTransportState,
-    /// Counter of the last sealed frame. Every frame has a new one, a repeated one too, so that no nonce is used twice.
+    /// Counter of the last sealed frame. Every frame has a new counter, also when it is sent again, so no nonce is used
+    /// twice.
     sent: u64,
-    /// Counter of the last opened frame. Only a higher one is accepted.
+    /// Counter of the last opened frame. Only frames with a higher counter are accepted.
     received: u64,
     /// Direction of the peer's frames.
     from_peer: Direction,
@@ -41,7 +42,7 @@ impl Transport {
         }
     }
 
-    /// Seals a plain body into the body of a frame. `None` if it is too long.
+    /// Seals a plain body into the body of a frame. Returns `None` if it is too long.
     pub(crate) fn seal(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
         let counter = self.sent.checked_add(1)?;
         let mut body = Vec::with_capacity(Head::BYTES + plain.len() + TAG + 4);
@@ -54,7 +55,8 @@ impl Transport {
         Some(body)
     }
 
-    /// Opens the body of a frame. `None` if it is not of this session, was altered, or is no newer than the last one.
+    /// Opens the body of a sealed frame. Returns `None` if it is from another session, was altered, or is not newer
+    /// than the last one.
     pub(crate) fn open(&mut self, body: &[u8]) -> Option<Vec<u8>> {
         let (head, sealed) = Head::split(body)?;
         let counter = head.counter();
@@ -64,7 +66,7 @@ impl Transport {
         let mut plain = vec![0; sealed.len()];
         let length = self.state.read_message(counter, sealed, &mut plain).ok()?;
         plain.truncate(length);
-        // Only an authentic frame advances the counter: a forged one has no effect.
+        // Only an authentic frame advances the counter, so a forged one has no effect.
         self.received = counter;
         Some(plain)
     }

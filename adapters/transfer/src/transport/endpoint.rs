@@ -14,7 +14,7 @@ use crate::{
     clock::Clock,
 };
 
-/// Bits per second of a serial line without `@BAUD`.
+/// Default bits per second of a serial line, without `@BAUD`.
 const DEFAULT_BAUD: u32 = 115_200;
 /// Timeout of a TCP connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -32,12 +32,12 @@ pub enum Endpoint {
     Unix(String),
     /// `serial:PATH[@BAUD]`.
     Serial {
-        /// The line, such as `/dev/ttyUSB0`.
+        /// The serial device, such as `/dev/ttyUSB0`.
         path: String,
         /// Bits per second.
         baud: u32,
     },
-    /// `exec:COMMAND`, run by the shell, over its standard input and output.
+    /// `exec:COMMAND`: a shell command, connected through its standard input and output.
     Command(String),
 }
 
@@ -90,7 +90,7 @@ impl core::fmt::Display for Endpoint {
 }
 
 impl Endpoint {
-    /// Connects.
+    /// Connects to the endpoint.
     ///
     /// # Errors
     /// The system's error, with the endpoint.
@@ -108,18 +108,19 @@ impl Endpoint {
         link.map_err(|error| about(&self.to_string(), &error))
     }
 
-    /// Creates a client of the device, which connects with the first request.
+    /// Creates a client for the endpoint. It connects with its first request.
     #[must_use]
     pub fn client<'c>(&'c self, clock: &'c dyn Clock, options: ClientOptions) -> EndpointClient<'c> {
         Client::new(Box::new(|| self.connect()), clock, options)
     }
 
-    /// Returns options for the endpoint: small chunks and long deadlines on a slow line, and a separate session number.
+    /// Returns the client options for this endpoint: small chunks and long deadlines on a slow line, and a random
+    /// session number.
     #[must_use]
     pub fn options(&self) -> ClientOptions {
         let options = match self {
             Self::Serial { baud, .. } => ClientOptions::for_baud(*baud),
-            // These streams are reliable: a repetition would only delay a slow request further.
+            // These streams are reliable, so repeating a slow request would only delay it further.
             _ => ClientOptions {
                 quiet: Duration::from_secs(30),
                 greeting: Duration::from_secs(30),

@@ -15,13 +15,13 @@ use std::{
 
 pub use endpoint::{Endpoint, EndpointClient, EndpointError};
 
-/// Timeout of a read or write, after which deadlines are checked.
+/// Timeout of each read or write. Deadlines are checked after it.
 const STEP: Duration = Duration::from_millis(50);
 
 trait Stream: Read + Write + Send {}
 impl<S: Read + Write + Send> Stream for S {}
 
-/// A stream of any transport, with reads and writes that time out after 50 ms so that deadlines hold.
+/// A stream over any transport. Reads and writes time out after 50 ms, so that deadlines can be checked.
 pub struct Link(Box<dyn Stream>);
 
 impl core::fmt::Debug for Link {
@@ -30,7 +30,7 @@ impl core::fmt::Debug for Link {
     }
 }
 
-/// A timeout on a socket is `WouldBlock` or `TimedOut` in the system, and `TimedOut` in `embedded_io`.
+/// Maps a socket's timeout to `TimedOut`, as `embedded_io` expects. Some systems report it as `WouldBlock`.
 fn timed_out(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock {
         io::ErrorKind::TimedOut.into()
@@ -60,10 +60,10 @@ impl embedded_io::Write for Link {
 }
 
 impl Link {
-    /// Wraps a connected TCP stream; small frames are sent without delay.
+    /// Wraps a connected TCP stream. Small frames are sent without delay (`TCP_NODELAY`).
     ///
     /// # Errors
-    /// Where its timeouts cannot be set.
+    /// An I/O error if the timeouts cannot be set.
     pub fn tcp(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(STEP))?;
@@ -71,10 +71,10 @@ impl Link {
         Ok(Self(Box::new(stream)))
     }
 
-    /// Connects to `HOST:PORT`, trying every address of the host.
+    /// Connects to `HOST:PORT`, and tries every address of the host.
     ///
     /// # Errors
-    /// The last address's error.
+    /// The error of the last address.
     pub fn connect_tcp(address: &str, timeout: Duration) -> io::Result<Self> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, format!("'{address}' has no address"));
         for socket in address.to_socket_addrs()? {
@@ -89,7 +89,7 @@ impl Link {
     /// Opens a serial line: 8 data bits, no parity, one stop bit, no flow control.
     ///
     /// # Errors
-    /// Where it cannot be opened.
+    /// An I/O error if the line cannot be opened.
     pub fn serial(path: &str, baud: u32) -> io::Result<Self> {
         let port = serialport::new(path, baud).timeout(STEP).open()?;
         Ok(Self(Box::new(port)))
@@ -101,7 +101,7 @@ impl Link {
     /// Wraps a connected Unix socket.
     ///
     /// # Errors
-    /// Where its timeouts cannot be set.
+    /// An I/O error if the timeouts cannot be set.
     pub fn unix(stream: std::os::unix::net::UnixStream) -> io::Result<Self> {
         stream.set_read_timeout(Some(STEP))?;
         stream.set_write_timeout(Some(STEP))?;
@@ -120,7 +120,7 @@ impl Link {
     /// Uses this process's standard input and output. Nothing else may write to standard output.
     ///
     /// # Errors
-    /// Where they cannot be duplicated.
+    /// An I/O error if the descriptors cannot be duplicated.
     pub fn stdio() -> io::Result<Self> {
         use std::os::fd::AsFd as _;
         let input = std::fs::File::from(io::stdin().as_fd().try_clone_to_owned()?);
@@ -128,16 +128,16 @@ impl Link {
         Ok(Self::pipes(input, output))
     }
 
-    /// Runs a command of the shell, over its standard input and output; it ends with the link.
+    /// Runs a shell command and connects to its standard input and output. The command ends with the link.
     ///
     /// # Errors
-    /// Where it cannot be started.
+    /// An I/O error if the command cannot be started.
     pub fn command(command: &str) -> io::Result<Self> {
         Ok(Self(Box::new(pipes::Command::start(command)?)))
     }
 }
 
-/// Returns a number that differs between runs, for [`crate::ClientOptions::session`].
+/// Returns a random number for [`crate::ClientOptions::session`], different in every run.
 pub(crate) fn random_session() -> u32 {
     use core::hash::{BuildHasher as _, Hasher as _};
     std::hash::RandomState::new().build_hasher().finish() as u32

@@ -1,4 +1,4 @@
-//! Pipes and other descriptors without timeouts, polled before every call.
+//! Pipes and other descriptors without timeouts, which are polled before every call.
 
 use std::{
     io::{self, Read, Write},
@@ -10,7 +10,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::STEP;
 
-/// A writable pipe has room for this many bytes (`PIPE_BUF`), so that a write of at most this size does not block.
+/// A pipe that polls as writable has room for this many bytes (`PIPE_BUF`), so a write of at most this size does not
+/// block.
 const PIECE: usize = 4096;
 
 /// An input and an output.
@@ -57,7 +58,7 @@ impl<R, W: Write + AsFd> Write for Pipes<R, W> {
     }
 }
 
-/// A child process, over its standard input and output.
+/// A child process, connected through its standard input and output.
 #[derive(Debug)]
 pub(super) struct Command {
     /// Dropped, and thereby closed, before waiting for the child.
@@ -103,14 +104,14 @@ impl Write for Command {
 impl Drop for Command {
     fn drop(&mut self) {
         self.pipes = None;
-        // Most end when their input does; after a second the child is killed.
+        // Most commands end when their input ends. After a second, the child is killed.
         for _ in 0..20 {
             match self.child.try_wait() {
                 Ok(None) => std::thread::sleep(STEP),
                 _ => return,
             }
         }
-        // It may have ended meanwhile.
+        // Errors are ignored, because the child may have ended in the meantime.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -3,7 +3,7 @@
 use clr_transfer::{AccessRefusal, Admission, PeerKey, PeerSecret};
 
 use super::{Gate, Via};
-use crate::runtime::lock;
+use crate::lock;
 
 impl Gate {
     /// Returns whether the open session may continue: its host is still known, or plain sessions are still accepted.

@@ -1,11 +1,13 @@
-//! Audit log: one JSON line `clr.audit/1` for each command, chained by SHA-256, in the journal and in two files of 1
-//! MiB in turn.
+//! Audit log: one JSON line `clr.audit/1` per command.
 //!
-//! Read-only requests (status, list, tuning progress) are aggregated, to spare flash memory: the first of a peer within
-//! an hour gets a line; the others are counted in that peer's next line (`reads`).
+//! Each line contains the SHA-256 of the previous one. Lines go to the journal, and alternately to two files of up to 1
+//! MiB.
 //!
-//! Lines are written, not synced: `kill -9` loses none, a power cut the last ones. The next start removes a line that
-//! was cut, and records the number of its bytes.
+//! Read-only requests (status, list, tuning progress) are aggregated, to spare flash memory. A peer's first one within
+//! an hour is written; the peer's next line counts the others (`reads`).
+//!
+//! Lines are written, but not synced. `kill -9` loses none of them; a power cut may lose the last ones. The next start
+//! removes a line that was cut off, and records how many bytes it removed.
 
 use std::{
     collections::HashMap,
@@ -19,15 +21,15 @@ use std::{
 use clr_transfer::{Digest, PeerKey};
 use serde::{Deserialize, Serialize};
 
-use crate::runtime::lock;
+use crate::lock;
 
 const SCHEMA: &str = "clr.audit/1";
-/// Cap of a file, in bytes; then the other one is used.
+/// Maximum bytes of a file. Beyond it, the log continues in the other one.
 const FILE_BYTES: u64 = 1 << 20;
 const FILES: [&str; 2] = ["0.jsonl", "1.jsonl"];
-/// Time after a line during which read-only requests of a peer are only counted.
+/// Time after a peer's line during which its read-only requests are only counted.
 const READS: Duration = Duration::from_hours(1);
-/// Cap of peers with counted read-only requests.
+/// Maximum number of peers whose read-only requests are counted.
 const MAX_READERS: usize = 1024;
 
 /// Object of a command.
@@ -60,7 +62,7 @@ struct Line {
     version: Option<u64>,
     digest: Option<String>,
     result: String,
-    /// Read-only requests of this peer since its last line.
+    /// Number of read-only requests of this peer since its last line.
     #[serde(default, skip_serializing_if = "is_zero")]
     reads: u64,
     /// SHA-256 of the previous line, without its newline.
@@ -85,13 +87,13 @@ struct State {
     bytes: u64,
     seq: u64,
     prev: String,
-    /// Whether the current write failure is logged already.
+    /// Whether the current failure to write has already been logged.
     failure_logged: bool,
     reads: HashMap<String, (Option<Instant>, u64)>,
 }
 
 impl Audit {
-    /// Opens the log and continues its chain. If its files cannot be written, lines go to the journal alone.
+    /// Opens the log and continues its chain. If its files cannot be written, lines go only to the journal.
     pub(super) fn open(folder: &Path) -> Self {
         let mut state = State {
             folder: folder.to_owned(),
@@ -123,7 +125,7 @@ impl Audit {
         state.write(origin, role, command, subject, result, reads);
     }
 
-    /// Counts a read-only request, and writes the line of the first one within an hour.
+    /// Counts a read-only request, and writes a line for the first one within an hour.
     pub(super) fn query(&self, origin: &Origin, command: &str) {
         let state = &mut *lock(&self.0);
         if state.reads.len() >= MAX_READERS && !state.reads.contains_key(&origin.peer) {
@@ -139,7 +141,7 @@ impl Audit {
         state.write(origin, "observe", command, &Subject::default(), "done", reads);
     }
 
-    /// Writes the line of an event that concerns a key.
+    /// Writes a line for an event that concerns a key.
     pub(super) fn event(&self, command: &str, peer: &str, key: &PeerKey, result: &str) {
         let origin = Origin {
             peer: peer.to_owned(),
@@ -160,7 +162,7 @@ impl Audit {
 }
 
 impl State {
-    /// Finds the end of the chain and removes an incomplete last line; returns the number of its bytes.
+    /// Finds the end of the chain, and removes an incomplete last line. Returns the number of removed bytes.
     fn resume(&mut self) -> u64 {
         if let Err(error) = fs::create_dir_all(&self.folder) {
             self.log_failure(&error);
@@ -243,7 +245,7 @@ impl State {
         if let Some(file) = &mut self.file
             && let Err(error) = file.write_all(line.as_bytes())
         {
-            // Remove a partial line; if that fails, the check of the chain reports it.
+            // Removes a partial line. If that fails, the chain check reports the line.
             let _ = file.set_len(self.bytes);
             self.file = None;
             return Err(error);
@@ -271,7 +273,7 @@ fn read_capped(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Returns the system's time; `None` before 1970 or after 9999.
+/// Returns the system time as text; `None` before 1970 or after 9999.
 fn time() -> Option<String> {
     /// 9999-12-31.
     const LAST: u64 = 253_402_300_799;
@@ -280,7 +282,7 @@ fn time() -> Option<String> {
     (seconds <= LAST).then(|| humantime::format_rfc3339_millis(now).to_string())
 }
 
-/// Returns the first 256 characters of a text, control characters replaced.
+/// Returns the first 256 characters of a text, with control characters replaced.
 pub(super) fn printable(text: &str) -> String {
     let text = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
     text.take(256).collect()
@@ -291,7 +293,7 @@ pub(super) fn printable(text: &str) -> String {
 pub(crate) struct Report {
     /// Lines read.
     pub(crate) lines: u64,
-    /// Numbers of the first and the last one.
+    /// Sequence numbers of the first and the last line.
     pub(crate) first: u64,
     pub(crate) last: u64,
     /// Bytes of an incomplete last line.

@@ -1,17 +1,18 @@
-//! Enrolment: one code at a time, for one host, for some minutes; five wrong codes close it for an hour.
+//! Enrolment of hosts. One code is valid at a time, for one host and for a limited number of minutes. Five wrong codes
+//! close enrolment for an hour.
 
 use std::time::{Duration, Instant};
 
 use clr_transfer::{AccessRefusal, Failure, FailureCode, PeerKey, Roles};
 
-/// Wrong codes after which enrolment closes.
+/// Number of wrong codes after which enrolment closes.
 const MAX_WRONG_CODES: u32 = 5;
-/// Time for which it stays closed.
+/// Time for which enrolment then stays closed.
 const CLOSED_FOR: Duration = Duration::from_hours(1);
 /// Longest validity of a code, in minutes.
 const MAX_MINUTES: u32 = 24 * 60;
 
-/// The state of enrolment. A restart closes it.
+/// State of enrolment. A restart closes it.
 #[derive(Debug, Default)]
 pub(super) struct EnrolmentState {
     open: Option<Open>,
@@ -24,12 +25,13 @@ struct Open {
     psk: [u8; 32],
     roles: Roles,
     until: Instant,
-    /// The host that used the code: it may use it again, as the reply to its first attempt may have been lost.
+    /// The host that used the code. It may use the code again, because the reply to its first attempt may have been
+    /// lost.
     used_by: Option<PeerKey>,
 }
 
 impl EnrolmentState {
-    /// Opens enrolment with a new code, which replaces an earlier one; returns its validity in seconds.
+    /// Opens enrolment with a new code, which replaces an earlier one. Returns how long the code is valid, in seconds.
     pub(super) fn open(&mut self, psk: [u8; 32], roles: Roles, minutes: u32) -> Result<u32, Failure> {
         self.open_at(psk, roles, minutes, Instant::now())
     }
@@ -79,7 +81,7 @@ impl EnrolmentState {
         }
     }
 
-    /// Counts a wrong code; returns whether this closes enrolment.
+    /// Counts a wrong code. Returns whether that closes enrolment.
     pub(super) fn wrong(&mut self) -> bool {
         self.wrong_at(Instant::now())
     }

@@ -4,7 +4,7 @@ use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
 
 use clr_transfer::{Digest, Failure, FailureCode};
 
-/// Replaces a file atomically: temporary file, fsync, rename, fsync of the folder. Only its owner may read it.
+/// Replaces a file atomically: temporary file, fsync, rename, fsync of the folder. Only the owner may read the file.
 pub(super) fn replace(path: &Path, text: &str) -> Result<(), String> {
     let temporary = path.with_extension("new");
     let write = || -> std::io::Result<()> {

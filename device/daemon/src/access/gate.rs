@@ -1,4 +1,5 @@
-//! Per-connection access control: checks the role of each request, counts it towards quotas, and writes its audit line.
+//! Access control per connection: checks the role for each request, counts it towards the quotas, and writes its audit
+//! line.
 
 use std::{
     net::SocketAddr,
@@ -19,20 +20,19 @@ use super::{
     audit::{Origin, Subject},
     quota::Usage,
 };
-use crate::{
-    connections::Ticket,
-    runtime::{Runtime, lock},
-};
+#[cfg(feature = "tuning")]
+use crate::learning::Learner;
+use crate::{budget::Ticket, health, lock, runtime::Runtime};
 
-/// Interval at which a delayed request checks for a stop.
+/// Interval at which a delayed request checks whether the device is stopping.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Transport of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Via {
-    /// The Unix socket, protected by its permissions.
+    /// The Unix socket. Its file permissions decide who may connect.
     Socket {
-        /// The user's number, if the system reports it.
+        /// The user's id, if the system reports it.
         user: Option<u32>,
     },
     /// TCP, from this address.
@@ -51,17 +51,17 @@ impl Via {
     }
 }
 
-/// One connection's view of the device.
+/// The device as one connection may use it.
 pub(crate) struct Gate {
     pub(super) runtime: Arc<Runtime>,
     pub(super) access: Arc<Access>,
     pub(super) via: Via,
     pub(super) ticket: Ticket,
-    /// The host of the open session; `None` in a plain one.
+    /// The host of the open session; `None` in a plain session.
     pub(super) host: Mutex<Option<PeerKey>>,
     /// Digests of the images that this connection is sending.
     images: Mutex<Vec<Digest>>,
-    /// Digest of the stored image that it reads.
+    /// Digest of the stored image that this connection has opened to read.
     shown: Mutex<Option<Digest>>,
 }
 
@@ -95,7 +95,18 @@ impl Gate {
         }
     }
 
-    /// Returns the peer's roles now: a revoked role counts at once.
+    #[cfg(feature = "tuning")]
+    fn learner(&self) -> Learner {
+        Learner::of(&self.runtime)
+    }
+
+    /// Without learning, the runtime refuses its requests.
+    #[cfg(not(feature = "tuning"))]
+    fn learner(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Returns the peer's current roles. Revoking a role takes effect immediately.
     fn roles(&self) -> Roles {
         match *lock(&self.host) {
             Some(host) => self.access.roles(&host).unwrap_or_default(),
@@ -109,7 +120,7 @@ impl Gate {
             (Some(host), _) => self.access.name(&host),
             (None, Via::Socket { user: Some(user) }) => format!("local:{user}"),
             (None, Via::Socket { user: None }) => "local".to_owned(),
-            // Without the port: a program that reconnects is one peer.
+            // The port is left out, so that a program that reconnects counts as one peer.
             (None, Via::Tcp(address)) => address.ip().to_canonical().to_string(),
             (None, Via::Serial) => "serial line".to_owned(),
         };
@@ -141,7 +152,7 @@ impl Gate {
         ))
     }
 
-    /// Performs a read-only request for the role `observe`.
+    /// Executes a read-only request, which needs the role `observe`.
     fn query<T>(&self, command: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         self.query_as(Role::Observe, command, work)
     }
@@ -158,8 +169,8 @@ impl Gate {
         work()
     }
 
-    /// Performs a request that changes something: checks the role, waits for the host's rate, and records the outcome,
-    /// refusals included.
+    /// Executes a modifying request: checks the role, waits for the host's request rate, and records the outcome.
+    /// Refusals are recorded too.
     fn execute<T>(
         &self,
         role: Role,
@@ -200,7 +211,7 @@ impl Gate {
         ))
     }
 
-    /// Waits until the host's request rate allows one more.
+    /// Waits until the host's request rate permits another request.
     fn take_turn(&self) -> Result<(), Failure> {
         let rate = self.runtime.config.load().limits.host_requests_per_second;
         let wait = self
@@ -251,7 +262,7 @@ impl Subject {
     }
 }
 
-/// The role that a transfer needs.
+/// Returns the role that a transfer needs.
 const fn role_of(kind: &Kind) -> Role {
     match kind {
         Kind::Example { .. } => Role::Teach,
@@ -279,7 +290,7 @@ impl Device for Gate {
     }
 
     fn chunk(&self, digest: &Digest, offset: u64, data: &[u8]) -> Result<u64, Failure> {
-        // The transfer was allowed when it began in this session; the role may have been revoked since.
+        // The role was checked when the transfer began, but may have been revoked since.
         if self.roles().is_empty() {
             self.allow(Role::Update, "send")?;
         }
@@ -355,14 +366,14 @@ impl Device for Gate {
     }
 
     fn read(&self, digest: &Digest, offset: u64, out: &mut [u8]) -> Result<usize, Failure> {
-        // An opened image needs the role `teach`, any other file `update`.
+        // Reading an opened image needs the role `teach`; any other file needs `update`.
         let role = if *lock(&self.shown) == Some(*digest) {
             Role::Teach
         } else {
             Role::Update
         };
         let refused = self.allow(role, "read");
-        // The line of `open` covers the pieces of the file; only a refusal gets a line here.
+        // The audit line of `open` covers all pieces of the file. Only a refusal is recorded here.
         if let Err(failure) = &refused {
             let subject = Subject {
                 digest: Some(*digest),
@@ -376,7 +387,7 @@ impl Device for Gate {
     }
 
     fn tune(&self, request: &TuneRequest) -> Result<(), Failure> {
-        self.on_task(Role::Teach, "tune", &request.task, || self.runtime.tune(request))
+        self.on_task(Role::Teach, "tune", &request.task, || self.learner().tune(request))
     }
 
     fn tune_status(&self) -> Result<TuneStatus, Failure> {
@@ -390,7 +401,7 @@ impl Device for Gate {
     }
 
     fn health(&self) -> Result<Health, Failure> {
-        self.query("health", || self.runtime.health())
+        self.query("health", || Ok(health::examine(&self.runtime)))
     }
 
     fn refused(&self, request: &'static str, failure: &Failure) {
@@ -398,7 +409,7 @@ impl Device for Gate {
     }
 
     fn teach(&self, task: &str, label: &str) -> Result<(), Failure> {
-        self.on_task(Role::Teach, "teach", task, || self.runtime.teach(task, label))
+        self.on_task(Role::Teach, "teach", task, || self.learner().teach(task, label))
     }
 
     fn teach_status(&self, task: &str, label: &str) -> Result<TeachStatus, Failure> {
@@ -433,7 +444,7 @@ impl Device for Gate {
     }
 
     fn tune_check(&self, request: &TuneRequest) -> Result<TuneForecast, Failure> {
-        self.query_as(Role::Teach, "tune-check", || self.runtime.tune_check(request))
+        self.query_as(Role::Teach, "tune-check", || self.learner().tune_check(request))
     }
 
     fn enrol(&self, roles: Roles, minutes: u32) -> Result<Enrolment, Failure> {
@@ -449,7 +460,7 @@ impl Device for Gate {
     }
 
     fn revoke(&self, host: &str) -> Result<(), Failure> {
-        // The field `task` of the line holds the host.
+        // The host is recorded in the field `task`.
         self.on_task(Role::Administer, "revoke", host, || self.access.revoke(host))
     }
 

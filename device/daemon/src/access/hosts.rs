@@ -1,12 +1,12 @@
-//! Known hosts: configured ones, and enrolled ones with a line each in `state/hosts`.
+//! Known hosts: the configured ones, and the enrolled ones with one line each in `state/hosts`.
 //!
 //! ```text
 //! clr hosts 1
 //! NAME x25519:KEY ROLE,ROLE CHECKSUM
 //! ```
 //!
-//! The checksum is the first eight digits of the SHA-256 of the rest of its line. A damaged line costs one host. Any
-//! damage disables plain sessions, as hosts were known.
+//! The checksum is the first eight digits of the SHA-256 of the rest of the line. A damaged line loses one host. Any
+//! damage disables plain sessions, because it proves that hosts were known.
 
 use std::path::{Path, PathBuf};
 
@@ -94,13 +94,13 @@ impl Hosts {
             .find(|host| host.key == *key)
     }
 
-    /// Returns all hosts, with true for configured ones.
+    /// Returns all hosts, each with `true` if it is configured.
     pub(super) fn all(&self) -> impl Iterator<Item = (&Host, bool)> {
         let configured = self.configured.iter().map(|host| (host, true));
         configured.chain(self.enrolled.iter().map(|host| (host, false)))
     }
 
-    /// Enrols a host under a unique name derived from the proposed one; returns that name.
+    /// Enrols a host under a unique name derived from the proposed one. Returns the name.
     pub(super) fn add(&mut self, key: &PeerKey, proposed: &str, roles: Roles) -> Result<String, String> {
         let mut enrolled = self.enrolled.clone();
         enrolled.retain(|host| host.key != *key);
@@ -142,7 +142,7 @@ impl Hosts {
             let text = "no such host is enrolled\nhint: `clr-device hosts` lists them";
             return Err(Failure::new(FailureCode::NO_HOST, text));
         }
-        // In memory first: a failed write must not leave the host admitted.
+        // Removed in memory first, because a failed write must not leave the host admitted.
         self.enrolled.clone_from(&enrolled);
         self.write(enrolled).map_err(|reason| {
             let text =
@@ -186,7 +186,7 @@ impl Host {
     }
 }
 
-/// Returns up to 64 letters, digits and signs of a name, safe in a line, a log and a command.
+/// Returns up to 64 characters of a name: those that are safe in a line, a log and a command.
 fn plain_name(proposed: &str) -> String {
     let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '@' | '-');
     let name: String = proposed.chars().filter(plain).take(64).collect();
@@ -237,7 +237,7 @@ mod tests {
             std::fs::write(&path, &bytes).unwrap();
             let read = Hosts::read(folder.path(), &[]);
             assert!(!read.is_empty(), "bit {bit}");
-            // A newline added or removed damages two lines.
+            // Adding or removing a newline damages two lines.
             assert!(!read.enrolled.is_empty(), "bit {bit}");
             for host in &read.enrolled {
                 assert!(hosts.enrolled.contains(host), "bit {bit}: {host:?}");

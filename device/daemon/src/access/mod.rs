@@ -24,23 +24,20 @@ pub(crate) use self::{
     audit::check as check_audit,
     gate::{Gate, Via},
 };
-use super::{
-    Config,
-    runtime::{lock, now},
-};
+use super::{Config, lock, time::now};
 
-/// Inverse of the largest share of one core that handshakes may take.
+/// Handshakes may take at most one part in this many of a CPU core.
 const HANDSHAKE_SHARE: u32 = 10;
-/// Longest pause after the computation of a handshake.
+/// Maximum pause after the computation of a handshake.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Returns the time by which keys expire; without a clock, old keys count as expired.
+/// Returns the time used for the expiry of keys. If the time is unknown, old keys count as expired.
 fn now_or_max() -> u64 {
     now().unwrap_or(u64::MAX)
 }
 
 fn no_keys(what: &str, reason: &str) -> Failure {
-    // The error of a damaged file contains a hint already.
+    // The error for a damaged file already contains a hint.
     let hint = if reason.contains("hint: ") {
         ""
     } else {
@@ -52,7 +49,7 @@ fn no_keys(what: &str, reason: &str) -> Failure {
 /// Access control of the device, shared by all connections.
 #[derive(Debug)]
 pub(crate) struct Access {
-    /// Session keys of the device, or the reason for their absence.
+    /// The device's session keys, or the reason why they are unavailable.
     keys: Mutex<Result<SessionKeys, String>>,
     hosts: Mutex<Hosts>,
     enrolment: Mutex<EnrolmentState>,
@@ -60,12 +57,12 @@ pub(crate) struct Access {
     usage: Mutex<HashMap<PeerKey, Usage>>,
     /// Open sessions by host.
     sessions: Mutex<HashMap<PeerKey, u32>>,
-    /// Held during the computation of a handshake: one at a time.
+    /// Held during the computation of a handshake, so that there is only one at a time.
     handshake: Mutex<()>,
 }
 
 impl Access {
-    /// Reads the state folder. A damaged file disables its function and is logged; it never prevents the start.
+    /// Reads the state folder. A damaged file disables what depends on it and is logged. It never prevents the start.
     pub(crate) fn open(config: &Config) -> Self {
         let networked = config.tcp.is_some() || config.serial.is_some();
         let keys = if networked {
@@ -112,12 +109,12 @@ impl Access {
         }
     }
 
-    /// Returns whether a host is known, or the list is damaged: then plain sessions are refused.
+    /// Returns whether a host is known. Also true if the list is damaged, so that plain sessions are then refused.
     pub(crate) fn has_hosts(&self) -> bool {
         !lock(&self.hosts).is_empty()
     }
 
-    /// Returns whether peers on other machines are accepted: a host is known, or an enrolment is open.
+    /// Returns whether peers on other machines are accepted, which requires a known host or an open enrolment.
     pub(crate) fn accepts_remote_peers(&self) -> bool {
         self.has_hosts() || lock(&self.enrolment).psk().is_some()
     }
@@ -149,7 +146,7 @@ impl Access {
         })
     }
 
-    /// Enrols a host that presented the right code.
+    /// Enrols a host that presented the correct code.
     fn enrol(&self, key: &PeerKey, name: &str) -> Result<(), AccessRefusal> {
         let mut enrolment = lock(&self.enrolment);
         let roles = enrolment.roles_for(key)?;
@@ -217,7 +214,7 @@ impl Access {
         lock(&self.hosts).revoke(host)
     }
 
-    /// Counts a session of a host; returns false at the cap.
+    /// Counts a session of a host. Returns false if the host already has `most` sessions.
     fn enter(&self, key: &PeerKey, most: usize) -> bool {
         let mut sessions = lock(&self.sessions);
         let open = sessions.entry(*key).or_default();
@@ -236,7 +233,8 @@ impl Access {
         }
     }
 
-    /// Performs the computation of a handshake: one at a time, with at most a tenth of one core on average.
+    /// Executes the computation of a handshake. Only one runs at a time, and together they use at most a tenth of a CPU
+    /// core on average.
     fn calculate(&self, work: &mut dyn FnMut()) {
         let _one_at_a_time = lock(&self.handshake);
         let started = Instant::now();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clr_transfer::{Failure, FailureCode};
 
 const DAY: Duration = Duration::from_hours(24);
-/// Capacity of the token bucket, in seconds of the rate.
+/// Capacity of the token bucket, as seconds of the rate.
 const BURST: f64 = 4.0;
 
 /// Usage of a host since the start.
@@ -31,7 +31,7 @@ impl Usage {
     /// Counts bytes before they are written.
     ///
     /// # Errors
-    /// [`FailureCode::QUOTA`] above `most` bytes per day.
+    /// [`FailureCode::QUOTA`] if the day's total would exceed `most` bytes.
     pub(super) fn write(&mut self, now: Instant, bytes: u64, most: u64) -> Result<(), Failure> {
         if now.duration_since(self.day) >= DAY {
             (self.day, self.bytes) = (now, 0);

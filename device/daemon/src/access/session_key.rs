@@ -6,8 +6,8 @@
 //! old x25519-secret:… UNTIL CHECKSUM    its predecessor, valid until UNTIL, in seconds since 1970
 //! ```
 //!
-//! The checksum is the first eight digits of the SHA-256 of the rest of its line. A damaged third line costs the old
-//! key alone.
+//! The checksum is the first eight digits of the SHA-256 of the rest of the line. If the third line is damaged, only
+//! the old key is lost.
 
 use std::{
     fs,
@@ -54,7 +54,7 @@ impl OldKey {
 }
 
 impl SessionKeys {
-    /// Reads the file, created at the first start. An old key that has expired at `now` is removed from it.
+    /// Reads the file; creates it at the first start. Removes an old key that has expired at `now`.
     pub(super) fn open(state: &Path, now: u64) -> Result<Self, String> {
         let path = state.join("session.key");
         let place = path.display();
@@ -104,7 +104,7 @@ impl SessionKeys {
         &self.current
     }
 
-    /// Returns the old key, while it is valid.
+    /// Returns the old key if it is still valid.
     pub(super) fn old(&self, now: u64) -> Option<&PeerSecret> {
         let old = self.old.as_ref().filter(|old| now < old.until)?;
         Some(&old.secret)
@@ -127,7 +127,7 @@ impl SessionKeys {
             secret: self.current.clone(),
             until: now.saturating_add(OLD_SECONDS),
         };
-        // On the disk first: hosts that learned a key lost by a restart would be locked out.
+        // Written to the disk first. If hosts learned a key and a restart lost it, they would be locked out.
         self.write(new, Some(old)).map_err(|reason| {
             Failure::new(
                 FailureCode::STORAGE,
@@ -138,7 +138,7 @@ impl SessionKeys {
 
     /// Drops the old key.
     pub(super) fn drop_old(&mut self) -> Result<(), Failure> {
-        // In memory first: a failed write must not keep a stolen key in use.
+        // Removed in memory first, because a failed write must not keep a stolen key in use.
         self.old = None;
         self.write(self.current.clone(), None).map_err(|reason| {
             Failure::new(
@@ -202,8 +202,8 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             fs::write(&path, &bytes).unwrap();
             match SessionKeys::open(folder.path(), NOW) {
-                // The case of a digit, the last newline, a bit that X25519 does not use, or a bit of the old key's
-                // line.
+                // Accepted flips: the case of a hexadecimal digit, the last newline, a bit that X25519 ignores, or a
+                // bit in the old key's line.
                 Ok(read) => {
                     assert_eq!(read.current().public(), current, "bit {bit}");
                     assert!(read.old(NOW).is_none_or(|read| read.public() == old), "bit {bit}");
@@ -225,7 +225,8 @@ mod tests {
         assert_eq!(again.old(NOW + OLD_SECONDS - 1), Some(&first));
         assert_eq!(again.old(NOW + OLD_SECONDS), None);
         assert_eq!(again.rotation(NOW + OLD_SECONDS - 60).seconds, 60);
-        // Two old keys are not kept: hosts that know the older one would be locked out silently.
+        // Two old keys are never kept at once, so a second rotation would silently lock out hosts that only know the
+        // first of them.
         let refused = keys.rotate(NOW).unwrap_err();
         assert!(refused.message.contains("90 more days"), "{refused}");
         keys.rotate(NOW + OLD_SECONDS).unwrap();

@@ -1,4 +1,4 @@
-//! Configuration file: TOML, every key checked, unknown keys refused.
+//! Configuration file in TOML. Every value is checked and unknown keys are refused.
 
 mod read;
 
@@ -8,26 +8,26 @@ use clr_adapters::{PublicKey, Trial};
 use clr_transfer::{PeerKey, Role};
 use serde::Deserialize;
 
-/// Configuration of `clr-device run`. Relative paths start at the configuration file's folder.
+/// Configuration of `clr-device run`. Relative paths refer to the folder of the configuration file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
-    /// Name of the device in logs and for hosts; by default the host name.
+    /// Name of the device, in logs and for hosts. Default: the host name.
     #[serde(default = "hostname")]
     pub name: String,
-    /// Names of the device's fleets. An adapter signed for an audience is accepted if one of its patterns matches one
-    /// of these names or the device's name.
+    /// Names of the device's fleets. An adapter signed for an audience is accepted if one of the audience's patterns
+    /// matches one of these names or the device's name.
     #[serde(default)]
     pub audience: Vec<String>,
     /// ONNX file of the backbone.
     pub backbone: PathBuf,
-    /// State folder: adapters, labelled images, the device's key.
+    /// State folder: adapters, labelled images and the device's key.
     pub state: PathBuf,
-    /// Task to start with, or `auto`; by default the last choice.
+    /// Task to start with, or `auto`. Default: the last choice.
     #[serde(default)]
     pub task: Option<String>,
-    /// Threads per image; 0: one per core.
+    /// Number of threads per image; 0 means one per core.
     #[serde(default = "one")]
     pub threads: usize,
     /// Number of classes in a result.
@@ -51,10 +51,10 @@ pub struct Config {
     /// Metrics and health over HTTP.
     #[serde(default)]
     pub http: Option<HttpConfig>,
-    /// Default bounds of a trial, for adapters without their own.
+    /// Default bounds of a trial, for adapters that define none.
     #[serde(default)]
     pub trial: TrialConfig,
-    /// Hosts that may connect over TCP and serial lines.
+    /// Hosts that may connect over TCP or a serial line.
     #[serde(default)]
     pub hosts: Vec<HostConfig>,
     /// Caps of the device.
@@ -70,17 +70,19 @@ pub struct Config {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct TuningConfig {
-    /// Maximum number of unlabelled images stored per task, to check a new class against the known ones. 0 stores none.
+    /// Maximum number of unlabelled images to store per task. They are used to check that a new class does not claim
+    /// images of known classes. 0 stores none.
     #[serde(alias = "frames")]
     pub max_frames: usize,
     /// Store one frame in every `frame_interval`.
     #[serde(alias = "every")]
     pub frame_interval: u64,
-    /// Memory limit of the process while it tunes, in bytes, for every host; by default half of the machine's memory.
+    /// Memory limit of the process while it tunes, in bytes. Hosts cannot exceed it. Default: half of the machine's
+    /// memory.
     pub memory: Option<u64>,
     /// Maximum number of steps of one run.
     pub steps: u32,
-    /// Maximum duration of one run in seconds, restarts included.
+    /// Maximum duration of one run in seconds, including time before restarts.
     pub seconds: u32,
 }
 
@@ -104,11 +106,11 @@ pub struct TrustConfig {
     /// Keys of the publishers.
     #[serde(default)]
     pub keys: Vec<KeyConfig>,
-    /// Whether unsigned adapters are accepted too; for tests, not for the field.
+    /// Whether unsigned adapters are accepted too. For tests, not for deployment.
     #[serde(default, alias = "unsigned")]
     pub allow_unsigned: bool,
-    /// Lowest version of a task that is accepted and served, by the task's name; `*` matches any characters. Unlike the
-    /// store's record, it survives a factory reset.
+    /// Minimum version that is accepted and served, by task name; `*` matches any characters. Unlike the store's
+    /// record, it survives a factory reset.
     #[serde(default)]
     pub minimum: BTreeMap<String, u64>,
 }
@@ -124,7 +126,7 @@ pub struct KeyConfig {
     /// `.pub` file with the key.
     #[serde(default)]
     pub file: Option<PathBuf>,
-    /// Patterns of the tasks that it may sign, `*` for any characters; by default all.
+    /// Patterns of the tasks that the key may sign; `*` matches any characters. Default: all tasks.
     #[serde(default)]
     pub tasks: Option<Vec<String>>,
 }
@@ -137,20 +139,20 @@ pub enum SourceConfig {
     /// No frames: the device only serves commands.
     #[default]
     None,
-    /// Images in a folder, and those that appear in it, oldest first.
+    /// The images in a folder, oldest first, and then those that appear in it.
     Directory {
         /// The folder.
         path: PathBuf,
         /// Whether an image is deleted after classification.
         #[serde(default)]
         delete: bool,
-        /// Whether waiting images are dropped for the newest.
+        /// Whether a new image replaces one that is waiting for classification.
         #[serde(default)]
         latest: bool,
     },
-    /// Concatenated images on standard input: JPEG (so MJPEG), PNG, BMP, WebP.
+    /// Concatenated images on standard input: JPEG (which includes MJPEG), PNG, BMP, WebP.
     Stdin {
-        /// Whether waiting images are dropped for the newest.
+        /// Whether a new image replaces one that is waiting for classification.
         #[serde(default = "yes")]
         latest: bool,
     },
@@ -174,10 +176,10 @@ pub enum SourceConfig {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ControlConfig {
-    /// Path; by default `control.sock` in the state folder.
+    /// Path of the socket. Default: `control.sock` in the state folder.
     #[serde(default)]
     pub socket: Option<PathBuf>,
-    /// Group whose members may use it too; the socket's mode is then 0660.
+    /// Group whose members may also use the socket. Its mode is then 0660.
     #[serde(default)]
     pub group: Option<String>,
 }
@@ -202,9 +204,9 @@ pub struct HostConfig {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TcpConfig {
-    /// Address and port, e.g. of loopback or of a network.
+    /// Address and port to listen on, of the loopback interface or of a network.
     pub listen: SocketAddr,
-    /// Whether unencrypted sessions are accepted from every peer; for trusted networks only.
+    /// Whether every peer may open unencrypted sessions. Only for trusted networks.
     #[serde(default)]
     pub plain: bool,
 }
@@ -219,7 +221,7 @@ pub struct SerialConfig {
     /// Bits per second.
     #[serde(default = "baud")]
     pub baud: u32,
-    /// Whether unencrypted sessions are accepted: then everyone with access to the line may do everything.
+    /// Whether unencrypted sessions are accepted. Anyone with access to the line then has all permissions.
     #[serde(default)]
     pub plain: bool,
 }
@@ -231,7 +233,7 @@ pub struct SerialConfig {
 pub struct HttpConfig {
     /// Address and port.
     pub listen: SocketAddr,
-    /// Maximum of simultaneous connections; half of them, at most four, are reserved for loopback.
+    /// Maximum number of simultaneous connections. Half of them, but at most four, are reserved for loopback.
     #[serde(default = "http_connections")]
     pub connections: usize,
     /// Maximum of a request's body, in bytes.
@@ -266,35 +268,36 @@ pub struct LimitsConfig {
     pub example_bytes: usize,
     /// Labelled images per task.
     pub examples_per_task: usize,
-    /// Simultaneous connections on the control socket.
+    /// Maximum number of simultaneous connections on the control socket.
     pub connections: usize,
-    /// Bytes that announced uploads may write to the disk in 24 hours; beyond that, uploads stay in memory until
-    /// verified.
+    /// Maximum bytes that announced uploads may write to the disk in 24 hours. Beyond it, uploads stay in memory until
+    /// they are verified.
     pub upload_bytes_per_day: u64,
-    /// Tasks, including those with images alone and removed ones whose highest confirmed version is kept.
+    /// Maximum number of tasks. Tasks that only have images count, and so do removed tasks whose highest version is
+    /// kept.
     pub tasks: usize,
     /// Bytes of the store.
     pub state_bytes: u64,
-    /// Bytes of `state_bytes` and of the disk that are reserved for records.
+    /// Bytes that are reserved for records, both of `state_bytes` and of the disk.
     pub reserve_bytes: u64,
-    /// Memory for decoding, rotating and converting an image, in bytes; by default from the network's input and the
-    /// machine's memory.
+    /// Maximum memory for decoding, rotating and converting an image, in bytes. The default depends on the network's
+    /// input and the machine's memory.
     pub image_memory: Option<u64>,
     /// Bytes of an image file; by default 32 MiB.
     pub image_bytes: Option<u64>,
     /// Pixels of an image; by default 100 million.
     pub image_pixels: Option<u64>,
-    /// Time for decoding an image, in milliseconds; by default 10,000.
+    /// Maximum time for decoding an image, in milliseconds. Default: 10,000.
     pub image_ms: Option<u64>,
-    /// Simultaneous connections over TCP with an open session.
+    /// Maximum number of simultaneous TCP connections with an open session.
     pub peer_connections: usize,
-    /// Simultaneous connections over TCP before a session.
+    /// Maximum number of simultaneous TCP connections without a session yet.
     pub handshakes: usize,
     /// Simultaneous sessions of a host.
     pub host_connections: usize,
     /// Bytes per day written on behalf of a host.
     pub host_bytes_per_day: u64,
-    /// Requests per second of a host that change something; further ones wait.
+    /// Maximum rate of modifying requests of one host, per second. Further requests wait.
     pub host_requests_per_second: u32,
 }
 

@@ -1,4 +1,4 @@
-//! Reading and checking of the configuration, and values derived from it.
+//! Reading and validation of the configuration, and values derived from it.
 
 use std::{
     fmt,
@@ -155,15 +155,15 @@ impl Config {
         self.state.join("store")
     }
 
-    /// Returns the path of the Unix socket for commands.
+    /// Returns the preferred path of the Unix socket for commands.
     pub fn socket(&self) -> PathBuf {
         let in_state = || self.state.join("control.sock");
         self.control.socket.clone().unwrap_or_else(in_state)
     }
 
-    /// Returns the paths to try for the Unix socket, the preferred one first. If the state folder is unusable, e.g. on
-    /// a read-only disk, the socket is in a runtime folder, under a name derived from the state folder. A configured
-    /// path has no alternatives.
+    /// Returns the paths to try for the Unix socket, the preferred one first. If the state folder is unusable, for
+    /// example on a read-only disk, the socket is placed in a runtime folder under a name derived from the state
+    /// folder. A configured path has no alternatives.
     pub fn sockets(&self) -> Vec<PathBuf> {
         let mut sockets = vec![self.socket()];
         if self.control.socket.is_none() {
@@ -186,7 +186,7 @@ impl Config {
         sockets
     }
 
-    /// Returns the trust rules: keys, audience names and minimum versions; reads the key files.
+    /// Returns the trust rules: keys, audience names and minimum versions. Reads the key files.
     pub fn trust(&self, device: Option<PublicKey>) -> Result<Trust, DaemonError> {
         let key = |config: &KeyConfig| {
             let key = match (&config.key, &config.file) {

@@ -22,16 +22,16 @@ use clr_transfer::{Device as _, Link};
 use rustix::fs::Gid;
 
 use super::{Connections, Via};
-use crate::{DaemonError, device_key, runtime::with_causes, seldom::Seldom, wait_readable};
+use crate::{DaemonError, device_key, error::with_causes, seldom::Seldom, wait_readable};
 
-/// Interval at which listeners check for a stop, and pause after a failed `accept`.
+/// Interval at which listeners check whether the device is stopping, and pause after a failed `accept`.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Longest path of a Unix socket: `sun_path` has 108 bytes, the last one zero.
+/// Maximum length of a Unix socket's path: `sun_path` has 108 bytes, of which the last is zero.
 const SOCKET_PATH: usize = 107;
 /// Names and numbers of the system's groups.
 const GROUPS: &str = "/etc/group";
 
-/// Opens the control socket at the first usable of these paths; logs the reason if it is not the first.
+/// Opens the control socket at the first usable path. If that is not the preferred path, logs the reason.
 pub(crate) fn bind_first(places: &[PathBuf], group: Option<&str>) -> Option<(PathBuf, UnixListener)> {
     let mut places = places.iter().enumerate();
     places.find_map(|(index, path)| match bind_control(path, group, index == 0) {
@@ -48,15 +48,15 @@ pub(crate) fn bind_first(places: &[PathBuf], group: Option<&str>) -> Option<(Pat
     })
 }
 
-/// Opens a Unix socket for this user alone, or for a group too. The caller holds the store's lock: an existing socket
-/// then belongs to a device that has ended.
+/// Opens a Unix socket for this user only, or also for a group. The caller holds the store's lock, so an existing
+/// socket belongs to a device that has ended.
 pub(crate) fn bind_control(path: &Path, group: Option<&str>, make_folder: bool) -> Result<UnixListener, DaemonError> {
     let failed = || DaemonError::io(format!("cannot listen on socket '{}'", path.display()));
     check_socket_path(path)?;
     if let Some(folder) = path.parent().filter(|_| make_folder) {
         std::fs::create_dir_all(folder).map_err(failed())?;
     }
-    // Renamed after its permissions are set: before that, the umask decides them.
+    // The socket is renamed only after its permissions are set, because until then they depend on the umask.
     let unfinished = unfinished(path);
     _ = std::fs::remove_file(&unfinished);
     let listener = UnixListener::bind(&unfinished).map_err(failed())?;
@@ -89,7 +89,7 @@ fn permit(socket: &Path, path: &Path, group: Option<&str>) -> Result<(), DaemonE
         .map_err(DaemonError::io(format!("cannot listen on socket '{}'", path.display())))
 }
 
-/// Returns the temporary name of a socket, as long as its own: that may already have the maximum length.
+/// Returns a temporary name for the socket, of the same length, because the path may already have the maximum length.
 fn unfinished(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().as_bytes().to_vec();
     if let Some(last) = name.last_mut() {
@@ -158,7 +158,8 @@ impl Connections {
                         Ok(Some((via, link))) => connections.accept(via, link),
                         // The peer disconnected before `accept`.
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        // E.g. out of descriptors: the connection stays in the queue, so retry later.
+                        // For example, the process has no free descriptors. The connection stays in the queue and is
+                        // accepted later.
                         Err(error) => {
                             if let Some(failed) = failures.due() {
                                 tracing::warn!(failed, "cannot accept a connection: {error}");
@@ -173,7 +174,7 @@ impl Connections {
     }
 }
 
-/// Returns the number of a group given by name or number.
+/// Returns the id of a group given by name or by number.
 fn group_number(group: &str) -> io::Result<Gid> {
     let number = |text: &str| text.parse().ok().map(Gid::from_raw);
     if let Some(gid) = number(group) {

@@ -1,6 +1,5 @@
 //! Connections over the Unix socket, TCP and serial lines, within budgets.
 
-mod budget;
 mod listeners;
 mod serial;
 
@@ -15,33 +14,33 @@ use std::{
 use clr_transfer::{AccessRefusal, End, Link, ServeError, ServeLimits, SystemClock, serve_admitted};
 use embedded_io::Write as _;
 
-use self::budget::{Budget, Class};
 pub(crate) use self::{
-    budget::Ticket,
     listeners::{bind_control, bind_first, bind_tcp, check_socket_path},
     serial::open_serial,
 };
 use super::{
     access::{Access, Gate, Via},
-    runtime::{Runtime, lock},
+    budget::{Budget, Class, Ticket},
+    lock,
+    runtime::Runtime,
     seldom::Seldom,
     yielding::yield_to_frames,
 };
 
-/// Longest time until a TCP peer must have opened its session.
+/// Maximum time until a TCP peer has to open its session.
 const OPENING: Duration = Duration::from_secs(5);
 
-/// All connections of the device, their budgets and access rules.
+/// All connections of the device, with their budgets and access rules.
 #[derive(Debug)]
 pub(crate) struct Connections {
     runtime: Arc<Runtime>,
     access: Arc<Access>,
     budget: Arc<Budget>,
-    /// Threads that could not be started.
+    /// Rate limit of the log line about threads that could not be started.
     no_thread: Mutex<Seldom>,
 }
 
-/// Serves one link to its end and logs the outcome; returns false if the link itself is closed.
+/// Serves one link until it ends and logs the outcome. Returns false if the link itself is closed.
 fn serve_connection(gate: &Gate, peer: &str, link: &mut Link, limits: &ServeLimits) -> bool {
     match serve_admitted(link, gate, gate, &SystemClock::default(), limits) {
         Ok(served) => {
@@ -52,7 +51,7 @@ fn serve_connection(gate: &Gate, peer: &str, link: &mut Link, limits: &ServeLimi
             if gate.is_known() {
                 tracing::warn!(peer, "connection dropped: {error}");
             } else {
-                // Below the default log level: any peer could fill the log.
+                // Logged below the default level, because otherwise any peer could fill the log.
                 tracing::debug!(peer, "connection dropped: {error}");
             }
             !matches!(error, ServeError::Io(_))
@@ -95,7 +94,7 @@ impl Connections {
         {
             refused.add("stranger");
             tracing::debug!(peer, "connection refused: no host is enrolled");
-            // The send buffer of a new connection is empty: this does not block.
+            // The send buffer of a new connection is empty, so this write does not block.
             let _ = link.write(&AccessRefusal::PlainNotTaken.frame(0));
             return;
         }
@@ -125,7 +124,7 @@ impl Connections {
         }
     }
 
-    /// Returns whether a peer is on another machine while remote peers are not accepted.
+    /// Returns whether a peer on another machine has to be refused because remote peers are not accepted.
     fn refuses_remote(&self, address: SocketAddr) -> bool {
         let plain = self.runtime.config.load().tcp.as_ref().is_some_and(|tcp| tcp.plain);
         !address.ip().to_canonical().is_loopback() && !plain && !self.access.accepts_remote_peers()

@@ -1,11 +1,11 @@
-//! Serial line, served as long as the device runs.
+//! Serial line, served for as long as the device runs.
 
 use std::{sync::Arc, thread, time::Duration};
 
 use clr_transfer::{Device as _, Link, ServeLimits};
 
-use super::{Connections, Ticket, Via, serve_connection};
-use crate::{DaemonError, SerialConfig};
+use super::{Connections, Via, serve_connection};
+use crate::{DaemonError, SerialConfig, budget::Ticket};
 
 /// Pause between two sessions.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -33,7 +33,7 @@ impl Connections {
                 let stopping = || connections.runtime.stopping();
                 while !stopping() {
                     match link.take().map_or_else(&open, Ok) {
-                        // A serial line has no end of stream: serve one session after another.
+                        // A serial line has no end of stream, so one session is served after the other.
                         Ok(mut line) => {
                             while !stopping() {
                                 let gate = connections.gate(Via::Serial, Ticket::alone());

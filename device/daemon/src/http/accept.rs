@@ -1,4 +1,5 @@
-//! Accept loop: admits connections within the caps, and survives exhausted descriptors.
+//! Accept loop of the HTTP port. It admits connections within the caps, and keeps running when descriptors are
+//! exhausted.
 
 use std::{
     io::{self, Write as _},
@@ -18,11 +19,11 @@ use tokio::{
 use super::{Server, connection};
 use crate::{seldom::Seldom, source::Stop};
 
-/// Interval at which the loop checks for a stop.
+/// Interval at which the loop checks whether the device is stopping.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
-/// Pause after a failed `accept`, usually for lack of descriptors.
+/// Pause after a failed `accept`, which is usually caused by a lack of descriptors.
 const AFTER_ERROR: Duration = Duration::from_millis(50);
-/// Pause after a refused connection, to bound the cost of a flood.
+/// Pause after a refused connection, which limits the cost of a flood.
 const AFTER_REFUSAL: Duration = Duration::from_millis(2);
 
 /// Response over the cap.
@@ -65,7 +66,7 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// Increments a count unless it is `most`; returns whether it did.
+/// Increments a count if it is below `most`. Returns whether it did.
 fn increment(count: &AtomicUsize, most: usize) -> bool {
     count
         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
@@ -115,7 +116,7 @@ pub(super) async fn run(listener: TcpListener, server: Arc<Server>, stop: Stop) 
     }
 }
 
-/// Writes the response as far as the socket accepts it at once.
+/// Writes the response, as far as the socket accepts it without blocking.
 fn refuse(stream: TcpStream) {
     if let Ok(mut stream) = stream.into_std() {
         let _ = stream.write(BUSY);

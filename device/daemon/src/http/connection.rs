@@ -33,17 +33,17 @@ use super::{
 const HEAD_TIME: Duration = Duration::from_secs(2);
 /// From the head's end to the body's end.
 const BODY_TIME: Duration = Duration::from_secs(3);
-/// From the accept to the last byte of the response.
+/// Maximum time from the accept to the last byte of the response.
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
 /// Cap of the fields of a head.
 const FIELDS: usize = 32;
-/// Time for which further bytes of the peer are discarded: closing at once would reset the connection and lose the
+/// Time for which further bytes of the peer are discarded. Closing immediately would reset the connection and lose the
 /// response.
 const LINGER_TIME: Duration = Duration::from_millis(500);
 /// Cap of the discarded bytes.
 const LINGER_BYTES: usize = 256 << 10;
 
-/// Serves one connection to its end.
+/// Serves one connection until it ends.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(stream: S, server: &Server) {
     let (stream, head) = Recorded::new(stream);
     let service = service_fn(|request| {
@@ -62,9 +62,9 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(stream: S, s
     let served = timeout(CONNECTION_TIME, poll_fn(|cx| connection.poll_without_shutdown(cx))).await;
     match served {
         Ok(Ok(())) => {}
-        // There is no response to lose.
+        // There is no response that could be lost.
         Ok(Err(error)) if error.is_timeout() => return tracing::debug!("HTTP head not sent within {HEAD_TIME:?}"),
-        // Slow, disconnected and non-HTTP peers are not worth a warning.
+        // Slow, disconnected and non-HTTP peers are too common for a warning.
         Ok(Err(error)) => tracing::debug!("HTTP connection ended: {error}"),
         Err(_) => return tracing::debug!("HTTP connection ended after {CONNECTION_TIME:?}"),
     }
@@ -72,7 +72,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(stream: S, s
     let _ = timeout(LINGER_TIME, linger(&mut stream)).await;
 }
 
-/// Closes the sending side and discards further bytes, so that the peer receives the response before the end.
+/// Closes the sending side and discards further bytes, so that the peer receives the complete response.
 async fn linger(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     if poll_fn(|cx| Pin::new(&mut *stream).poll_shutdown(cx)).await.is_err() {
         return;
@@ -111,7 +111,7 @@ async fn answer(request: Request<Incoming>, raw: &RawHead, server: &Server) -> R
     reply.into_response()
 }
 
-/// Checks a request and finds its handler; the body is read and discarded, as no route uses it.
+/// Checks a request and finds its handler. The body is read and discarded, because no route uses it.
 async fn prepare(
     head: &hyper::http::request::Parts,
     body: Incoming,

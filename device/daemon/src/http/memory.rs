@@ -1,4 +1,4 @@
-//! HTTP server over bytes in memory, for fuzzing and tests: no socket, no device.
+//! HTTP server on in-memory bytes, for fuzzing and tests, without a socket or a device.
 
 use std::{
     io,
@@ -27,7 +27,7 @@ impl Monitored for Fixed {
     fn connection_refused(&self) {}
 }
 
-/// A peer that sends its bytes in pieces of one size, closes its sending side and records the response.
+/// A peer that sends its bytes in pieces of equal size, closes its sending side and records the response.
 struct Peer<'a> {
     sends: &'a [u8],
     piece: usize,
@@ -59,8 +59,8 @@ impl AsyncWrite for Peer<'_> {
     }
 }
 
-/// Returns the response to a connection that sends `sent` in pieces of `piece` bytes and then closes, with a cap of
-/// `body_bytes` on bodies. Deterministic, with a constant device; for fuzzing.
+/// Returns the response to a connection that sends `sent` in pieces of `piece` bytes and then closes. Bodies may have
+/// up to `body_bytes` bytes. The device is constant, so the result is deterministic; for fuzzing.
 ///
 /// # Panics
 /// If no asynchronous runtime can be created, for lack of descriptors.
@@ -97,7 +97,7 @@ fn answer_of(device: Arc<dyn Monitored>, sent: &[u8], piece: usize, body_bytes: 
 mod tests {
     use super::*;
 
-    /// Returns the status code; 0 without a response.
+    /// Returns the status code; 0 if there is no response.
     fn status(sent: &[u8]) -> u16 {
         let whole = http_answer(sent, usize::MAX, 1000);
         // The same response for pieces of any size.

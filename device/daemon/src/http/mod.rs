@@ -1,4 +1,4 @@
-//! HTTP/1.1 server for monitoring: bounded heads, bodies, connections and times; routes in a table.
+//! HTTP/1.1 server for monitoring, with limits on heads, bodies, connections and times.
 //!
 //! | limit | value |
 //! |---|---|
@@ -7,8 +7,8 @@
 //! | connection | one request, 10 s |
 //! | simultaneous connections | `http.connections`, a few reserved for loopback; beyond that, 503 |
 //!
-//! The server runs on one thread of low priority with a dedicated asynchronous runtime, so an idle connection costs a
-//! socket and a few kilobytes. A panic of a handler results in 500 and affects no other connection.
+//! The server runs on one low-priority thread with a dedicated asynchronous runtime, so an idle connection only costs a
+//! socket and a few kilobytes. If a handler panics, the response is 500 and no other connection is affected.
 
 mod accept;
 mod connection;
@@ -36,7 +36,7 @@ pub(crate) trait Monitored: Send + Sync + 'static {
     fn metrics(&self) -> String;
     /// Returns the checks of the device's health.
     fn health(&self) -> Health;
-    /// Counts a refused connection: over the cap, or no descriptor left.
+    /// Counts a connection refused because of the cap, or because no descriptor was left.
     fn connection_refused(&self);
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Returns the connections reserved for this machine; none of a single one.
+    /// Returns how many connections are reserved for this machine; 0 if only one is allowed in total.
     const fn reserved_for_loopback(self) -> usize {
         const RESERVED: usize = 4;
         if self.connections / 2 < RESERVED {

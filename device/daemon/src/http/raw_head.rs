@@ -1,7 +1,7 @@
 //! Stream wrapper that keeps a copy of the request's head.
 //!
-//! hyper drops `Content-Length` next to `Transfer-Encoding`, as RFC 9112, section 6.3, allows. Such a request is
-//! usually forged, and only the raw head reveals it.
+//! hyper drops `Content-Length` if there is also `Transfer-Encoding`, as RFC 9112, section 6.3, permits. Such a request
+//! is usually forged, and only the raw head reveals it.
 
 use std::{
     io,
@@ -12,10 +12,10 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Cap of a head, in bytes; the smallest buffer that hyper accepts.
+/// Maximum bytes of a head: the smallest buffer that hyper accepts.
 pub(super) const HEAD_BYTES: usize = 8 << 10;
 
-/// Bytes of the head and after it, up to the cap.
+/// The bytes of the head and those after it, up to the cap.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RawHead(Arc<Mutex<Vec<u8>>>);
 
@@ -26,8 +26,8 @@ impl RawHead {
         head.extend_from_slice(&bytes[..room.min(bytes.len())]);
     }
 
-    /// Returns whether the head has a field of this name, ignoring case. The head was parsed before: every field is one
-    /// line.
+    /// Returns whether the head has a field of this name, ignoring case. The head has been parsed before, so every
+    /// field is one line.
     pub(super) fn has_field(&self, name: &str) -> bool {
         let head = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         head.split(|&byte| byte == b'\n')

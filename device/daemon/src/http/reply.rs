@@ -16,7 +16,7 @@ pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) content_type: &'static str,
     pub(super) body: String,
-    /// Allowed methods of the path, if another one was requested.
+    /// Methods that the path allows, if the request used another one.
     pub(super) allow: Option<&'static str>,
 }
 

@@ -1,4 +1,4 @@
-//! Route table: method and path to handler. `GET` handlers serve `HEAD` too.
+//! Route table: maps method and path to a handler. `GET` handlers serve `HEAD` too.
 
 use hyper::{Method, StatusCode, header::ACCEPT, http::request::Parts};
 
@@ -52,7 +52,7 @@ pub(super) fn has_parameter(head: &Parts, name: &str) -> bool {
     query.split('&').any(|pair| pair.split('=').next() == Some(name))
 }
 
-/// Returns whether the client accepts this media type by name.
+/// Returns whether the client lists this media type in its `Accept` field.
 pub(super) fn accepts(head: &Parts, media_type: &str) -> bool {
     head.headers
         .get_all(ACCEPT)

@@ -1,9 +1,9 @@
-//! `DecodingRecord` of the images being decoded, in a file that survives a crash of the process.
+//! Record of the images being decoded, in a file that survives a crash of the process.
 //!
-//! The file has one slot per image. A slot is written before decoding and cleared afterwards, by a single write without
-//! `fsync`: the page cache survives the process, and flash is spared. The file is in `$RUNTIME_DIRECTORY`, which
-//! systemd keeps in memory, otherwise in the state folder. An image that needs much of the memory limit is recorded
-//! durably in the state folder, at most every 30 seconds.
+//! The file has one slot per image. A slot is written before decoding and cleared afterwards, each time by a single
+//! write without `fsync`: the page cache survives the process, and flash memory is spared. The file is in
+//! `$RUNTIME_DIRECTORY`, which systemd keeps in memory, or otherwise in the state folder. An image that needs much of
+//! the memory limit is also recorded durably in the state folder, at most every 30 seconds.
 
 use std::{
     cell::Cell,
@@ -22,16 +22,17 @@ const SLOT_BYTES: usize = 1024;
 /// Minimum time between two durable records.
 const DURABLE_PERIOD: Duration = Duration::from_secs(30);
 
-/// An image that is or was being decoded.
+/// An image that is being decoded, or was being decoded at the end of the last run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Suspect {
-    /// Digest of the length and of the first and last bytes: cheap for every frame, and the same for the same file.
+    /// Digest of the length and of the first and last bytes. It is cheap to compute for every frame, and equal for
+    /// equal files.
     pub(super) id: String,
     pub(super) name: String,
     /// Its file, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) path: Option<PathBuf>,
-    /// Crashes of the process while it was decoded.
+    /// Number of crashes of the process during its decoding.
     #[serde(default)]
     pub(super) deaths: u32,
 }
@@ -54,27 +55,27 @@ impl Suspect {
 /// The record file.
 #[derive(Debug)]
 pub(super) struct DecodingRecord {
-    /// File for every image; `None` if it cannot be written.
+    /// File with a slot for every image; `None` if it cannot be written.
     ordinary: Option<File>,
-    /// File for large images, if `ordinary` does not survive a power cut.
+    /// Additional file for large images, if `ordinary` does not survive a power cut.
     durable_file: Option<File>,
     taken: Mutex<[bool; SLOTS]>,
     durable: Mutex<Option<Instant>>,
 }
 
-/// An image being decoded; its slot is cleared on drop.
+/// An image that is being decoded. Dropping the guard clears the image's slot.
 #[derive(Debug)]
 pub(super) struct DecodingGuard<'a> {
     record: &'a DecodingRecord,
     image: Suspect,
     slot: Option<usize>,
-    /// Whether it is recorded in the durable file too.
+    /// Whether the image is also recorded in the durable file.
     durable_file: Cell<bool>,
 }
 
 impl DecodingRecord {
-    /// Opens the record in `state`, and in `runtime` if there is such a folder; returns the images that the last run
-    /// was decoding.
+    /// Opens the record in `state`, and in `runtime` if there is such a folder. Returns the images that were being
+    /// decoded when the last run ended.
     pub(super) fn open(state: &Path, runtime: Option<&Path>) -> (Self, Vec<Suspect>) {
         let durable_file = state.join("in-hand");
         // Two devices may share the runtime folder.
@@ -84,7 +85,7 @@ impl DecodingRecord {
         });
         let mut found = read(&durable_file);
         found.extend(ordinary.iter().flat_map(|path| read(path)));
-        // Written at full length now, so that a disk that fills up later does not matter.
+        // The file is written at full length now, so that slots can be written later even if the disk is full.
         let open = |path: &Path| {
             let open = || -> std::io::Result<File> {
                 let file = File::options().create(true).truncate(false).write(true).open(path)?;
@@ -111,7 +112,7 @@ impl DecodingRecord {
         (record, found)
     }
 
-    /// Records that an image is being decoded.
+    /// Records that decoding of an image begins.
     pub(super) fn take(&self, image: &Suspect) -> DecodingGuard<'_> {
         let slot = {
             let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,7 +134,7 @@ impl DecodingRecord {
     }
 }
 
-/// Returns the content of a slot, with its terminator.
+/// Returns the content of a slot, including its terminator.
 fn text(image: &Suspect) -> Vec<u8> {
     let complete = serde_json::to_vec(image).unwrap_or_default();
     let mut text = if complete.len() < SLOT_BYTES {
@@ -159,7 +160,7 @@ fn write(file: Option<&File>, slot: usize, bytes: &[u8]) {
 }
 
 impl DecodingGuard<'_> {
-    /// Writes the record to the medium, so that it survives a power cut.
+    /// Syncs the record to the medium, so that it survives a power cut.
     pub(super) fn make_durable(&self) {
         let Some(slot) = self.slot else { return };
         let mut last = self.record.durable.lock().unwrap_or_else(PoisonError::into_inner);
@@ -190,7 +191,7 @@ impl Drop for DecodingGuard<'_> {
     }
 }
 
-/// Returns the images in a record; unreadable slots are skipped.
+/// Returns the images in a record, without unreadable slots.
 fn read(path: &Path) -> Vec<Suspect> {
     let bytes = match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() && metadata.len() <= (SLOTS * SLOT_BYTES) as u64 => {

@@ -1,4 +1,4 @@
-//! Image decoding on the device: common limits for all images, and quarantine for images that crash the process.
+//! Image decoding on the device: common limits, and quarantine for images that crash the process.
 
 mod decoding_record;
 mod quarantine;
@@ -16,7 +16,7 @@ use clr_engine::trim_heap;
 use decoding_record::Suspect;
 use quarantine::Quarantine;
 
-/// Memory of an image above which the heap is trimmed after decoding, in bytes.
+/// If an image needs more bytes than this, the heap is trimmed after decoding.
 const TRIM_BYTES: u64 = 8 << 20;
 
 /// Decoder of all images of the device.
@@ -29,7 +29,7 @@ pub(crate) struct Images {
 /// Error of decoding an image.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ImageFault {
-    /// The process crashed more than once while this image was decoded.
+    /// The process has crashed more than once while it decoded this image.
     #[error(
         "{name}: quarantined: the device crashed {deaths} times while decoding it\nhint: inspect it elsewhere, then remove it from \
          images.json in the state folder"
@@ -40,7 +40,7 @@ pub(crate) enum ImageFault {
 }
 
 impl Images {
-    /// Reads the record of the last run, and quarantines an image that crashed the process twice.
+    /// Reads the record of the last run, and quarantines an image that has crashed the process twice.
     pub(crate) fn open(config: &Config, input: &Preprocessing) -> Self {
         Self {
             decoder: ImageDecoder::new(limits(&config.limits, input)),
@@ -53,17 +53,18 @@ impl Images {
         self.decoder.limits()
     }
 
-    /// Returns whether the last run crashed while an image was decoded, so that no adapter is to blame.
+    /// Returns whether the last run ended while an image was being decoded. In that case, no adapter is to blame.
     pub(crate) fn crashed_on_image(&self) -> bool {
         self.quarantine.crashed_on_image()
     }
 
-    /// Returns the number of images quarantined at this start.
+    /// Returns the number of images quarantined when the device started.
     pub(crate) fn quarantined_at_start(&self) -> u64 {
         self.quarantine.quarantined_at_start()
     }
 
-    /// Decodes an image, reduced for `inputs`, and records it meanwhile; `path` is its file, if any.
+    /// Decodes an image, reduced to the sizes in `inputs`, and records it while it is being decoded. `path` is its
+    /// file, if it has one.
     pub(crate) fn decode(
         &self,
         bytes: &[u8],
@@ -91,7 +92,7 @@ impl Images {
     }
 }
 
-/// Returns the runtime folder of systemd's unit, which survives a restart of the device but not a power cut.
+/// Returns the runtime folder of the systemd unit. It survives a restart of the device, but not a power cut.
 fn runtime_folder() -> Option<PathBuf> {
     let folders = std::env::var_os("RUNTIME_DIRECTORY")?;
     std::env::split_paths(&folders)
@@ -99,7 +100,7 @@ fn runtime_folder() -> Option<PathBuf> {
         .filter(|folder| folder.is_absolute())
 }
 
-/// Returns the configured limits, with defaults from the input size and the machine's memory.
+/// Returns the configured limits. Their defaults depend on the input size and the machine's memory.
 fn limits(config: &LimitsConfig, input: &Preprocessing) -> DecodeLimits {
     let mut limits = DecodeLimits::device(input.height, input.width);
     limits.memory = config.image_memory.unwrap_or(limits.memory);

@@ -1,8 +1,8 @@
 //! Quarantine of images that crash the process.
 //!
-//! An image recorded at the end of a run may be there by chance, as power can fail at any time, so it is tried again.
-//! If the process ends again before it was decoded, its file is moved to `.rejected/` next to it, and its bytes are
-//! refused from then on.
+//! An image that was being decoded when a run ended may be harmless, because power can fail at any time. It is
+//! therefore tried again. If the process ends again before the image has been decoded, its file is moved to
+//! `.rejected/` in the same folder, and its bytes are refused from then on.
 
 use std::{
     collections::HashMap,
@@ -22,17 +22,17 @@ use super::{
     decoding_record::{DecodingGuard, DecodingRecord, Suspect},
 };
 
-/// Crashes on an image after which it is quarantined.
+/// Number of crashes on an image after which it is quarantined.
 const MAX_CRASHES: u32 = 2;
-/// Cap of each list; the oldest images are removed.
+/// Maximum length of each list. Beyond it, the oldest images are removed.
 const MAX_LISTED: usize = 256;
-/// Cap of the file, in bytes; this program writes no larger one.
+/// Maximum bytes of the file. This program never writes a larger one.
 const LIST_BYTES: u64 = 4 << 20;
 
 /// Content of `images.json` in the state folder.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Lists {
-    /// Being decoded at the end of a run, and not decoded since.
+    /// Images that were being decoded when a run ended, and have not been decoded since.
     #[serde(default)]
     suspects: Vec<Suspect>,
     /// Quarantined.
@@ -45,14 +45,14 @@ pub(super) struct Quarantine {
     record: DecodingRecord,
     path: PathBuf,
     lists: Mutex<Lists>,
-    /// Whether a list has entries; checked for every frame.
+    /// Whether a list has entries. Checked for every frame.
     any: AtomicBool,
     crashed_on_image: bool,
     quarantined: u64,
 }
 
 impl Quarantine {
-    /// Reads the lists and the record of the last run, and quarantines images accordingly.
+    /// Reads the lists and the record of the last run, and decides which images to quarantine.
     pub(super) fn open(state: &Path, runtime: Option<&Path>) -> Self {
         if let Err(error) = fs::create_dir_all(state) {
             tracing::warn!(path = %state.display(), "cannot create folder: {error}");
@@ -64,7 +64,7 @@ impl Quarantine {
         let mut quarantined = 0;
         let mut deaths: HashMap<String, u32> = HashMap::new();
         for image in found {
-            // Recorded twice at the same time: one crash.
+            // The same image was recorded twice at the same time, which is one crash.
             if deaths.contains_key(&image.id) {
                 continue;
             }
@@ -137,7 +137,7 @@ impl Quarantine {
         self.quarantined
     }
 
-    /// Records that an image is being decoded, unless it is quarantined.
+    /// Records that decoding of an image begins, unless the image is quarantined.
     pub(super) fn take(&self, image: &Suspect) -> Result<DecodingGuard<'_>, ImageFault> {
         if self.any.load(Ordering::Relaxed) {
             let lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
@@ -171,8 +171,8 @@ impl Quarantine {
         }
     }
 
-    /// Writes the lists atomically and durably; rare, after a crash on an image. A failed write loses the change at the
-    /// end of the run.
+    /// Writes the lists atomically and durably. This is rare: only after a crash on an image. If the write fails, the
+    /// change is lost at the end of the run.
     fn write(&self) {
         let lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
         let write = || -> io::Result<()> {
@@ -210,7 +210,8 @@ fn read(path: &Path) -> Lists {
     }
 }
 
-/// Moves a file to `.rejected/` next to it, unless another file has its name now; returns the new path.
+/// Moves a file to `.rejected/` in the same folder and returns its new path. Does nothing if its name now belongs to
+/// another file.
 fn move_aside(path: &Path, id: &str) -> io::Result<PathBuf> {
     if !fs::symlink_metadata(path)?.is_file() {
         return Err(io::Error::other("no longer a file"));
@@ -262,7 +263,7 @@ mod tests {
             Suspect::of(b"poison", "a.png", Some(&self.folder.path().join("frames/a.png")))
         }
 
-        /// A run that ends while the image is decoded.
+        /// Simulates a run that ends while the image is being decoded.
         fn die(&self) -> bool {
             let quarantine = self.open();
             let taken = quarantine.take(&self.image()).map(std::mem::forget).is_ok();

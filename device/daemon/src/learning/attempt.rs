@@ -1,22 +1,22 @@
 //! Learning run: from the stored images to an adapter on trial.
 
-use std::{collections::BTreeSet, sync::atomic::Ordering, time::Instant};
+use std::{collections::BTreeSet, time::Instant};
 
-use clr_store::{ServingAdapter, StoreError};
+use clr_store::StoreError;
 use clr_transfer::{Failure, FailureCode, TeachPhase, TunePhase};
-use clr_tuning::{MemoryPlan, Observer, Parent, Progress, TuneError, TuneOptions};
+use clr_tuning::{MemoryPlan, Observer, Progress, TuneError, TuneOptions};
 
 use super::{
-    Run,
+    Learner, Run,
     bounds::Bounds,
     stored::{StoredImages, StoredRunState},
 };
 use crate::runtime::{Runtime, UNLABELLED};
 
-/// Seconds between two writes of the run's state, to spare flash.
+/// Seconds between two writes of the run's state, to spare flash memory.
 const STATE_SECONDS: u32 = 30;
 
-/// Error that ended a run.
+/// Error that ended a learning run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LearnError {
     #[error(transparent)]
@@ -71,15 +71,15 @@ impl Observer for RunObserver<'_> {
 
     fn should_stop(&mut self) -> bool {
         let late = self.started.elapsed().as_secs() >= self.seconds;
-        late || self.runtime.stop.is_set() || self.runtime.learning.stop.load(Ordering::SeqCst)
+        late || self.runtime.stop.is_set() || self.runtime.learning.is_stop_requested()
     }
 }
 
-impl Runtime {
-    /// Teaches new classes, then tunes if the request has steps.
+impl Learner {
+    /// Teaches new classes, and then tunes if the request has steps.
     pub(super) fn try_to_learn(&self, run: &Run, started: Instant) -> Result<Outcome, LearnError> {
         let task = run.request.task.as_str();
-        let granted = Bounds::of(&self.config.load().tuning)
+        let granted = Bounds::of(&self.runtime.config.load().tuning)
             .grant(&run.request)
             .map_err(LearnError::Refused)?;
         let taught = self.teach_new_classes(task)?;
@@ -87,7 +87,7 @@ impl Runtime {
             let nothing = || Outcome::Kept("no stored image has a new class".to_owned());
             return Ok(taught.unwrap_or_else(nothing));
         }
-        let parent = self.parent(&self.store.serving(task)?)?;
+        let parent = self.runtime.parent(&self.runtime.store.serving(task)?)?;
         let defaults = TuneOptions::default();
         let options = TuneOptions {
             steps: granted.steps,
@@ -97,23 +97,24 @@ impl Runtime {
             ..defaults
         };
         let mut follow = RunObserver {
-            runtime: self,
+            runtime: &self.runtime,
             started,
             // The time before a restart counts.
             seconds: u64::from(granted.seconds).saturating_sub(run.spent),
         };
         let state = StoredRunState {
-            runtime: self,
+            runtime: &self.runtime,
             run,
             started,
         };
-        let images = StoredImages::with_classes(self, task, &parent.adapter.header.labels);
-        let backbone = self.engine.backbone();
+        let images = StoredImages::with_classes(&self.runtime, task, &parent.adapter.header.labels);
+        let backbone = self.runtime.engine.backbone();
         let tuned = clr_tuning::tune(backbone, &parent, &images, &state, &options, &mut follow)?;
         let learned = &tuned.verdict.learned;
         let share = |right: u32| (learned.images > 0).then(|| right as f32 / learned.images as f32);
         let (before, after) = (share(learned.parent), share(learned.tuned));
-        self.learning
+        self.runtime
+            .learning
             .update(|status| (status.accuracy_before, status.accuracy_after) = (before, after));
         match tuned.promoted() {
             Some(version) => {
@@ -124,13 +125,14 @@ impl Runtime {
         }
     }
 
-    /// Teaches each class of the stored images that the adapter lacks; `None` without such a class.
+    /// Teaches each class of the stored images that the adapter does not have yet. Returns `None` if there is no such
+    /// class.
     ///
     /// # Errors
-    /// [`LearnError::Refused`] if none of them could be taught.
+    /// [`LearnError::Refused`] if none of the classes could be taught.
     fn teach_new_classes(&self, task: &str) -> Result<Option<Outcome>, LearnError> {
-        let listed = self.store.examples(task)?;
-        let known = match self.store.serving(task) {
+        let listed = self.runtime.store.examples(task)?;
+        let known = match self.runtime.store.serving(task) {
             Ok(serving) => serving.decoded.adapter.header.labels.clone(),
             Err(StoreError::NoSuchTask { .. }) => Vec::new(),
             Err(error) => return Err(error.into()),
@@ -164,29 +166,5 @@ impl Runtime {
         }
         taught.extend(refused.into_iter().map(|(message, _)| message));
         Ok(Some(Outcome::Promoted(taught.join("; "))))
-    }
-
-    /// Returns the parent of a run. The classes of the publisher's original are protected; a task created on the device
-    /// has none.
-    pub(crate) fn parent(&self, serving: &ServingAdapter) -> Result<Parent, LearnError> {
-        if !serving.held.tuned {
-            let own = serving.decoded.adapter.clone();
-            return Ok(Parent::new(serving.decoded.clone(), Some(&own)));
-        }
-        let task = &serving.decoded.adapter.header.task;
-        let state = self.store.task(task)?;
-        // A tuned adapter on trial is based on the confirmed one; a confirmed one has its original as restore point.
-        let publisher = state.confirmed.filter(|held| !held.tuned).or(state.restore);
-        let original = match publisher {
-            Some(held) => {
-                Some(clr_adapters::decode(&self.store.file(&held.digest)?).map_err(clr_adapters::Refusal::from))
-            }
-            None => None,
-        };
-        let original = original.transpose().map_err(StoreError::Refused)?;
-        Ok(Parent::new(
-            serving.decoded.clone(),
-            original.as_ref().map(|decoded| &decoded.adapter),
-        ))
     }
 }

@@ -1,18 +1,15 @@
-//! Bounds of the device on learning, and the forecast of a run.
+//! The device's limits for learning, and the forecast of a run.
 
 use clr_store::StoreError;
 use clr_transfer::{ClassForecast, Failure, FailureCode, Lack, TuneForecast, TuneRequest};
 use clr_tuning::{Examples as _, Forecast, TuneError, TuneOptions};
 
-use super::stored::StoredImages;
-use crate::{
-    TuningConfig,
-    runtime::{Runtime, with_causes},
-};
+use super::{Learner, stored::StoredImages};
+use crate::{TuningConfig, error::with_causes};
 
-/// Default memory limit of the process during tuning, in bytes.
+/// Upper limit of the default memory of the process during tuning, in bytes.
 const MEMORY: u64 = 300_000_000;
-/// Training frames from which the class weights are refitted after the steps.
+/// Minimum number of training frames for refitting the class weights after the steps.
 const FRAMES_TO_FIT: usize = 20;
 
 /// Limits of a run.
@@ -25,7 +22,7 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// Bounds of the configuration; the default memory is half of the machine's.
+    /// Returns the limits of the configuration. The default memory is half of the machine's.
     pub(super) fn of(config: &TuningConfig) -> Self {
         Self {
             memory: config.memory.unwrap_or_else(|| machine_memory() / 2),
@@ -37,7 +34,7 @@ impl Bounds {
     /// Returns the limits of a request within these bounds.
     ///
     /// # Errors
-    /// [`FailureCode::BUDGET`] if it asks for more.
+    /// [`FailureCode::BUDGET`] if the request exceeds them.
     pub(super) fn grant(self, request: &TuneRequest) -> Result<Self, Failure> {
         let over = |what: &str, asked: String, most: String, key: &str| {
             Failure::new(
@@ -76,7 +73,7 @@ impl Bounds {
     }
 }
 
-/// Returns the bytes of memory of this machine, or of the device's control group.
+/// Returns the memory of this machine in bytes, or of the device's control group if that has less.
 fn machine_memory() -> u64 {
     let all = physical_memory().unwrap_or(2 * MEMORY);
     group_memory().map_or(all, |group| group.min(all))
@@ -95,14 +92,14 @@ fn group_memory() -> Option<u64> {
     most.trim().parse().ok()
 }
 
-impl Runtime {
-    /// Forecasts a run and its obstacles to promotion, without starting it.
-    pub(crate) fn forecast(&self, request: &TuneRequest) -> Result<TuneForecast, Failure> {
+impl Learner {
+    /// Returns a forecast of a run and the obstacles to promoting its result, without starting it.
+    pub(crate) fn tune_check(&self, request: &TuneRequest) -> Result<TuneForecast, Failure> {
         let task = request.task.as_str();
-        let config = self.config.load();
+        let config = self.runtime.config.load();
         let granted = Bounds::of(&config.tuning).grant(request)?;
         let fault = |error: &dyn std::error::Error| Failure::new(FailureCode::TUNING, with_causes(error));
-        let serving = match self.store.serving(task) {
+        let serving = match self.runtime.store.serving(task) {
             Err(StoreError::NoSuchTask { .. }) => {
                 return Err(Failure::new(
                     FailureCode::NO_TASK,
@@ -111,8 +108,8 @@ impl Runtime {
             }
             serving => serving.map_err(|error| fault(&error))?,
         };
-        let parent = self.parent(&serving).map_err(|error| fault(&error))?;
-        let images = StoredImages::all(self, task);
+        let parent = self.runtime.parent(&serving).map_err(|error| fault(&error))?;
+        let images = StoredImages::all(&self.runtime, task);
         let list = images
             .list()
             .map_err(|error| Failure::new(FailureCode::STORAGE, error))?;
@@ -124,7 +121,7 @@ impl Runtime {
             max_memory: Some(granted.memory),
             ..TuneOptions::default()
         };
-        let plan = match clr_tuning::plan_memory(self.engine.backbone(), &parent, count, &options) {
+        let plan = match clr_tuning::plan_memory(self.runtime.engine.backbone(), &parent, count, &options) {
             Ok(plan) => Some(plan),
             Err(error @ TuneError::Budget { .. }) => {
                 let text = with_causes(&error);
@@ -162,7 +159,7 @@ impl Runtime {
     }
 }
 
-/// Returns the obstacles to promotion, the worst first.
+/// Returns the obstacles to promotion, most serious first.
 fn lacks(outlook: &Forecast, frames_kept: usize, task: &str) -> Vec<Lack> {
     let mut lacks = Vec::new();
     let mut lack = |blocks: bool, what: String, hint: String| lacks.push(Lack { what, hint, blocks });

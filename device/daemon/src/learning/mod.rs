@@ -1,4 +1,5 @@
-//! Learning in the background: stored labelled images become class weights at once, and tuned adapters by `tune`.
+//! Learning in the background. Stored labelled images become class weights immediately, and a tuning run turns them
+//! into a tuned adapter.
 
 mod attempt;
 mod bounds;
@@ -7,56 +8,43 @@ mod teach;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     thread,
     time::Instant,
 };
 
-use clr_transfer::{Failure, FailureCode, TunePhase, TuneRequest, TuneStatus};
+use clr_transfer::{Failure, FailureCode, TunePhase, TuneRequest};
 use clr_tuning::TuneError;
 use serde::{Deserialize, Serialize};
 
 use self::attempt::{LearnError, Outcome};
-use super::runtime::{Runtime, lock, now, with_causes};
+use super::{error::with_causes, runtime::Runtime, time::now};
 
-/// State of learning; one run at a time.
-#[derive(Debug, Default)]
-pub(crate) struct Learning {
-    status: Mutex<TuneStatus>,
-    stop: AtomicBool,
-    taught: Mutex<teach::Taught>,
+/// Learning on a running device.
+#[derive(Clone, Debug)]
+pub(crate) struct Learner {
+    runtime: Arc<Runtime>,
 }
 
-/// Description of a run, stored with its state so that it resumes after a restart.
+/// Description of a run. It is stored with the run's state, so that the run can resume after a restart.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Run {
     request: TuneRequest,
     created: u64,
-    /// Duration before the last restart, in seconds.
+    /// Duration of the run before the last restart, in seconds.
     spent: u64,
 }
 
-impl Learning {
-    pub(crate) fn status(&self) -> TuneStatus {
-        lock(&self.status).clone()
+impl Learner {
+    pub(crate) fn of(runtime: &Arc<Runtime>) -> Self {
+        Self {
+            runtime: Arc::clone(runtime),
+        }
     }
 
-    pub(crate) fn request_stop(&self) {
-        self.stop.store(true, Ordering::SeqCst);
-    }
-
-    fn update(&self, change: impl FnOnce(&mut TuneStatus)) {
-        change(&mut lock(&self.status));
-    }
-}
-
-impl Runtime {
-    /// Starts learning on a dedicated thread of the lowest priority.
-    pub(crate) fn start_learning(&self, request: &TuneRequest) -> Result<(), Failure> {
-        let granted = bounds::Bounds::of(&self.config.load().tuning).grant(request)?;
+    /// Starts learning on a dedicated thread with the lowest priority.
+    pub(crate) fn tune(&self, request: &TuneRequest) -> Result<(), Failure> {
+        let granted = bounds::Bounds::of(&self.runtime.config.load().tuning).grant(request)?;
         tracing::info!(
             task = request.task,
             memory = granted.memory,
@@ -65,7 +53,7 @@ impl Runtime {
             "tuning requested"
         );
         let created = now().unwrap_or(0);
-        // An interrupted run of the same request resumes.
+        // If a run of the same request was interrupted, it resumes.
         let run = self
             .interrupted(&request.task)
             .filter(|run| run.request == *request)
@@ -81,64 +69,46 @@ impl Runtime {
     }
 
     fn start_run(&self, run: Run) -> Result<(), Failure> {
-        if let Some(reason) = &self.without_key {
+        if let Some(reason) = &self.runtime.without_key {
             let text = format!("the device cannot sign what it learns: {reason}");
             return Err(Failure::new(FailureCode::TUNING, text));
         }
         let task = run.request.task.clone();
-        self.start_thread(&task, move |runtime| runtime.learn(&run))
+        self.start_thread(&task, move |learner| learner.learn(&run))
     }
 
-    /// Runs `work` on the learning thread; one at a time.
+    /// Runs `work` on the learning thread. There is one at a time.
     fn start_thread(&self, task: &str, work: impl FnOnce(&Self) + Send + 'static) -> Result<(), Failure> {
-        let Some(runtime) = self.this.upgrade() else {
-            return Err(Failure::new(FailureCode::STOPPING, "the device is stopping"));
-        };
-        {
-            let mut status = lock(&self.learning.status);
-            if status.phase.is_running() {
-                let busy = status.task.as_deref().unwrap_or_default();
-                let text = format_args!(
-                    "the device is already learning task `{busy}`, one at a time\nhint: wait until `clr device tuning` reports its end, or \
-                     `clr device stop-tuning`"
-                );
-                return Err(Failure::new(FailureCode::BUSY, text));
-            }
-            self.learning.stop.store(false, Ordering::SeqCst);
-            *status = TuneStatus {
-                phase: TunePhase::Preparing,
-                task: Some(task.to_owned()),
-                ..TuneStatus::default()
-            };
-        }
+        let learner = self.clone();
+        self.runtime.learning.begin(task)?;
         let started = thread::Builder::new().name("clr-learning".to_owned()).spawn(move || {
             if let Err(reason) = clr_tuning::lower_priority() {
                 tracing::debug!("cannot lower the priority of learning: {reason}");
             }
-            work(&runtime);
+            work(&learner);
         });
         started.map(drop).map_err(|error| {
             let reason = format!("cannot start a thread: {error}");
-            self.learning.update(|status| {
+            self.runtime.learning.update(|status| {
                 (status.phase, status.message) = (TunePhase::Failed, Some(reason.clone()));
             });
             Failure::new(FailureCode::TUNING, reason)
         })
     }
 
-    /// Returns the run whose state is in the store.
+    /// Returns the interrupted run whose state is in the store.
     fn interrupted(&self, task: &str) -> Option<Run> {
-        let bytes = self.store.checkpoint(task).ok().flatten()?;
+        let bytes = self.runtime.store.checkpoint(task).ok().flatten()?;
         postcard::from_bytes::<(Run, &[u8])>(&bytes).ok().map(|(run, _)| run)
     }
 
     /// Resumes the run that a restart interrupted.
-    pub(crate) fn resume_learning(&self) {
-        let states = self.store.tasks();
+    pub(crate) fn resume(&self) {
+        let states = self.runtime.store.tasks();
         let Some(run) = states.iter().find_map(|state| self.interrupted(&state.task)) else {
             return;
         };
-        let most = bounds::Bounds::of(&self.config.load().tuning).seconds;
+        let most = bounds::Bounds::of(&self.runtime.config.load().tuning).seconds;
         let most = run.request.seconds.map_or(most, |asked| asked.min(most));
         if run.spent >= u64::from(most) {
             tracing::info!(
@@ -166,7 +136,7 @@ impl Runtime {
             Ok(Err(error)) => (TunePhase::Failed, with_causes(&error)),
             Err(_) => (TunePhase::Failed, "learning panicked; see the log".to_owned()),
         };
-        self.counters.learning_runs.add(match phase {
+        self.runtime.counters.learning_runs.add(match phase {
             TunePhase::Promoted => "promoted",
             TunePhase::Kept => "kept",
             TunePhase::Stopped => "stopped",
@@ -174,7 +144,7 @@ impl Runtime {
         });
         clr_engine::trim_heap();
         tracing::info!(task, ?phase, message, "learning ended");
-        self.learning.update(|status| {
+        self.runtime.learning.update(|status| {
             (status.phase, status.seconds, status.message) = (phase, seconds, Some(message));
         });
     }

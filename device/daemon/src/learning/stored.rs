@@ -13,7 +13,7 @@ use crate::runtime::{Runtime, UNLABELLED};
 pub(super) struct StoredImages<'a> {
     runtime: &'a Runtime,
     task: &'a str,
-    /// The classes whose images are used; all if empty. Frames are always used.
+    /// The classes whose images are used; all if empty. Unlabelled frames are always used.
     classes: Vec<String>,
 }
 
@@ -32,7 +32,7 @@ impl<'a> StoredImages<'a> {
         }
     }
 
-    /// Images of the `known` classes and of one that is taught, and frames.
+    /// Returns the images of the `known` classes and of one that is being taught, and the unlabelled frames.
     pub(super) fn with_class(runtime: &'a Runtime, task: &'a str, known: &[String], label: &str) -> Self {
         let mut images = Self::with_classes(runtime, task, known);
         images.classes.push(label.to_owned());
@@ -99,7 +99,7 @@ impl clr_tuning::Checkpoints for StoredRunState<'_> {
         let bytes = self.runtime.store.checkpoint(task).map_err(|error| error.to_string())?;
         Ok(bytes.and_then(|bytes| {
             let (run, state): (Run, &[u8]) = postcard::from_bytes(&bytes).ok()?;
-            // The state of another request does not apply; the digest of the run confirms it.
+            // A state that belongs to another request is ignored. The digest of the run confirms the match.
             (run.created == self.run.created).then(|| state.to_vec())
         }))
     }

@@ -1,73 +1,25 @@
-//! Teaching of a class: its images become class weights at once, or are removed.
+//! Teaching of a class: its images become class weights immediately, or are removed.
 //!
-//! Each class is taught separately: images of other classes that are not taught yet are ignored. A refused class leaves
-//! no images: they are removed, or get back their previous label.
+//! Each class is taught separately: images of other classes that have not been taught yet are ignored. A refused class
+//! leaves no trace: its images are removed, or get their previous label again.
 
 use std::{
-    collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     time::Instant,
 };
 
-use clr_adapters::{Digest, Header, Provenance, Recipe};
+use clr_adapters::{Header, Provenance, Recipe};
 use clr_store::StoreError;
 use clr_transfer::{Failure, FailureCode, TeachPhase, TeachStatus, TunePhase};
 use clr_tuning::{AdapterRevision, TaughtClass, TuneError};
 
-use super::{Learning, attempt::LearnError, stored::StoredImages};
-use crate::runtime::{Runtime, lock, now, with_causes};
+use super::{Learner, attempt::LearnError, stored::StoredImages};
+use crate::{error::with_causes, time::now};
 
-/// Cap of outcomes kept for later requests.
-const MAX_OUTCOMES: usize = 32;
-/// Cap of relabelled images whose previous label is kept, to restore it after a refusal.
-const MAX_RELABELLED: usize = 10_000;
-
-/// Outcomes of the latest classes, and previous labels of relabelled images.
-#[derive(Debug, Default)]
-pub(super) struct Taught {
-    outcomes: VecDeque<((String, String), TeachStatus)>,
-    /// Previous label by task and image.
-    relabelled: HashMap<(String, Digest), String>,
-}
-
-impl Learning {
-    pub(crate) fn outcome(&self, task: &str, label: &str) -> TeachStatus {
-        let taught = lock(&self.taught);
-        let mut all = taught.outcomes.iter().rev();
-        all.find(|((of, class), _)| of == task && class == label)
-            .map_or_else(TeachStatus::default, |(_, status)| status.clone())
-    }
-
-    /// Records the previous label of an image.
-    pub(crate) fn relabelled(&self, task: &str, id: Digest, from: &str) {
-        let mut taught = lock(&self.taught);
-        if taught.relabelled.len() < MAX_RELABELLED {
-            taught
-                .relabelled
-                .entry((task.to_owned(), id))
-                .or_insert_with(|| from.to_owned());
-        }
-    }
-
-    fn set_outcome(&self, task: &str, label: &str, status: TeachStatus) {
-        let mut taught = lock(&self.taught);
-        let key = (task.to_owned(), label.to_owned());
-        taught.outcomes.retain(|(known, _)| *known != key);
-        taught.outcomes.push_back((key, status));
-        while taught.outcomes.len() > MAX_OUTCOMES {
-            taught.outcomes.pop_front();
-        }
-    }
-
-    fn previous_label(&self, task: &str, id: Digest) -> Option<String> {
-        lock(&self.taught).relabelled.remove(&(task.to_owned(), id))
-    }
-}
-
-impl Runtime {
-    /// Starts teaching one class on the learning thread; has no effect while that is in progress.
-    pub(crate) fn start_teaching(&self, task: &str, label: &str) -> Result<(), Failure> {
-        if self.learning.outcome(task, label).phase == TeachPhase::Running {
+impl Learner {
+    /// Starts to teach one class on the learning thread. Does nothing if that is already in progress.
+    pub(crate) fn teach(&self, task: &str, label: &str) -> Result<(), Failure> {
+        if self.runtime.learning.outcome(task, label).phase == TeachPhase::Running {
             return Ok(());
         }
         let (of, class) = (task.to_owned(), label.to_owned());
@@ -75,11 +27,11 @@ impl Runtime {
             phase: TeachPhase::Running,
             ..TeachStatus::default()
         };
-        let before = self.learning.outcome(task, label);
-        self.learning.set_outcome(task, label, running);
-        let started = self.start_thread(task, move |runtime| runtime.teach_and_record(&of, &class));
+        let before = self.runtime.learning.outcome(task, label);
+        self.runtime.learning.set_outcome(task, label, running);
+        let started = self.start_thread(task, move |learner| learner.teach_and_record(&of, &class));
         if started.is_err() {
-            self.learning.set_outcome(task, label, before);
+            self.runtime.learning.set_outcome(task, label, before);
         }
         started
     }
@@ -92,7 +44,7 @@ impl Runtime {
             ..TeachStatus::default()
         });
         clr_engine::trim_heap();
-        self.learning.update(|run| {
+        self.runtime.learning.update(|run| {
             run.phase = match status.phase {
                 TeachPhase::Taught => TunePhase::Promoted,
                 TeachPhase::Known | TeachPhase::Waiting => TunePhase::Kept,
@@ -101,10 +53,10 @@ impl Runtime {
             run.seconds = started.elapsed().as_secs();
             run.message.clone_from(&status.message);
         });
-        self.learning.set_outcome(task, label, status);
+        self.runtime.learning.set_outcome(task, label, status);
     }
 
-    /// Teaches one class from its stored images; removes them if the class is refused.
+    /// Teaches one class from its stored images. Removes the images if the class is refused.
     pub(super) fn teach_class(&self, task: &str, label: &str) -> TeachStatus {
         let status = match self.try_to_teach(task, label) {
             Ok(status) => status,
@@ -115,7 +67,7 @@ impl Runtime {
     }
 
     fn try_to_teach(&self, task: &str, label: &str) -> Result<TeachStatus, LearnError> {
-        let listed = self.store.examples(task)?;
+        let listed = self.runtime.store.examples(task)?;
         let images = listed.iter().filter(|example| example.label == label).count();
         if images == 0 {
             return Err(LearnError::Refused(Failure::new(
@@ -125,7 +77,7 @@ impl Runtime {
                 ),
             )));
         }
-        let serving = match self.store.serving(task) {
+        let serving = match self.runtime.store.serving(task) {
             Err(StoreError::NoSuchTask { .. }) => return self.create_task(task, images),
             serving => serving?,
         };
@@ -140,16 +92,16 @@ impl Runtime {
                 ..TeachStatus::default()
             });
         }
-        let parent = self.parent(&serving)?;
-        let images = StoredImages::with_class(self, task, &parent.adapter.header.labels, label);
-        let taught = clr_tuning::teach(self.engine.backbone(), &parent, &images)?;
+        let parent = self.runtime.parent(&serving)?;
+        let images = StoredImages::with_class(&self.runtime, task, &parent.adapter.header.labels, label);
+        let taught = clr_tuning::teach(self.runtime.engine.backbone(), &parent, &images)?;
         self.serve_tuned(&taught.revision)?;
         Ok(taught_status(task, label, &taught.classes))
     }
 
-    /// Creates a task from images alone; with one class it waits for a second.
+    /// Creates a task from images alone. With only one class, the task waits for a second one.
     fn create_task(&self, task: &str, images: usize) -> Result<TeachStatus, LearnError> {
-        let backbone = self.engine.backbone();
+        let backbone = self.runtime.engine.backbone();
         let header = Header::new(
             task,
             Vec::new(),
@@ -157,8 +109,13 @@ impl Runtime {
             backbone.preprocessing().clone(),
             Provenance::DeviceTuned,
         );
-        let created = match clr_tuning::create_task(backbone, header, Recipe::Linear, &StoredImages::all(self, task)) {
-            // Not a fault: the second class creates the task.
+        let created = match clr_tuning::create_task(
+            backbone,
+            header,
+            Recipe::Linear,
+            &StoredImages::all(&self.runtime, task),
+        ) {
+            // This is not an error: the second class will create the task.
             Err(error @ TuneError::TooFewClasses { .. }) => {
                 return Ok(TeachStatus {
                     phase: TeachPhase::Waiting,
@@ -179,12 +136,12 @@ impl Runtime {
         })
     }
 
-    /// Signs a learned adapter, stores it, and lets it serve on trial.
+    /// Signs an adapter learned on the device, stores it and puts it into service on trial.
     pub(super) fn serve_tuned(&self, version: &AdapterRevision) -> Result<(), LearnError> {
-        self.install_tuned(&version.file).map_err(LearnError::Refused)
+        self.runtime.install_tuned(&version.file).map_err(LearnError::Refused)
     }
 
-    /// Returns the status of a failed attempt; removes the images if the class itself is the reason.
+    /// Returns the status of a failed attempt. Removes the images if the class itself is the reason.
     fn refused(&self, task: &str, label: &str, error: &LearnError) -> TeachStatus {
         let looks_like = match error {
             LearnError::Tune(TuneError::LooksAlike { known, .. }) => Some(known.clone()),
@@ -197,7 +154,7 @@ impl Runtime {
                 | TuneError::Encode(_)
                 | TuneError::Decode(_),
             ) => true,
-            // The extended adapter fails its canaries, or a rule of the store.
+            // The extended adapter fails its canaries or violates a rule of the store.
             LearnError::Refused(failure) => {
                 failure.code == FailureCode::CANARY
                     || failure.code == FailureCode::ENGINE
@@ -236,16 +193,16 @@ impl Runtime {
         }
     }
 
-    /// Removes a class's images, or restores their previous label; returns their number.
+    /// Removes the images of a class or restores their previous label. Returns how many.
     fn undo_images(&self, task: &str, label: &str) -> usize {
-        let listed = self.store.examples(task).unwrap_or_default();
+        let listed = self.runtime.store.examples(task).unwrap_or_default();
         let mut taken = 0;
         for example in listed.iter().filter(|example| example.label == label) {
-            let undone = match self.learning.previous_label(task, example.id) {
-                Some(before) => (self.store.example(task, &example.id))
-                    .and_then(|bytes| self.store.add_example(task, &before, &bytes, now()))
+            let undone = match self.runtime.learning.previous_label(task, example.id) {
+                Some(before) => (self.runtime.store.example(task, &example.id))
+                    .and_then(|bytes| self.runtime.store.add_example(task, &before, &bytes, now()))
                     .map(drop),
-                None => self.store.remove_example(task, &example.id),
+                None => self.runtime.store.remove_example(task, &example.id),
             };
             match undone {
                 Ok(()) => taken += 1,
@@ -270,7 +227,7 @@ fn taught_status(task: &str, label: &str, classes: &[TaughtClass]) -> TeachStatu
     if class.unreadable > 0 {
         message = format!("{message}; {} cannot be decoded", class.unreadable);
     }
-    // Fewer than half of its images are recognised: the class resembles a known one.
+    // If fewer than half of its images are recognised, the class resembles a known one.
     let hint = (2 * recognised < images)
         .then(|| format!("more images of `{label}`, and `clr device tune {task}`, which refines the class"));
     TeachStatus {

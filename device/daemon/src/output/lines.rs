@@ -1,4 +1,4 @@
-//! Writer of complete lines to a descriptor that may stall, be full or close.
+//! Writer of complete lines to a descriptor that may stall, be full or be closed.
 
 use std::{
     fs::File,
@@ -17,22 +17,23 @@ use crate::{
     stderr::{PIECE, writable},
 };
 
-/// Time between two checks of `abandoned` while the descriptor takes nothing.
+/// Interval between checks of `abandoned` while the descriptor accepts nothing.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Returns whether the error means that the descriptor has no reader left.
+/// Returns whether the error means that no reader is left.
 pub(super) fn reader_gone(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
 
-/// Writer of lines; the rest of a partial one precedes the next.
+/// Writer of lines. The rest of a partially written line is written before the next one.
 #[derive(Debug)]
 pub(super) struct LineWriter {
     output: OwnedFd,
     rest: Vec<u8>,
 }
 
-/// Returns whether the descriptor is a file without a final line feed, as left by a power cut or a full disk.
+/// Returns whether the descriptor is a file whose last byte is not a line feed, as after a power cut or with a full
+/// disk.
 fn ends_within_a_line(output: &OwnedFd) -> io::Result<bool> {
     let file = File::open(format!("/proc/self/fd/{}", output.as_raw_fd()))?;
     let metadata = file.metadata()?;
@@ -46,7 +47,7 @@ fn ends_within_a_line(output: &OwnedFd) -> io::Result<bool> {
 
 impl LineWriter {
     pub(super) fn new(output: OwnedFd) -> Self {
-        // Reopening a pipe or a terminal could block or steal input.
+        // Only regular files are reopened. Reopening a pipe or a terminal could block or take input from it.
         let file = rustix::fs::fstat(&output)
             .is_ok_and(|status| rustix::fs::FileType::from_raw_mode(status.st_mode).is_file());
         let rest = if file && ends_within_a_line(&output).unwrap_or(false) {
@@ -57,10 +58,10 @@ impl LineWriter {
         Self { output, rest }
     }
 
-    /// Writes a complete line, or nothing of it on an error; a partial one is completed before the next.
+    /// Writes a complete line, or nothing of it on an error. A partially written line is completed first.
     ///
     /// # Errors
-    /// Of the write; the line is lost then.
+    /// The error of the write. The line is then lost.
     pub(super) fn line(&mut self, line: &[u8], abandoned: &Stop) -> io::Result<()> {
         self.write_rest(abandoned)?;
         match self.write(line, abandoned) {
@@ -89,7 +90,7 @@ impl LineWriter {
         done
     }
 
-    /// Writes bytes; returns their number, and the error that stopped it.
+    /// Writes bytes. Returns how many were written, and the error that stopped the write.
     fn write(&self, bytes: &[u8], abandoned: &Stop) -> (usize, io::Result<()>) {
         let mut written = 0;
         while written < bytes.len() {
@@ -111,7 +112,7 @@ impl LineWriter {
             match rustix::io::write(&self.output, piece) {
                 Ok(0) => return (written, Err(ErrorKind::WriteZero.into())),
                 Ok(count) => written += count,
-                // Another process that shares the descriptor was faster.
+                // Another process that shares the descriptor filled it first.
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(error) => return (written, Err(error.into())),
             }

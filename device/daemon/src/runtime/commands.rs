@@ -6,16 +6,16 @@ use clr_adapters::{AUTO, Digest};
 use clr_store::StoreError;
 use clr_transfer::{
     Begin, Capabilities, Committed, Device, DeviceInfo, ExampleSelection, ExampleSummary, ExampleTask, Failure,
-    FailureCode, Frames, Health, Latency, Memory, PullInfo, RemovedExamples, RevertReport, Slot, Status, TaskState,
+    FailureCode, Frames, Latency, Memory, PullInfo, RemovedExamples, RevertReport, Slot, Status, TaskState,
     TaskSummary, TeachLimits, TrialStatus,
 };
 
 use super::{Runtime, failure, lock, persisted_choice::Choice, stamp};
-use crate::{health, trial::TrialRun};
+use crate::trial::TrialRun;
 use clr_engine::{resident_memory, trim_heap};
 
 impl Runtime {
-    /// Changes the store, then loads the task accordingly.
+    /// Changes the store, then loads the adapter that the store now selects for the task.
     fn change<T>(&self, task: &str, change: impl FnOnce() -> Result<T, StoreError>) -> Result<(), Failure> {
         let changing = self.serving.lock_updates();
         change().map_err(failure::of_store)?;
@@ -48,7 +48,7 @@ impl Device for Runtime {
 
     fn chunk(&self, digest: &Digest, offset: u64, data: &[u8]) -> Result<u64, Failure> {
         match self.store.append(digest, offset, data) {
-            // Another host sends the same file: reply with the current offset.
+            // Another host sends the same file, so the reply is the current offset.
             Err(StoreError::Offset { held, .. }) => Ok(held),
             held => held.map_err(failure::of_store),
         }
@@ -135,7 +135,7 @@ impl Device for Runtime {
         let states = self.store.tasks();
         let summaries = states.iter().filter_map(|state| {
             let serving = state.trial.map(|trial| trial.held).or(state.confirmed);
-            // A removed task keeps its highest confirmed version only: not listed.
+            // A removed task of which only the highest version is kept is not listed.
             if serving.is_none() && state.reverted.is_none() {
                 return None;
             }
@@ -172,7 +172,7 @@ impl Device for Runtime {
             });
             Some(summary)
         });
-        // Tasks with stored images alone occupy space too.
+        // Tasks that only have stored images are listed too, because they occupy space.
         let taught = self.store.taught_only().into_iter().map(|task| TaskSummary {
             task,
             labels: 0,
@@ -192,7 +192,7 @@ impl Device for Runtime {
     }
 
     fn switch(&self, task: &str) -> Result<(), Failure> {
-        // The guard orders concurrent requests: the choice in force is the persisted one.
+        // The guard orders concurrent requests, so that the persisted choice is the one in effect.
         let naming = self.serving.lock_switches();
         if task == AUTO {
             naming.switch_to_auto();
@@ -202,7 +202,7 @@ impl Device for Runtime {
         naming.switch(task).map_err(failure::of_engine)?;
         self.counters.switches.fetch_add(1, Ordering::Relaxed);
         tracing::info!(task, "switched");
-        // The switch is in force even if the write fails.
+        // The switch takes effect even if the write fails.
         self.persist(Choice::Task(task.to_owned()))
     }
 
@@ -278,11 +278,6 @@ impl Device for Runtime {
     }
 
     #[cfg(feature = "tuning")]
-    fn tune(&self, request: &clr_transfer::TuneRequest) -> Result<(), Failure> {
-        self.start_learning(request)
-    }
-
-    #[cfg(feature = "tuning")]
     fn tune_status(&self) -> Result<clr_transfer::TuneStatus, Failure> {
         Ok(self.learning.status())
     }
@@ -291,10 +286,6 @@ impl Device for Runtime {
     fn stop_tuning(&self) -> Result<(), Failure> {
         self.learning.request_stop();
         Ok(())
-    }
-
-    fn health(&self) -> Result<Health, Failure> {
-        Ok(health::examine(self))
     }
 
     fn refused(&self, request: &'static str, failure: &Failure) {
@@ -323,18 +314,8 @@ impl Device for Runtime {
     }
 
     #[cfg(feature = "tuning")]
-    fn teach(&self, task: &str, label: &str) -> Result<(), Failure> {
-        self.start_teaching(task, label)
-    }
-
-    #[cfg(feature = "tuning")]
     fn teach_status(&self, task: &str, label: &str) -> Result<clr_transfer::TeachStatus, Failure> {
         Ok(self.learning.outcome(task, label))
-    }
-
-    #[cfg(feature = "tuning")]
-    fn tune_check(&self, request: &clr_transfer::TuneRequest) -> Result<clr_transfer::TuneForecast, Failure> {
-        self.forecast(request)
     }
 
     fn stopping(&self) -> bool {

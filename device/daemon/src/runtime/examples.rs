@@ -1,4 +1,4 @@
-//! Requests on the images stored for a task: list, read and remove.
+//! Requests for the stored images of a task: list, read and remove.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -53,7 +53,7 @@ impl Runtime {
         Ok(PullInfo { digest: *id, length })
     }
 
-    /// Returns the bytes of a stored file: an adapter, or the image opened last.
+    /// Returns the bytes of a stored file: an adapter, or the image that was opened last.
     pub(super) fn stored_file(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         let opened = lock(&self.opened_example).clone();
         match opened.filter(|(id, _)| id == digest) {
@@ -96,7 +96,7 @@ impl Runtime {
                 Err(error) => return Err(failure::of_store(error)),
             }
         }
-        // Recount the stored frames at the next one.
+        // The number of stored frames is counted again when the next one arrives.
         lock(&self.kept_frames).remove(task);
         let gone: BTreeSet<&str> = chosen.iter().map(|example| example.label.as_str()).collect();
         let left = self.store.examples(task).map_err(failure::of_store)?;
@@ -110,7 +110,7 @@ impl Runtime {
         Ok(removed)
     }
 
-    /// Returns the classes of the serving adapter that were learned on this device.
+    /// Returns the classes of the serving adapter that were taught on this device.
     fn learned_labels(&self, task: &str) -> Vec<String> {
         #[cfg(feature = "tuning")]
         if let Ok(serving) = self.store.serving(task)
@@ -124,7 +124,7 @@ impl Runtime {
         Vec::new()
     }
 
-    /// Returns the limits of an image of a task; a task that does not exist yet has the backbone's input size.
+    /// Returns the limits for images of a task. A task that does not exist yet has the backbone's input size.
     pub(super) fn limits_for_images(&self, task: &str) -> Result<TeachLimits, Failure> {
         let config = self.config.load();
         let input = match self.store.serving(task) {
@@ -145,7 +145,8 @@ impl Runtime {
         })
     }
 
-    /// Refuses a label that differs from a known one of the task only in case or spaces, so probably a typing error.
+    /// Refuses a label that differs from a known one of the task only in case or spaces, which is probably a typing
+    /// error.
     pub(super) fn check_label(&self, task: &str, label: &str) -> Result<(), Failure> {
         let fault = |text: String| Failure::new(FailureCode::EXAMPLES, text);
         if label.trim().is_empty() {

@@ -9,8 +9,8 @@ use super::Runtime;
 use crate::images::ImageFault;
 
 impl Runtime {
-    /// Decodes an image, reduced for the input sizes of `tasks`, or for the backbone's if there is none; `path` is its
-    /// file, if any.
+    /// Decodes an image, reduced to the input sizes of `tasks`, or to the backbone's if there are none. `path` is the
+    /// image's file, if it has one.
     pub(crate) fn decode<'a>(
         &self,
         bytes: &[u8],

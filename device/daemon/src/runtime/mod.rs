@@ -4,7 +4,8 @@ mod commands;
 mod examples;
 mod failure;
 mod images;
-mod monitored;
+#[cfg(feature = "tuning")]
+mod parent;
 mod pending_changes;
 mod persisted_choice;
 mod resident;
@@ -13,7 +14,7 @@ mod transfers;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
@@ -28,14 +29,16 @@ use clr_transfer::FailureCode;
 
 use super::{
     Config, DaemonError, device_key,
+    error::with_causes,
     images::Images,
     latency::Latencies,
+    lock,
     source::{SourceState, Stop},
     tally::Tally,
+    time::{self, now, stamp},
 };
 use clr_engine::{Engine, EngineOptions, ResidentAdapter, resident_memory};
 
-pub(crate) use super::time::{now, stamp};
 pub(crate) use resident::AdapterInfo;
 pub(crate) use transfers::UNLABELLED;
 
@@ -54,25 +57,22 @@ pub(crate) struct Runtime {
     started: Instant,
     resident_after_start: AtomicU64,
     #[cfg(feature = "tuning")]
-    pub(crate) learning: super::learning::Learning,
-    /// Reference to itself, for the learning thread.
-    #[cfg(feature = "tuning")]
-    pub(crate) this: Weak<Self>,
-    /// The reason why the device cannot sign adapters that it learns.
+    pub(crate) learning: super::learning_state::LearningState,
+    /// Reason why the device cannot sign adapters that it learns.
     pub(crate) without_key: Option<String>,
-    /// The public key of the device, as found at the start.
+    /// The public key of the device, as found when it started.
     device_public: Option<PublicKey>,
-    /// The reason why the chosen task could not start.
+    /// Reason why the chosen task could not start.
     inactive: Mutex<Option<String>>,
-    /// Changes in force that could not be written yet.
+    /// Changes that are in effect, but could not be written to the disk yet.
     pending_changes: Mutex<pending_changes::PendingChanges>,
-    /// The choice of the task that is not written yet.
+    /// The choice of the task, if it has not been written yet.
     pending_choice: Mutex<persisted_choice::PendingChoice>,
-    /// Number of stored frames by task, once counted.
+    /// Number of stored frames by task. A task is missing until its frames have been counted.
     kept_frames: Mutex<HashMap<String, usize>>,
-    /// The file read last, for hosts that pull it piece by piece.
+    /// The file that was read last, for hosts that pull it piece by piece.
     reading: Mutex<Option<(Digest, Arc<[u8]>)>>,
-    /// The stored image opened last, and its task: it is read by digest, like a file.
+    /// The stored image that was opened last, and its task. It is read by its digest, like a file.
     opened_example: Mutex<Option<(Digest, String)>>,
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct Counters {
     pub(crate) images_damaged: AtomicU64,
     /// Images over a limit.
     pub(crate) images_over_limit: AtomicU64,
-    /// Quarantined images, and refusals of such images since.
+    /// Number of quarantined images, and of later refusals of such images.
     pub(crate) images_rejected: AtomicU64,
     pub(crate) latencies: Mutex<Latencies>,
     /// Classified frames, by task.
@@ -96,21 +96,16 @@ pub(crate) struct Counters {
     pub(crate) alive: Mutex<Option<Instant>>,
     /// State and losses of the source.
     pub(crate) source: Arc<SourceState>,
-    /// Results that could not be written to stdout.
+    /// Number of results that could not be written to stdout.
     pub(crate) results_lost: Arc<AtomicU64>,
     /// Failed requests of hosts, by code.
     pub(crate) refused: Tally<FailureCode>,
-    /// Refused connections and sessions, by kind: `control`, `unknown`, `stranger`, `session`, `http`.
+    /// Refused connections and sessions by kind: `control`, `unknown`, `stranger`, `session`, `http`.
     pub(crate) connections_refused: Tally<&'static str>,
     /// Reverted adapters on trial.
     pub(crate) reverts: AtomicU64,
     /// Learning runs, by outcome.
     pub(crate) learning_runs: Tally<&'static str>,
-}
-
-/// Locks a mutex, poisoned or not: the guarded counters and caches stay valid after a panic.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Runtime {
@@ -121,7 +116,7 @@ impl Runtime {
         let public = key.public();
         let without_key = give_key(&store, &config, key);
         let images = Images::open(&config, engine.backbone().preprocessing());
-        let build = |#[cfg_attr(not(feature = "tuning"), expect(unused_variables))] this: &Weak<Self>| Self {
+        let runtime = Arc::new(Self {
             engine,
             store,
             images,
@@ -139,22 +134,17 @@ impl Runtime {
             reading: Mutex::default(),
             opened_example: Mutex::default(),
             #[cfg(feature = "tuning")]
-            learning: super::learning::Learning::default(),
-            #[cfg(feature = "tuning")]
-            this: Weak::clone(this),
+            learning: super::learning_state::LearningState::default(),
             config: ArcSwap::from_pointee(config),
-        };
-        let runtime = Arc::new_cyclic(build);
+        });
         runtime
             .counters
             .images_rejected
             .store(runtime.images.quarantined_at_start(), Ordering::Relaxed);
         // If the last run crashed while decoding an image, the adapters on trial are not to blame.
         runtime.load_all(!runtime.images.crashed_on_image());
-        runtime.start_clock();
+        time::start(&runtime.store);
         runtime.start_task();
-        #[cfg(feature = "tuning")]
-        runtime.resume_learning();
         Ok(runtime)
     }
 
@@ -163,8 +153,8 @@ impl Runtime {
         self.started.elapsed()
     }
 
-    /// Prepares every task of the store; a failure of one does not affect the others. `blamed`: whether an adapter on
-    /// trial may have caused the unclean end of the last run.
+    /// Prepares every task of the store. If one fails, the others are not affected. `blamed` states whether an adapter
+    /// on trial may have caused the unclean end of the last run.
     fn load_all(&self, blamed: bool) {
         let changing = self.serving.lock_updates();
         for state in self.store.tasks().iter() {
@@ -174,7 +164,7 @@ impl Runtime {
         }
     }
 
-    /// Activates the task of the configuration, else the persisted choice.
+    /// Activates the configured task or, without one, the persisted choice.
     fn start_task(&self) {
         let config = self.config.load();
         let by_marker = self.marker().symlink_metadata().is_ok();
@@ -205,7 +195,7 @@ impl Runtime {
         }
     }
 
-    /// Returns the reason why frames are not classified while no task is active.
+    /// Returns the reason why no task is active and frames are not classified.
     pub(crate) fn why_no_task(&self) -> String {
         match &*lock(&self.inactive) {
             Some(reason) => format!("no task is active: {reason}"),
@@ -213,7 +203,7 @@ impl Runtime {
         }
     }
 
-    /// Returns faults that do not stop the device, as text: of the store, the key, and writes.
+    /// Returns the faults that do not stop the device, as text: of the store, the key, and writes.
     pub(crate) fn faults(&self) -> Vec<String> {
         let store = self.store.problems().iter().map(ToString::to_string);
         let rest = self
@@ -232,11 +222,11 @@ impl Runtime {
     pub(crate) fn close(&self) {
         self.flush_changes(true);
         self.end_uses();
-        self.stop_clock();
+        time::stop(&self.store);
     }
 
-    /// Reloads the configuration. Trusted keys, audience, minimum versions, trial bounds and `top_k` change at once,
-    /// the rest at the next start.
+    /// Reloads the configuration. Trusted keys, audience, minimum versions, trial bounds and `top_k` change
+    /// immediately, the rest at the next start.
     pub(crate) fn reload(&self, path: &std::path::Path) -> Result<(), DaemonError> {
         let config = Config::read(path)?;
         self.store.set_trust(config.trust(self.device_public)?);
@@ -252,8 +242,8 @@ pub(crate) fn open_engine(config: &Config) -> Result<Engine, DaemonError> {
     Ok(Engine::new(backbone, options)?)
 }
 
-/// Opens the store and finds the device's key. An unreadable state folder is no error: the device then serves nothing
-/// and logs the reason.
+/// Opens the store and finds the device's key. An unreadable state folder is not an error: the device then serves
+/// nothing and logs the reason.
 pub(crate) fn open_store(config: &Config, engine: &Engine) -> Result<(Store, device_key::Found), DaemonError> {
     let folder = config.store();
     let found = device_key::find(&config.state);
@@ -283,7 +273,7 @@ pub(crate) fn open_store(config: &Config, engine: &Engine) -> Result<(Store, dev
     }
 }
 
-/// Gives the store the device's key, a new one if necessary; returns the reason if there is none.
+/// Gives the device's key to the store, and creates a new one if necessary. If there is no key, returns the reason.
 fn give_key(store: &Store, config: &Config, found: device_key::Found) -> Option<String> {
     let key = match found {
         device_key::Found::Key(key) => Ok(key),
@@ -320,23 +310,9 @@ fn store_options(config: &Config, engine: &Engine, device: Option<PublicKey>) ->
         examples_per_task: limits.examples_per_task,
         example_bytes: limits.example_bytes as u64,
         upload_bytes_per_day: limits.upload_bytes_per_day,
-        // Two adapters of the largest size, or more smaller ones.
+        // Space for two adapters of the maximum size, or for more smaller ones.
         staged_bytes: 2 * limits.adapter_bytes.max(limits.example_bytes) as u64,
         ..Caps::DEFAULT
     };
     Ok(options)
-}
-
-/// Returns the text of an error with its causes.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text = format!("{text}: {inner_text}");
-        }
-        cause = inner.source();
-    }
-    text
 }

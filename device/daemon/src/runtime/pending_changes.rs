@@ -1,4 +1,5 @@
-//! Changes of trials that are in force in memory but not written to the store yet; retried until they are.
+//! Changes of trials that are in effect in memory, but could not be written to the store yet. They are retried until
+//! the write succeeds.
 
 use std::time::{Duration, Instant};
 
@@ -19,10 +20,11 @@ pub(super) enum PendingChange {
         reason: String,
         at: Option<u64>,
     },
-    /// The unclean end of the last run must be counted. The adapter does not serve before that, as it might crash the
-    /// device at every start.
+    /// The unclean end of the last run must be counted. Until this is written the adapter does not serve, because it
+    /// might crash the device at every start.
     Count { blamed: bool },
-    /// The first use of the adapter must be recorded. It does not serve before that, for the same reason.
+    /// The first use of the adapter must be recorded. Until this is written the adapter does not serve, for the same
+    /// reason.
     Use { digest: Digest },
 }
 
@@ -41,7 +43,7 @@ impl Runtime {
         pending_changes.push((task.to_owned(), change));
     }
 
-    /// Returns whether this adapter failed its trial and the revert is not written yet.
+    /// Returns whether this adapter failed its trial and the revert has not been written yet.
     pub(super) fn has_failed(&self, task: &str, digest: &Digest) -> bool {
         let pending_changes = lock(&self.pending_changes);
         pending_changes.changes.iter().any(|(name, change)| {
@@ -63,7 +65,7 @@ impl Runtime {
         pending_changes.changes.iter().map(text).collect()
     }
 
-    /// Writes the changes, at most every [`RETRY_INTERVAL`] unless `at_once`.
+    /// Tries to write the changes, at most every [`RETRY_INTERVAL`] unless `at_once` is set.
     pub(crate) fn flush_changes(&self, at_once: bool) {
         let now = Instant::now();
         let changes = {
@@ -94,7 +96,7 @@ impl Runtime {
                     tracing::info!(task, "change of the trial written after all");
                     if reload && let Err(error) = self.load_checked(&changing, &task) {
                         tracing::error!(task, "{}", with_causes(&error));
-                        // The confirmed adapter keeps serving; the next start tries again.
+                        // The confirmed adapter keeps serving, and the next start tries again.
                     }
                 }
                 Err(error) => tracing::debug!(task, "cannot write the change of the trial yet: {error}"),

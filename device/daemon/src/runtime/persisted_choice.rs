@@ -1,8 +1,9 @@
-//! Persisted choice of the task: a named one, or automatic choice per frame. A restart resumes with it.
+//! Persisted choice of the task: a named task, or automatic choice per frame. The device resumes with it after a
+//! restart.
 //!
-//! A client may name another task every second, and each write wears flash memory. Writes are therefore 30 s apart; the
-//! latest choice is written at the end of the interval or on shutdown. A failed write is repeated. A power cut in
-//! between loses the choice alone.
+//! A client may name another task every second, and each write wears flash memory. Writes are therefore at least 30 s
+//! apart; the latest choice is written at the end of the interval, or on shutdown. A failed write is repeated. A power
+//! cut before a write loses only the choice.
 
 use std::{
     path::PathBuf,
@@ -25,7 +26,7 @@ pub(super) enum Choice {
     Task(String),
 }
 
-/// Time of the last write, and the choice not written yet.
+/// Time of the last write, and the choice that has not been written yet.
 #[derive(Debug, Default)]
 pub(super) struct PendingChoice {
     written: Option<Instant>,
@@ -33,7 +34,7 @@ pub(super) struct PendingChoice {
 }
 
 impl PendingChoice {
-    /// Sets the choice; returns it if it must be written at once.
+    /// Sets the choice. Returns it if it must be written immediately.
     fn set(&mut self, choice: Choice, now: Instant) -> Option<Choice> {
         self.choice = Some(choice);
         self.due(now)
@@ -47,7 +48,7 @@ impl PendingChoice {
         if too_early { None } else { self.take(now) }
     }
 
-    /// Sets a choice whose write failed, unless there is a newer one.
+    /// Sets a choice again after its write failed, unless there is a newer one.
     fn restore(&mut self, choice: Choice) {
         self.choice.get_or_insert(choice);
     }
@@ -63,16 +64,16 @@ impl PendingChoice {
 }
 
 impl Runtime {
-    /// Persists `choice` for a restart, at once or at the end of the interval.
+    /// Persists `choice` for the next start, immediately or at the end of the interval.
     ///
     /// # Errors
-    /// [`FailureCode::STORAGE`] if an immediate write failed; the choice is in force nevertheless.
+    /// [`FailureCode::STORAGE`] if an immediate write failed. The choice is in effect nevertheless.
     pub(super) fn persist(&self, choice: Choice) -> Result<(), Failure> {
         let now = lock(&self.pending_choice).set(choice, Instant::now());
         now.map_or(Ok(()), |choice| self.write(choice))
     }
 
-    /// Writes the pending choice if its interval is over, or if `stopping`.
+    /// Writes the pending choice if its interval is over or the device is `stopping`.
     pub(crate) fn flush_pending(&self, stopping: bool) {
         let choice = {
             let mut pending = lock(&self.pending_choice);
@@ -112,7 +113,7 @@ impl Runtime {
         }
     }
 
-    /// Path of the marker by which older versions recorded automatic choice.
+    /// Returns the path of the file with which older versions recorded the automatic choice.
     pub(super) fn marker(&self) -> PathBuf {
         self.config.load().state.join("auto")
     }
@@ -132,7 +133,7 @@ impl Runtime {
     }
 }
 
-/// Returns the failure of a switch that is in force but not persisted.
+/// Returns the failure for a switch that is in effect but not persisted.
 fn not_persisted(error: &dyn std::error::Error) -> Failure {
     let text = format!("switched, but the choice cannot be persisted: {}", with_causes(error));
     Failure::new(FailureCode::STORAGE, text)
@@ -154,7 +155,7 @@ mod tests {
         assert_eq!(pending.due(at(29)), None);
         assert_eq!(pending.due(at(30)), Some(Choice::Auto));
         assert_eq!(pending.due(at(90)), None, "once");
-        // After the interval, the next one is written at once.
+        // After the interval, the next choice is written immediately.
         assert_eq!(pending.set(task("cats"), at(90)), Some(task("cats")));
         assert_eq!(pending.set(task("birds"), at(91)), None);
         assert_eq!(pending.take(at(92)), Some(task("birds")));

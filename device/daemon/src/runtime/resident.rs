@@ -1,4 +1,4 @@
-//! Resident adapters: each task has the adapter in memory that serves according to the store.
+//! Resident adapters. For each task, the adapter in memory is the one that serves according to the store.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -23,9 +23,9 @@ pub(crate) struct AdapterInfo {
     pub(crate) revision: u32,
     pub(crate) provenance: Provenance,
     pub(crate) signer: Option<PublicKey>,
-    /// Its trial, if it is on one.
+    /// State of its trial; `None` if it is not on trial.
     pub(crate) trial: Option<TrialRun>,
-    /// Whether its use on trial is recorded in the store.
+    /// Whether the store has recorded that this adapter on trial is in use.
     pub(crate) in_use: bool,
 }
 
@@ -41,11 +41,11 @@ impl clr_switching::AdapterInfo for AdapterInfo {
     }
 }
 
-/// Guard that permits changes of the serving adapters.
+/// Guard that permits changes to the serving adapters.
 pub(super) type UpdateGuard<'a> = GuardOf<'a, ResidentAdapter, AdapterInfo>;
 
 impl Runtime {
-    /// Loads the adapter that serves according to the store; unloads a task without one.
+    /// Loads the adapter that serves a task according to the store. Unloads the task if there is none.
     pub(super) fn load(&self, changing: &UpdateGuard<'_>, task: &str) -> Result<(), DaemonError> {
         match self.store.serving(task) {
             Ok(serving) => {
@@ -55,7 +55,7 @@ impl Runtime {
                 self.put(changing, &serving, resident);
                 Ok(())
             }
-            // Its only adapter was reverted: no fault, but nothing to serve.
+            // The task's only adapter was reverted. This is not a fault, but there is nothing to serve.
             Err(StoreError::NothingServes { tried, .. }) if tried.is_empty() => {
                 self.unload(changing, task);
                 Ok(())
@@ -67,8 +67,9 @@ impl Runtime {
         }
     }
 
-    /// Loads a task at the start, as [`Runtime::load`], and reverts a trial after too many unclean ends. The task
-    /// serves even if no write succeeds. `blamed`: whether the adapter may have caused the unclean end of the last run.
+    /// Loads a task at the start like [`Runtime::load`], and reverts a trial after too many unclean ends. The task
+    /// serves even if no write succeeds. `blamed` states whether the adapter may have caused the unclean end of the
+    /// last run.
     pub(super) fn load_at_start(
         &self,
         changing: &UpdateGuard<'_>,
@@ -102,7 +103,7 @@ impl Runtime {
         let Err(error) = self.load_checked(changing, task) else {
             return Ok(());
         };
-        // After a failed trial, the previous adapter serves; without a trial, there is no other.
+        // If a trial fails, the previous adapter serves. Without a trial, there is no other adapter to try.
         let Some(trial) = self.store.task(task)?.trial else {
             return Err(error);
         };
@@ -111,7 +112,7 @@ impl Runtime {
         self.revert_trial(changing, task, trial.held.digest, &reason)
     }
 
-    /// Reverts an adapter on trial. If the write fails, the revert is in force in memory and written later.
+    /// Reverts an adapter on trial. If the write fails, the revert takes effect in memory and is written later.
     pub(super) fn revert_trial(
         &self,
         changing: &UpdateGuard<'_>,
@@ -130,8 +131,8 @@ impl Runtime {
         }
     }
 
-    /// Serves the confirmed adapter instead of the one on trial until `change` is written. Returns false, without
-    /// effect, if there is none.
+    /// Serves the confirmed adapter in place of the one on trial until `change` is written. Returns false without
+    /// effect if there is no confirmed adapter.
     fn fall_back_until_written(
         &self,
         changing: &UpdateGuard<'_>,
@@ -147,8 +148,8 @@ impl Runtime {
         Ok(true)
     }
 
-    /// Records the use of an adapter on trial before its first frame: after a crash, the next start knows. Returns
-    /// false if another adapter serves now.
+    /// Records the use of an adapter on trial before its first frame, so that the next start knows about it after a
+    /// crash. Returns false if another adapter serves now.
     pub(crate) fn begin_use(&self, adapter: &Arc<ResidentAdapter>) -> bool {
         let unmarked =
             |detail: &mut AdapterInfo| detail.trial.as_ref().filter(|_| !detail.in_use).map(|_| detail.digest);
@@ -173,7 +174,7 @@ impl Runtime {
         true
     }
 
-    /// Records a clean end: adapters on trial are not blamed, and their progress is kept.
+    /// Records a clean end: adapters on trial are not blamed for it, and their progress is kept.
     pub(crate) fn end_uses(&self) {
         for state in self.store.tasks().iter() {
             let progress = self.detail(&state.task, |detail| {
@@ -188,7 +189,7 @@ impl Runtime {
         }
     }
 
-    /// Loads a task as [`Runtime::load`], after checking the canaries of an adapter on trial.
+    /// Loads a task like [`Runtime::load`], but first checks the canaries of an adapter on trial.
     pub(super) fn load_checked(&self, changing: &UpdateGuard<'_>, task: &str) -> Result<(), DaemonError> {
         let serving = self.store.serving(task)?;
         let adapter = &serving.decoded.adapter;
@@ -235,7 +236,8 @@ impl Runtime {
         changing.put(resident, detail);
     }
 
-    /// Serves the confirmed adapter, whatever the store says, or the last good one if it is damaged.
+    /// Serves the confirmed adapter regardless of the store's trial, or the last good one if the confirmed one is
+    /// damaged.
     fn fall_back(&self, changing: &UpdateGuard<'_>, task: &str) -> Result<(), DaemonError> {
         let state = self.store.task(task)?;
         for held in [state.confirmed, state.last_good, state.restore].into_iter().flatten() {
@@ -267,12 +269,12 @@ impl Runtime {
         self.serving.info(task, read)
     }
 
-    /// Returns whether this adapter is on trial, and not replaced meanwhile.
+    /// Returns whether this adapter is still on trial and has not been replaced.
     pub(crate) fn on_trial(&self, adapter: &Arc<ResidentAdapter>) -> bool {
         self.serving.info_of(adapter, |detail| detail.trial.is_some()) == Some(true)
     }
 
-    /// Counts a frame classified by `adapter`; returns `None` if it is not on trial.
+    /// Counts a frame that `adapter` classified. Returns `None` if the adapter is not on trial.
     pub(crate) fn observe(&self, adapter: &Arc<ResidentAdapter>, frame: Observation) -> Option<TrialVerdict> {
         let observe = |detail: &mut AdapterInfo| detail.trial.as_mut().map(|trial| trial.observe(frame));
         self.serving.info_of(adapter, observe).flatten()
@@ -288,20 +290,20 @@ impl Runtime {
         Ok(())
     }
 
-    /// Reverts an adapter that failed its trial: the previous one serves from the next frame on.
+    /// Reverts an adapter that failed its trial. The previous adapter serves from the next frame on.
     pub(crate) fn revert(&self, adapter: &Arc<ResidentAdapter>, reason: &str) -> Result<(), DaemonError> {
         let task = adapter.task();
         let replace = |changing: &UpdateGuard<'_>, digest| {
             tracing::warn!(task, version = adapter.version(), reason, "reverted");
             self.counters.reverts.fetch_add(1, Ordering::Relaxed);
-            // In force even if the write fails, e.g. on a full disk.
+            // The revert takes effect even if the write fails, for example on a full disk.
             self.revert_trial(changing, task, digest, reason)
         };
         self.serving.revert(adapter, replace).map(drop)
     }
 
     /// Returns the number of resident adapters and their bytes.
-    pub(super) fn resident(&self) -> (u32, u64) {
+    pub(crate) fn resident(&self) -> (u32, u64) {
         let adapters = self.serving.tasks().all();
         let bytes: usize = adapters.iter().map(|adapter| adapter.bytes()).sum();
         (adapters.len() as u32, bytes as u64)

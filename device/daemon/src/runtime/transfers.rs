@@ -4,11 +4,11 @@ use clr_adapters::{Digest, delta};
 use clr_store::{AddOutcome, Installed, StoreError, StoredAdapter};
 use clr_transfer::{Begin, Committed, Failure, FailureCode, Kind};
 
-use super::{Runtime, failure, lock, now, resident::UpdateGuard, stamp, with_causes};
+use super::{Runtime, failure, lock, now, resident::UpdateGuard, stamp, time, with_causes};
 use crate::trial::TrialRun;
 use clr_engine::trim_heap;
 
-/// Stored label of unlabelled frames; no host can add an image with it.
+/// Label under which unlabelled frames are stored. Hosts cannot add images with it.
 pub(crate) const UNLABELLED: &str = " ";
 
 impl Runtime {
@@ -53,7 +53,7 @@ impl Runtime {
                 let changing = self.serving.lock_updates();
                 let installed = self.store.commit(&begin.digest, now());
                 let installed = installed
-                    .inspect_err(|error| self.note_expiry(error))
+                    .inspect_err(|error| time::note_expiry(&self.store, error))
                     .map_err(failure::of_store)?;
                 self.take_into_service(&changing, &installed)
             }
@@ -64,11 +64,11 @@ impl Runtime {
                 }
                 let delta = self.store.upload(&begin.digest).map_err(failure::of_store)?;
                 let base = self.store.file(base).map_err(failure::of_store)?;
-                // A commit may come without `begin`, so the cap is checked again.
+                // A commit may arrive without `begin`, so the cap is checked again.
                 let most = self.config.load().limits.adapter_bytes as u64;
                 let cap = most.min(begin.kind.made_bytes().unwrap_or(0)) as usize;
                 let made = delta::apply(&base, &delta, cap);
-                // The upload is of no further use, whatever the result.
+                // The upload is not needed any more, whatever the result.
                 self.drop_upload(&begin.digest);
                 let file = made.map_err(|error| Failure::new(FailureCode::DELTA, error))?;
                 if Digest::of(&file) != *target {
@@ -78,7 +78,7 @@ impl Runtime {
                 let changing = self.serving.lock_updates();
                 let installed = self.store.install(&file, now());
                 let installed = installed
-                    .inspect_err(|error| self.note_expiry(error))
+                    .inspect_err(|error| time::note_expiry(&self.store, error))
                     .map_err(failure::of_store)?;
                 self.take_into_service(&changing, &installed)
             }
@@ -89,7 +89,7 @@ impl Runtime {
                     return Err(failure);
                 }
                 let bytes = self.store.upload(&begin.digest).map_err(failure::of_store)?;
-                // An image that cannot be decoded is useless for tuning.
+                // An image that cannot be decoded would be useless for tuning.
                 let origin = format!("image {}", begin.digest.short());
                 let serving = self.serving.tasks().get(task).ok();
                 let input = serving.as_ref().map(|adapter| adapter.preprocessing());
@@ -133,8 +133,8 @@ impl Runtime {
         }
     }
 
-    /// Checks the canaries of an installed adapter, then lets it serve. On a failure it is reverted, and the confirmed
-    /// one serves.
+    /// Checks the canaries of an installed adapter, then puts it into service. If a canary fails, the adapter is
+    /// reverted and the confirmed one serves.
     fn take_into_service(&self, changing: &UpdateGuard<'_>, installed: &Installed) -> Result<Committed, Failure> {
         let (task, held) = (&installed.task, installed.held);
         let in_memory = self.detail(task, |detail| detail.digest == held.digest);
@@ -148,7 +148,7 @@ impl Runtime {
         if let Err(error) = self.load_checked(changing, task) {
             let reason = with_causes(&error);
             tracing::warn!(task, reason, "refused");
-            // An earlier adapter on trial was replaced by this one.
+            // This adapter replaced an earlier one on trial.
             if let Err(error) = self.revert_trial(changing, task, held.digest, &reason) {
                 tracing::error!("{}", with_causes(&error));
             }
@@ -159,7 +159,7 @@ impl Runtime {
         Ok(self.committed(task, held))
     }
 
-    /// Stores an adapter learned on this device, signed with its key, and lets it serve on trial.
+    /// Stores an adapter learned on this device, signed with the device's key, and puts it into service on trial.
     #[cfg(feature = "tuning")]
     pub(crate) fn install_tuned(&self, file: &[u8]) -> Result<(), Failure> {
         let changing = self.serving.lock_updates();
@@ -167,13 +167,13 @@ impl Runtime {
         self.take_into_service(&changing, &installed).map(drop)
     }
 
-    /// Returns whether [`Runtime::keep_frame`] would store a frame of a task, to avoid a needless copy.
+    /// Returns whether [`Runtime::keep_frame`] would store a frame of this task. Avoids a needless copy of the frame.
     pub(crate) fn wants_frame(&self, task: &str) -> bool {
         let most = self.config.load().tuning.max_frames;
         most > 0 && lock(&self.kept_frames).get(task).is_none_or(|&kept| kept < most)
     }
 
-    /// Stores a frame of a task, unlabelled, up to `tuning.max_frames`.
+    /// Stores a frame of a task without a label, up to `tuning.max_frames`.
     pub(crate) fn keep_frame(&self, task: &str, bytes: &[u8]) {
         if let Err(error) = self.try_to_keep(task, bytes) {
             tracing::warn!(task, "cannot store a frame: {error}");

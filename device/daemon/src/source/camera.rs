@@ -1,4 +1,4 @@
-//! Camera source: a V4L2 camera that delivers JPEG, as nearly all USB cameras and the Raspberry Pi's do.
+//! Camera source: a V4L2 camera that delivers JPEG, as nearly all USB cameras and the Raspberry Pi cameras do.
 
 use std::{
     fmt,
@@ -30,7 +30,7 @@ fn cannot<E: fmt::Display>(what: &str) -> impl Fn(E) -> String {
     move |error| format!("cannot {what}: {error}")
 }
 
-/// Opens the camera for JPEG; the driver picks the nearest size to the one given.
+/// Opens the camera for JPEG. The driver selects the size nearest to the given one.
 fn open(path: &Path, width: u32, height: u32) -> Result<ReadStream, String> {
     let device = Device::open(path).map_err(cannot("open the camera"))?;
     let mut formats = Vec::new();
@@ -59,7 +59,7 @@ impl Camera {
                 state.alive();
                 match frame(&mut stream) {
                     Ok(Some(bytes)) => {
-                        // Only a frame proves that the camera works.
+                        // Only a received frame proves that the camera works.
                         state.up();
                         last = Instant::now();
                         let frame = Frame::new(number.to_string(), bytes);
@@ -78,7 +78,7 @@ impl Camera {
     }
 }
 
-/// Returns the next frame, unless none arrives within the interval or the driver marks it as damaged.
+/// Returns the next frame; `None` if none arrives within the interval, or if the driver marks it as damaged.
 fn frame(stream: &mut ReadStream) -> Result<Option<Vec<u8>>, String> {
     if !wait_readable(&*stream, POLL_INTERVAL).map_err(cannot("wait for a frame"))? {
         return Ok(None);

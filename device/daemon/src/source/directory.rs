@@ -1,8 +1,8 @@
-//! Directory source: the images in a folder, then each one that appears in it, once it is complete.
+//! Directory source: the images in a folder, then every image that appears in it, as soon as its file is complete.
 //!
-//! The folder may be removed, replaced, renamed, unmounted, mounted over or made unreadable while the device runs:
-//! inotify and a comparison of device and inode detect it. The folder at the configured path is watched again as soon
-//! as it exists.
+//! The folder may be removed, replaced, renamed, unmounted, hidden by a mount or made unreadable while the device runs.
+//! inotify and a comparison of device and inode numbers detect this. As soon as the folder exists at the configured
+//! path again, it is watched again.
 
 mod file;
 mod sent;
@@ -30,14 +30,15 @@ pub(super) struct Directory {
     delete: bool,
     /// Cap of an image, in bytes.
     largest: u64,
-    /// Whether the folder was a mount point when first opened: without that mount, it is the wrong folder.
+    /// Whether the folder was a mount point when it was first opened. If it was and the mount is missing, the folder is
+    /// the wrong one.
     mounted: Option<bool>,
 }
 
 fn is_image(name: &OsStr) -> bool {
     let extension = Path::new(name).extension().and_then(OsStr::to_str).unwrap_or_default();
     let known = ["jpg", "jpeg", "png", "bmp", "webp", "gif"];
-    // A leading dot marks a file that its writer has not finished.
+    // A leading dot marks a file that is still being written.
     !name.as_bytes().starts_with(b".") && known.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
@@ -96,8 +97,8 @@ impl Watching<'_> {
     }
 
     fn deliver(&self, stop: &Stop, state: &SourceState, send: &mut Send<'_>) -> Result<Session, String> {
-        // The watch starts before the folder is listed, so that no file is missed. Early events may name files that are
-        // in the list.
+        // The watch starts before the folder is listed, so that no file is missed. Early events may refer to files that
+        // are also in the list.
         let mut waiting = self.present()?;
         for name in self.arrivals()? {
             if !waiting.contains(&name) {
@@ -145,7 +146,7 @@ impl Watching<'_> {
         Ok(found.into_iter().map(|(_, name)| name).collect())
     }
 
-    /// Sends a file; returns false once the receiver is closed.
+    /// Sends a file. Returns false if the receiver is closed.
     fn send(&self, name: &OsStr, send: &mut Send<'_>) -> bool {
         let path = self.path.join(name);
         if self.sent.borrow_mut().again(&path) {

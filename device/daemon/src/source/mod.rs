@@ -1,4 +1,4 @@
-//! Sources of frames. Each runs on a dedicated thread and hands its frames to a [`Mailbox`].
+//! Sources of frames. Each source runs on a dedicated thread and passes its frames to a [`Mailbox`].
 
 mod directory;
 mod reopen;
@@ -53,7 +53,7 @@ impl Frame {
     }
 }
 
-/// Interval at which a waiting source checks for a stop.
+/// Interval at which a waiting source checks whether it has to stop.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Shared flag that asks threads to end.
@@ -70,7 +70,7 @@ impl Stop {
     }
 }
 
-/// Sends a frame to the mailbox; false ends the source.
+/// Sends a frame to the mailbox. If it returns false, the source ends.
 type Send<'a> = dyn FnMut(Frame) -> bool + 'a;
 
 /// A running source.
@@ -82,8 +82,8 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Starts the source's thread; `None` without a source. Images of more than `largest` bytes are skipped. A missing
-    /// folder or camera is opened as soon as it appears.
+    /// Starts the source's thread; `None` if no source is configured. Images of more than `largest` bytes are skipped.
+    /// A missing folder or camera is opened as soon as it appears.
     pub(crate) fn start(
         config: &SourceConfig,
         largest: u64,
@@ -148,8 +148,8 @@ impl Source {
         Ok(Self { name, frames, thread })
     }
 
-    /// Stops the source and returns the error that ended it earlier. A thread blocked in a system call, e.g. on a dead
-    /// network disk, is left running until the process ends.
+    /// Stops the source, and returns the error that ended it earlier. If the thread is blocked in a system call, for
+    /// example on an unreachable network disk, it is left running until the process ends.
     pub(crate) fn stop(self) -> Result<(), DaemonError> {
         const STOP_POLL_INTERVAL: Duration = Duration::from_millis(5);
         self.frames.close();

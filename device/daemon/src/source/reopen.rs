@@ -1,4 +1,4 @@
-//! Reopening of a source that was lost, with growing pauses.
+//! Reopening of a lost source, with growing pauses.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -8,13 +8,13 @@ use std::{
 
 use super::{POLL_INTERVAL, Send, SourceState, Stop};
 
-/// Pause after the first loss; it doubles with each attempt that fails.
+/// Pause after the first loss; doubled after each failed attempt.
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(2);
-/// Length of a session after which the pause starts at [`FIRST`] again.
+/// A session of at least this length resets the pause to [`FIRST`].
 const STABLE: Duration = Duration::from_secs(10);
 
-/// End of one session with an open source.
+/// Reason why a session with an open source has ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Session {
     /// The device is stopping, or the receiver of frames is closed.
@@ -23,8 +23,8 @@ pub(super) enum Session {
     Lost(String),
 }
 
-/// Runs sessions until one returns [`Session::Ended`]. `open` opens the source; `run` delivers frames and calls
-/// [`SourceState::up`] once the source is known to work. A panic in either counts as a loss.
+/// Runs sessions until one returns [`Session::Ended`]. `open` opens the source. `run` delivers frames, and calls
+/// [`SourceState::up`] as soon as the source is known to work. A panic in either of them counts as a loss.
 pub(super) fn keep_open<S>(
     stop: &Stop,
     state: &SourceState,

@@ -1,4 +1,4 @@
-//! Source state shared with health and metrics: losses, their reason, and the age of the last frame.
+//! Source state, shared with health and metrics: losses, their reason, and the age of the last frame.
 
 use std::{
     sync::{
@@ -10,14 +10,15 @@ use std::{
 
 use crate::escape::one_line;
 
-/// Time after which a lost source is a health fault.
+/// A lost source becomes a health fault after this time.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Time without a sign of life after which the source's thread counts as blocked in a system call, e.g. on a dead
-/// network disk.
+/// The source's thread counts as blocked in a system call, for example on an unreachable network disk, after this time
+/// without activity.
 const HUNG: Duration = Duration::from_secs(10);
 
-/// Condition of the device's source. One instance for the life of the process; the source's thread writes it.
+/// Condition of the device's source. There is one instance for the lifetime of the process, and the source's thread
+/// writes it.
 #[derive(Debug, Default)]
 pub(crate) struct SourceState {
     condition: Mutex<Condition>,
@@ -32,7 +33,7 @@ struct Condition {
     started: Option<Instant>,
     last_frame: Option<Instant>,
     lost: Option<(Instant, String)>,
-    /// The last sign of life of the source's thread; `None` while it waits for the inference loop.
+    /// Time of the last activity of the source's thread; `None` while it waits for the inference loop.
     alive: Option<Instant>,
 }
 
@@ -52,7 +53,7 @@ pub(crate) struct SourceReport {
     pub(crate) name: String,
     /// Duration and reason of the current loss.
     pub(crate) lost: Option<(Duration, String)>,
-    /// Time since the last frame, or since the start before the first.
+    /// Time since the last frame; before the first frame, time since the start.
     pub(crate) frame_age: Duration,
     /// Frames delivered.
     pub(crate) frames: u64,
@@ -75,12 +76,12 @@ impl SourceState {
         condition.alive = condition.started;
     }
 
-    /// Records a sign of life of the source's thread.
+    /// Records activity of the source's thread.
     pub(super) fn alive(&self) {
         self.condition().alive = Some(Instant::now());
     }
 
-    /// Records a frame; the source's thread then waits for the inference loop.
+    /// Records a frame. The source's thread then waits for the inference loop.
     pub(super) fn frame(&self) {
         self.frames.fetch_add(1, Ordering::Relaxed);
         let mut condition = self.condition();
@@ -88,7 +89,7 @@ impl SourceState {
         condition.alive = None;
     }
 
-    /// Records a loss, until the source is reopened. Logged once, not at every failed attempt.
+    /// Records a loss, which lasts until the source is reopened. It is logged once, not at every failed attempt.
     pub(super) fn lost(&self, reason: &str) {
         let mut condition = self.condition();
         let name = condition.name.clone();
@@ -119,7 +120,7 @@ impl SourceState {
         }
     }
 
-    /// Adds bytes of a stream outside complete images; returns the total.
+    /// Adds bytes of a stream outside of complete images. Returns their total.
     pub(super) fn lose_bytes(&self, count: u64) -> u64 {
         self.lost_bytes.fetch_add(count, Ordering::Relaxed) + count
     }
@@ -138,7 +139,7 @@ impl SourceState {
         })
     }
 
-    /// Returns the reason of a loss that has lasted for [`GRACE`].
+    /// Returns the reason of a loss that has lasted for at least [`GRACE`].
     pub(crate) fn fault(&self) -> Option<String> {
         let report = self.report()?;
         let (lost, reason) = report.lost.filter(|(lost, _)| *lost >= GRACE)?;

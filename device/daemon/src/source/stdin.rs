@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use super::{Frame, POLL_INTERVAL, Send, SourceState, Stop, splitter::Splitter};
 use crate::{DaemonError, losses::LossLog, wait_readable};
 
-/// Counter and log of the bytes outside images, while the stream runs.
+/// Counter and log of the bytes outside of images while the stream runs.
 struct Lost<'a> {
     state: &'a SourceState,
     counted: u64,
@@ -62,7 +62,7 @@ pub(super) fn run(largest: u64, stop: &Stop, state: &SourceState, send: &mut Sen
             }
             Ok(count) => splitter.push(&buffer[..count]),
             Err(Errno::INTR) => {}
-            // A process that shares the descriptor may have made it non-blocking and read first.
+            // Another process that shares the descriptor may have made it non-blocking and read first.
             Err(Errno::AGAIN) => std::thread::sleep(Duration::from_millis(1)),
             Err(error) => return Err(failed()(error.into())),
         }

@@ -27,7 +27,7 @@ fn a_peer_that_sends_a_byte_per_second_is_dropped_at_its_deadline_and_delays_not
     slow.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     let started = Instant::now();
     loop {
-        // The first bytes of a frame that never ends.
+        // Sends the first bytes of a frame that never ends.
         if slow.write_all(&[7]).is_err() {
             break;
         }
@@ -48,8 +48,8 @@ fn a_peer_that_sends_a_byte_per_second_is_dropped_at_its_deadline_and_delays_not
     assert!(device.log().contains("connection dropped"), "{}", device.log());
 }
 
-/// A limit on file sizes simulates a full disk. Without a handler of SIGXFSZ it would end the process, and a failed
-/// write to the log the thread.
+/// A limit on file sizes simulates a full disk. Without a handler for SIGXFSZ it would end the process. A failed write
+/// to the log would end the thread.
 #[test]
 fn a_full_disk_costs_the_update_alone() {
     let mut device = Device::with_tasks(&["birds", "fish"], "");
@@ -61,7 +61,7 @@ fn a_full_disk_costs_the_update_alone() {
         prlimit(Some(device.pid()), Resource::Fsize, limit).unwrap();
     };
     limit(&device, Some(0));
-    // The switch works, but cannot be persisted yet.
+    // The switch takes effect, but cannot be persisted yet.
     let not_persisted = device.host(|client| client.switch("fish")).unwrap_err().to_string();
     assert!(not_persisted.contains("File too large"), "{not_persisted}");
     assert_eq!(device.ask(&image(1))["task"], "fish");
@@ -83,7 +83,7 @@ fn a_full_disk_costs_the_update_alone() {
     assert_eq!(device.ask(&image(1))["task"], "fish");
 }
 
-/// Returns a pseudo-terminal: the open end, and the path of the other one.
+/// Returns a pseudo-terminal: one open end, and the path of the other.
 fn terminal() -> (File, String) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
@@ -109,7 +109,7 @@ fn carry(from: &File, to: &File) {
 fn a_host_at_the_other_end_of_a_serial_line_updates_and_switches_the_device() {
     let (near, device_end) = terminal();
     let (far, host_end) = terminal();
-    // Held open, so that the line does not hang up between two sessions.
+    // Kept open, so that the line does not hang up between two sessions.
     let _held = [&device_end, &host_end].map(|name| File::options().read(true).write(true).open(name).unwrap());
     carry(&near, &far);
     carry(&far, &near);
@@ -131,7 +131,7 @@ fn a_host_at_the_other_end_of_a_serial_line_updates_and_switches_the_device() {
         client.switch("birds").unwrap();
     }
     assert_eq!(device.ask(&image(1))["task"], "birds");
-    // Noise on the line, then another host: the device never hung up.
+    // Noise on the line, then another host. The device has not hung up in between.
     (&far).write_all(&[0x55; 3000]).unwrap();
     let second = Host::enrol(&device, &endpoint, "update", 2);
     let mut second = endpoint.client(&clock, second.options(&endpoint));

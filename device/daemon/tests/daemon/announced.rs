@@ -1,5 +1,5 @@
-//! Uploads without a trusted announcement write nothing to the disk until verified; audience and minimum versions are
-//! enforced.
+//! Uploads without a trusted announcement write nothing to the disk until they are verified. Audience and minimum
+//! versions are enforced.
 
 use std::{
     collections::BTreeMap,
@@ -62,7 +62,7 @@ impl Peer {
         }
     }
 
-    /// Begins an upload; returns the transfer and the bytes held, or the failure.
+    /// Begins an upload. Returns the transfer's number and the bytes held, or the failure.
     fn begin(&mut self, bytes: &[u8], kind: Kind) -> Result<(u32, u64), FailureCode> {
         let begin = Begin {
             digest: Digest::of(bytes),
@@ -106,7 +106,7 @@ impl Peer {
     }
 }
 
-/// Returns the files of the state folder with the digests of their contents, except for the audit log and the record of
+/// Returns the files of the state folder with the digests of their contents. Leaves out the audit log and the record of
 /// the image being decoded, which are written for every peer.
 fn state(device: &Device) -> BTreeMap<PathBuf, Digest> {
     let entries = walkdir::WalkDir::new(device.path("state"))
@@ -151,7 +151,7 @@ fn an_upload_without_announcement_writes_no_byte_until_it_is_verified() {
         let middle = bytes.len() / 2;
         peer.send(transfer, &bytes[..middle], 0);
         assert_eq!(state(&device), before);
-        // Another connection continues where the first one was cut.
+        // Another connection continues where the first one was interrupted.
         drop(peer);
         peer = Peer::new(&device);
         let (transfer, held) = peer.begin(bytes, kind.clone()).unwrap();
@@ -246,7 +246,7 @@ fn hostile_announcements_write_nothing_and_junk_under_a_valid_one_is_dropped_at_
         other => panic!("{other:?}"),
     });
     assert_eq!(code, FailureCode::TOO_LARGE);
-    // Junk of the announced length instead of the file.
+    // Random bytes of the announced length in place of the file.
     let begin = Begin {
         digest: Digest::of(&file),
         length: file.len() as u64,
@@ -305,13 +305,13 @@ fn audience_and_minimum_are_reloaded_and_survive_a_factory_reset() {
     configure(&device, "audience = ['fleet-b']\n", "[trust.minimum]\nbirds = 7\n");
     device.signal(Signal::HUP);
     let started = std::time::Instant::now();
-    // The reload is asynchronous: retry until the refused file is accepted.
+    // The reload is asynchronous, so the push is retried until the file is accepted.
     while device.push(&for_audience(7, &["fleet-b"])).is_err() {
         assert!(started.elapsed() < TIMEOUT, "{}", device.log());
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     device.stop();
-    // A factory reset removes the state, not the configuration.
+    // A factory reset removes the state, but not the configuration.
     fs::remove_dir_all(device.path("state")).unwrap();
     device.start();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! `run --check-config`: same faults and messages as `run`, without a trace on the disk.
+//! `run --check-config` reports the same faults with the same messages as `run`, and leaves no trace on the disk.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ fn check(device: &Device) -> (bool, String, String) {
     (status.success(), text(stdout), text(stderr))
 }
 
-/// Returns the line of the error that stops a run, without colours and times.
+/// Returns the line of the error that ended a run, without colours and times.
 fn error(stderr: &str) -> String {
     let line = stderr.lines().find(|line| line.starts_with("error: "));
     line.unwrap_or_else(|| panic!("no error: {stderr}")).to_owned()
@@ -50,7 +50,7 @@ fn same_error(what: &str, device: &Device, words: &str) {
     assert!(ran.contains(words), "{what}: {ran}");
 }
 
-/// Expects that the check reports a fault, whether or not it stops a run.
+/// Asserts that the check reports a fault, whether or not that fault would end a run.
 fn named(what: &str, device: &Device, words: &str) {
     let (_, stdout, stderr) = check(device);
     assert!(format!("{stdout}{stderr}").contains(words), "{what}: {stdout}{stderr}");
@@ -89,7 +89,7 @@ fn a_fault_that_stops_a_run_stops_the_check_with_the_same_message() {
 
     let device = Device::new("");
     fs::write(device.path("state"), "a file").unwrap();
-    // A run continues without its state, as with a broken disk.
+    // A run continues without its state folder, as it does with a broken disk.
     named("a file in place of the state folder", &device, "cannot create folder");
     let device = Device::new("");
     let text = fs::read_to_string(device.path("device.toml")).unwrap();

@@ -15,7 +15,7 @@ fn the_task_follows_the_frames_and_noise_is_unknown() {
     }
     device.switch("auto");
     for (task, first) in [(0, 200), (1, 300), (0, 400)] {
-        // A few frames until the switch, then this task alone.
+        // The switch takes a few frames. After it, only this task is chosen.
         let tasks: Vec<_> = (0..12)
             .map(|at| device.ask(&png(&scenes::image(task, first + at)))["task"].clone())
             .collect();
@@ -32,7 +32,7 @@ fn the_task_follows_the_frames_and_noise_is_unknown() {
     device.stop();
     device.start();
     assert!(device.status().auto);
-    // A named task ends it.
+    // Naming a task ends the automatic choice.
     device.switch("task-1");
     assert_eq!(device.ask(&png(&scenes::image(0, 500)))["task"], "task-1");
     assert!(!device.status().auto);

@@ -1,4 +1,4 @@
-//! A real `clr-device` process with its own store, folder of frames and keys.
+//! A real `clr-device` process for tests, with its own store, folder of frames and keys.
 
 use std::{
     fs,
@@ -23,22 +23,22 @@ use tempfile::TempDir;
 
 use crate::seeded;
 
-/// Timeout for everything, on a loaded machine.
+/// Timeout for every wait, sufficient on a loaded machine.
 pub(super) const TIMEOUT: Duration = Duration::from_mins(1);
 /// Side of the input in pixels.
 const SIDE: u32 = 32;
 
-/// The publisher that the devices trust.
+/// Returns the key of the publisher that the test devices trust.
 pub(super) fn publisher() -> SecretKey {
     SecretKey::from_bytes(&[1; 32])
 }
 
-/// The backbone of all devices here, and its file.
+/// Returns the backbone of all test devices, and its file.
 pub(super) fn backbone() -> &'static (Backbone, PathBuf) {
     static BACKBONE: OnceLock<(Backbone, PathBuf)> = OnceLock::new();
     BACKBONE.get_or_init(|| {
         let backbone = seeded::backbone(Architecture::MobileNetV2, SIDE);
-        // One file for all tests of this process; the system's folder for temporary files is its place.
+        // One file for all tests of this process, in the system's temporary folder.
         let path = std::env::temp_dir().join(format!("clr-device-test-{}.onnx", std::process::id()));
         backbone.save(&path).unwrap();
         (Backbone::load(&path).unwrap(), path)
@@ -93,7 +93,7 @@ pub(super) struct Device {
 }
 
 impl Device {
-    /// A device whose frames come from a folder; `extra` goes to its configuration.
+    /// Creates a device whose frames come from a folder. `extra` is added to its configuration.
     pub(super) fn new(extra: &str) -> Self {
         Self::with_source("[source]\nkind = 'directory'\npath = 'frames'\ndelete = true\n", extra)
     }
@@ -149,7 +149,7 @@ impl Device {
     }
 
     pub(super) fn command(&self, arguments: &[&str]) -> Command {
-        // An emulator, if the tests are built for another CPU.
+        // Runs the program under an emulator if the tests are compiled for another CPU architecture.
         let runner = std::env::var("CLR_TEST_RUNNER").unwrap_or_default();
         let mut words: Vec<&str> = runner.split_whitespace().collect();
         words.push(env!("CARGO_BIN_EXE_clr-device"));
@@ -170,7 +170,7 @@ impl Device {
         self.wait_until_ready();
     }
 
-    /// Starts the device with these streams instead of pipes and the log, and waits until it accepts commands.
+    /// Starts the device with these streams in place of pipes and the log file, and waits until it accepts commands.
     pub(super) fn start_with(&mut self, stdin: Stdio, stdout: Stdio, stderr: Option<Stdio>) {
         let stderr = stderr.unwrap_or_else(|| self.log_file().into());
         let mut child = self
@@ -197,17 +197,17 @@ impl Device {
         }
     }
 
-    /// Sets a variable of the device's environment, from its next start on.
+    /// Sets an environment variable for the device. It applies from the next start on.
     pub(super) fn set_variable(&mut self, name: &str, value: &str) {
         self.variables.push((name.to_owned(), value.to_owned()));
     }
 
-    /// Starts the device without waiting for anything.
+    /// Starts the device and returns immediately.
     pub(super) fn start_only(&mut self) {
         self.start_under(&[]);
     }
 
-    /// Starts the device through a program that limits it.
+    /// Starts the device through a program that limits its resources.
     pub(super) fn start_under(&mut self, limiter: &[&str]) {
         let log = self.log_file();
         let mut command = self.command(&["run"]);
@@ -260,7 +260,7 @@ impl Device {
         }
     }
 
-    /// Stops the device as systemd does, and checks its exit.
+    /// Stops the device with SIGTERM, as systemd does, and checks its exit status.
     pub(super) fn stop(&mut self) {
         self.signal(rustix::process::Signal::TERM);
         let status = self.child.take().unwrap().wait().unwrap();
@@ -275,7 +275,7 @@ impl Device {
             .unwrap()
     }
 
-    /// Sends SIGTERM; returns the exit status and the time until the end.
+    /// Sends SIGTERM. Returns the exit status, and the time that the device took to end.
     pub(super) fn terminate(&mut self) -> (std::process::ExitStatus, Duration) {
         let asked = Instant::now();
         self.signal(rustix::process::Signal::TERM);
@@ -289,7 +289,7 @@ impl Device {
         }
     }
 
-    /// Waits for a line of the log that contains all of these.
+    /// Waits for a log line that contains all of `parts`.
     pub(super) fn wait_for_log(&self, parts: &[&str]) {
         self.wait_until(&format!("{parts:?} in the log"), |device| {
             device
@@ -333,7 +333,8 @@ impl Device {
         fs::rename(unfinished, self.path("frames").join(name)).unwrap();
     }
 
-    /// Waits until the images shown are served and deleted: one that is left is served again after a restart.
+    /// Waits until all shown images have been classified and deleted. A remaining image would be classified again after
+    /// a restart.
     pub(super) fn wait_for_deletion(&self) {
         let started = Instant::now();
         while fs::read_dir(self.path("frames")).unwrap().next().is_some() {
@@ -394,7 +395,7 @@ impl Device {
         self.expect(self.host(|client| client.list()))
     }
 
-    /// Returns the value; on an error, panics with the log.
+    /// Returns the value of a result; on an error, panics with the device's log.
     fn expect<T>(&self, answered: Result<T, ClientError>) -> T {
         answered.unwrap_or_else(|error| panic!("{error}; the log says\n{}", self.log()))
     }
@@ -403,14 +404,14 @@ impl Device {
         self.host(|client| client.push(file, Kind::Adapter, &mut |_| {}))
     }
 
-    /// Returns the resident bytes of the process, and resets its peak.
+    /// Returns the resident memory of the process in bytes, and resets its peak.
     pub(super) fn memory_from_here(&self) -> u64 {
         // Value 5 resets the peak (proc_pid_clear_refs(5)).
         fs::write(format!("/proc/{}/clear_refs", self.pid().as_raw_nonzero()), "5").unwrap();
         self.kilobytes("VmRSS:") << 10
     }
 
-    /// Returns the peak of the resident bytes since the reset.
+    /// Returns the peak of the resident memory since the last reset.
     pub(super) fn peak_memory(&self) -> u64 {
         self.kilobytes("VmHWM:") << 10
     }
@@ -432,7 +433,7 @@ impl Drop for Device {
     }
 }
 
-/// Performs a request of HTTP/1.0; returns the status and the body.
+/// Sends an HTTP/1.0 request. Returns the status and the body.
 pub(super) fn http_get(port: u16, path: &str) -> (u16, String) {
     use std::io::Read as _;
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();

@@ -1,9 +1,9 @@
-//! Fault matrix: every file of the state folder, damaged in every way, on every kind of disk; and starts with too
-//! little memory or too few descriptors. In each cell the device gives the same result as before, or is alive and
-//! reports the reason.
+//! Fault matrix: damages every file of the state folder in every way, on every kind of disk, and starts the device with
+//! too little memory or too few descriptors. In each cell, the device either gives the same result as before, or keeps
+//! running and reports the reason.
 //!
-//! Full and read-only disks are small file systems in memory, which only root may mount. Without that right the test
-//! skips those cells, and reports it.
+//! Full and read-only disks are small in-memory file systems, which only root may mount. Without that permission, the
+//! test skips these cells and reports that it did.
 
 use std::{
     collections::BTreeMap,
@@ -39,11 +39,12 @@ enum Disk {
 enum Outcome {
     /// The same result as before.
     Same,
-    /// A result of an earlier adapter or of another task, with the reason in the log.
+    /// The result of an earlier adapter or of another task, with the reason in the log.
     SteppedDown,
-    /// No result, but a reason, and the device is alive.
+    /// No result, but the device runs and reports the reason.
     SaysWhy,
-    /// No start, with the reason: too little memory or too few descriptors for the network itself.
+    /// The device did not start and reported the reason: too little memory or too few descriptors for the network
+    /// itself.
     EndedSayingWhy,
 }
 
@@ -55,8 +56,8 @@ const DAMAGES: [Damage; 5] = [
     Damage::Folder,
 ];
 
-/// Runs a device to fill its state folder, and keeps that: two versions of the active task, another task on trial, an
-/// example, a run's state, half an upload.
+/// Runs a device to fill its state folder, and keeps the folder. It contains two versions of the active task, another
+/// task on trial, an example, a run state and a partial upload.
 fn template() -> (Device, Value) {
     let mut device = Device::with_birds("");
     device.push(&signed(&adapter("birds", 2))).unwrap();
@@ -152,7 +153,7 @@ impl Drop for Mounted {
     }
 }
 
-/// Classifies an image on a device that was just started, and stops it.
+/// Classifies an image on a device that has just started, and stops the device.
 fn outcome_of(device: &mut Device, before: &Value, said: usize) -> Result<Outcome, String> {
     device.show(&image(1));
     let heard = device.answer_or_end();
@@ -190,7 +191,7 @@ fn outcome_of(device: &mut Device, before: &Value, said: usize) -> Result<Outcom
     }
 }
 
-/// Returns the files of the state folder with their kinds.
+/// Returns the files of the state folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = WalkDir::new(folder)
         .into_iter()
@@ -210,7 +211,7 @@ fn with_any_file_damaged_on_any_disk_it_serves_or_reports_the_reason() {
     fs::create_dir(&sockets).unwrap();
     device.set_variable("RUNTIME_DIRECTORY", sockets.to_str().unwrap());
     let mut cells: Vec<Vec<PathBuf>> = files(&template).into_iter().map(|file| vec![file]).collect();
-    // A marker of older versions, and records and keys with both copies damaged.
+    // In addition: a marker file of older versions, and records and keys with both copies damaged.
     cells.push(vec!["auto".into()]);
     cells.push(vec!["store/tasks/birds".into(), "store/copies/birds".into()]);
     cells.push(vec!["store/active".into(), "store/active.copy".into()]);
@@ -230,7 +231,7 @@ fn with_any_file_damaged_on_any_disk_it_serves_or_reports_the_reason() {
                     continue 'disks;
                 }
                 copy(&template, &state);
-                // A marker means automatic choice, for which these adapters lack a profile.
+                // The marker file selects automatic choice, which needs a profile that these adapters do not have.
                 let is_marker = cell[0] == Path::new("auto");
                 for file in cell {
                     if is_marker {
@@ -272,7 +273,7 @@ fn with_any_file_damaged_on_any_disk_it_serves_or_reports_the_reason() {
     }
     println!("{starts} starts in {:.0} s", started.elapsed().as_secs_f32());
     assert!(wrong.is_empty(), "{} cells:\n{}", wrong.len(), wrong.join("\n"));
-    // A single damaged file costs at most the adapter that it contains.
+    // A single damaged file loses at most the adapter that it contains.
     let adapter_or_two = |line: &&String| !line.contains("adapters/") && line.matches("\", \"").count() == 0;
     let costly: Vec<_> = stepped.iter().filter(adapter_or_two).collect();
     assert!(costly.is_empty(), "{costly:#?}");
@@ -287,7 +288,7 @@ fn with_too_little_memory_or_too_few_descriptors_it_serves_or_reports_the_reason
     let (mut device, before) = template();
     let (template, state) = (device.path("template"), device.path("state"));
     let descriptors = [4, 6, 8, 10, 12, 14, 16, 20, 24, 32, 64].map(|most| format!("--nofile={most}:{most}"));
-    // Below that, the system cannot load the program.
+    // With less memory than this, the system cannot load the program.
     let memory = [100_u64, 120, 150, 200, 300, 500, 1_000].map(|most| format!("--as={}", most << 20));
     let mut counts: BTreeMap<(&str, Outcome), usize> = BTreeMap::new();
     for limit in descriptors.iter().chain(&memory) {

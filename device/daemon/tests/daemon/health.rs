@@ -1,4 +1,4 @@
-//! Health and metrics of the device, for monitoring, hosts and people.
+//! Health and metrics of the device, for monitoring systems, hosts and people.
 
 use std::time::{Duration, Instant};
 
@@ -91,8 +91,8 @@ fn a_damaged_record_is_reported_while_another_task_serves() {
 /// A sample of the text format: name, raw labels, value.
 type Sample = (String, String, f64);
 
-/// Reads Prometheus' text format 0.0.4 and checks it: help and type once before the samples of a name, legal names,
-/// closed and escaped labels, counters that end in `_total`.
+/// Parses Prometheus' text format 0.0.4 and checks it: help and type occur once and before the samples of a name, names
+/// are valid, labels are closed and escaped, and counters end in `_total`.
 fn parse(page: &str) -> Vec<Sample> {
     let legal = |name: &str| {
         !name.is_empty()

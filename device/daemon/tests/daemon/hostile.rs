@@ -1,4 +1,4 @@
-//! Attacks by a host: each has its own refusal, and the active task's results stay bit-identical.
+//! Attacks by a host: each has a distinct refusal, and the active task's results stay bit-identical.
 
 use clr_adapters::{Encoding, SecretKey, SignerClass, encode, sign};
 use clr_transfer::{ClientError, FailureCode};
@@ -21,7 +21,7 @@ fn every_attack_is_refused_by_name_and_the_active_task_is_unchanged() {
     device.switch("birds");
     let before = device.ask(&image(1));
     for _ in 0..3 {
-        // Warm up: memory for a frame and a request is allocated once.
+        // Warms up, because memory for a frame and a request is allocated only once.
         device.ask(&image(1));
         device.list();
     }
@@ -70,10 +70,10 @@ fn every_attack_is_refused_by_name_and_the_active_task_is_unchanged() {
     }
     let rise = device.peak_memory().saturating_sub(memory);
     println!("peak of memory while being attacked: {rise} bytes more");
-    // An emulator's own memory counts as the process's.
+    // Under an emulator, the emulator's memory counts as the process's.
     let emulated = std::env::var_os("CLR_TEST_RUNNER").is_some();
     assert!(emulated || rise <= 1 << 20, "{rise} bytes more");
-    // The confirmed file again: no attack, and no change.
+    // The confirmed file is sent again, which is neither an attack nor a change.
     device.push(&signed(&adapter("birds", 5))).unwrap();
     device.push(&whole).unwrap();
     device.host(|client| client.mark_good("birds")).unwrap();

@@ -1,4 +1,5 @@
-//! The HTTP port: hostile and stalled peers lose their connection, without effect on frames, updates or the port.
+//! The HTTP port: hostile and stalled peers lose their connection. Frames, updates and the port itself are not
+//! affected.
 
 use std::{
     io::{Read as _, Write as _},
@@ -38,7 +39,7 @@ fn answer(port: u16, request: &[u8]) -> String {
     rest(&stream)
 }
 
-/// Waits until `/healthz` returns 200: slots of ended connections are free again a moment later.
+/// Waits until `/healthz` returns 200, because the slots of ended connections become free a moment later.
 fn wait_for_health(port: u16) {
     let started = Instant::now();
     while !answer(port, b"GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 200") {
@@ -102,7 +103,7 @@ fn idle_connections_beyond_the_cap_are_refused_without_effect_on_updates_and_fra
     let (mut device, port) = device_with_http("connections = 6\n");
     let mut held: Vec<TcpStream> = (0..60).map(|_| connect(port)).collect();
     for stream in &mut held {
-        // Those that were refused are closed already.
+        // Connections that were refused are already closed.
         let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\n");
     }
     assert_eq!(device.ask(&image(1))["task"], "birds");
@@ -136,7 +137,7 @@ fn a_device_out_of_descriptors_keeps_serving_and_the_port_recovers() {
         prlimit(Some(pid), Resource::Nofile, Rlimit { current, maximum }).unwrap()
     };
     let before = limit(Some(3));
-    // The kernel completes the connection, the device cannot accept it.
+    // The kernel completes the connection, but the device cannot accept it.
     let mut waiting = connect(port);
     waiting.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let started = Instant::now();

@@ -1,4 +1,5 @@
-//! Hostile images, shown or taught: memory stays within the limit, the process survives, and damage yields no result.
+//! Hostile images, shown or taught: memory stays within the limit, the process keeps running, and damaged images give
+//! no result.
 
 use std::{
     fs,
@@ -14,7 +15,7 @@ use rustix::process::{Resource, Rlimit, prlimit};
 
 use super::device::{Device, Heard, TIMEOUT, adapter, free_port, http_get, image, signed};
 
-/// Memory limit of an image here, and allowance for the rest of the program, in bytes.
+/// Memory limit of an image in these tests, with an allowance for the rest of the program, in bytes.
 const BUDGET: u64 = 24 << 20;
 const REST: u64 = 64 << 20;
 const LIMITS: &str = "[limits]\nimage_memory = 25165824\nimage_ms = 600000\n";
@@ -107,7 +108,7 @@ fn bombs() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Teaches `image` as a host, over a separate connection.
+/// Teaches `image` as a host would, over a separate connection.
 fn teach(socket: &str, image: &[u8]) -> Result<(), ClientError> {
     let endpoint = Endpoint::Unix(socket.to_owned());
     let mut options = endpoint.options();
@@ -148,7 +149,7 @@ fn memory_stays_within_the_limit_for_every_bomb_shown_or_taught() {
         expect_within_budget(&device, base, &format!("{name}, taught"));
     }
     assert_eq!(device.ask(&image(1))["top"], before["top"]);
-    // A phone's photograph is classified, not refused.
+    // A photograph of a phone's size is classified, not refused.
     assert_eq!(device.ask(&jpeg(6000, 4000))["task"], "birds");
 }
 
@@ -202,7 +203,7 @@ fn no_image_ends_a_process_without_more_memory() {
                 Heard::Result(answer) => {
                     assert_eq!(answer["frame"].as_str().map(str::is_empty), Some(false), "{name}");
                 }
-                // Not enough memory for the bytes of the file.
+                // There is not enough memory even for the bytes of the file.
                 _ => assert!(device.log().contains("cannot read it"), "{name}: {}", device.log()),
             }
             let taught = teach(&socket(&device), &bytes);
@@ -215,7 +216,7 @@ fn no_image_ends_a_process_without_more_memory() {
     }
 }
 
-/// Waits until the record contains an image, then kills the device. `ended` returns a reason to give up.
+/// Waits until the record contains an image, then kills the device. If `ended` returns a reason, gives up with it.
 fn kill_while_decoding(device: &mut Device, ended: impl Fn() -> Option<String>) {
     let record = device.path("state/in-hand");
     let started = Instant::now();
@@ -237,8 +238,8 @@ fn kill_while_decoding(device: &mut Device, ended: impl Fn() -> Option<String>) 
     device.kill();
 }
 
-/// Without quarantine, an image of 90 megapixels would crash the device at each start, and revert an adapter on trial
-/// after three.
+/// Without quarantine, an image of 90 megapixels would crash the device at each start, and the third crash would revert
+/// an adapter on trial.
 #[test]
 fn a_frame_on_which_the_device_crashes_twice_is_quarantined_and_no_adapter_is_blamed() {
     let port = free_port();

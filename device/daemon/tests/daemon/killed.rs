@@ -1,4 +1,4 @@
-//! Kills at random moments, under load and during updates: the device recovers to a consistent state.
+//! Kills the device at random moments, under load and during updates. It recovers to a consistent state each time.
 
 use std::{
     thread,
@@ -9,7 +9,7 @@ use clr_transfer::{ClientError, ClientOptions, EndpointClient, Kind, TaskState};
 
 use super::device::{Device, adapter, image, signed};
 
-/// Returns the number of rounds; the nightly recipe sets more.
+/// Returns the number of rounds. The nightly run sets a larger one.
 fn rounds() -> u64 {
     std::env::var("CLR_KILL_ROUNDS")
         .ok()
@@ -21,7 +21,7 @@ fn rounds() -> u64 {
 fn killed_at_random_moments_it_opens_again_and_no_confirmed_adapter_is_lost() {
     let mut device = Device::new("[trial]\nframes = 2\nlow_confidence = 0.0\n");
     let mut random = crate::seeded::Random(11);
-    // Duration of a round, so that kills happen before, during and after it.
+    // Measures the duration of a round, so that kills happen before, during and after it.
     device.start();
     let started = Instant::now();
     assert!(device.try_push(&signed(&adapter("birds", 1))) && device.try_confirm("birds"));
@@ -31,7 +31,7 @@ fn killed_at_random_moments_it_opens_again_and_no_confirmed_adapter_is_lost() {
     let (mut installed, mut confirmations) = (0, 0);
     for round in 1..=rounds() {
         device.start();
-        // A confirmed adapter is still there, or a newer one that was being installed.
+        // The confirmed adapter still exists, or a newer one that was being installed.
         let tasks = device.list();
         let now = tasks
             .iter()
@@ -51,7 +51,7 @@ fn killed_at_random_moments_it_opens_again_and_no_confirmed_adapter_is_lost() {
             thread::sleep(moment);
             let _ = rustix::process::kill_process(killer, rustix::process::Signal::KILL);
         });
-        // Frames, an update, a switch, a confirmation, until the kill.
+        // A round consists of frames, an update, a switch and a confirmation, until the kill.
         for seed in 0..3 {
             device.show(&image(seed));
         }
@@ -77,7 +77,7 @@ fn killed_at_random_moments_it_opens_again_and_no_confirmed_adapter_is_lost() {
 }
 
 impl Device {
-    /// One attempt, without waiting for a device that has ended.
+    /// Makes one attempt, and does not wait for a device that has ended.
     fn once<T>(&self, act: impl FnOnce(&mut EndpointClient<'_>) -> Result<T, ClientError>) -> bool {
         let change = |options| ClientOptions {
             attempts: 0,

@@ -8,7 +8,7 @@ use super::device::{Device, TIMEOUT, image, png};
 use crate::scenes;
 
 impl Device {
-    /// Learning yields to everything else, so it may have to be waited for on a loaded machine.
+    /// Waits for a state of learning. Learning has the lowest priority, so it can take long on a loaded machine.
     fn wait_for(&self, what: impl Fn(&TuneStatus) -> bool) -> TuneStatus {
         let started = Instant::now();
         loop {
@@ -32,7 +32,7 @@ impl Device {
         let request = TuneRequest {
             task: task.to_owned(),
             steps: Some(steps),
-            // A large limit: memory is not the subject of this test.
+            // A large limit, because this test is not about memory.
             memory: Some(4_000_000_000),
             ..TuneRequest::default()
         };
@@ -51,7 +51,7 @@ fn with_birds() -> Device {
 fn a_new_class_is_recognised_at_once_and_tuning_keeps_serving() {
     let mut device = with_birds();
     let before = device.ask(&image(1));
-    // Stored frames, to evaluate the old classes: up to the configured number.
+    // Stores frames for evaluating the old classes, up to the configured number.
     for seed in 2..20 {
         device.ask(&image(seed));
     }
@@ -66,7 +66,7 @@ fn a_new_class_is_recognised_at_once_and_tuning_keeps_serving() {
     device.file("birds", "robin", 1, 6);
     let taught = device.tune("birds", 0);
     assert_eq!(taught.phase, TunePhase::Promoted, "{taught:?}");
-    // Without a profile, the separation is unknown, and a class claims few images at once.
+    // Without a profile, the separation of the classes is unknown, so the new class claims few images at first.
     let mut robins = 0;
     for index in 50..66 {
         let line = device.ask(&png(&scenes::image(1, index)));
@@ -90,7 +90,7 @@ fn a_new_class_is_recognised_at_once_and_tuning_keeps_serving() {
     let decoded = clr_adapters::decode(&pulled.bytes).unwrap();
     assert_eq!(decoded.signature.unwrap().class, clr_adapters::SignerClass::Device);
     assert!(decoded.adapter.header.revision >= 1 && decoded.adapter.header.version == 1);
-    // One command restores the publisher's original, bit for bit.
+    // One command restores the publisher's original, bit-identical.
     device.host(|client| client.mark_good("birds")).unwrap();
     device.host(|client| client.restore("birds")).unwrap();
     let after = device.ask(&image(1));

@@ -1,4 +1,4 @@
-//! Tests of the daemon on the real program: a process, its socket, its store on a real disk.
+//! Tests of the daemon with the real program: a process, its socket, and its store on a real disk.
 
 #![expect(
     clippy::redundant_closure_for_method_calls,

@@ -1,4 +1,4 @@
-//! Results and log lines with a stalled, closed or full output; foreign text in the log.
+//! Results and log lines with a stalled, closed or full output, and foreign text in the log.
 
 use std::{
     fs::{self, File},
@@ -14,7 +14,7 @@ use super::device::{Device, free_port, image, metric};
 
 const PROMPT: Duration = Duration::from_secs(2);
 
-/// Returns a stopped device with `birds` in service, and its HTTP port.
+/// Returns a stopped device that has `birds` in service, and its HTTP port.
 fn prepared() -> (Device, u16) {
     let port = free_port();
     let mut device = Device::with_birds(&format!("[http]\nlisten = '127.0.0.1:{port}'\n"));
@@ -22,7 +22,7 @@ fn prepared() -> (Device, u16) {
     (device, port)
 }
 
-/// Fills a pipe, so that a write to it blocks until it is read.
+/// Fills a pipe, so that writing to it blocks until it is read.
 fn fill(output: &PipeWriter) {
     rustix::io::ioctl_fionbio(output, true).unwrap();
     while rustix::io::write(output, &[b' '; 4096]).is_ok() {}
@@ -153,7 +153,7 @@ fn a_log_without_a_reader_delays_nothing() {
     drop(reader);
 }
 
-/// File names must not write lines or terminal commands into the log.
+/// File names must not be able to write lines or terminal control sequences into the log.
 #[test]
 fn foreign_text_writes_no_lines_and_no_controls_into_the_log() {
     let forged = "x\n2026-11-29T00:00:00.000000Z ERROR forged\r\u{1b}[2J\u{9b}31m\u{202e}";
@@ -161,7 +161,7 @@ fn foreign_text_writes_no_lines_and_no_controls_into_the_log() {
     device.stop();
     let config = fs::read_to_string(device.path("device.toml")).unwrap();
     let named = config.replace("name = 'test'", &format!("name = {}", serde_json::json!(forged)));
-    // TOML allows no raw control characters that JSON leaves unescaped.
+    // TOML does not allow some raw control characters that JSON leaves unescaped.
     let named = named.replace('\u{9b}', "\\u009b");
     fs::write(device.path("device.toml"), named).unwrap();
     device.start();

@@ -1,4 +1,4 @@
-//! Access of peers: unknown ones cost little, hosts enrol once, and revoked ones are disconnected.
+//! Access of peers: unknown peers cost little, a host enrols once, and a revoked host is disconnected.
 
 use std::{
     io::{Read as _, Write as _},
@@ -16,9 +16,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
 use super::device::{Device, TIMEOUT, adapter, free_port, http_get, image, signed};
 
-/// Timeout for the end of a revoked host's session; its thread checks every 50 ms.
+/// Maximum time until a revoked host's session ends. The session's thread checks every 50 ms.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
-/// Memory allowance for a flood of connections, in bytes.
+/// Maximum growth of memory during a flood of connections, in bytes.
 const MAX_GROWTH: u64 = 16 << 20;
 
 /// A host that a device knows.
@@ -28,7 +28,7 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// Enrols a host over `endpoint` with a code of the device.
+    /// Enrols a host over `endpoint`, with a code of the device.
     pub(super) fn enrol(device: &Device, endpoint: &Endpoint, roles: &str, number: u8) -> Self {
         let code = code(device, roles);
         let secret = PeerSecret::from_bytes([number; 32]);
@@ -80,14 +80,14 @@ pub(super) fn enrolling(endpoint: &Endpoint, secret: &PeerSecret, code: &Enrolme
     }
 }
 
-/// Returns a device that listens on a port of this machine.
+/// Returns a device that listens on a TCP port of this machine.
 pub(super) fn on_tcp(extra: &str) -> (Device, Endpoint, u16) {
     let port = free_port();
     let device = Device::new(&format!("{extra}[tcp]\nlisten = '127.0.0.1:{port}'\n"));
     (device, format!("tcp:127.0.0.1:{port}").parse().unwrap(), port)
 }
 
-/// Starts the device and waits until it listens for peers too.
+/// Starts the device, and waits until it also listens for peers.
 pub(super) fn start(device: &mut Device, endpoint: &Endpoint) {
     device.start();
     until("the port is closed", || endpoint.connect().is_ok());
@@ -119,7 +119,7 @@ fn silent_peers_lock_no_one_out_and_are_dropped_in_seconds() {
     let mut silent: Vec<TcpStream> = (0..12)
         .map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap())
         .collect();
-    // Meanwhile, the operator on the device, and another peer.
+    // In the meantime, the operator on the device and another peer can connect.
     device.status();
     assert_eq!(plain(&endpoint).unwrap(), "test");
     for stream in &mut silent {
@@ -130,7 +130,7 @@ fn silent_peers_lock_no_one_out_and_are_dropped_in_seconds() {
         let _ = stream.read_to_end(&mut rest);
         assert!(started.elapsed() < TIMEOUT);
     }
-    // With open sessions they use all slots of peers; the control socket has separate ones.
+    // Open sessions use all slots of peers. The control socket has separate slots.
     let clock = SystemClock::new();
     let mut clients: Vec<_> = (0..9)
         .map(|_| {
@@ -174,13 +174,13 @@ fn a_thousand_hostile_connections_cost_no_frame_and_keep_no_memory() {
     let usual = (0..500).map(|_| latency(&mut device)).collect();
     let memory = device.memory_from_here();
     let peer = thread::spawn(move || {
-        // Real peers run on other machines: lower their priority here.
+        // Real peers run on other machines, so these threads get a lower priority.
         rustix::process::nice(19).unwrap();
         for number in 0..1_000_u32 {
             let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
                 continue;
             };
-            // A first message of a handshake that is not addressed to it, garbage, or nothing.
+            // Each peer sends the first message of a handshake for another key, garbage, or nothing.
             let mut body = vec![b'N', 1, 0, 0, 0, 1, 1, 0, 0];
             body.extend((0..96_u32).map(|at| (at * number) as u8));
             let mut frame = Vec::new();
@@ -197,7 +197,7 @@ fn a_thousand_hostile_connections_cost_no_frame_and_keep_no_memory() {
         meanwhile.push(latency(&mut device));
     }
     peer.join().unwrap();
-    // At most eight threads and their buffers, for any number of connections.
+    // At most eight threads and their buffers exist, for any number of connections.
     let grown = device.peak_memory().saturating_sub(memory);
     println!(
         "milliseconds a frame: {} before, {} meanwhile; {} KiB more memory at most",
@@ -222,7 +222,8 @@ fn a_host_enrols_once_and_ends_plain_sessions() {
     );
     let clock = SystemClock::new();
     let anna = PeerSecret::from_bytes([1; 32]);
-    // No code is open; a wrong one; the right one twice by the same host, and by another.
+    // Attempts: without an open code, with a wrong code, with the correct code twice by the same host, and with the
+    // correct code by another host.
     let wrong = EnrolmentCode::from_random([0; 20]);
     let attempt = |secret: &PeerSecret, code: &EnrolmentCode| {
         let mut client = endpoint.client(&clock, enrolling(&endpoint, secret, code, "anna"));
@@ -252,7 +253,7 @@ fn a_host_enrols_once_and_ends_plain_sessions() {
         client.push(&signed(&adapter("birds", 1)), Kind::Adapter, &mut |_| {})
     })
     .unwrap();
-    // From now on, loopback peers are refused; the control socket works as before.
+    // From now on, plain loopback peers are refused. The control socket works as before.
     let refused = plain(&endpoint).unwrap_err();
     assert!(
         matches!(&refused, ClientError::Refused(failure) if failure.code == FailureCode::UNAUTHENTICATED),
@@ -265,7 +266,7 @@ fn a_host_enrols_once_and_ends_plain_sessions() {
     };
     let unknown = stranger.ask(&endpoint, |client| client.status().map(|_| ()));
     assert_eq!(unknown, Err(ClientError::NotAdmitted(AccessRefusal::UnknownHost)));
-    // All of it survives a kill, with the same key of the device.
+    // All of this survives a kill, and the device keeps its key.
     device.kill();
     start(&mut device, &endpoint);
     until("the host is no longer known", || {
@@ -314,7 +315,7 @@ fn a_revoked_host_is_disconnected_within_seconds_and_a_configured_one_by_sighup(
         let hosts = device.host(|client| client.hosts()).unwrap();
         hosts.iter().all(|host| host.name != "host-2")
     });
-    // From here on its requests are refused, and its connection ends.
+    // From here on, the host's requests are refused and its connection ends.
     let ended = until("the connection continues", || match session.status() {
         Err(ClientError::NotAdmitted(AccessRefusal::UnknownHost)) => true,
         Err(ClientError::Refused(failure)) if failure.code == FailureCode::NOT_ALLOWED => false,
@@ -322,7 +323,7 @@ fn a_revoked_host_is_disconnected_within_seconds_and_a_configured_one_by_sighup(
     });
     println!("a revoked host's connection ended after {ended:?}");
     assert!(ended < ENDS_WITHIN, "{ended:?}");
-    // The same by the configuration, without a restart.
+    // The same change through the configuration, without a restart.
     let carl = Host {
         secret: PeerSecret::from_bytes([3; 32]),
         device: anna.device,
@@ -385,7 +386,7 @@ fn damaged_files_of_access_control_disable_their_own_function_alone() {
 fn without_descriptors_peers_wait_the_log_is_not_flooded_and_they_are_served_afterwards() {
     let (mut device, endpoint, port) = on_tcp("");
     start(&mut device, &endpoint);
-    // The control socket works before the source and the output are open.
+    // The control socket works before the source and the output are open, so the test waits for all of them.
     device.wait_for_log(&["INFO ready"]);
     let whole = getrlimit(Resource::Nofile);
     let limit = |current| {
@@ -393,7 +394,7 @@ fn without_descriptors_peers_wait_the_log_is_not_flooded_and_they_are_served_aft
         prlimit(Some(device.pid()), Resource::Nofile, Rlimit { current, maximum }).unwrap()
     };
     let before = limit(Some(3));
-    // The kernel completes the connections, the device cannot accept them.
+    // The kernel completes the connections, but the device cannot accept them.
     let _peer = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let _local = std::os::unix::net::UnixStream::connect(device.path("state/control.sock")).unwrap();
     let warnings = || device.log().matches("cannot accept a connection").count();

@@ -1,4 +1,4 @@
-//! Every request by every role, with its line in the audit log.
+//! Sends every request with every role, and checks its line in the audit log.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ fn push(client: &mut EndpointClient<'_>, bytes: &[u8], kind: Kind) -> Result<(),
     client.push(bytes, kind, &mut |_| {}).map(|_| ())
 }
 
-/// Read-only requests: recorded once an hour for each peer.
+/// Read-only requests, which are recorded once per hour and peer.
 const LOOKS: [&str; 8] = [
     "status",
     "list",
@@ -28,7 +28,7 @@ const LOOKS: [&str; 8] = [
     "tune-check",
 ];
 
-/// Every request, the role that it needs, and its name in the audit log.
+/// Every request with the role that it needs and its name in the audit log.
 const REQUESTS: [(&str, Role, Act); 30] = [
     ("status", Role::Observe, |client| client.status().map(|_| ())),
     ("list", Role::Observe, |client| client.list().map(|_| ())),
@@ -131,7 +131,7 @@ fn every_request_is_allowed_to_its_role_alone_and_recorded() {
                 let text = error.to_string();
                 assert!(text.contains("hint: ") && text.contains(needed.name()), "{text}");
             }
-            // Read-only requests are recorded once an hour, all others each time, refused or not.
+            // Read-only requests are recorded once an hour; all others are recorded each time, whether refused or not.
             let lines = &audit(&device)[before..];
             let line = lines.iter().find(|line| line["command"] == command);
             match line {

@@ -1,4 +1,4 @@
-//! Rotation of the session key: no restart, no host lost, and an end for a stolen key.
+//! Rotation of the session key: it needs no restart, no host is locked out, and a stolen key stops working.
 
 use std::{cell::Cell, fs};
 
@@ -9,7 +9,7 @@ use super::{
     peers::{Host, code, enrolling, on_tcp, start, until},
 };
 
-/// Runs `clr-device` on the device; returns the keys that it prints.
+/// Runs `clr-device` on the device. Returns the keys that it prints.
 fn command(device: &Device, arguments: &[&str]) -> KeyRotation {
     let output = device.command(arguments).output().unwrap();
     assert!(
@@ -26,7 +26,7 @@ fn command(device: &Device, arguments: &[&str]) -> KeyRotation {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Queries the status over a new connection; returns the announced key, which the host stores.
+/// Queries the status over a new connection. Returns the announced key, which the host stores.
 fn visit(host: &mut Host, endpoint: &clr_transfer::Endpoint) -> Result<Option<PeerKey>, ClientError> {
     let told = Cell::new(None);
     let clock = SystemClock::new();
@@ -59,7 +59,7 @@ fn every_host_follows_a_rotated_key_once_and_others_are_refused() {
     assert_ne!(new, before);
     session.status().expect("open sessions continue");
 
-    // Each host learns the new key once, over a restart too.
+    // Each host learns the new key exactly once, also across a restart.
     assert_eq!(visit(&mut anna, &endpoint), Ok(Some(new)));
     assert_eq!(visit(&mut anna, &endpoint), Ok(None));
     device.kill();
@@ -81,7 +81,8 @@ fn every_host_follows_a_rotated_key_once_and_others_are_refused() {
         Err(ClientError::NotAdmitted(AccessRefusal::WrongKey))
     );
 
-    // A second rotation would lock out hosts that have not connected since the first: refused without --drop-old.
+    // A second rotation would lock out hosts that have not connected since the first one, so it is refused without
+    // `--drop-old`.
     let refused = anna.ask(&endpoint, |client| client.rotate_key(false)).unwrap_err();
     let text = refused.to_string();
     assert!(
@@ -107,7 +108,7 @@ fn every_host_follows_a_rotated_key_once_and_others_are_refused() {
     );
     assert_eq!(visit(&mut bert, &endpoint), Ok(None));
 
-    // A host that rotates over a session learns the new key at once, on the same connection.
+    // A host that rotates the key over a session learns the new key immediately, on the same connection.
     let told = Cell::new(None);
     let mut client = endpoint.client(&clock, anna.options(&endpoint));
     client.on_successor(|key| told.set(Some(key)));

@@ -73,7 +73,7 @@ fn the_task_and_its_adapters_survive_a_restart() {
 #[test]
 fn frequent_switches_are_seldom_written_and_the_last_one_survives_a_restart() {
     let mut device = Device::with_tasks(&["birds", "flowers"], "");
-    // Each write replaces the file by another one.
+    // Each write replaces the file, so its inode changes.
     let written = |device: &Device| std::fs::metadata(device.path("state/store/active")).unwrap().ino();
     device.switch("birds");
     let first = written(&device);
@@ -162,7 +162,7 @@ fn commands_change_what_serves_and_are_refused_with_a_reason() {
     device.host(|client| client.remove("birds")).unwrap();
     assert!(device.list().iter().all(|task| task.state == TaskState::Empty));
     assert_eq!(device.ask(&image(1))["task"], serde_json::Value::Null);
-    // The highest version is kept after the removal: an old version stays refused.
+    // The highest version is kept after the removal, so an old version is still refused.
     let old = device.push(&file).unwrap_err().to_string();
     assert!(old.contains("confirmed"), "{old}");
 }
@@ -201,7 +201,7 @@ fn a_second_device_on_the_same_store_is_refused_with_the_firsts_pid() {
         message.contains(&device.pid().as_raw_nonzero().to_string()),
         "{message}"
     );
-    // The first one still listens.
+    // The first process still listens.
     device.status();
     device.stop();
     let sound = device.command(&["verify"]).output().unwrap();
@@ -243,7 +243,7 @@ fn the_command_line_reaches_the_device_through_its_socket() {
     }
     std::fs::write(device.path("robin.png"), image(9)).unwrap();
     let teach = ["teach", "--task", "birds", "--label", "robin", "robin.png", "robin.png"];
-    // While a publisher's version is on trial, teaching is refused and leaves nothing.
+    // While a publisher's version is on trial, teaching is refused and leaves no images.
     let refused = run(&teach);
     assert_eq!(refused.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("on trial"));
@@ -268,7 +268,7 @@ fn the_command_line_reaches_the_device_through_its_socket() {
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let mut commit = lines.find(|line| line["command"] == "commit").unwrap();
-    // Only in lines after requests that changed nothing.
+    // The field is only present after requests that changed nothing.
     commit.as_object_mut().unwrap().remove("reads");
     check_document("audit", &commit);
     assert!(run(&["run", "--check-config"]).status.success());

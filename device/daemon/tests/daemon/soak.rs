@@ -1,5 +1,5 @@
-//! Frames under a thousand connections per minute, half of them hostile. `CLR_SOAK_SECONDS` is the duration (20 by
-//! default).
+//! Frames while a thousand connections per minute arrive, half of them hostile. `CLR_SOAK_SECONDS` is the duration
+//! (default: 20).
 //!
 //! ```sh
 //! CLR_SOAK_SECONDS=600 cargo test --release -p clr-daemon soak -- --ignored --nocapture
@@ -18,13 +18,13 @@ use clr_transfer::{Endpoint, SystemClock};
 
 use super::device::{Device, TIMEOUT, free_port, image};
 
-/// Time between two connections: a thousand per minute.
+/// Time between two connections, which gives a thousand per minute.
 const BETWEEN: Duration = Duration::from_millis(60);
 /// Time between two frames.
 const FRAME: Duration = Duration::from_millis(50);
-/// Cap of hostile connections held open, several times the device's cap without a session; the oldest is closed.
+/// Maximum number of hostile connections held open, several times the device's cap. Beyond it, the oldest is closed.
 const HELD: usize = 16;
-/// Allowed growth of the process after the first quarter, in bytes.
+/// Maximum growth of the process after the first quarter of the time, in bytes.
 const GROWTH: u64 = 8 << 20;
 
 fn connect(port: u16) -> Option<TcpStream> {
@@ -34,7 +34,7 @@ fn connect(port: u16) -> Option<TcpStream> {
     Some(stream)
 }
 
-/// Performs a valid request on the HTTP port; returns false if it was refused.
+/// Sends a valid request to the HTTP port. Returns false if it was refused.
 fn scrape(port: u16) -> bool {
     let Some(mut stream) = connect(port) else { return false };
     let mut answer = String::new();
@@ -50,7 +50,7 @@ fn ask(port: u16) -> bool {
     endpoint.client(&clock, endpoint.options()).status().is_ok()
 }
 
-/// Opens a hostile connection; returned if it is to be held open.
+/// Opens a hostile connection. Returns it if it should be held open.
 fn attack(kind: u64, http: u16, tcp: u16) -> Option<TcpStream> {
     let (port, bytes): (u16, Vec<u8>) = match kind % 8 {
         0 => (

@@ -1,4 +1,4 @@
-//! Sources that are lost, recover, stall or contain other things than images.
+//! Sources that are lost, recover, stall, or contain something other than images.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::device::{Device, adapter, free_port, http_get, image, metric, signed};
 
-/// Longest time until a device stops, whatever it waits for.
+/// Maximum time until the device stops, whatever it is waiting for.
 const PROMPT: Duration = Duration::from_secs(2);
 
 fn device_with_health() -> (Device, u16) {
@@ -23,7 +23,7 @@ fn device_with_health() -> (Device, u16) {
     )
 }
 
-/// A watch on a removed folder reports nothing, so the device must detect it.
+/// A watch on a removed folder reports nothing, so the device has to detect the removal itself.
 #[test]
 fn a_removed_folder_is_reported_as_lost_and_watched_again_once_it_is_back() {
     let (mut device, port) = device_with_health();
@@ -33,7 +33,7 @@ fn a_removed_folder_is_reported_as_lost_and_watched_again_once_it_is_back() {
     assert_eq!(metric(port, "clr_source_up"), 0.0);
     device.wait_until("report of the loss", |_| http_get(port, "/healthz").0 == 503);
     assert!(http_get(port, "/healthz").1.contains("source lost"));
-    // Images present at the reopening are classified.
+    // Images that exist when the folder is reopened are classified.
     fs::create_dir(device.path("new")).unwrap();
     fs::write(device.path("new/first.png"), image(2)).unwrap();
     fs::rename(device.path("new"), device.path("frames")).unwrap();
@@ -61,7 +61,7 @@ fn a_folder_that_is_replaced_in_any_way_is_followed() {
     fs::rename(at(&device, "other"), at(&device, "frames")).unwrap();
     device.wait_until("first loss", |device| losses(device) >= 1);
     assert!(device.ask(&image(2))["error"].is_null());
-    // A file instead, then a link to a folder, then the link to another folder.
+    // The path becomes a file, then a link to a folder, then a link to another folder.
     let before = losses(&device);
     fs::remove_dir_all(at(&device, "frames")).unwrap();
     fs::write(at(&device, "frames"), "no folder").unwrap();
@@ -118,7 +118,7 @@ fn anything_but_a_regular_file_is_skipped_with_a_log_line_without_waiting() {
     ] {
         device.wait_for_log(&["WARN", "image skipped", name]);
     }
-    // The same while it runs.
+    // The same while the device runs.
     let fifo = device.path("new.png");
     mknodat(CWD, &fifo, FileType::Fifo, Mode::RWXU, 0).unwrap();
     fs::rename(fifo, device.path("frames/new.png")).unwrap();
@@ -179,7 +179,7 @@ fn a_file_with_two_events_is_classified_once() {
     assert_eq!(device.answer()["frame"], "image.png");
     drop(file);
     assert_eq!(device.ask(&image(2))["frame"], "000000.png");
-    // Other content under the same name is another frame.
+    // Different content under the same name is another frame.
     fs::write(&complete, image(3)).unwrap();
     assert_eq!(device.answer()["frame"], "image.png");
     device.stop();

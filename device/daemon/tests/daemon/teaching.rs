@@ -1,5 +1,5 @@
-//! Teaching as a transaction: a refused class leaves no images and has a reason, stored images can be listed and
-//! removed, and no host exceeds the device's bounds.
+//! Teaching as a transaction: a refused class leaves no images and reports a reason, stored images can be listed and
+//! removed, and no host can exceed the device's limits.
 
 use std::time::{Duration, Instant};
 
@@ -13,14 +13,14 @@ use crate::scenes;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Returns an image like the canary's.
+/// Returns an image similar to the canary.
 fn shown(index: u8) -> RgbImage {
     let mut image = scenes::image(0, 7);
     image.get_pixel_mut(1, 1).0[0] ^= index;
     image
 }
 
-/// Returns version 1 of `birds` with a canary and confident results, so that a class near the canary would change them.
+/// Returns version 1 of `birds` with a canary and confident results. A new class close to the canary would change them.
 fn with_canary() -> Adapter {
     let mut adapter = adapter("birds", 1);
     adapter.head.weight.iter_mut().for_each(|weight| *weight *= 20.0);
@@ -82,7 +82,7 @@ fn code(refused: Result<impl std::fmt::Debug, ClientError>) -> (FailureCode, Str
     }
 }
 
-/// Images of a refused class must not stay, as they would make every later attempt fail.
+/// Images of a refused class must not remain, because every later attempt would fail.
 #[test]
 fn a_refused_class_leaves_no_images_names_the_similar_class_and_the_next_one_is_taught() {
     let mut device = device();
@@ -177,7 +177,7 @@ fn stored_images_are_listed_read_and_removed() {
     let device = device();
     let images = robins();
     device.teach("robin", &images).unwrap();
-    // A task with one image alone is listed too.
+    // A task that only has one image is listed too.
     device
         .host(|client| client.teach("ghost", "x", &png(&scenes::image(2, 0))))
         .unwrap();
@@ -211,7 +211,7 @@ fn stored_images_are_listed_read_and_removed() {
     let rest = ExampleSelection::Label("robin".to_owned());
     let removed = device.host(|client| client.remove_examples("birds", rest)).unwrap();
     assert_eq!((removed.images, removed.without_images), (5, vec!["robin".to_owned()]));
-    // The class stays until the publisher's original is restored.
+    // The class remains until the publisher's original is restored.
     assert_eq!(device.list()[0].labels, 4);
     device.host(|client| client.mark_good("birds")).unwrap();
     device.host(|client| client.restore("birds")).unwrap();

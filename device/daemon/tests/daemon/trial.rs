@@ -12,7 +12,7 @@ fn settled(device: &Device) -> TaskState {
     device.list()[0].state
 }
 
-/// Returns version 2 of `birds`, with equal scores for every class, on trial for three frames.
+/// Returns version 2 of `birds`, which scores every class equally and is on trial for three frames.
 fn never_confident() -> Vec<u8> {
     let mut adapter = adapter("birds", 2);
     adapter.head.weight.fill(0.0);
@@ -47,7 +47,7 @@ fn it_is_confirmed_after_its_own_number_of_frames() {
         std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(device.ask(&image(9))["trial"], false);
-    // Only now the highest confirmed version is 2.
+    // Only after this is the highest version 2.
     assert!(device.push(&signed(&adapter("birds", 2))).is_err());
 }
 
@@ -66,7 +66,7 @@ fn one_of_low_confidence_is_reverted_and_the_reason_is_kept() {
         reverts[0].reason.contains("confidence") && reverts[0].version == 2,
         "{reverts:?}"
     );
-    // It was never confirmed, so the highest confirmed version is still 1: a better version 2 is accepted.
+    // The failed version was never confirmed, so the highest version is 1 again and a corrected version 2 is accepted.
     device.push(&signed(&adapter("birds", 2))).unwrap();
 }
 
@@ -80,8 +80,8 @@ fn one_that_fails_its_canaries_never_serves_a_frame() {
     assert_eq!((&after["version"], &after["top"]), (&1.into(), &before["top"]));
 }
 
-/// An adapter on trial is replaced by the next one. If that one fails its canaries, the replaced one must not keep
-/// serving in memory, as its trial can never be confirmed.
+/// The next adapter replaces one on trial. If the new one fails its canaries, the replaced one must not keep serving in
+/// memory, because its trial can never be confirmed.
 #[test]
 fn one_replaced_by_a_bad_one_does_not_keep_serving() {
     let mut device = Device::with_birds("");
@@ -111,7 +111,7 @@ fn one_with_non_finite_results_is_reverted_within_the_frame() {
     let mut device = Device::with_birds("");
     let before = device.ask(&image(1));
     let mut infinite = adapter("birds", 2);
-    // Finite weights, as the format demands, whose products are not.
+    // The weights are finite, as the format requires, but their products are not.
     infinite.head.weight.fill(f32::MAX);
     device.push(&signed(&infinite)).unwrap();
     let answer = device.ask(&image(1));
@@ -141,12 +141,12 @@ fn one_that_crashes_the_device_is_reverted_after_three_unclean_ends() {
     assert!(reason.contains("uncleanly 3 times"), "{reason}");
 }
 
-/// Ordinary restarts must neither revert a good update nor reset its count of frames.
+/// Ordinary restarts neither revert a good update nor reset its count of frames.
 #[test]
 fn clean_restarts_cost_a_trial_nothing() {
     let mut device = Device::with_birds("[trial]\nframes = 12\nlow_confidence = 0.0\n");
     device.push(&signed(&adapter("birds", 2))).unwrap();
-    // This one never gets a frame, and waits indefinitely.
+    // This adapter never receives a frame, so its trial continues indefinitely.
     device.push(&signed(&adapter("fish", 1))).unwrap();
     for restart in 0..5_u32 {
         for seed in 0..2 {
@@ -156,7 +156,7 @@ fn clean_restarts_cost_a_trial_nothing() {
         device.start();
         let left = 12 - 2 * (restart + 1);
         assert_eq!(settled(&device), TaskState::OnTrial { frames_left: left });
-        // Pushing it again neither shortens nor prolongs its trial.
+        // Pushing the adapter again neither shortens nor prolongs its trial.
         device.push(&signed(&adapter("birds", 2))).unwrap();
         assert_eq!(settled(&device), TaskState::OnTrial { frames_left: left });
     }
@@ -187,7 +187,7 @@ fn a_version_marked_bad_by_hand_is_accepted_again() {
     assert_eq!(device.ask(&image(1))["version"], 2);
 }
 
-/// Simulates a full disk by a limit on file sizes.
+/// Simulates a full disk with a limit on file sizes.
 fn disk(device: &Device, full: bool) {
     let limit = Rlimit {
         current: full.then_some(0),
@@ -207,7 +207,7 @@ fn a_failure_on_a_full_disk_takes_effect_at_once_and_is_written_later() {
         assert_eq!(device.ask(&image(seed))["version"], 2);
     }
     assert_eq!(device.ask(&image(1))["version"], 1);
-    // Sending it again does not bring it back.
+    // Sending it again does not reinstate it.
     device.push(&unsure).unwrap_err();
     assert_eq!(device.ask(&image(1))["version"], 1);
     disk(&device, false);
@@ -222,7 +222,7 @@ fn a_failure_on_a_full_disk_takes_effect_at_once_and_is_written_later() {
     assert_eq!(settled(&device), TaskState::Confirmed);
 }
 
-/// If it crashed the device, no later start would know.
+/// If it crashed the device, no later start would know the reason.
 #[test]
 fn one_whose_use_cannot_be_recorded_waits_until_it_can() {
     let mut device = Device::with_birds("");
@@ -237,7 +237,7 @@ fn one_whose_use_cannot_be_recorded_waits_until_it_can() {
         assert!(started.elapsed() < TIMEOUT, "{}", device.log());
         std::thread::sleep(Duration::from_millis(50));
     }
-    // Without a fallback it serves nevertheless.
+    // Without an adapter to fall back to, it serves nevertheless.
     device.push(&signed(&adapter("fish", 1))).unwrap();
     disk(&device, true);
     let _ = device.host(|client| client.switch("fish"));

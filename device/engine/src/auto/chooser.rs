@@ -1,4 +1,4 @@
-//! Chooser of the task for each frame of a stream.
+//! Task chooser for the frames of a stream.
 
 use std::{
     collections::HashMap,
@@ -16,15 +16,16 @@ use crate::{Engine, EngineError, ResidentAdapter, TaskScore, TaskSet};
 
 /// Chooses the resident task for each frame of a stream.
 ///
-/// Holds a few numbers per task; the profiles belong to the adapters. Each stream of frames needs its own chooser.
+/// A chooser stores a few numbers per task; the profiles are part of the adapters. Each stream of frames needs its own
+/// chooser.
 #[derive(Debug)]
 pub struct TaskChooser {
     hysteresis: Hysteresis,
-    /// Adapters of the averaged scores: a replaced adapter starts without history.
+    /// Adapters to which the averaged scores belong. If an adapter is replaced, its task starts without history.
     seen: HashMap<String, Weak<ResidentAdapter>>,
 }
 
-/// Reason for the task of a [`Choice`], or for its absence.
+/// Reason why a [`Choice`] has this task, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChoiceStatus {
@@ -32,7 +33,7 @@ pub enum ChoiceStatus {
     Chosen,
     /// No resident task fits the frame.
     Unknown,
-    /// No resident task has a profile, or there is no task: a choice needs an adapter with a profile.
+    /// No resident task has a profile, so none can be chosen.
     NoProfiles,
 }
 
@@ -49,18 +50,19 @@ pub struct RunnerUp {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Choice {
-    /// The adapter to classify the frame with; `None` without a fitting task.
+    /// The adapter to classify the frame with; `None` if no task fits.
     pub task: Option<Arc<ResidentAdapter>>,
     /// The reason.
     pub status: ChoiceStatus,
-    /// The averaged score of the chosen task, or of the best one while [`ChoiceStatus::Unknown`]; `None` without
-    /// profiles.
+    /// The averaged score of the chosen task or, if the status is [`ChoiceStatus::Unknown`], of the best one; `None`
+    /// without profiles.
     pub score: Option<TaskScore>,
     /// The best of the other tasks.
     pub runner_up: Option<RunnerUp>,
-    /// Whether the choice differs from the previous one, `Unknown` included. The first choice counts as a switch.
+    /// Whether the choice differs from the previous one. `Unknown` counts as a choice, and the first choice counts as a
+    /// switch.
     pub switched: bool,
-    /// Resident tasks without a profile, which cannot be chosen; sorted.
+    /// Names of the resident tasks that have no profile and cannot be chosen, sorted.
     pub without_profile: Vec<String>,
 }
 
@@ -74,9 +76,9 @@ impl TaskChooser {
     }
 
     /// Scores a frame for all `tasks` with a profile and returns the choice. Tasks may be added, removed and replaced
-    /// between frames. The active task of the set is not changed.
+    /// between frames. Does not change the active task of the set.
     ///
-    /// Runs the backbone, without an adapter, once for each distinct preprocessing among the tasks.
+    /// Runs the backbone without an adapter, once for each distinct preprocessing among the tasks.
     pub fn observe<'a>(
         &mut self,
         engine: &Engine,

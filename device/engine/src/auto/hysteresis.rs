@@ -1,4 +1,5 @@
-//! Hysteresis of the task choice: exponentially averaged scores, a margin, and a number of frames that must agree.
+//! Hysteresis of the task choice: exponentially averaged scores, a margin, and a number of consecutive frames that must
+//! agree.
 
 use std::collections::HashMap;
 
@@ -11,18 +12,19 @@ pub struct ChooserOptions {
     /// Weight of the newest frame in the exponentially averaged scores, above 0 and at most 1; 1 ignores earlier
     /// frames.
     pub ema_weight: f32,
-    /// Lead that another task's averaged score needs over the chosen one's, in units of [`TaskScore::score`].
+    /// Lead that another task's averaged score needs over the chosen task's, in units of [`TaskScore::score`].
     pub margin: f32,
-    /// Consecutive frames that must agree on a switch before it is made; 1 switches at once.
+    /// Number of consecutive frames that must agree on a change before it is made; 1 changes immediately.
     pub patience: u32,
-    /// Averaged out-of-distribution score above which a task does not fit, see [`TaskScore::ood_score`].
+    /// Averaged out-of-distribution score above which a task does not fit; see [`TaskScore::ood_score`].
     pub ood_threshold: f32,
-    /// Distance below `ood_threshold` that the averaged score must reach for a task to fit again after `Unknown`.
+    /// After `Unknown`, a task fits again only if its averaged out-of-distribution score is this far below
+    /// `ood_threshold`.
     pub hysteresis: f32,
 }
 
 impl Default for ChooserOptions {
-    /// For a camera: a switch takes about four frames.
+    /// Returns the options for a camera, with which a switch takes about four frames.
     fn default() -> Self {
         Self {
             ema_weight: 0.5,
@@ -35,7 +37,7 @@ impl Default for ChooserOptions {
 }
 
 impl ChooserOptions {
-    /// For images that are unrelated to one another: each is judged alone.
+    /// Returns the options for unrelated images, each of which is judged separately.
     pub fn independent_images() -> Self {
         Self {
             ema_weight: 1.0,
@@ -61,7 +63,7 @@ impl ChooserOptions {
     }
 }
 
-/// The result that a frame supports, or the current one.
+/// The choice that the scores support.
 #[derive(Clone, Debug, PartialEq)]
 enum Target {
     Task(String),
@@ -83,19 +85,19 @@ pub(super) struct Decision {
     /// The task; `None` is unknown.
     pub(super) task: Option<String>,
     pub(super) switched: bool,
-    /// The averaged score of the chosen task, or of the best one where none fits.
+    /// The averaged score of the chosen task or, if none fits, of the best one.
     pub(super) score: TaskScore,
     /// The best of the other tasks.
     pub(super) runner_up: Option<(String, TaskScore)>,
 }
 
-/// The decisions of a stream of frames; tasks are identified by name.
+/// State of the choice over a stream of frames. Tasks are identified by name.
 #[derive(Debug)]
 pub(super) struct Hysteresis {
     options: ChooserOptions,
     averages: HashMap<String, TaskScore>,
     current: Option<Target>,
-    /// The change that is pending, and the number of consecutive frames in favour of it.
+    /// The pending change, and the number of consecutive frames that support it.
     pending: Option<(Target, u32)>,
 }
 
@@ -109,20 +111,20 @@ impl Hysteresis {
         }
     }
 
-    /// Forgets the task's averaged score, and drops it if it is the current one.
+    /// Forgets the task's averaged score. If the task is the current choice, there is no choice any more.
     pub(super) fn forget(&mut self, task: &str) {
         self.averages.remove(task);
         self.current.take_if(|current| current.task() == Some(task));
     }
 
-    /// Adds the scores of one frame and returns the decision; `None` without scores.
+    /// Adds the scores of one frame and returns the decision; `None` if there are no scores.
     pub(super) fn observe(&mut self, scores: &[(&str, TaskScore)]) -> Option<Decision> {
         self.update_averages(scores);
         let mut ranking: Vec<(&str, TaskScore)> =
             scores.iter().map(|(task, _)| (*task, self.averages[*task])).collect();
         ranking.sort_by(|a, b| b.1.score.total_cmp(&a.1.score).then(a.0.cmp(b.0)));
         let best = *ranking.first()?;
-        // A task that was removed cannot stay the current one.
+        // A removed task cannot remain the current choice.
         self.current.take_if(|current| {
             current
                 .task()
@@ -149,7 +151,7 @@ impl Hysteresis {
         })
     }
 
-    /// Returns whether enough consecutive frames, this one included, support this change.
+    /// Returns whether enough consecutive frames, including this one, support the change.
     fn agreed(&mut self, wanted: &Target) -> bool {
         let before = self.pending.take().filter(|(pending, _)| pending == wanted);
         let frames = before.map_or(0, |(_, frames)| frames) + 1;
@@ -160,7 +162,7 @@ impl Hysteresis {
         agreed
     }
 
-    /// Updates the averaged scores; a task that was not scored is forgotten.
+    /// Updates the averaged scores. Tasks without a score in this frame are forgotten.
     fn update_averages(&mut self, scores: &[(&str, TaskScore)]) {
         self.averages
             .retain(|task, _| scores.iter().any(|(scored, _)| scored == task));
@@ -176,7 +178,7 @@ impl Hysteresis {
         }
     }
 
-    /// Returns the result that the averaged scores support, given the current one.
+    /// Returns the choice that the averaged scores support, given the current one.
     fn wanted(&self, best: (&str, TaskScore), ranking: &[(&str, TaskScore)]) -> Target {
         let options = &self.options;
         let (task, ood_threshold) = match &self.current {
@@ -204,7 +206,7 @@ mod tests {
         TaskScore { score, ood_score }
     }
 
-    /// The decisions over frames of the scores of tasks `a` and `b`, as the names or `?`.
+    /// Returns the decisions over frames with the given scores of the tasks `a` and `b`: the tasks' names, or `?`.
     fn decisions(options: ChooserOptions, frames: impl IntoIterator<Item = [TaskScore; 2]>) -> (String, usize) {
         let mut hysteresis = Hysteresis::new(options);
         let mut switches = 0;

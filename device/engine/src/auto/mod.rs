@@ -1,4 +1,5 @@
-//! Automatic choice of the task: every resident task scores the frame, and the best one stays until another one leads.
+//! Automatic choice of the task. Every resident task scores the frame, and the chosen task stays until another one
+//! leads clearly.
 //!
 //! ```no_run
 //! use clr_engine::{ChooserOptions, Engine, EngineError, TaskChooser, TaskSet};

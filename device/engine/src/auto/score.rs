@@ -8,10 +8,10 @@ use clr_onnx::ImageView;
 use crate::{Engine, EngineError, ResidentAdapter, TaskScore};
 
 /// Scores an image for each of `tasks`; `None` for a task without a profile. A task's score is bit-identical whatever
-/// other tasks there are.
+/// other tasks are given.
 ///
-/// Runs the backbone once for each distinct preprocessing among the tasks with a profile, then a few microseconds per
-/// task.
+/// Runs the backbone once for each distinct preprocessing among the tasks with a profile. Each task then takes a few
+/// microseconds.
 pub fn score_tasks<'a>(
     engine: &Engine,
     tasks: &[Arc<ResidentAdapter>],

@@ -96,7 +96,7 @@ impl Storage for Disk {
                 to,
             });
         } else {
-            // Across directories the two halves may be torn apart.
+            // A rename between directories is two changes, and a power cut may keep only one of them.
             state.change(Change::Link {
                 directory: to_directory,
                 name: to,

@@ -1,4 +1,4 @@
-//! Simulated disk: the state that programs see, the state of the medium, and the pending changes.
+//! Simulated disk: the state that programs see, the state of the medium, and the pending changes between the two.
 
 use std::{
     io,
@@ -8,19 +8,18 @@ use std::{
 use super::tree::{Change, Node, NodeId, Tree};
 use crate::storage::{Storage, parent};
 
-/// Effect of a power cut on changes that were not synced.
+/// Effect of a power cut on changes that have not been synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PowerCut {
     /// They are all lost.
     UnsyncedLost,
-    /// Names are as they were left, but of each piece written only the first half is there: with an even seed the file
-    /// ends with the last half, with an odd one the other halves are zeros.
+    /// All names are kept, but only the first half of each written piece. With an even seed, the file ends after the
+    /// last first half; with an odd seed, zeros replace the missing halves.
     HalfWritten,
-    /// Contents are as they were left, but names that were created, renamed or removed since their directory's last
-    /// sync are as before.
+    /// All contents are kept, but creations, renames and removals of names since the last sync of their directory are
+    /// lost.
     RenameLost,
-    /// Each change is there, is not, or (if it writes bytes) is half there, whatever came before or after it; the seed
-    /// decides.
+    /// Each change is independently kept, lost or, if it writes bytes, half kept. The seed decides.
     Reordered,
 }
 
@@ -31,16 +30,16 @@ impl PowerCut {
 
 #[derive(Clone, Debug)]
 pub(super) struct State {
-    /// The state that reads see.
+    /// The state that programs see.
     pub(super) seen: Tree,
     /// The durable state of the medium.
     durable: Tree,
-    /// Changes that are not durable yet, in order.
+    /// Changes that are not durable yet, in the order they were made.
     pending: Vec<Change>,
     pub(super) next: NodeId,
 }
 
-/// A disk in memory that can simulate a power cut.
+/// An in-memory disk that simulates power cuts.
 #[derive(Debug)]
 pub struct Disk {
     pub(super) state: Arc<Mutex<State>>,
@@ -100,7 +99,7 @@ impl Disk {
         Self::from_state(locked(&self.state).clone())
     }
 
-    /// Returns the disk after a power cut. This disk does not change.
+    /// Returns the disk as it would be after a power cut. This disk does not change.
     #[must_use]
     pub fn power_cut(&self, model: PowerCut, seed: u64) -> Self {
         let mut state = locked(&self.state).clone();
@@ -140,7 +139,7 @@ impl Disk {
         locked(&self.state).pending.len()
     }
 
-    /// Returns every file with its contents, for comparisons and damage ([`Disk::put`]).
+    /// Returns every file with its contents. Tests compare them, or damage them with [`Disk::put`].
     #[must_use]
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
         let state = locked(&self.state);
@@ -164,7 +163,7 @@ impl Disk {
         files
     }
 
-    /// Writes a file durably, as another program or a failing medium would.
+    /// Replaces a file durably and directly, to simulate another program or a failing medium.
     ///
     /// # Errors
     /// As [`Storage::create`].
@@ -176,7 +175,7 @@ impl Disk {
     }
 }
 
-/// Returns the first half of a write, with zeros for the rest if `full`.
+/// Returns the first half of a write. With `full`, zeros replace the second half.
 fn half(change: Change, full: bool) -> Change {
     match change {
         Change::Write {

@@ -1,4 +1,5 @@
-//! Fault injection: a layer over any storage that counts modifying operations and stops or fails one of them.
+//! Fault injection: a layer over any storage, which counts modifying operations and stops at one of them or makes it
+//! fail.
 
 use std::{
     io,
@@ -28,21 +29,22 @@ pub enum Operation {
 pub enum Moment {
     /// The operation does nothing.
     Before,
-    /// A write writes its first half; everything else does nothing.
+    /// A write writes only its first half; any other operation does nothing.
     Half,
 }
 
 /// An injected fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The program stops at operation `at` (from 0): it and all later ones, reads included, fail.
+    /// Simulates the end of the program at operation `at` (from 0): this operation and all later ones fail, reads
+    /// included.
     Stop {
         /// The number of the operation.
         at: usize,
-        /// The position in it.
+        /// The moment within the operation.
         moment: Moment,
     },
-    /// Operation `at` fails, and also all later ones if `forever`; a failing write has written its first half.
+    /// Operation `at` fails; with `forever`, all later operations fail too. A failing write has written its first half.
     Fail {
         /// The number of the operation.
         at: usize,
@@ -102,7 +104,7 @@ impl FaultPlan {
 }
 
 impl Faults {
-    /// Wraps a storage without faults until [`Faults::set`].
+    /// Wraps a storage. There are no faults until [`Faults::set`].
     #[must_use]
     pub fn new(inner: Arc<dyn Storage>) -> Self {
         Self {
@@ -111,7 +113,7 @@ impl Faults {
         }
     }
 
-    /// Sets a fault, or none, and restarts the count at 0.
+    /// Sets the fault, or removes it, and restarts the count at 0.
     pub fn set(&self, fault: Option<Fault>) {
         *self.plan() = FaultPlan {
             fault,
@@ -119,7 +121,7 @@ impl Faults {
         };
     }
 
-    /// Returns the operations since [`Faults::set`], with their paths, failed ones included.
+    /// Returns the operations since [`Faults::set`], with their paths. Failed operations are included.
     #[must_use]
     pub fn operations(&self) -> Vec<(Operation, String)> {
         self.plan().done.clone()

@@ -1,4 +1,4 @@
-//! Simulation of power cuts on a disk in memory, and fault injection into any storage.
+//! Simulation of power cuts on an in-memory disk, and fault injection for any storage.
 //!
 //! ```
 //! use std::sync::Arc;

@@ -14,14 +14,14 @@ pub(super) enum Node {
     Directory(BTreeMap<String, NodeId>),
 }
 
-/// One change, which may or may not reach the medium.
+/// A single change, which a power cut may lose.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
     /// Bytes of a file.
     Write { file: NodeId, offset: u64, bytes: Vec<u8> },
     /// A file's length.
     Truncate { file: NodeId, length: u64 },
-    /// A name for a node, which is created with it.
+    /// Creation of a node with a name.
     Link {
         directory: NodeId,
         name: String,
@@ -30,7 +30,7 @@ pub(super) enum Change {
     },
     /// Removal of a name.
     Unlink { directory: NodeId, name: String },
-    /// Renaming of a node within one directory.
+    /// Rename of a node within one directory.
     Rename {
         directory: NodeId,
         node: NodeId,
@@ -48,7 +48,7 @@ impl Change {
         }
     }
 
-    /// The directory whose sync makes this durable.
+    /// Returns the directory whose sync makes this change durable.
     pub(super) fn directory(&self) -> Option<NodeId> {
         match self {
             Self::Link { directory, .. } | Self::Unlink { directory, .. } | Self::Rename { directory, .. } => {
@@ -78,7 +78,7 @@ impl Tree {
     pub(super) fn apply(&mut self, change: &Change) {
         match change {
             Change::Write { file, offset, bytes } => {
-                // A file may be written before its name reaches the medium, or after it was lost.
+                // The data of a file may reach the medium before its name does, or after the name was lost.
                 let node = self.nodes.entry(*file).or_insert_with(|| Node::File(Vec::new()));
                 if let Node::File(contents) = node {
                     let (start, end) = (*offset as usize, *offset as usize + bytes.len());
@@ -123,7 +123,7 @@ impl Tree {
             } => {
                 self.nodes.entry(*node).or_insert_with(|| Node::File(Vec::new()));
                 if let Some(names) = self.names(*directory) {
-                    // The old name may stand for an older file if what came in between was lost.
+                    // If a change in between was lost, the old name may refer to an older file, which stays.
                     if names.get(from) == Some(node) {
                         names.remove(from);
                     }

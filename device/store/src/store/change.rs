@@ -12,7 +12,7 @@ use crate::{
     state::{OnTrial, Progress, StoredAdapter, StoredTask},
 };
 
-/// Unclean ends at which a trial is reverted.
+/// Number of unclean ends after which a trial is reverted.
 const UNCLEAN_ENDS: u32 = 3;
 
 /// Outcome of [`Store::record_start`].
@@ -21,14 +21,14 @@ const UNCLEAN_ENDS: u32 = 3;
 pub enum StartOutcome {
     /// No adapter is on trial.
     NoTrial,
-    /// An adapter is on trial, and the last end was clean or not its fault.
+    /// An adapter is on trial. The last run ended cleanly, or for a reason unrelated to the adapter.
     OnTrial,
-    /// The program ended uncleanly while the adapter on trial was in use.
+    /// The last run ended uncleanly while the adapter on trial was in use.
     Unclean {
         /// Number of unclean ends in this trial.
         times: u32,
     },
-    /// The third unclean end: the adapter was reverted.
+    /// The run ended uncleanly for the third time, and the adapter was reverted.
     Reverted {
         /// The adapter.
         held: StoredAdapter,
@@ -36,9 +36,10 @@ pub enum StartOutcome {
 }
 
 impl Store {
-    /// Records a start of the program for a task. Counts an unclean end while the adapter on trial was in use; the
-    /// third one reverts the adapter. A start after a clean end does not count. `blamed`: whether the adapter may have
-    /// caused the end, as opposed to an image that could not be decoded.
+    /// Records that the program starts to serve a task. If the last run ended uncleanly while the adapter on trial was
+    /// in use, that is counted, and the third such end reverts the adapter. A start after a clean end is not counted.
+    /// `blamed` states whether the adapter may have caused the end; it is false if, for example, an image could not be
+    /// decoded.
     ///
     /// # Errors
     /// [`StoreError::NoSuchTask`], [`StoreError::Io`].
@@ -50,7 +51,7 @@ impl Store {
             if !std::mem::take(&mut trial.in_use) {
                 return Ok(StartOutcome::OnTrial);
             }
-            // The progress before an unclean end is not known to the last frame, so the trial starts again.
+            // After an unclean end the stored progress is outdated, so the trial starts again.
             trial.progress = Progress::default();
             if !blamed {
                 return Ok(StartOutcome::OnTrial);
@@ -66,7 +67,7 @@ impl Store {
         })
     }
 
-    /// Marks the adapter on trial as in use, before its first frame since the start.
+    /// Marks the adapter on trial as in use. Called before its first frame after a start.
     ///
     /// # Errors
     /// As [`Store::confirm`].
@@ -95,17 +96,18 @@ impl Store {
         })
     }
 
-    /// Confirms the adapter of this digest after its trial.
+    /// Confirms the adapter with this digest after its trial.
     ///
     /// # Errors
-    /// [`StoreError::NoTrial`] if another or none is on trial; [`StoreError::NoSuchTask`], [`StoreError::Io`].
+    /// [`StoreError::NoTrial`] if another adapter or none is on trial; [`StoreError::NoSuchTask`], [`StoreError::Io`].
     pub fn confirm(&self, task: &str, digest: &Digest) -> Result<StoredAdapter, StoreError> {
         let mut writer = self.writer();
         self.check_trial(task, digest)?;
         self.confirm_trial(&mut writer, task)
     }
 
-    /// Reverts the adapter of this digest after a failed trial: the confirmed one serves again. The reason is stored.
+    /// Reverts the adapter with this digest after a failed trial, and stores the reason. The confirmed adapter serves
+    /// again.
     ///
     /// # Errors
     /// As [`Store::confirm`].
@@ -127,7 +129,7 @@ impl Store {
         })
     }
 
-    /// Confirms the adapter on trial by hand. Does nothing without one.
+    /// Confirms the adapter on trial on request. Does nothing if there is none.
     ///
     /// # Errors
     /// [`StoreError::NoSuchTask`], [`StoreError::Io`].
@@ -139,8 +141,8 @@ impl Store {
         self.confirm_trial(&mut writer, task).map(drop)
     }
 
-    /// Marks the serving adapter as bad, by hand. A trial ends; a confirmed adapter is replaced by the last good one
-    /// and not kept. Returns the adapter taken out of service.
+    /// Marks the serving adapter as bad on request. An adapter on trial is reverted. A confirmed adapter is replaced by
+    /// the last good one and is not kept. Returns the adapter taken out of service.
     ///
     /// # Errors
     /// [`StoreError::NothingToRollBack`], [`StoreError::NoSuchTask`], [`StoreError::Io`].
@@ -151,7 +153,7 @@ impl Store {
         })
     }
 
-    /// Rolls back to the last good adapter, by hand. A trial ends; without one, the confirmed adapter and the last good
+    /// Rolls back on request. An adapter on trial is reverted. Without a trial, the confirmed adapter and the last good
     /// one are exchanged, so a second rollback undoes the first. The highest admitted version does not change. Returns
     /// the adapter taken out of service.
     ///
@@ -164,8 +166,8 @@ impl Store {
         })
     }
 
-    /// Restores the publisher's original of a tuned adapter, by hand. The tuned one becomes the last good one. Returns
-    /// the adapter taken out of service.
+    /// Restores the publisher's original of a tuned adapter on request. The tuned adapter becomes the last good one.
+    /// Returns the adapter taken out of service.
     ///
     /// # Errors
     /// [`StoreError::NothingToRestore`], [`StoreError::NoSuchTask`], [`StoreError::Io`].
@@ -178,7 +180,7 @@ impl Store {
         })
     }
 
-    /// Stores the task to serve after a restart; [`clr_adapters::AUTO`] to select it for each frame.
+    /// Stores the task to serve after a restart. [`clr_adapters::AUTO`] selects the task for each frame.
     ///
     /// # Errors
     /// [`StoreError::NoSuchTask`], [`StoreError::Io`].
@@ -231,7 +233,7 @@ impl Store {
         let mut record = Record::clone(Arc::as_ref(self.snapshot().record(task)?));
         let highest_admitted = record.state.highest_admitted;
         let result = change(&mut record)?;
-        // When the highest admitted version falls, the failed adapter is no longer known.
+        // If the highest admitted version falls, the failed adapter is also removed from the known digests.
         if let Some(reverted) = record
             .state
             .reverted

@@ -1,13 +1,21 @@
-//! Removal of a task with all its files. The record is marked first, so that an interrupted removal is finished later.
+//! Removal of a task with all its files. The record is marked first, so that an interrupted removal can be finished
+//! later.
 
 use std::{io, sync::Arc};
 
-use super::{Snapshot, Store, Writer, encoded, record_path};
-use crate::{atomic::Failure, checkpoints, copies, error::StoreError, examples, record::Record, state::StoredTask};
+use super::{Snapshot, Store, Writer};
+use crate::{
+    atomic::Failure,
+    copies,
+    error::StoreError,
+    layout::{CHECKPOINTS, EXAMPLES, checkpoint_of, encoded, examples_of, record_path},
+    record::Record,
+    state::StoredTask,
+};
 
 impl Store {
-    /// Removes a task: its adapters, examples and checkpoint. The highest admitted version stays, so that a removal
-    /// does not admit older versions; the version confirmed last may be installed again.
+    /// Removes a task: its adapters, examples and run state. The highest admitted version is kept, so that removing a
+    /// task does not allow older versions. The last confirmed version may be installed again.
     ///
     /// # Errors
     /// [`StoreError::NoSuchTask`], [`StoreError::Io`].
@@ -16,10 +24,10 @@ impl Store {
         let snapshot = self.snapshot();
         let mut record = match snapshot.record(task) {
             Ok(record) => Record::clone(record),
-            // None of its adapters is intact, or the store would have salvaged it.
+            // No adapter of the task is intact; otherwise the store would have salvaged the record.
             Err(StoreError::DamagedRecord { .. }) => Record::new(task),
             Err(error) if !self.has_belongings(task) => return Err(error),
-            // Examples without an adapter, or a record that only keeps the highest admitted version.
+            // The task has examples without an adapter, or a record that only keeps the highest admitted version.
             Err(_) => snapshot
                 .records
                 .get(task)
@@ -39,15 +47,15 @@ impl Store {
         Ok(())
     }
 
-    /// Whether the task has files in addition to its record.
+    /// Returns whether the task has files in addition to its record.
     fn has_belongings(&self, task: &str) -> bool {
         let Ok(name) = encoded(task) else { return false };
         let pending = self.snapshot().records.get(task).is_some_and(|record| record.erasing);
         let examples = self
             .storage
-            .list(&examples::directory(&name))
+            .list(&examples_of(&name))
             .is_ok_and(|entries| !entries.is_empty());
-        !pending && (examples || self.storage.length(&checkpoints::path(&name)).is_ok())
+        !pending && (examples || self.storage.length(&checkpoint_of(&name)).is_ok())
     }
 
     /// Removes the files of a task whose record is marked as being removed.
@@ -57,16 +65,16 @@ impl Store {
             return Ok(());
         };
         let name = encoded(task)?;
-        let directory = examples::directory(&name);
+        let directory = examples_of(&name);
         for entry in absent_is_empty(self.storage.list(&directory), "list", &directory)? {
             let path = format!("{directory}/{}", entry.name);
             self.storage.remove(&path).map_err(StoreError::io("remove", &path))?;
         }
         absent_is_empty(self.storage.remove_directory(&directory), "remove", &directory)?;
-        self.sync(examples::DIRECTORY)?;
-        let checkpoint = checkpoints::path(&name);
+        self.sync(EXAMPLES)?;
+        let checkpoint = checkpoint_of(&name);
         absent_is_empty(self.storage.remove(&checkpoint), "remove", &checkpoint)?;
-        self.sync(checkpoints::DIRECTORY)?;
+        self.sync(CHECKPOINTS)?;
         self.forget_belongings(writer, task);
         if snapshot.active.as_deref() == Some(task) {
             self.put_active(writer, None)?;
@@ -83,10 +91,10 @@ impl Store {
         Ok(())
     }
 
-    /// Removes an empty record. A power cut may restore it, but it stays empty.
+    /// Removes an empty record. A power cut may restore it, but it is still empty.
     pub(crate) fn forget(&self, task: &str) -> Result<(), StoreError> {
         let path = record_path(task)?;
-        // The copy first: a copy alone counts as a record.
+        // The copy is removed first, because a copy without a record would be used as the record.
         let copy = copies::of_record(&encoded(task)?);
         copies::remove(&*self.storage, &copy).map_err(StoreError::io("remove", &copy))?;
         self.storage.remove(&path).map_err(StoreError::io("remove", &path))?;
@@ -96,7 +104,7 @@ impl Store {
         Ok(())
     }
 
-    /// Updates the usage after the removal of a task's examples and checkpoint.
+    /// Updates the usage counters after the removal of a task's examples and run state.
     fn forget_belongings(&self, writer: &mut Writer, task: &str) {
         // Counted again at the next use.
         writer.usage = None;

@@ -1,13 +1,14 @@
-//! Installation of adapters, from received bytes to a trial.
+//! Installation of adapters: from received bytes to an adapter on trial.
 
 use std::sync::atomic::Ordering;
 
 use clr_adapters::{Admitted, Digest, Provenance, Refusal, SignerClass, sign, signature};
 
-use super::{Store, Writer, adapter_path};
+use super::{Store, Writer};
 use crate::{
     atomic::{self, Failure},
     error::StoreError,
+    layout::adapter_path,
     record::Record,
     state::{StoredAdapter, StoredTask},
 };
@@ -20,7 +21,8 @@ pub struct Installed {
     pub task: String,
     /// The adapter.
     pub held: StoredAdapter,
-    /// Whether it was installed already. Nothing has changed, except that damaged bytes of it were replaced.
+    /// Whether the adapter was installed before. In this case nothing has changed, except that damaged bytes of its
+    /// file were replaced.
     pub already: bool,
 }
 
@@ -33,14 +35,14 @@ enum Origin {
 
 impl Store {
     /// Installs a complete upload on trial. The call may be repeated if its result was lost. A refused upload is
-    /// discarded; one that did not fit on the disk is kept. `now` is in seconds since 1970.
+    /// discarded; an upload that did not fit on the disk is kept. `now` is in seconds since 1970-01-01 UTC.
     ///
     /// # Errors
     /// As [`Store::upload`] and [`Store::install`].
     pub fn commit(&self, digest: &Digest, now: Option<u64>) -> Result<Installed, StoreError> {
         let mut writer = self.writer();
-        // As in `begin`: an adapter installed in another way meanwhile needs no upload, so earlier pieces are
-        // discarded.
+        // As in `begin`: if the adapter was installed in another way in the meantime, no upload is needed and earlier
+        // pieces are discarded.
         if let Some((task, held)) = self.in_force(digest)
             && (!(writer.incoming.contains(digest) || writer.staging.contains(digest))
                 || self.read_adapter(&held).is_ok())
@@ -62,19 +64,20 @@ impl Store {
         result
     }
 
-    /// Installs a file on trial; an earlier trial of the task ends. `now` is in seconds since 1970.
+    /// Installs a file on trial, which ends an earlier trial of the task. `now` is in seconds since 1970-01-01 UTC.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] as [`clr_adapters::admit`] has it, and [`Refusal::Replay`], [`Refusal::Downgrade`] for a
-    /// version that is not above the highest admitted version. A file signed by this device is admitted if it was
-    /// confirmed here before, else refused as [`Refusal::WrongClass`]. [`StoreError::Io`], [`StoreError::Full`].
+    /// [`StoreError::Refused`] for the refusals of [`clr_adapters::admit`]; [`Refusal::Replay`] or
+    /// [`Refusal::Downgrade`] if the version is not above the highest admitted one. A file signed by this device is
+    /// admitted only if it was confirmed here before; otherwise it is refused as [`Refusal::WrongClass`].
+    /// [`StoreError::Io`], [`StoreError::Full`].
     pub fn install(&self, file: &[u8], now: Option<u64>) -> Result<Installed, StoreError> {
         self.take(&mut self.writer(), file, now, Origin::Received)
     }
 
-    /// Installs an adapter tuned on this device, on trial. The file is signed by the device's key, or unsigned if
-    /// [`crate::StoreOptions`] has that key. Its version is that of the confirmed adapter; the publisher's original is
-    /// kept as the restore point. Without a confirmed adapter, this creates the task.
+    /// Installs an adapter tuned on this device, on trial. The file is signed by the device's key; it may be unsigned
+    /// if [`crate::StoreOptions`] has that key. Its version must be that of the confirmed adapter. The publisher's
+    /// original is kept as the restore point. Without a confirmed adapter, this call creates the task.
     ///
     /// # Errors
     /// As [`Store::install`], and [`StoreError::Stale`], [`StoreError::TrialUnderWay`], [`StoreError::NotTunedHere`].
@@ -90,7 +93,7 @@ impl Store {
         }
     }
 
-    /// Returns the task in which an adapter is on trial or confirmed, so that it need not be sent again.
+    /// Returns the task in which an adapter is on trial or confirmed. Such an adapter does not have to be sent again.
     #[must_use]
     pub fn in_force(&self, digest: &Digest) -> Option<(String, StoredAdapter)> {
         self.snapshot().records.values().find_map(|record| {
@@ -171,7 +174,7 @@ impl Store {
     }
 }
 
-/// Applies the rules for received files. Returns whether this device tuned the adapter.
+/// Applies the version rules for received files. Returns whether this device tuned the adapter.
 fn check_received(record: &Record, admitted: &Admitted) -> Result<bool, StoreError> {
     let header = &admitted.decoded.adapter.header;
     let (task, version, digest) = (header.task.clone(), header.version, admitted.decoded.digest);
@@ -194,9 +197,9 @@ fn check_received(record: &Record, admitted: &Admitted) -> Result<bool, StoreErr
         .into());
     }
     let is_confirmed = confirmed.is_some_and(|confirmed| confirmed.digest == digest);
-    // An adapter tuned here counts as its parent's version. At the highest version, only a file admitted before may
-    // return: after it was removed, taken out by hand, or replaced by one that failed, but not in place of an adapter
-    // tuned on top of it.
+    // An adapter tuned here has its parent's version. A file at the highest version is accepted only if it was admitted
+    // before and then removed, taken out by hand, or replaced by one that failed. It may not replace an adapter that
+    // was tuned on top of it.
     let taken_out = confirmed.is_none_or(|confirmed| confirmed.version < version);
     let may_equal = tuned || (known && taken_out);
     if is_confirmed || (version <= highest_admitted && known && !(version == highest_admitted && may_equal)) {
@@ -210,8 +213,8 @@ fn check_received(record: &Record, admitted: &Admitted) -> Result<bool, StoreErr
         }
         .into());
     }
-    // Versions only rise, which limits how often one trial can replace another. Adapters tuned here could alternate
-    // indefinitely.
+    // Rising versions limit how often one trial can replace another. Tuned adapters share a version, so they could
+    // replace each other indefinitely.
     if let Some(trial) = trial.filter(|_| tuned) {
         return Err(StoreError::TrialUnderWay {
             task,

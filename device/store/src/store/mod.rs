@@ -1,4 +1,4 @@
-//! The store: one writer at a time, readers that never block.
+//! The store: one writer at a time; readers never block.
 
 mod change;
 mod erase;
@@ -7,6 +7,7 @@ mod open;
 mod read;
 mod room;
 mod salvage;
+mod taught;
 mod time;
 mod uploads;
 
@@ -21,39 +22,32 @@ use clr_adapters::{Admitted, Digest, Policy, PublicKey, Refusal, SecretKey, Trus
 
 pub use change::StartOutcome;
 pub use install::Installed;
-pub(crate) use open::{DIRECTORIES, join, read_record};
+pub(crate) use open::read_record;
 pub use read::ServingAdapter;
-pub(crate) use room::on_disk;
 
 use crate::{
-    atomic::{self, Failure},
+    atomic::{self, Failure, is_unfinished},
     copies,
     error::StoreError,
     incoming::Incoming,
+    layout::{ACTIVE, ADAPTER_ENDING, ADAPTERS, DIRECTORIES, encoded, record_path},
     names,
     options::StoreOptions,
+    problem::Problem,
     record::{self, Record},
     sealed,
     staging::Staging,
     state::{StoredAdapter, StoredTask},
     storage::{EntryKind, Storage, StorageLock, read_file},
-    verify::Problem,
     written,
 };
 
-pub(crate) const TASKS: &str = "tasks";
-pub(crate) const ADAPTERS: &str = "adapters";
-pub(crate) const ADAPTER_ENDING: &str = ".clr";
-pub(crate) const ACTIVE: &str = "active";
-pub(crate) const LOCK: &str = "lock";
-pub(crate) const TIME: &str = "time";
-
-/// A device's store of adapters, examples and checkpoints.
+/// A device's store of adapters, examples and run states.
 ///
-/// Every method takes `&self`. Writers block each other; [`Store::tasks`], [`Store::task`], [`Store::serving`],
-/// [`Store::file`], [`Store::active`] and the readers of examples and checkpoints never block. A change survives a
-/// power cut once its method has returned `Ok`; after an `Err` nothing has changed, in memory or on the disk
-/// ([`StoreError::InDoubt`] excepted).
+/// Every method takes `&self`. Writers block each other. [`Store::tasks`], [`Store::task`], [`Store::serving`],
+/// [`Store::file`], [`Store::active`] and the readers of examples and run states never block. A change survives a power
+/// cut once its method has returned `Ok`. After an `Err`, nothing has changed in memory or on the disk, except for
+/// [`StoreError::InDoubt`].
 pub struct Store {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) options: StoreOptions,
@@ -68,7 +62,7 @@ pub struct Store {
     _lock: StorageLock,
 }
 
-/// Immutable snapshot for readers, replaced as one.
+/// Immutable snapshot for readers, replaced as a unit.
 #[derive(Clone, Default)]
 pub(crate) struct Snapshot {
     pub(crate) records: BTreeMap<String, Arc<Record>>,
@@ -78,7 +72,7 @@ pub(crate) struct Snapshot {
     pub(crate) taught: BTreeSet<String>,
     /// The task to serve after a restart, or [`AUTO`].
     pub(crate) active: Option<String>,
-    /// Whether the name of the active task is lost.
+    /// Whether the name of the active task was lost by damage.
     active_lost: bool,
     /// The highest time noted.
     pub(crate) time: Option<u64>,
@@ -92,11 +86,11 @@ pub(crate) struct Writer {
     pub(crate) incoming: Incoming,
     /// Uploads without an announcement, in memory.
     pub(crate) staging: Staging,
-    /// Bytes of announced uploads in the current 24 hours.
+    /// Bytes written for announced uploads in the current 24 hours.
     pub(crate) day: written::Day,
-    /// Whether the store's directories exist durably.
+    /// Whether the store's directories are known to exist durably.
     prepared: bool,
-    /// Usage of examples and checkpoints, once counted.
+    /// Usage by examples and run states; `None` until they are counted.
     pub(crate) usage: Option<room::Usage>,
 }
 
@@ -128,25 +122,13 @@ impl Snapshot {
     }
 }
 
-pub(crate) fn record_path(task: &str) -> Result<String, StoreError> {
-    Ok(format!("{TASKS}/{}", encoded(task)?))
-}
-
-pub(crate) fn adapter_path(digest: &Digest) -> String {
-    format!("{ADAPTERS}/{digest}{ADAPTER_ENDING}")
-}
-
-pub(crate) fn encoded(task: &str) -> Result<String, StoreError> {
-    names::encode(task).ok_or_else(|| StoreError::Name { task: task.to_owned() })
-}
-
 impl Store {
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
     }
 
     pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
-        // After a panic of a writer, the disk is as after a crash, and the memory as before the change.
+        // If a writer panicked, the disk is as after a crash, and the memory is as before the change.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -166,21 +148,21 @@ impl Store {
         })
     }
 
-    /// Changes trusted keys, names and minimum versions from the next file on. With a device key, `trust.device` is
-    /// replaced by its public key.
+    /// Changes the trusted keys, names and minimum versions. The change applies from the next file on. If the store has
+    /// a device key, `trust.device` is replaced by its public key.
     pub fn set_trust(&self, trust: Trust) {
         let own = self.key.get().map(SecretKey::public);
         self.trust.store(Arc::new(with_own_key(trust, own)));
     }
 
-    /// Sets the device's key of a store that was opened without one. It can be set once.
+    /// Sets the device's key, for a store that was opened without one. It can be set only once.
     pub fn set_device_key(&self, key: SecretKey) {
         if self.key.set(key).is_ok() {
             self.set_trust(Trust::clone(&self.trust.load()));
         }
     }
 
-    /// Creates the store's directories, unless they were created at the opening.
+    /// Creates the store's directories, unless this was already done when the store was opened.
     pub(crate) fn prepare(&self, writer: &mut Writer) -> Result<(), StoreError> {
         if !writer.prepared {
             let entries = self.storage.list("").map_err(StoreError::io("list", "."))?;
@@ -188,7 +170,7 @@ impl Store {
                 let there = entries.iter().find(|entry| entry.name == directory);
                 let kind = there.map(|entry| entry.kind);
                 if kind == Some(EntryKind::File) {
-                    // It is no directory.
+                    // Something other than a directory has this name.
                     atomic::set_aside(&*self.storage, directory).map_err(StoreError::io("set aside", directory))?;
                 }
                 if matches!(kind, None | Some(EntryKind::File)) {
@@ -203,7 +185,7 @@ impl Store {
         Ok(())
     }
 
-    /// Refuses names that are not valid in an adapter.
+    /// Refuses names that would be invalid in an adapter.
     pub(crate) fn check_name(&self, task: &str) -> Result<(), StoreError> {
         if task.is_empty() || task.len() > self.options.limits.task_bytes || task.chars().any(char::is_control) {
             return Err(StoreError::Name { task: task.to_owned() });
@@ -211,7 +193,7 @@ impl Store {
         encoded(task).map(drop)
     }
 
-    /// Changes a task: the record on the disk first, then the memory. Removes adapters without a reference.
+    /// Changes a task's record, first on the disk and then in memory. Removes adapters that nothing refers to any more.
     pub(crate) fn put(&self, writer: &mut Writer, record: Record) -> Result<(), Failure> {
         self.prepare(writer).map_err(Failure::Untouched)?;
         let task = record.state.task.clone();
@@ -250,7 +232,7 @@ impl Store {
             after.records.insert(task, Arc::new(record));
             self.snapshot.store(Arc::new(after.listed()));
         }
-        // An older copy may refer to adapters that the record no longer names.
+        // An outdated copy could refer to adapters that the record no longer refers to, so these are kept in that case.
         if result.is_ok() && mirrored {
             let after = self.snapshot();
             let dropped = |held: StoredAdapter| !after.is_referenced(&held.digest);
@@ -261,8 +243,8 @@ impl Store {
         result
     }
 
-    /// Removes adapters without a reference, unless an unreadable record may name them. Call it only when all records
-    /// are durable. Files that cannot be removed are removed later.
+    /// Removes adapters that nothing refers to, unless a record is unreadable and may refer to them. Call it only when
+    /// all records are durable. Files that cannot be removed now are removed later.
     pub(crate) fn sweep(&self, snapshot: &Snapshot) {
         let entries = self.storage.list(ADAPTERS).unwrap_or_default();
         for entry in entries.into_iter().filter(|entry| entry.kind == EntryKind::File) {
@@ -312,13 +294,8 @@ impl fmt::Debug for Store {
     }
 }
 
-/// Returns `trust` with the public key of the device's key.
+/// Returns `trust` with the public key of the device's own key.
 pub(crate) fn with_own_key(mut trust: Trust, own: Option<PublicKey>) -> Trust {
     trust.device = own.or(trust.device);
     trust
-}
-
-/// Whether a name is that of a temporary file.
-pub(crate) fn is_unfinished(name: &str) -> bool {
-    name.ends_with(atomic::UNFINISHED)
 }

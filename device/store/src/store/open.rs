@@ -1,4 +1,4 @@
-//! Opening of a store: reading, recovery and removal of leftovers. A store on a read-only disk can serve.
+//! Opening of a store: reading, recovery and removal of leftovers. A store on a read-only disk can still serve.
 
 use std::{
     collections::BTreeSet,
@@ -9,37 +9,28 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{
-    ACTIVE, ADAPTER_ENDING, ADAPTERS, LOCK, Snapshot, Store, TASKS, TIME, Writer, adapter_path, encoded, is_unfinished,
-    time,
-};
+use super::{Snapshot, Store, Writer, time};
 use crate::{
-    atomic, checkpoints, copies,
+    atomic::{self, is_unfinished},
+    copies,
     directory::Directory,
-    error::{Damage, StoreError},
-    examples,
+    error::StoreError,
     incoming::{self, Incoming},
+    layout::{
+        ACTIVE, ADAPTER_ENDING, ADAPTERS, CHECKPOINTS, COPIES, DIRECTORIES, EXAMPLES, INCOMING, LOCK, TASKS, TIME,
+        adapter_path, encoded, join,
+    },
     names,
     options::StoreOptions,
+    problem::{Damage, Problem, ProblemKind},
     record::{self, Record},
     sealed,
     storage::{Entry, EntryKind, LockError, Storage, read_file},
-    verify::{Problem, ProblemKind},
     written,
 };
 
-/// The directories of a store.
-pub(crate) const DIRECTORIES: [&str; 6] = [
-    TASKS,
-    copies::DIRECTORY,
-    ADAPTERS,
-    incoming::DIRECTORY,
-    examples::DIRECTORY,
-    checkpoints::DIRECTORY,
-];
-
 impl Store {
-    /// Opens the store in a directory, which is created if it does not exist.
+    /// Opens the store in a directory. Creates the directory if it does not exist.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -49,11 +40,11 @@ impl Store {
         Self::open(Arc::new(directory), options)
     }
 
-    /// Opens a store. Its state is that before or after the last operation, never in between; leftovers are removed.
-    /// Neither an unreadable or read-only disk nor a damaged file is an error: see [`Store::problems`].
+    /// Opens a store and removes leftovers. The state is the one before or after the last operation, never in between.
+    /// An unreadable or read-only disk and damaged files are not errors: see [`Store::problems`].
     ///
     /// # Errors
-    /// [`StoreError::Locked`]; [`StoreError::Io`] if it cannot be locked.
+    /// [`StoreError::Locked`] if another process has locked the store; [`StoreError::Io`] if locking fails.
     pub fn open(storage: Arc<dyn Storage>, mut options: StoreOptions) -> Result<Self, StoreError> {
         let lock = storage.lock(LOCK).map_err(|error| match error {
             LockError::Held { pid } => StoreError::Locked { pid },
@@ -85,12 +76,12 @@ impl Store {
         Ok(store)
     }
 
-    /// Rewrites copies, salvages lost records, removes leftovers of unfinished operations, and finishes removals of
-    /// tasks.
+    /// Rewrites copies, salvages lost records, removes leftovers of unfinished operations, and completes interrupted
+    /// removals of tasks.
     fn recover(&self, stale: &Stale, problems: &mut Vec<Problem>) {
         let mut writer = self.writer();
-        // A killed program may have left names that are visible but not durable. They must be durable before files are
-        // removed because of them.
+        // A killed program may have left names that are visible but not durable. They must become durable before other
+        // files are removed because of them.
         let sync = |directory: &str| {
             self.storage
                 .sync_directory(directory)
@@ -104,7 +95,7 @@ impl Store {
         }
         let durable = durable.is_ok();
         if durable {
-            for directory in [TASKS, copies::DIRECTORY, checkpoints::DIRECTORY, ""] {
+            for directory in [TASKS, COPIES, CHECKPOINTS, ""] {
                 for entry in self.storage.list(directory).unwrap_or_default() {
                     if entry.kind == EntryKind::File && is_unfinished(&entry.name) {
                         self.remove_leftover(&join(directory, &entry.name));
@@ -134,8 +125,8 @@ impl Store {
         self.adopt_uploads(&mut writer.incoming, durable, problems);
     }
 
-    /// Rewrites files and copies that differ from the state in memory. Returns `false` if an older copy of a record may
-    /// be left.
+    /// Rewrites files and copies that differ from the state in memory. Returns `false` if an outdated copy of a record
+    /// may remain.
     fn bring_in_line(&self, stale: &Stale) -> bool {
         let snapshot = self.snapshot();
         let mut in_line = true;
@@ -145,7 +136,7 @@ impl Store {
             };
             let Ok(bytes) = record.to_bytes() else { continue };
             let path = join(TASKS, &name);
-            // The state is from its copy, or the file has an older format.
+            // The state was read from the copy, or the file has an older format.
             let differs = read_file(&*self.storage, &path, record::LARGEST).ok().as_ref() != Some(&bytes);
             if differs && let Err(failure) = atomic::replace(&*self.storage, &path, &bytes, None) {
                 tracing::warn!(task, error = %failure.into_error(), "cannot rewrite a record");
@@ -172,8 +163,8 @@ impl Store {
 
     fn adopt_uploads(&self, incoming: &mut Incoming, durable: bool, problems: &mut Vec<Problem>) {
         let snapshot = self.snapshot();
-        for entry in self.storage.list(incoming::DIRECTORY).unwrap_or_default() {
-            let path = join(incoming::DIRECTORY, &entry.name);
+        for entry in self.storage.list(INCOMING).unwrap_or_default() {
+            let path = join(INCOMING, &entry.name);
             let digest = entry.name.strip_suffix(incoming::ENDING).and_then(names::digest);
             let Some(digest) = digest.filter(|_| entry.kind == EntryKind::File) else {
                 problems.push(Problem {
@@ -192,7 +183,8 @@ impl Store {
             };
             match adopted {
                 Ok(()) if !installed => {}
-                // Its head never became durable, it was installed, or its publisher is no longer trusted.
+                // The upload's head never became durable, its file was installed, or its publisher is no longer
+                // trusted.
                 Ok(()) | Err(StoreError::Damaged { .. } | StoreError::Refused(_)) => {
                     if durable {
                         self.remove_leftover(&path);
@@ -206,7 +198,7 @@ impl Store {
         }
     }
 
-    /// Compares the existing adapters with the referenced ones, by name and length.
+    /// Compares the names and lengths of the existing adapters with the referenced ones.
     fn check_adapters(&self, problems: &mut Vec<Problem>) {
         let Ok(entries) = self.storage.list(ADAPTERS) else {
             return;
@@ -242,15 +234,7 @@ impl Store {
     }
 }
 
-pub(crate) fn join(directory: &str, name: &str) -> String {
-    if directory.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{directory}/{name}")
-    }
-}
-
-/// Lists a directory, which may be missing on a read-only disk. An unreadable one is a problem.
+/// Lists a directory. On a read-only disk it may be missing; an unreadable one is reported as a problem.
 fn entries(storage: &dyn Storage, directory: &str, problems: &mut Vec<Problem>) -> Vec<Entry> {
     storage.list(directory).unwrap_or_else(|error| {
         if error.kind() != io::ErrorKind::NotFound {
@@ -275,7 +259,7 @@ struct Stale {
 fn read_snapshot(storage: &dyn Storage, options: &StoreOptions, problems: &mut Vec<Problem>) -> (Snapshot, Stale) {
     let (mut snapshot, mut stale) = (Snapshot::default(), Stale::default());
     let mut tasks = BTreeSet::new();
-    for directory in [TASKS, copies::DIRECTORY] {
+    for directory in [TASKS, COPIES] {
         for Entry { name, kind, .. } in entries(storage, directory, problems) {
             match names::decode(&name) {
                 Some(task) if kind != EntryKind::Other => drop(tasks.insert(task)),
@@ -302,7 +286,7 @@ fn read_snapshot(storage: &dyn Storage, options: &StoreOptions, problems: &mut V
             None => drop(snapshot.damaged.insert(task)),
         }
     }
-    for Entry { name, kind, .. } in entries(storage, examples::DIRECTORY, problems) {
+    for Entry { name, kind, .. } in entries(storage, EXAMPLES, problems) {
         if let Some(task) = names::decode(&name).filter(|_| kind == EntryKind::Directory) {
             snapshot.taught.insert(task);
         }

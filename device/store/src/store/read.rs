@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use clr_adapters::{AUTO, Admitted, Decoded, Digest, Signature};
 
-use super::{Snapshot, Store, adapter_path};
+use super::{Snapshot, Store};
 use crate::{
     error::StoreError,
+    layout::adapter_path,
+    problem::{Problem, ProblemKind},
     state::{StoredAdapter, StoredTask},
-    verify::{Problem, ProblemKind},
 };
 
-/// Maximum of retries of a reader whose adapter was replaced meanwhile.
+/// Maximum number of retries of a reader whose adapter was replaced while it read.
 const TRIES: usize = 16;
 
 /// The serving adapter of a task, read from the disk and verified.
@@ -20,13 +21,13 @@ const TRIES: usize = 16;
 pub struct ServingAdapter {
     /// The adapter.
     pub decoded: Decoded,
-    /// Its entry in the store; `held.digest` identifies it.
+    /// The adapter's entry in the store, identified by `held.digest`.
     pub held: StoredAdapter,
     /// Whether it is on trial.
     pub trial: bool,
     /// Its verified signature.
     pub signer: Option<Signature>,
-    /// Preferred adapters that are damaged or no longer trusted; usually none.
+    /// Preferred adapters that were skipped because they are damaged or no longer trusted; usually empty.
     pub passed_over: Vec<Problem>,
 }
 
@@ -45,18 +46,19 @@ impl Store {
         Ok(self.snapshot().record(task)?.state.clone())
     }
 
-    /// Returns the problems found at the opening: damaged, missing and unknown files. [`Store::verify`] checks more.
+    /// Returns the problems found when the store was opened: damaged, missing and unknown files. [`Store::verify`]
+    /// checks more.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.opened_with
     }
 
-    /// Returns the serving adapter of a task: the one on trial if there is one, else the confirmed one; if that is
-    /// damaged, the last good one, then the publisher's original.
+    /// Returns the serving adapter of a task: the first intact one of the adapter on trial, the confirmed one, the last
+    /// good one and the publisher's original.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchTask`], [`StoreError::DamagedRecord`], and [`StoreError::NothingServes`] with the problem of
-    /// each.
+    /// [`StoreError::NoSuchTask`], [`StoreError::DamagedRecord`]; [`StoreError::NothingServes`] with the problem of
+    /// each adapter.
     pub fn serving(&self, task: &str) -> Result<ServingAdapter, StoreError> {
         'again: for _ in 0..TRIES {
             let snapshot = self.snapshot();
@@ -104,14 +106,14 @@ impl Store {
             match self.read_adapter(&held) {
                 Ok(bytes) => return Ok(bytes),
                 Err(_) if self.has_moved_on(&snapshot) => {}
-                Err(problem) => return Err(problem.into_error()),
+                Err(problem) => return Err(StoreError::of_problem(problem)),
             }
         }
         Err(StoreError::NoSuchAdapter { digest: *digest })
     }
 
-    /// Returns the task to serve after a restart, if it still exists; [`AUTO`] if it is selected for each frame. If the
-    /// name and its copy are damaged: the only task, or else the one confirmed last.
+    /// Returns the task to serve after a restart, if it still exists, or [`AUTO`] if the task is selected for each
+    /// frame. If the stored name and its copy are damaged, returns the only task or the one with the last confirmation.
     #[must_use]
     pub fn active(&self) -> Option<String> {
         let snapshot = self.snapshot();
@@ -127,7 +129,7 @@ impl Store {
         !Arc::ptr_eq(snapshot, &self.snapshot())
     }
 
-    /// Reads an adapter and compares it with its name.
+    /// Reads an adapter's file and compares it with the digest in its name.
     pub(crate) fn read_adapter(&self, held: &StoredAdapter) -> Result<Vec<u8>, Problem> {
         let file = adapter_path(&held.digest);
         let problem = |kind| Problem {
@@ -152,7 +154,7 @@ impl Store {
         }
     }
 
-    /// Reads an adapter and checks it like a received file, except for its expiry: an adapter admitted in time
+    /// Reads an adapter and checks it like a received file, but not its expiry: an adapter that was admitted in time
     /// continues to serve.
     pub(crate) fn load(&self, task: &str, held: &StoredAdapter) -> Result<Admitted, Problem> {
         let bytes = self.read_adapter(held)?;

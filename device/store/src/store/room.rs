@@ -1,29 +1,21 @@
-//! Caps on tasks and bytes, and the reserve for records.
+//! Caps on tasks and bytes, and the space reserved for records.
 //!
-//! Records, adapters and uploads are counted from memory. Examples and checkpoints are counted once on the disk, at the
-//! first write that needs their number, and updated from then on.
+//! Records, adapters and uploads are counted in memory. Examples and run states are counted on the disk once, at the
+//! first write that needs the number, and the number is updated from then on.
 
 use std::{collections::BTreeMap, io};
 
 use super::{Snapshot, Store, Writer};
 use crate::{
-    checkpoints,
     error::StoreError,
-    examples,
-    storage::{Entry, EntryKind},
+    layout::{CHECKPOINTS, EXAMPLES, examples_of},
+    storage::{BLOCK, Entry, EntryKind, on_disk},
 };
 
-/// Bytes of a block: the size of a file on the disk is a multiple of it.
-const BLOCK: u64 = 4 << 10;
-/// Bytes of a record, its copy and a temporary file.
+/// Bytes for a record, its copy and a temporary file.
 const RECORD: u64 = 3 * BLOCK;
 
-/// Returns the bytes of a file on the disk.
-pub(crate) fn on_disk(bytes: u64) -> u64 {
-    bytes.saturating_add(BLOCK - 1) / BLOCK * BLOCK
-}
-
-/// Bytes of examples and checkpoints on the disk.
+/// Bytes used by examples and run states on the disk.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
     pub(crate) examples: u64,
@@ -38,7 +30,7 @@ impl Usage {
 }
 
 impl Store {
-    /// Counts examples and checkpoints, unless that was done before.
+    /// Counts examples and run states, unless they have already been counted.
     pub(crate) fn usage<'a>(&self, writer: &'a mut Writer) -> Result<&'a mut Usage, StoreError> {
         if writer.usage.is_none() {
             let files = |directory: &str| match self.storage.list(directory) {
@@ -46,14 +38,14 @@ impl Store {
                 entries => entries.map_err(StoreError::io("list", directory)),
             };
             let mut usage = Usage::default();
-            for Entry { name, kind, .. } in files(examples::DIRECTORY)? {
+            for Entry { name, kind, .. } in files(EXAMPLES)? {
                 if kind == EntryKind::Directory {
-                    // An unreadable file does not prevent an upload.
-                    let entries = self.storage.list(&examples::directory(&name)).unwrap_or_default();
+                    // An unreadable file must not prevent an upload.
+                    let entries = self.storage.list(&examples_of(&name)).unwrap_or_default();
                     usage.examples += entries.iter().map(|entry| on_disk(entry.bytes)).sum::<u64>();
                 }
             }
-            for Entry { name, bytes, .. } in files(checkpoints::DIRECTORY)? {
+            for Entry { name, bytes, .. } in files(CHECKPOINTS)? {
                 usage.checkpoints.insert(name, on_disk(bytes));
             }
             writer.usage = Some(usage);
@@ -71,7 +63,8 @@ impl Store {
         Ok(self.usage(writer)?.total() + records + adapters + uploads)
     }
 
-    /// Refuses to write `more` bytes that would use the reserve, of the store's cap or of the disk.
+    /// Refuses to write `more` bytes if they would use space reserved for records, within the store's cap or on the
+    /// disk.
     pub(crate) fn check_room(&self, writer: &mut Writer, more: u64) -> Result<(), StoreError> {
         let caps = &self.options.caps;
         let more = on_disk(more);
@@ -87,7 +80,7 @@ impl Store {
                 hint: "remove examples or tasks, or raise `limits.state_bytes`",
             });
         }
-        // Where the free space is unknown, the write itself fails.
+        // If the free space is unknown, the write itself reports a full disk.
         let cap = self
             .storage
             .free()
@@ -117,7 +110,7 @@ impl Store {
         })
     }
 
-    /// Returns the tasks that have examples and no adapter, by name.
+    /// Returns the tasks with examples but no adapter, sorted by name.
     #[must_use]
     pub fn taught_only(&self) -> Vec<String> {
         let snapshot = self.snapshot();

@@ -1,16 +1,18 @@
-//! Salvage of a task from its adapters where the record and its copy are lost.
+//! Salvage of a task from its adapters after the loss of the record and its copy.
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use clr_adapters::{Digest, SignerClass};
 
-use super::{ADAPTER_ENDING, ADAPTERS, Snapshot, Store, TASKS, adapter_path, encoded, join};
+use super::{Snapshot, Store};
 use crate::{
-    atomic, copies, names,
+    atomic, copies,
+    layout::{ADAPTER_ENDING, ADAPTERS, TASKS, adapter_path, encoded, join},
+    names,
+    problem::{Problem, ProblemKind, Recovery},
     record::Record,
     state::StoredAdapter,
     storage::read_file,
-    verify::{Problem, ProblemKind, Recovery},
 };
 
 impl Store {
@@ -36,7 +38,7 @@ impl Store {
                 let fault = Box::new(problem.kind.clone());
                 problem.kind = ProblemKind::Recovered { fault, recovery };
             }
-            // On a read-only disk it is salvaged again at each start.
+            // On a read-only disk, the record is salvaged again at each start.
             if let (true, Ok(bytes)) = (durable, record.to_bytes()) {
                 match atomic::replace(&*self.storage, &path, &bytes, None) {
                     Ok(()) => _ = copies::mirror(&*self.storage, &copy, &bytes),
@@ -51,7 +53,7 @@ impl Store {
         self.snapshot.store(Arc::new(after.listed()));
     }
 
-    /// Returns intact adapters of trusted signers that no record names, by task. Every adapter in the store was
+    /// Returns intact adapters of trusted signers that no record refers to, by task. Every adapter in the store was
     /// admitted once.
     pub(super) fn unreferenced_adapters(&self, snapshot: &Snapshot) -> BTreeMap<String, Vec<StoredAdapter>> {
         let mut found: BTreeMap<String, Vec<StoredAdapter>> = BTreeMap::new();
@@ -84,8 +86,8 @@ impl Store {
     }
 }
 
-/// Builds a record in which the newest adapter serves: on trial if there is another one, because it may have been on
-/// trial before.
+/// Builds a record in which the newest adapter serves. If there is another adapter, the newest one is on trial again,
+/// because it may not have been confirmed.
 fn from_adapters(task: &str, mut held: Vec<StoredAdapter>) -> Option<Record> {
     held.sort_by_key(|held| Reverse((held.version, held.revision)));
     let mut record = Record::new(task);

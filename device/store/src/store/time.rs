@@ -1,14 +1,9 @@
-//! The highest time noted, to detect a clock that was lost or set back.
+//! The highest time ever recorded, to detect a clock that was lost or set back.
 
 use std::sync::Arc;
 
-use super::{Snapshot, Store, TIME};
-use crate::{
-    atomic::Failure,
-    copies,
-    error::{Damage, StoreError},
-    sealed,
-};
+use super::{Snapshot, Store};
+use crate::{atomic::Failure, copies, error::StoreError, layout::TIME, problem::Damage, sealed};
 
 /// The time in a file.
 pub(crate) fn parse(file: &[u8]) -> Result<u64, Damage> {
@@ -17,14 +12,14 @@ pub(crate) fn parse(file: &[u8]) -> Result<u64, Damage> {
 }
 
 impl Store {
-    /// Returns the highest time noted, in seconds since 1970; `None` if none was.
+    /// Returns the highest recorded time in seconds since 1970-01-01 UTC; `None` if none was recorded.
     #[must_use]
     pub fn time_floor(&self) -> Option<u64> {
         self.snapshot().time
     }
 
-    /// Notes a time, unless a higher one was noted before. Each call writes to the disk, so the caller limits their
-    /// number.
+    /// Records a time, unless a higher one is recorded. Each call writes to the disk, so the caller must limit the
+    /// number of calls.
     ///
     /// # Errors
     /// [`StoreError::Io`].

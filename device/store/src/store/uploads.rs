@@ -8,9 +8,10 @@ use super::{Store, Writer};
 use crate::{error::StoreError, staging, written::Written};
 
 impl Store {
-    /// Begins an upload without an announcement, or resumes it while the store is open. Returns the number of bytes
-    /// held, at which to continue; `length` if the adapter is on trial or confirmed already, as [`Store::commit`] then
-    /// reports. Nothing is written to the disk before [`Store::commit`] has verified all of it.
+    /// Begins an upload without an announcement, or resumes it as long as the store is open. Returns the number of
+    /// bytes held, at which the peer continues. If the adapter is already on trial or confirmed, this is `length`, and
+    /// [`Store::commit`] reports it. Nothing is written to the disk until [`Store::commit`] has verified the complete
+    /// file.
     ///
     /// # Errors
     /// [`Refusal::TooLarge`], [`Refusal::WrongLength`], [`StoreError::Full`], [`StoreError::Busy`].
@@ -19,7 +20,7 @@ impl Store {
             return Ok(held);
         }
         let mut writer = self.writer();
-        // An upload announced before continues on the disk.
+        // An upload that began with an announcement continues on the disk.
         if let Some(held) = writer
             .incoming
             .resume(&*self.storage, digest, |upload| upload.length == length)?
@@ -38,14 +39,16 @@ impl Store {
         writer.stage(&self.options.caps, *digest, length)
     }
 
-    /// Begins an upload that a publisher's signature announces, or resumes it, also after a restart. Returns the number
-    /// of bytes held durably. `target` is the announced file; `digest` and `length` are of that file, or of a delta
-    /// that produces it. The announcement is verified before a byte is written; pieces are then written to the disk
-    /// within the announced length. The upload is held in memory where another one of the same publisher for the same
-    /// task is growing, or the daily budget is spent.
+    /// Begins an upload that is announced by a publisher's signature, or resumes it, also after a restart. Returns the
+    /// number of bytes held durably.
+    ///
+    /// `target` is the announced file; `digest` and `length` are those of that file, or of a delta that produces it.
+    /// The announcement is verified before any byte is written. Pieces are then written to the disk, up to the
+    /// announced length. The upload is held in memory instead if another one by the same publisher for the same task is
+    /// growing, or if the daily budget is spent.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] as [`clr_adapters::admit_release`] has it, [`Refusal::Downgrade`],
+    /// [`StoreError::Refused`] for the refusals of [`clr_adapters::admit_release`]; [`Refusal::Downgrade`],
     /// [`Refusal::WrongLength`]; [`StoreError::Full`], [`StoreError::Busy`], [`StoreError::Io`].
     pub fn begin_announced(
         &self,
@@ -58,7 +61,7 @@ impl Store {
         if let Some(held) = self.held_in_force(digest, length)? {
             return Ok(held);
         }
-        // Verified without the writer's lock: repeated requests of a peer block no writer.
+        // Verified without the writer's lock, so that repeated requests of a peer do not block writers.
         self.check_announced(announced, now)?;
         self.check_version(target, announced)?;
         let expected = announced.file_bytes();
@@ -75,17 +78,17 @@ impl Store {
         }
         self.check_room(&mut writer, more)?;
         self.prepare(&mut writer)?;
-        // It may have begun without its announcement.
+        // The upload may have begun in memory, without its announcement.
         writer.staging.discard(digest);
         writer.incoming.begin(&*self.storage, caps, *digest, length, announced)
     }
 
-    /// Checks an announcement by the current configuration.
+    /// Checks an announcement against the current configuration.
     pub(crate) fn check_announced(&self, announced: &SignedRelease, now: Option<u64>) -> Result<(), Refusal> {
         self.with_policy(now, |policy| admit_release(announced, policy))
     }
 
-    /// Refuses a version that would be refused at installation. A known file may return at its own version.
+    /// Refuses a version that the installation would refuse later. A known file may return with its own version.
     fn check_version(&self, target: &Digest, announced: &SignedRelease) -> Result<(), Refusal> {
         let release = &announced.release;
         let snapshot = self.snapshot();
@@ -110,7 +113,7 @@ impl Store {
         Ok(())
     }
 
-    /// Returns the length of the file if it is on trial or confirmed already, and intact.
+    /// Returns the length of the file if it is intact and already on trial or confirmed.
     fn held_in_force(&self, digest: &Digest, length: u64) -> Result<Option<u64>, Refusal> {
         let intact = self
             .in_force(digest)
@@ -124,8 +127,8 @@ impl Store {
         }
     }
 
-    /// Appends a piece of an upload. Returns the number of bytes held, durably for an announced one. Bytes held already
-    /// are ignored.
+    /// Appends a piece of an upload. Returns the number of bytes held; for an announced upload they are durable. Bytes
+    /// that the store already holds are ignored.
     ///
     /// # Errors
     /// [`StoreError::NoSuchUpload`], [`StoreError::Offset`], [`StoreError::UploadLength`], [`StoreError::Full`],
@@ -151,19 +154,19 @@ impl Store {
         writer.incoming.discard(&*self.storage, digest)
     }
 
-    /// Returns the bytes of a complete upload after comparison with its digest: a delta to be applied, or an image to
-    /// be added. An upload in memory is removed by this; call [`Store::discard`] for the others afterwards.
+    /// Returns the bytes of a complete upload after verifying its digest: a delta to apply, or an image to add. This
+    /// call removes an upload that is held in memory. For others, call [`Store::discard`] afterwards.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchUpload`], [`StoreError::UploadLength`], [`StoreError::Io`], and [`Refusal::WrongDigest`],
-    /// with which the upload is discarded.
+    /// [`StoreError::NoSuchUpload`], [`StoreError::UploadLength`], [`StoreError::Io`]. On [`Refusal::WrongDigest`] the
+    /// upload is discarded.
     pub fn upload(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         let mut writer = self.writer();
         self.complete(&mut writer, digest)
     }
 
-    /// Drops uploads in memory that have not grown for a minute. Never blocks: does nothing during a change of the
-    /// store.
+    /// Drops uploads in memory that have not grown for a minute. Never blocks; while the store is being changed, it
+    /// does nothing.
     pub fn drop_stalled_uploads(&self) {
         if let Ok(mut writer) = self.writer.try_lock() {
             writer.staging.drop_stalled(staging::PATIENCE, Instant::now());

@@ -1,15 +1,15 @@
 //! Class weights of a new class, and calibration of its bias by 5-fold cross-validation.
 //!
-//! The class weights are fitted to all samples. Weights fitted without one fold give that fold's held-out logits. On
-//! these, the bias is lowered until the new class takes at most a given probability from the old classes on average,
-//! then by a fixed margin.
+//! The class weights are fitted to all samples. In addition, weights are fitted without each fold and give that fold's
+//! held-out logits. With these logits, the bias is lowered until the new class takes at most a given probability from
+//! the old classes on average. A fixed margin is then subtracted.
 
 use super::class_weights::{ClassWeights, Sample, fit, log_sum};
 
-/// Mean probability that all new classes together may take from the classes of old images: half of the maximum of the
-/// promotion rule.
+/// Mean probability that all new classes together may take from the classes of old images: half of the promotion rule's
+/// maximum.
 pub(super) const MAY_TAKE: f64 = 0.005;
-/// Further margin in nats: stored frames do not show every kind of image.
+/// Additional margin in nats, because stored frames do not show every kind of image.
 const MARGIN: f64 = 0.75;
 /// Folds of the cross-validation.
 const FOLDS: usize = 5;
@@ -17,13 +17,13 @@ const FOLDS: usize = 5;
 /// Class weights with a calibrated bias, and the held-out logits.
 pub(super) struct CalibratedClass {
     pub(super) weights: ClassWeights,
-    /// In the samples' order; for a sample outside the folds, the logit by the final weights.
+    /// One logit per sample. For a sample outside of the folds it is computed with the final weights.
     pub(super) held_out_logits: Vec<f64>,
 }
 
-/// Fits class weights to `samples`, with cross-validation over those in `folded`, and lowers the bias so that the class
-/// takes at most `may_take` from `old`: pairs of a sample's index and its class's index in `others`. [`MARGIN`] is
-/// always subtracted. `logit_margin` as for [`fit`].
+/// Fits class weights to `samples` with cross-validation over those in `folded`, and lowers the bias so that the class
+/// takes at most `may_take` from `old`. `old` contains pairs: the index of a sample, and the index of its class in
+/// `others`. [`MARGIN`] is always subtracted. `logit_margin` is as for [`fit`].
 pub(super) fn calibrate(
     start: &ClassWeights,
     samples: &[Sample<'_>],
@@ -50,7 +50,7 @@ pub(super) fn calibrate(
     })
 }
 
-/// Writes the logits of the samples in `folded` by class weights that were fitted without their fold. `None` where a
+/// Computes the logits of the samples in `folded`, each with class weights fitted without its fold. Returns `None` if a
 /// fit fails.
 pub(super) fn cross_validate(
     start: &ClassWeights,
@@ -80,7 +80,7 @@ pub(super) fn cross_validate(
     Some(())
 }
 
-/// An old image: the probability of its class without the new one, and the new one's lead over all others.
+/// An image of an old class: its class's probability without the new class, and the new class's lead over all others.
 struct OldImage {
     probability: f64,
     lead: f64,
@@ -95,13 +95,13 @@ impl OldImage {
         }
     }
 
-    /// Returns the loss of probability of the image's class with the new class's bias raised by `shift`.
+    /// Returns by how much the probability of the image's class drops if the new class's bias is raised by `shift`.
     fn taken(&self, shift: f64) -> f64 {
         self.probability / (1.0 + (-self.lead - shift).exp())
     }
 }
 
-/// Returns the highest shift up to 0 with a mean loss of at most `may_take`.
+/// Returns the highest shift, at most 0, whose mean loss is at most `may_take`.
 fn highest_shift(old: &[OldImage], may_take: f64) -> f64 {
     let fits = |shift: f64| {
         let taken = old.iter().map(|image| image.taken(shift)).sum::<f64>();
@@ -129,7 +129,8 @@ fn highest_shift(old: &[OldImage], may_take: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// The class is far along the first feature, the old ones along the second; two of these are hard to tell.
+    /// The new class lies along the first feature and the old ones along the second; two of the images are hard to
+    /// separate.
     fn samples(features: &[[f32; 2]]) -> Vec<Sample<'_>> {
         let own = |x: &[f32; 2]| x[0] > 0.7;
         (features.iter())
@@ -178,7 +179,8 @@ mod tests {
     #[test]
     fn a_folded_sample_gets_a_held_out_logit() {
         let mut features = features();
-        // One image of the class like no other: known, it is recognised; unknown, it is not.
+        // A single unusual image of the class is recognised if it is part of the fit, and not recognised if it is held
+        // out.
         features.push([0.71, 5.0]);
         let samples = samples(&features);
         let last = features.len() - 1;
@@ -191,7 +193,7 @@ mod tests {
             "{:?}",
             (known.held_out_logits[last], folded.held_out_logits[last])
         );
-        // The choice of folds does not change the weights.
+        // The assignment to folds does not change the final weights.
         assert_eq!(
             (known.weights.weight, known.weights.bias),
             (folded.weights.weight, folded.weights.bias)

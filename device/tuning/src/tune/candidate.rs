@@ -1,10 +1,12 @@
 //! Candidate adapters at the end of a run.
 //!
-//! The first candidate has interpolated sites, between the parent's and the tuned ones, and class weights refitted to
-//! their features. Halfway, fewer results on old classes change than with the tuned sites, and refitted weights
-//! recognise the new class as well (weight interpolation, Wortsman et al. 2022; `docs/reference/tuning.md`). The
-//! second, for a first one that is not promoted, has the parent's sites and class weights refitted to these. Its logits
-//! of old classes equal the parent's bit for bit, and all images may judge it by cross-validation.
+//! The first candidate has site weights interpolated between the parent's and the tuned ones, and class weights
+//! refitted to the resulting features. At half interpolation, fewer results on old classes change than with the tuned
+//! sites, and the refitted weights recognise the new class equally well (weight interpolation, Wortsman et al. 2022;
+//! `docs/reference/tuning.md`).
+//!
+//! If the first candidate is not promoted, the second one has the parent's sites, and class weights refitted to these.
+//! Its logits of old classes are bit-identical to the parent's, and all images may test it by cross-validation.
 
 use clr_adapters::{Adapter, Digest, Metrics, SiteWeights};
 use clr_learning::{Network, argmax, log_probability};
@@ -20,7 +22,7 @@ use crate::{
     promote::{Comparison, Evidence, Pair},
 };
 
-/// Training images of old classes below which class weights are not refitted.
+/// Minimum number of training images of old classes for refitting class weights.
 const ENOUGH: usize = 20;
 
 /// The kind of a candidate.
@@ -32,22 +34,22 @@ pub(super) enum CandidateKind {
     HeadOnly,
 }
 
-/// A candidate adapter and the evidence on it.
+/// A candidate adapter and the evidence for its verdict.
 pub(super) struct Candidate {
     /// Before quantisation, without metrics.
     adapter: Adapter,
     pub(super) evidence: Evidence,
     /// Number of training images.
     training: usize,
-    /// Correct results before quantisation on the held-out images of the learned classes; `None` where the sites are
-    /// the parent's file's.
+    /// Number of correct results before quantisation on the held-out images of the taught classes; `None` if the sites
+    /// are those of the parent's file.
     exact_hits: Option<u32>,
     /// Probability of each canary's class.
     canaries: Vec<f32>,
 }
 
 impl Candidate {
-    /// Encodes the adapter with the metrics of its comparison on the learned classes.
+    /// Encodes the adapter with metrics from its comparison on the taught classes.
     pub(super) fn finished(
         mut self,
         parent: &Parent,
@@ -72,7 +74,7 @@ impl Candidate {
     }
 }
 
-/// Pairs of new class and logit of one image, by class weights that were fitted without it.
+/// Pairs of a new class and an image's logit, by class weights fitted without that image.
 pub(super) type HeldOutLogits = Vec<(usize, f32)>;
 
 pub(super) struct CandidateBuilder<'a> {
@@ -97,13 +99,13 @@ impl CandidateBuilder<'_> {
         }
     }
 
-    /// Whether there are enough images to refit class weights, as a second candidate requires.
+    /// Returns whether there are enough images to refit class weights, as the second candidate requires.
     pub(super) fn fits_head(&self) -> bool {
         let replayed = self.outputs.replayed.iter().filter(|output| !output.held).count();
         !self.classes().is_empty() && replayed >= ENOUGH
     }
 
-    /// Builds a candidate of this kind from `stepped`, the adapter after the last step.
+    /// Builds a candidate of the given kind from `stepped`, the adapter after the last step.
     pub(super) fn build(
         &self,
         kind: CandidateKind,
@@ -163,7 +165,7 @@ impl CandidateBuilder<'_> {
         };
         let (of_learned, of_replayed) = held_out_logits.split_at(learned.len());
         let known = HeldOutLogits::new();
-        // Training images judge only candidates with the parent's sites: the steps have no part in these.
+        // Training images may only test candidates with the parent's sites, which do not depend on the steps.
         let judges = |output: &ReferenceOutput<'_>| output.held || kind == CandidateKind::HeadOnly;
         let mut evidence = Evidence {
             head_only: kind == CandidateKind::HeadOnly,

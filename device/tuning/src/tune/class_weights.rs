@@ -1,13 +1,13 @@
 //! Weights and bias of one class, fitted by logistic regression while all others are fixed.
 //!
-//! The logits of the other classes are known, so the unknowns are one weight vector `[F]` and one bias. Images of the
-//! class together have the same weight as all others together. A small L2 penalty towards the initial weights decides
-//! only what the images leave open. The solution is the initial weights plus a linear combination of the images'
-//! features, so Newton's method has one unknown per image, which is less than one per feature.
+//! The logits of the other classes are known, so the unknowns are one weight vector `[F]` and one bias. The images of
+//! the class have the same total weight as all others. A small L2 penalty towards the initial weights only determines
+//! directions on which the images have no effect. The solution is the initial weights plus a linear combination of the
+//! images' features, so Newton's method needs one unknown per image, which is fewer than one per feature.
 
-/// L2 penalty towards the initial weights, for features of mean squared length 1.
+/// L2 penalty towards the initial weights, for features with a mean squared length of 1.
 const STAY: f64 = 1e-5;
-/// Maximum of Newton steps; about ten are needed.
+/// Maximum number of Newton steps; about ten are needed.
 const STEPS: usize = 50;
 
 /// Weights `[F]` and bias of one class.
@@ -28,12 +28,13 @@ pub(super) struct Sample<'a> {
     pub(super) features: &'a [f32],
     /// The other classes' logits.
     pub(super) others: &'a [f64],
-    /// Whether the image shows the class.
+    /// Whether the image belongs to the class.
     pub(super) own: bool,
 }
 
-/// Fits weights that separate the class's images from the others. `logit_margin` is added to the class's logit in the
-/// fit, so the result is lower by it. `None` where one group is empty or the fit is not finite.
+/// Fits weights that separate the class's images from the others. `logit_margin` is added to the class's logit during
+/// the fit, so the resulting bias is lower by it. Returns `None` if there are no images of the class or no others, or
+/// if the fit is not finite.
 pub(super) fn fit(start: &ClassWeights, samples: &[&Sample<'_>], logit_margin: f64) -> Option<ClassWeights> {
     let n = samples.len();
     let count = |own: bool| samples.iter().filter(|sample| sample.own == own).count();
@@ -70,7 +71,7 @@ pub(super) fn fit(start: &ClassWeights, samples: &[&Sample<'_>], logit_margin: f
 }
 
 struct Fit {
-    /// Products of the samples' features, row-major.
+    /// Gram matrix of the samples' features, row-major.
     gram: Vec<f64>,
     /// Lead of the class by its initial weights.
     offsets: Vec<f64>,
@@ -143,7 +144,7 @@ impl Fit {
     }
 }
 
-/// Gaussian elimination; the last column is the right-hand side. None for a singular matrix.
+/// Gaussian elimination; the last column is the right-hand side. Returns `None` for a singular matrix.
 fn eliminate(mut matrix: Vec<Vec<f64>>) -> Option<Vec<f64>> {
     let n = matrix.len();
     for column in 0..n {
@@ -184,7 +185,7 @@ fn product(a: &[f32], b: &[f32]) -> f64 {
 mod tests {
     use super::*;
 
-    /// Features, the other's logit, whether it shows the class.
+    /// Fits to tuples of features, the others' logit, and whether the sample belongs to the class.
     fn fitted(data: &[([f32; 3], f64, bool)], logit_margin: f64) -> ClassWeights {
         let others: Vec<[f64; 1]> = data.iter().map(|&(_, other, _)| [other]).collect();
         let samples: Vec<Sample<'_>> = (data.iter().zip(&others))
@@ -213,7 +214,7 @@ mod tests {
     #[test]
     fn fitted_class_weights_are_where_the_loss_is_flat() {
         let weights = fitted(&DATA, 0.5);
-        // At the minimum, the residuals of the two groups cancel out.
+        // At the minimum, the residuals of the two groups add up to zero.
         let off: f64 = (DATA.iter())
             .map(|(x, other, own)| 1.0 / (1.0 + (-(weights.logit(x) + 0.5 - other)).exp()) - f64::from(u8::from(*own)))
             .sum();

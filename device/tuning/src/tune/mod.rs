@@ -1,4 +1,4 @@
-//! A tuning run, from images to the promotion verdict.
+//! A tuning run, from the images to the promotion verdict.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -44,15 +44,15 @@ pub struct Progress {
 
 /// Callbacks of a run, which may stop it.
 pub trait Observer {
-    /// Called with the memory plan, before the first step.
+    /// Called with the memory plan before the first step.
     fn plan(&mut self, _plan: &MemoryPlan) {}
-    /// Called where an earlier run cannot be resumed, with the reason: this run starts again.
+    /// Called if an earlier run cannot be resumed, with the reason. This run starts from the beginning.
     fn restarted(&mut self, _reason: &str) {}
-    /// Called where an earlier run is resumed after this step.
+    /// Called if an earlier run is resumed, with the number of its completed steps.
     fn resumed(&mut self, _step: u32) {}
     /// Called after each step.
     fn progress(&mut self, _progress: Progress) {}
-    /// Called between images; `true` ends the run with [`TuneError::Stopped`] after its state is saved.
+    /// Called between images. Returning `true` ends the run with [`TuneError::Stopped`] after its state has been saved.
     fn should_stop(&mut self) -> bool {
         false
     }
@@ -63,9 +63,9 @@ impl Observer for () {}
 /// Result of a run.
 #[derive(Clone, Debug)]
 pub struct Tuned {
-    /// The tuned adapter, whether or not it is promoted.
+    /// The tuned adapter, also if it is not promoted.
     pub candidate: AdapterRevision,
-    /// Whether it replaces its parent, and why.
+    /// Whether the adapter replaces its parent, and why.
     pub verdict: PromotionVerdict,
     /// The memory plan.
     pub plan: MemoryPlan,
@@ -77,7 +77,7 @@ pub struct Tuned {
     pub seconds: f64,
     /// Steps of this process.
     pub steps: u32,
-    /// Seconds of these steps alone.
+    /// Duration of these steps alone, in seconds.
     pub step_seconds: f64,
 }
 
@@ -91,7 +91,7 @@ impl Tuned {
 /// Plans a run with this many images and estimates its memory, without running it.
 ///
 /// # Errors
-/// [`TuneError::Budget`] where no plan fits, [`TuneError::Option`], [`TuneError::Learning`].
+/// [`TuneError::Budget`] if no plan fits; [`TuneError::Option`], [`TuneError::Learning`].
 pub fn plan_memory(backbone: &Backbone, parent: &Parent, images: usize, options: &TuneOptions) -> Result<MemoryPlan> {
     options.check()?;
     let mut network = Network::from_adapter(backbone, &parent.adapter)?;
@@ -116,11 +116,10 @@ fn plan_for(
     budget::plan_memory(network, sites, &task, options.max_memory, resident, scope)
 }
 
-/// Tunes the parent's sites and the weights of the classes that the device learned, and compares the result with the
-/// parent.
+/// Tunes the parent's sites and the weights of the taught classes, and compares the result with the parent.
 ///
-/// The same images, parent, options and seed give the same bytes, for any number of threads and any interruptions, with
-/// activations kept or recomputed.
+/// The same images, parent, options and seed give the same bytes, for any number of threads, any interruptions, and
+/// whether activations are stored or recomputed.
 pub fn tune(
     backbone: &Backbone,
     parent: &Parent,
@@ -193,7 +192,7 @@ pub fn tune(
     };
     let (steps, step_seconds) = trainer.run(run, state, checkpoints, observer)?;
     drop(trainer);
-    // Recipe and backbone in the header are the network's; the other fields are the parent's.
+    // The header's recipe and backbone come from the network, its other fields from the parent.
     let stepped = network.to_adapter(header.clone())?;
     let extractor = FeatureExtractor {
         parent,
@@ -234,7 +233,7 @@ pub fn tune(
     })
 }
 
-/// Returns the images of the run, its digest, and the state that it continues, where there is one.
+/// Returns the images of the run, its digest, and the state from which it resumes, if there is one.
 fn begin(
     backbone: &Backbone,
     parent: &Parent,
@@ -248,7 +247,7 @@ fn begin(
         match State::from_bytes(&bytes) {
             Err(reason) => observer.restarted(reason),
             Ok(state) => {
-                // Frames that were stored after the start of the run do not belong to it.
+                // Frames that were stored after the start of the run are not part of it.
                 let its = |example: &&Example| example.label.is_some() || state.frames.contains(&example.id);
                 let earlier: Vec<_> = list.iter().filter(its).cloned().collect();
                 if digest(&earlier)? == state.run {
@@ -274,7 +273,7 @@ fn run_digest(backbone: &Backbone, parent: &Parent, list: &[Example], options: &
         .map(|example| (example.label.as_deref(), example.id.0))
         .collect();
     ids.sort_unstable();
-    // Options that do not change the result are left out.
+    // Options that do not affect the result are left out of the digest.
     let options = TuneOptions {
         max_memory: None,
         resident: None,

@@ -1,4 +1,4 @@
-//! Features and logits of images by the parent, to judge candidates and to refit class weights.
+//! Features and logits of images by the parent, used to test candidates and to refit class weights.
 
 use clr_adapters::{Adapter, Head};
 use clr_learning::{LearningError, Network, PrefixActivations, argmax};
@@ -10,18 +10,18 @@ use crate::{
     images::Image,
 };
 
-/// Maximum of training images of old classes: a fit takes time proportional to the cube of their number. A quarter of
-/// that for held-out ones.
+/// Maximum number of training images of old classes, because the time of a fit grows with the cube of their number. A
+/// quarter of it applies to held-out images.
 const MOST_REPLAYED: usize = 256;
-/// The same for images of classes that are learned.
+/// The same maximum for images of the classes to learn.
 const MOST_LEARNED: usize = 512;
 
 /// An image with the parent's outputs.
 pub(super) struct ReferenceOutput<'a> {
     pub(super) image: &'a Image,
-    /// Whether it is held out: not seen by the steps.
+    /// Whether the image is held out and not used by the steps.
     pub(super) held: bool,
-    /// The label's class; without a label, the parent's.
+    /// The class of the label; without a label, the parent's prediction.
     pub(super) class: usize,
     /// The parent's features.
     pub(super) features: Vec<f32>,
@@ -29,18 +29,18 @@ pub(super) struct ReferenceOutput<'a> {
     pub(super) logits: Vec<f32>,
 }
 
-/// Images with the parent's outputs, by their role.
+/// Images with the parent's outputs, grouped by role.
 pub(super) struct ReferenceOutputs<'a> {
-    /// Labelled images of the classes that are learned.
+    /// Labelled images of the classes to learn.
     pub(super) learned: Vec<ReferenceOutput<'a>>,
-    /// Labelled images of the other classes, and unlabelled frames. A frame that the parent assigns to a new class is
-    /// left out: it says nothing about the old ones.
+    /// Labelled images of the other classes, and unlabelled frames. Frames that the parent predicts as a new class are
+    /// left out, because they provide no information on the old ones.
     pub(super) replayed: Vec<ReferenceOutput<'a>>,
     /// The publisher's canaries.
     pub(super) canaries: Vec<ReferenceOutput<'a>>,
 }
 
-/// Computes features of images, by the parent or by a candidate.
+/// Extracts features of images with the parent's or a candidate's network.
 pub(super) struct FeatureExtractor<'a> {
     pub(super) parent: &'a Parent,
     pub(super) options: &'a TuneOptions,
@@ -61,7 +61,7 @@ impl<'a> FeatureExtractor<'a> {
         Ok(self.pool.install(features)?)
     }
 
-    /// Returns the features of these images by `network`, in their order.
+    /// Returns the features of these images by `network`, in the given order.
     pub(super) fn features_of_all(
         &self,
         network: &Network,
@@ -72,7 +72,7 @@ impl<'a> FeatureExtractor<'a> {
         outputs.iter().map(features).collect()
     }
 
-    /// Returns the parent's outputs for all images of the run, by the network `reference`.
+    /// Returns the parent's outputs for all images of the run. `reference` is the parent's network.
     pub(super) fn outputs(&self, reference: &Network, observer: &mut dyn Observer) -> Result<ReferenceOutputs<'a>> {
         let mut output = |(image, held): (&'a Image, bool)| -> Result<ReferenceOutput<'a>> {
             let features = self.features(reference, image, observer)?;
@@ -113,7 +113,7 @@ impl<'a> FeatureExtractor<'a> {
     }
 }
 
-/// Selects at most `most` images at even distances.
+/// Selects at most `most` images at regular intervals.
 fn spread(all: &[Image], most: usize, held: bool) -> impl Iterator<Item = (&Image, bool)> {
     let step = all.len().div_ceil(most).max(1);
     all.iter().step_by(step).map(move |image| (image, held))

@@ -1,4 +1,4 @@
-//! Refitting of a new class's weights to the features of a candidate's sites.
+//! Refits a new class's weights to the features of a candidate's sites.
 
 use clr_adapters::Adapter;
 use clr_learning::{argmax, log_probability};
@@ -12,14 +12,14 @@ use super::{
 };
 use crate::error::Result;
 
-/// An image in a fit: its index among learned and then replayed ones, its features, and its class; `None` for a
-/// replayed one.
+/// An image in a fit: its index in the learned images followed by the replayed ones, its features, and its class
+/// (`None` for a replayed image).
 type Chosen<'a> = (usize, &'a Vec<f32>, Option<usize>);
 
 impl CandidateBuilder<'_> {
     /// Refits the weights of `class` against the logits of the other classes, as quantised in the file. `learned` and
-    /// `replayed` are features of the two groups of images. Adds the logits of cross-validated images to
-    /// `held_out_logits` and marks suspected positives in `left_out`.
+    /// `replayed` are the features of the two groups of images. Adds the logits of cross-validated images to
+    /// `held_out_logits`, and marks suspected positives in `left_out`.
     pub(super) fn refit(
         &self,
         kind: CandidateKind,
@@ -37,7 +37,7 @@ impl CandidateBuilder<'_> {
             bias: f64::from(file.head.bias[class]),
         };
         let outputs = &self.outputs;
-        // Held-out images judge a candidate with tuned sites, so its class weights are fitted without them.
+        // Held-out images test a candidate with tuned sites, so its class weights are fitted without them.
         let learns = |output: &ReferenceOutput<'_>| !output.held || kind == CandidateKind::HeadOnly;
         let mut chosen: Vec<Chosen<'_>> = (outputs.learned.iter().zip(learned).enumerate())
             .filter(|(_, (output, _))| learns(output))
@@ -46,7 +46,7 @@ impl CandidateBuilder<'_> {
             .collect();
         let place = |index: usize| index.checked_sub(learned.len());
         chosen.retain(|(index, ..)| place(*index).is_none_or(|replayed| !left_out[replayed]));
-        // The prior of one of the publisher's classes, less the options' margin.
+        // The log-prior of one of the publisher's classes, less the margin from the options.
         let logit_margin = (self.parent.protected as f64).ln() + f64::from(self.options.logit_margin);
         let others = others(&file, class, &chosen);
         let output =

@@ -1,4 +1,4 @@
-//! Images of a run by their role: learned, replayed, held out.
+//! Images of a run by role: learned, replayed, held out.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ pub(super) struct RunImages {
     pub(super) replayed: Vec<Image>,
     pub(super) held_learned: Vec<Image>,
     pub(super) held_old: Vec<Image>,
-    /// Canaries of the publisher, with their classes.
+    /// The publisher's canaries, with their classes.
     pub(super) canaries: Vec<Image>,
     pub(super) without_holdout: Vec<String>,
 }
@@ -30,7 +30,8 @@ impl RunImages {
             let label = example.label.as_ref()?;
             header.labels.iter().position(|known| known == label)
         };
-        // One damaged file must not prevent tuning of the task. Images that cannot be decoded do not judge either.
+        // One damaged file must not prevent tuning of the task. An image that cannot be decoded is not used for testing
+        // either.
         let mut loaded = HashMap::new();
         let mut readable = Vec::with_capacity(list.len());
         for example in list {
@@ -46,7 +47,7 @@ impl RunImages {
         }
         let split = split_examples(readable);
         let all = split.training.iter().chain(&split.held_out);
-        // Without a new class, the classes with images are refined.
+        // Without a new class, the run refines the classes that have images.
         let new = all.clone().filter_map(class).any(|class| class >= parent.protected);
         let learned = |class: Option<usize>| class.is_some_and(|class| !new || class >= parent.protected);
         let mut images = Self {

@@ -1,22 +1,21 @@
 //! Unlabelled frames that probably show a new class (PU learning).
 //!
-//! The camera often sees an object before it is taught. Such frames count against the new class: with five among a
-//! hundred, half as many images of the class were recognised. A frame is excluded if class weights fitted without it
-//! are more confident in the new class than for half of the class's own images, unless the parent is more confident in
-//! its own class than for nine in ten of these.
+//! A camera often sees an object before its class is taught. Such frames count against the new class: with five among a
+//! hundred frames, only half as many images of the class were recognised. A frame is excluded if class weights fitted
+//! without it give it a higher confidence for the new class than half of the class's own images have. It is not
+//! excluded if the parent's confidence in its own class is higher than for nine in ten of the class's images.
 
 use super::{
     bias_calibration::cross_validate,
     class_weights::{ClassWeights, Sample, log_sum},
 };
 
-/// At most one frame in this many is excluded.
+/// At most one in this many frames is excluded.
 const MOST: usize = 10;
-/// Rounds of exclusion: each fit is better without the frames of the rounds before.
+/// Number of rounds. Each fit is better without the frames excluded in earlier rounds.
 const ROUNDS: usize = 3;
 
-/// Returns the indices of the frames that are suspected. `confidence`: the parent's highest probability for each
-/// sample.
+/// Returns the indices of the suspected frames. `confidence` is the parent's highest probability for each sample.
 pub(super) fn suspected_positives(
     start: &ClassWeights,
     samples: &[Sample<'_>],
@@ -70,7 +69,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// Returns the 90th percentile; 0 without values.
+/// Returns the 90th percentile; 0 if there are no values.
 fn nine_in_ten(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let index = (9 * values.len() / 10).min(values.len().saturating_sub(1));
@@ -102,12 +101,12 @@ mod tests {
             weight: vec![0.0; 2],
             bias: 0.0,
         };
-        // The parent is confident of the last frame; the one before has a label.
+        // The parent is confident on the last frame, and the one before it has a label.
         let mut confidence = vec![0.6; features.len()];
         confidence[52] = 0.9;
         let frames: Vec<bool> = (0..features.len()).map(|index| index >= 10 && index != 51).collect();
         assert_eq!(suspected_positives(&start, &samples, &frames, &confidence, 1.0), [50]);
-        // More than a tenth of the frames would have to go: nothing is excluded.
+        // More than a tenth of the frames would have to be excluded, so none is.
         let few: Vec<bool> = (0..features.len()).map(|index| index >= 45).collect();
         assert_eq!(
             suspected_positives(&start, &samples, &few, &confidence, 1.0),

@@ -1,11 +1,11 @@
 //! Training steps of a run, with replay and distillation.
 //!
-//! Each step draws images of the learned classes and, where there are any, replayed images of the old ones. The loss of
-//! a learned image is the cross-entropy of its class plus the divergence from the parent's probabilities among the old
-//! classes. The loss of a replayed image is the cross-entropy to the parent's output, with 0 for the new classes, plus
-//! the same divergence. The divergence is taken at a temperature (Hinton et al. 2015): the parent is nearly certain of
-//! most images, so at temperature 1 its opinion on the other classes would not count. Protected class weights do not
-//! change, and decay pulls the sites towards the parent's.
+//! Each step draws images of the learned classes and, if there are any, replayed images of the old ones. The loss of a
+//! learned image is the cross-entropy of its class plus the divergence from the parent's probabilities among the old
+//! classes. The loss of a replayed image is the cross-entropy with the parent's output (0 for the new classes) plus the
+//! same divergence. The divergence uses a temperature (Hinton et al. 2015), because the parent is nearly certain of
+//! most images, and at temperature 1 its probabilities of the other classes would have no influence. Protected class
+//! weights do not change, and weight decay pulls the sites towards the parent's.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -25,22 +25,22 @@ use crate::{
     images::{Image, VARIANTS},
 };
 
-/// A training image: whether it is replayed, its index, its variant.
+/// Key of a training image: whether it is replayed, its index, and its variant.
 pub(super) type Key = (bool, usize, u64);
 
 /// Targets of one image in a step.
 struct Target {
     /// `[K]`, sums to 1.
     class: Vec<f32>,
-    /// The parent's probabilities among the protected classes, at the options' temperature, and the weight of that
-    /// term.
+    /// The parent's probabilities among the protected classes at the options' temperature, and the weight of the
+    /// distillation term.
     old: Option<(Vec<f32>, f64)>,
 }
 
 impl Target {
-    /// Returns the image's share of the loss and the gradient with respect to the logits `[K]`. `adjustment` `[K]` is
-    /// added to the logits of the class term. The distillation term is scaled by `temperature²`, so that its gradient
-    /// does not shrink with the temperature.
+    /// Returns the image's share of the loss and its gradient with respect to the logits `[K]`. `adjustment` `[K]` is
+    /// added to the logits of the class term. The distillation term is multiplied by `temperature²`, so that its
+    /// gradient does not shrink with the temperature.
     fn loss(&self, logits: &[f32], adjustment: &[f32], temperature: f64, share: f64) -> (f32, Vec<f32>) {
         let adjusted: Vec<f32> = logits.iter().zip(adjustment).map(|(logit, add)| logit + add).collect();
         let (mut loss, mut gradient) = cross_entropy(&adjusted, &self.class, 1.0);
@@ -161,8 +161,8 @@ impl Trainer<'_> {
         checkpoints.put(&bytes).map_err(TuneError::Checkpoint)
     }
 
-    /// Returns the trained parameters. Protected class weights have rate and decay zero; decay pulls towards the
-    /// parent.
+    /// Returns the trained parameters. Protected class weights have learning rate and decay 0; the decay of the others
+    /// pulls towards the parent.
     fn parameters(&self) -> Vec<Parameter> {
         let classes = self.network.classes();
         let new = self.images.learned.iter().filter_map(|image| image.class);
@@ -220,7 +220,7 @@ impl Trainer<'_> {
         Ok(output?)
     }
 
-    /// Draws the images of a step: learned ones, then replayed ones, without repetition where there are enough.
+    /// Draws the images of a step, learned ones and then replayed ones, without repetition if there are enough.
     fn draw(&self, step: u32) -> Vec<Key> {
         let mut random = stream(self.options.seed, Purpose::Tune, u64::from(step), 0);
         let (batch, replayed) = (self.options.batch, self.images.replayed.len());
@@ -251,8 +251,9 @@ impl Trainer<'_> {
         }
     }
 
-    /// Returns the logit adjustment `[K]` of the loss (Menon et al. 2021), omitted in use: new classes are more
-    /// frequent in a step than in use, by a ratio whose log is added to their logits, with the options' margin.
+    /// Returns the logit adjustment `[K]` of the loss (Menon et al. 2021), which inference omits. New classes are more
+    /// frequent in a step than in practice; the log of that ratio is added to their logits, together with the margin
+    /// from the options.
     fn adjustment(&self) -> Vec<f32> {
         let (classes, protected) = (self.network.classes(), self.parent.protected);
         if protected == 0 || protected == classes {
@@ -300,7 +301,7 @@ impl Trainer<'_> {
             (softer, weight)
         };
         if key.0 {
-            // The parent's opinion is not kept where the label contradicts it.
+            // The parent's output is not a target if it contradicts the label.
             let is_wrong = || label.is_some_and(|label| argmax(&of_parent[..protected]) != label);
             return Target {
                 class: kept(of_parent, protected, label),
@@ -319,7 +320,7 @@ impl Trainer<'_> {
 }
 
 /// Returns the target `[K]` of a replayed image: the parent's probabilities among the protected classes, or the label
-/// where it differs.
+/// if the parent predicts another class.
 fn kept(of_parent: &[f32], protected: usize, label: Option<usize>) -> Vec<f32> {
     let old = if protected == 0 { of_parent.len() } else { protected };
     let mut target = vec![0.0; of_parent.len()];

@@ -1,4 +1,5 @@
-//! `/healthz`: 200 and `ok`, or 503 and a line per fault; as JSON with `?json` or an `Accept` field.
+//! `/healthz`: status 200 and `ok`, or 503 and one line per fault. The body is JSON if the query has `json` or the
+//! `Accept` field asks for it.
 
 use std::fmt::Write as _;
 
@@ -12,7 +13,7 @@ use crate::http::{
     router::{accepts, has_parameter},
 };
 
-/// Schema of the document; its number increases when a field changes its meaning or is removed.
+/// Schema of the document. Its number increases when a field changes its meaning or is removed.
 const SCHEMA: &str = "clr.health/1";
 
 #[derive(Serialize)]
@@ -41,7 +42,7 @@ pub(in crate::http) fn get(device: &dyn Monitored, head: &Parts) -> Reply {
     Reply::new(status, TEXT, text(&health))
 }
 
-/// Returns `ok` unless a check failed, then a line for each failed and degraded check.
+/// Returns `ok` unless a check failed, and one line per failed or degraded check.
 fn text(health: &Health) -> String {
     let mut text = if health.state == HealthState::Failed {
         String::new()

@@ -1,4 +1,4 @@
-//! Reading of a file of the watched folder, safe for every file type.
+//! Reading of a file in the watched folder, safe for every file type.
 
 use std::{
     fs::{self, File},
@@ -9,7 +9,7 @@ use std::{
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-/// Reason why a name of the folder yields no frame.
+/// Reason why a directory entry gives no frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unfit {
     /// The file was removed meanwhile.
@@ -46,11 +46,11 @@ fn expect_file(metadata: &fs::Metadata) -> Result<(), Unfit> {
     Err(Unfit::Skipped(format!("it is {kind}, expected a regular file")))
 }
 
-/// Reads a regular file of at most `largest` bytes. Other types are not opened: a FIFO may block, a device may act,
-/// and a symbolic link may lead to either.
+/// Reads a regular file of at most `largest` bytes. Other types are not opened, because opening a FIFO may block,
+/// opening a device may have side effects, and a symbolic link may refer to either.
 pub(super) fn read(path: &Path, largest: u64) -> Result<Vec<u8>, Unfit> {
     expect_file(&fs::symlink_metadata(path)?)?;
-    // It may be replaced between the two calls.
+    // The file may be replaced between the two calls.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = openat(CWD, path, flags, Mode::empty()).map_err(std::io::Error::from)?;
     let file = File::from(file);

@@ -1,6 +1,6 @@
-//! Recently read files, so that a second event of the same file yields no second frame.
+//! Recently read files, so that a second event for the same file does not cause a second frame.
 //!
-//! Two events occur if a writer renames its file before closing it, or if a child process shares its descriptor: one
+//! Two events occur if a writer renames its file before closing it, or if a child process shares the descriptor: one
 //! when the file gets its name, and one when the last descriptor is closed.
 
 use std::{
@@ -10,10 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Cap of the files; the two events of a file are close together.
+/// Maximum number of remembered files. The two events of a file are close together.
 const CAPACITY: usize = 64;
 
-/// Device, inode, size, and times of the last change of content and of metadata, in seconds and nanoseconds.
+/// Device, inode, size, and times of the last changes of content and metadata, in seconds and nanoseconds.
 type Version = (u64, u64, u64, [i64; 4]);
 
 /// The files read last.
@@ -21,7 +21,7 @@ type Version = (u64, u64, u64, [i64; 4]);
 pub(super) struct Sent(VecDeque<(PathBuf, Version)>);
 
 impl Sent {
-    /// Returns whether the same file was checked before, and is unchanged since.
+    /// Returns whether the same file has been seen before and has not changed since.
     pub(super) fn again(&mut self, path: &Path) -> bool {
         let Ok(metadata) = fs::symlink_metadata(path) else {
             return false;

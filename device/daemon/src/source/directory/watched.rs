@@ -19,7 +19,7 @@ use rustix::{
 /// Device and inode of a folder.
 type Identity = (u64, u64);
 
-/// A watch on a folder. It holds no descriptor of the folder, so the medium can be unmounted.
+/// A watch on a folder. It keeps no descriptor of the folder open, so that the medium can be unmounted.
 #[derive(Debug)]
 pub(super) struct Watched {
     events: OwnedFd,
@@ -27,7 +27,7 @@ pub(super) struct Watched {
     mount_point: bool,
 }
 
-/// Names that appeared in the folder.
+/// Names that have appeared in the folder.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
     pub(super) names: Vec<OsString>,
@@ -60,7 +60,7 @@ impl Watched {
             identity: before,
             mount_point: parent.dev() != before.0,
         };
-        // If the folder was replaced meanwhile, the watch may be on the old one.
+        // If the folder was replaced in the meantime, the watch may be on the old one.
         watched.check(path)?;
         Ok(watched)
     }

@@ -1,8 +1,8 @@
-//! BMP: a header with the length, then pixels without structure.
+//! BMP: a header that states the length, then pixels without structure.
 
 use super::walk::{Step, Trace, u16_le, u32_le};
 
-/// Bytes that may follow the pixels: padding, or a colour profile.
+/// Maximum number of bytes after the pixels, such as padding or a colour profile.
 const MAX_TRAILING_BYTES: usize = 4 << 20;
 
 /// State of following a BMP.
@@ -13,7 +13,7 @@ pub(super) struct Bmp {
 }
 
 impl Bmp {
-    /// Returns whether the first 10 bytes may start a BMP.
+    /// Returns whether the first 10 bytes may be the start of a BMP.
     pub(super) fn starts_with(bytes: &[u8]) -> bool {
         bytes.starts_with(b"BM") && bytes.get(6..10) == Some(&[0; 4])
     }
@@ -77,13 +77,14 @@ fn header(bytes: &[u8], largest: usize) -> Header {
         return Header::Broken;
     }
     let fits = match compression {
-        // Plain pixels, with or without masks: rows padded to words of 4 bytes.
+        // Uncompressed pixels, with or without masks. Rows are padded to multiples of 4 bytes.
         0 | 3 | 6 => {
             let row = width.saturating_mul(bits).div_ceil(32).saturating_mul(4);
             let end = row.saturating_mul(height).saturating_add(pixels);
             (end..=end.saturating_add(MAX_TRAILING_BYTES)).contains(&length)
         }
-        // Run-length coding: the length is independent of the size. Embedded JPEG or PNG (4, 5) is for printers.
+        // With run-length coding, the length does not depend on the size. Embedded JPEG or PNG (4, 5) only occurs for
+        // printers.
         1 => bits == 8,
         2 => bits == 4,
         _ => false,

@@ -1,4 +1,4 @@
-//! Candidate: a position in the stream where an image may start, followed according to its format.
+//! Candidate for an image: a position in the stream where one may start, parsed according to its format.
 
 use super::{
     bmp::Bmp,
@@ -11,9 +11,9 @@ use super::{
 /// State of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Valid so far.
+    /// The candidate is valid so far.
     Open,
-    /// An image that ends at this position of the stream; `cut` if its own end is missing.
+    /// An image that ends at this position in the stream. `cut` means that its own end marker is missing.
     Complete { end: u64, cut: bool },
     /// Not an image.
     Broken,
@@ -62,12 +62,12 @@ impl Candidate {
         }
     }
 
-    /// Returns the position of the unconfirmed part.
+    /// Returns the position of the part that is not confirmed yet.
     pub(super) fn unit(&self) -> u64 {
         self.start + self.trace().unit as u64
     }
 
-    /// Follows the image as far as its bytes are available.
+    /// Parses the image as far as its bytes are available.
     pub(super) fn advance(&mut self, bytes: &[u8], scan_data: &mut ScanData, largest: usize) {
         if self.state != State::Open {
             return;
@@ -95,7 +95,8 @@ impl Candidate {
         };
     }
 
-    /// Returns the end of the image if another one starts at a position inside it; `None` if it then is not an image.
+    /// Returns the end of the image, given that another one starts at a position inside it; `None` if it then is not an
+    /// image.
     pub(super) fn cut_before(&self, inner: u64) -> Option<u64> {
         match &self.format {
             Format::Jpeg(jpeg) => {

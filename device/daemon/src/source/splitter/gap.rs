@@ -1,17 +1,17 @@
-//! Bytes between images: heads of multipart MJPEG, padding, or losses.
+//! Bytes between images: heads of multipart MJPEG, padding, or lost data.
 
-/// Cap of text or padding between two images that counts as a separator, in bytes.
+/// Maximum bytes of text or padding between two images that count as a separator.
 const SEPARATOR: u64 = 4096;
 
-/// Counter of the bytes outside images.
+/// Counter of the bytes outside of images.
 ///
-/// The bytes between two images are classified together, however they arrive: a separator if they are few and all look
-/// like one, otherwise lost.
+/// All bytes between two images are classified together, however they arrive. They are a separator if they are few and
+/// all of them look like one; otherwise they are lost data.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
-    /// Bytes of the gap while it may be a separator.
+    /// Bytes of the gap, as long as it may be a separator.
     separator: u64,
-    /// Whether the gap is not a separator.
+    /// Whether the gap is known not to be a separator.
     loss: bool,
     lost: u64,
 }
@@ -44,8 +44,8 @@ fn is_text(byte: u8) -> bool {
     matches!(byte, b' '..=b'~' | b'\r' | b'\n' | b'\t')
 }
 
-/// Removes the head of the next part of multipart MJPEG from a JPEG without end marker: a line feed, two hyphens, and
-/// text up to an empty line.
+/// Removes the head of the next part of a multipart MJPEG stream from a JPEG without end marker: a line feed, two
+/// hyphens, and text up to an empty line.
 pub(super) fn trim(image: &mut Vec<u8>) {
     const LONGEST: usize = 512;
     if !image.ends_with(b"\n\r\n") && !image.ends_with(b"\n\n") {

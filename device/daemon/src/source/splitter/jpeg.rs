@@ -1,11 +1,11 @@
-//! JPEG (ITU T.81, annex B): markers from the start to the end marker, or to the end of the scan data.
+//! JPEG (ITU T.81, annex B): markers from the start marker to the end marker, or to the end of the scan data.
 
 use super::walk::{Step, Trace};
 
-/// Cap of the segments of an image; colour profiles and metadata need a few hundred.
+/// Maximum number of segments of an image. Colour profiles and metadata need a few hundred.
 const MAX_SEGMENTS: usize = 1024;
 
-/// Range of scan data without markers, in positions of the stream: each byte is searched once, even for several
+/// Range of scan data without markers, as positions in the stream. Each byte is searched only once, even for several
 /// candidates.
 #[derive(Debug, Default)]
 pub(super) struct ScanData {
@@ -27,19 +27,19 @@ pub(super) struct Jpeg {
 }
 
 impl Jpeg {
-    /// Returns whether a byte may be the first marker after the start marker.
+    /// Returns whether a byte may be the type of the first marker after the start marker.
     pub(super) fn starts_with(marker: u8) -> bool {
         matches!(marker, 0xc0..=0xc7 | 0xc9..=0xcf | 0xdb | 0xdd | 0xe0..=0xef | 0xfe | 0xff)
     }
 
-    /// Returns the end of the image if another one starts at `at`: the end of its scan data, if any.
+    /// Returns the end of the image, given that another one starts at `at`: the end of its scan data, if it has any.
     pub(super) fn cut_before(&self, at: usize) -> Option<usize> {
         let first = self.first_scan?;
         let end = if self.in_scan { at } else { at.min(self.scan_end) };
         (end > first).then_some(end)
     }
 
-    /// Follows the markers; `start` is the image's position in the stream.
+    /// Parses the markers. `start` is the image's position in the stream.
     pub(super) fn advance(&mut self, bytes: &[u8], start: u64, scan_data: &mut ScanData) -> Step {
         self.trace.at = self.trace.at.max(2);
         loop {
@@ -102,7 +102,7 @@ impl Jpeg {
         }
     }
 
-    /// Moves to the marker after the scan data; returns false if more bytes are needed.
+    /// Moves to the marker after the scan data. Returns false if more bytes are needed.
     fn skip_scan_data(&mut self, bytes: &[u8], start: u64, scan_data: &mut ScanData) -> bool {
         let entered = start + self.trace.at as u64;
         if (scan_data.from..=scan_data.to).contains(&entered) {
@@ -140,7 +140,7 @@ impl Jpeg {
         found
     }
 
-    /// Ends the image at its scan data, if any: the following bytes are not part of it.
+    /// Ends the image after its scan data, if it has any, because the following bytes are not part of it.
     fn broken(&self) -> Step {
         match self.first_scan {
             Some(first) if self.scan_end > first => Step::Cut(self.scan_end),

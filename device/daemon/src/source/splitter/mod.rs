@@ -1,19 +1,19 @@
-//! Splitter of a byte stream into concatenated images: JPEG (so MJPEG), PNG, BMP and WebP.
+//! Splitter of a byte stream into concatenated images: JPEG (which includes MJPEG), PNG, BMP and WebP.
 //!
 //! Each format defines its end: JPEG by markers (a thumbnail in an EXIF segment has its own end marker), PNG by chunks,
-//! BMP and WebP by the length in the header. A stream may be damaged: images may be truncated or without an end marker,
-//! and any bytes may be between them, even ones that look like a header with a large length. A header alone is
-//! therefore no proof. Every possible start becomes a candidate, all candidates are followed in parallel, and these
-//! rules resolve contradictions:
+//! BMP and WebP by the length in the header. A stream may be damaged. Images may be truncated or lack an end marker,
+//! and there may be arbitrary bytes between them, even bytes that look like a header with a large length. A header
+//! alone therefore proves nothing. Every possible start becomes a candidate, all candidates are parsed in parallel, and
+//! these rules resolve contradictions:
 //!
 //! - image data contain no complete image: the outer candidate is false or truncated;
-//! - metadata may contain complete images (thumbnails): the outer candidate is valid until it breaks off, or contains
-//!   three of them;
-//! - two candidates cannot overlap or end at the same byte: the later start is the true one;
+//! - metadata may contain complete images (thumbnails): the outer candidate is valid until parsing it fails, or it
+//!   contains three of them;
+//! - two candidates cannot overlap or end at the same byte: the one with the later start is valid;
 //! - a JPEG that has reached its scan data ends where another image starts.
 //!
-//! Damage thus costs only the image that it touches. Work and memory are bounded: scan data are searched once, at most
-//! [`MAX_OPEN`] candidates are open at once, and none may be longer than the largest image.
+//! Damage therefore only affects the image in which it occurs. Work and memory are bounded: scan data are searched
+//! once, at most [`MAX_OPEN`] candidates are open at a time, and none may be longer than the largest image.
 
 mod bmp;
 mod candidate;
@@ -29,24 +29,24 @@ use candidate::{Candidate, State};
 use gap::Gaps;
 use jpeg::ScanData;
 
-/// Bytes that are needed to recognise the start of an image.
+/// Number of bytes needed to recognise the start of an image.
 const MAGIC: usize = 12;
-/// Cap of open candidates; beyond it, the oldest is dropped.
+/// Maximum number of open candidates. Beyond it, the oldest is dropped.
 const MAX_OPEN: usize = 64;
-/// Complete images that a part of metadata may contain while its own end is unknown.
+/// Maximum number of complete images within a part of metadata whose own end is unknown.
 const MAX_INSIDE: usize = 2;
 /// Splitter of a stream into images.
 #[derive(Debug)]
 pub(super) struct Splitter {
     /// Cap of an image, in bytes.
     largest: usize,
-    /// Bytes of the stream from `base` on; the first `gone` are processed.
+    /// Bytes of the stream from `base` on. The first `gone` of them have been processed.
     buffer: Vec<u8>,
     gone: usize,
     base: u64,
-    /// Position up to which starts were searched.
+    /// Position up to which the stream has been searched for starts.
     searched: u64,
-    /// Position up to which every byte was delivered or counted.
+    /// Position up to which every byte has been delivered or counted.
     accounted: u64,
     candidates: Vec<Candidate>,
     scan_data: ScanData,
@@ -73,7 +73,7 @@ impl Splitter {
     /// Creates a splitter for images of at most `largest` bytes.
     pub(super) fn new(largest: usize) -> Self {
         Self {
-            // Bounded, as positions in an image are computed from it.
+            // Bounded, because positions within an image are computed from it.
             largest: largest.min(isize::MAX as usize / 4),
             buffer: Vec::new(),
             gone: 0,
@@ -89,7 +89,7 @@ impl Splitter {
 
     /// Adds bytes of the stream.
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        // Moving the rest costs no more than the bytes dropped: linear over the stream.
+        // Moving the rest costs no more than the dropped bytes, so the total is linear in the stream's length.
         if self.gone > self.buffer.len() / 2 {
             self.buffer.drain(..self.gone);
             self.base += self.gone as u64;
@@ -98,7 +98,7 @@ impl Splitter {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Marks the end of the stream: open candidates are truncated.
+    /// Marks the end of the stream. Open candidates are then truncated images.
     pub(super) fn end(&mut self) {
         self.ended = true;
     }
@@ -135,7 +135,7 @@ impl Splitter {
         &self.buffer[(start - self.base) as usize..(end - self.base) as usize]
     }
 
-    /// Follows all open candidates, and drops those that contradict the images inside them.
+    /// Parses all open candidates, and drops those that contradict the images inside of them.
     fn follow(&mut self) {
         let mut at = 0;
         while at < self.candidates.len() {
@@ -157,7 +157,7 @@ impl Splitter {
         }
     }
 
-    /// Returns the start of the first image inside an open candidate, if it cannot contain that many.
+    /// Returns the start of the first image inside an open candidate, if the candidate cannot contain that many images.
     fn inside(&self, at: usize) -> Option<u64> {
         let outer = &self.candidates[at];
         if outer.state != State::Open {
@@ -177,7 +177,7 @@ impl Splitter {
         first.filter(|_| count > most)
     }
 
-    /// Ends a candidate before the image that starts inside it, or drops it.
+    /// Ends a candidate before the image that starts inside of it, or drops the candidate.
     fn contradict(&mut self, at: usize, inner: u64) {
         let candidate = &mut self.candidates[at];
         match candidate.cut_before(inner) {
@@ -186,7 +186,7 @@ impl Splitter {
         }
     }
 
-    /// Drops a candidate, with its thumbnails: images before `inner` in metadata whose end was confirmed.
+    /// Drops a candidate with its thumbnails, which are images before `inner` in metadata whose end was confirmed.
     fn give_up(&mut self, at: usize, inner: u64) {
         let given_up = self.candidates.remove(at);
         let confirmed = given_up.start..given_up.unit().min(inner);
@@ -209,7 +209,7 @@ impl Splitter {
         }
     }
 
-    /// Ends or drops the oldest open candidate at the end of the stream; returns false if there is none.
+    /// Ends or drops the oldest open candidate at the end of the stream. Returns false if there is none.
     fn give_up_open(&mut self) -> bool {
         let Some(at) = self.oldest_open() else {
             return false;
@@ -242,13 +242,14 @@ impl Splitter {
             let contested = |rival: &Candidate| !trace.thumbnail((rival.start - start) as usize);
             for rival in self.candidates[1..].iter().take_while(|rival| rival.start < end) {
                 match rival.state {
-                    // A thumbnail without end marker seems to continue after the end of its image.
+                    // A thumbnail without end marker seems to continue after the end of its outer image.
                     State::Complete { end: ends, cut } if contested(rival) || ends >= end && !cut => {
                         let inner = rival.start;
                         self.contradict(0, inner);
                         return Choice::Again;
                     }
-                    // It continues after the end of this one: its own end decides which of them is true.
+                    // The rival extends beyond the end of this candidate, so only its own end can decide which of them
+                    // is valid.
                     State::Open if contested(rival) && rival.trace().head && !self.ended => {
                         return Choice::Wait;
                     }
@@ -269,7 +270,7 @@ impl Splitter {
         }
     }
 
-    /// Searches the next start before `end`; returns false if there is none yet.
+    /// Searches for the next start before `end`. Returns false if there is none yet.
     fn search(&mut self, end: u64) -> bool {
         let end = end.min(self.visible());
         while self.searched < end {
@@ -317,7 +318,7 @@ impl Splitter {
         self.account(start);
         self.accounted = self.accounted.max(end);
         self.gaps.image();
-        // A start in the last bytes may be recognised only with the following ones.
+        // A start in the last bytes can only be recognised together with the following bytes.
         self.searched = self.searched.max(end.saturating_sub(MAGIC as u64 - 1));
         self.candidates.retain(|candidate| {
             let undecided = candidate.state == State::Open && !candidate.trace().head;
@@ -337,7 +338,7 @@ impl Splitter {
         self.accounted = end;
     }
 
-    /// Drops the bytes that no candidate needs.
+    /// Drops the bytes that no candidate needs any more.
     fn discard(&mut self) {
         let oldest = self.candidates.first().map_or(u64::MAX, |oldest| oldest.start);
         let needed = self.searched.min(oldest);
@@ -349,7 +350,7 @@ impl Splitter {
     }
 }
 
-/// Splits a stream that arrives in pieces; returns the images and the number of bytes outside them.
+/// Splits a stream that arrives in pieces. Returns the images, and the number of bytes outside of them.
 pub(crate) fn split<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, u64) {
     let mut splitter = Splitter::new(clr_onnx::DecodeLimits::DEVICE_BYTES as usize);
     let mut images = Vec::new();

@@ -62,7 +62,7 @@ impl Png {
     }
 }
 
-/// Checks the chunk `IHDR`, with its length and checksum.
+/// Checks the `IHDR` chunk with its length and checksum.
 fn sound_header(chunk: &[u8]) -> bool {
     let size = |at: usize| (1..=i32::MAX as u32).contains(&u32_be(&chunk[at..at + 4]));
     chunk.starts_with(b"\0\0\0\x0dIHDR")

@@ -44,7 +44,8 @@ fn with_thumbnail(webp: &[u8], thumbnail: &[u8]) -> Vec<u8> {
     chunk(b"RIFF", &body)
 }
 
-/// Returns the images of a stream and the bytes lost, the same for pieces of any size.
+/// Returns the images of a stream and the number of lost bytes. Asserts that the size of the pieces makes no
+/// difference.
 fn images(stream: &[u8]) -> (Vec<Vec<u8>>, u64) {
     let whole = split([stream]);
     for piece in [1, 7, 100, 4096] {
@@ -60,7 +61,7 @@ fn images(stream: &[u8]) -> (Vec<Vec<u8>>, u64) {
     whole
 }
 
-/// Returns the images available before the end of the stream.
+/// Returns the images that are available before the end of the stream.
 fn live(stream: &[u8]) -> Vec<Vec<u8>> {
     let mut splitter = Splitter::new(LARGEST);
     let mut images = Vec::new();
@@ -103,7 +104,8 @@ fn heads_of_multipart_streams_are_skipped_and_are_no_loss() {
 #[test]
 fn thumbnails_inside_metadata_are_no_frames() {
     let jpeg = |seed| image(ImageFormat::Jpeg, seed);
-    // A thumbnail and a preview in one segment, as some cameras write; one without end marker; one in another format.
+    // Cases: a thumbnail and a preview in one segment, as some cameras write them; a thumbnail without end marker; a
+    // thumbnail in another format.
     let both = with_segment(&jpeg(2), 0xe1, &[jpeg(1), jpeg(3)].concat());
     let open = with_segment(&jpeg(2), 0xe1, &jpeg(1)[..jpeg(1).len() - 2]);
     let other = with_segment(&jpeg(2), 0xeb, &image(ImageFormat::Png, 1));
@@ -119,7 +121,7 @@ fn jpegs_without_end_marker_end_where_the_next_begins() {
     let sound: Vec<_> = (0..9).map(|seed| image(ImageFormat::Jpeg, seed)).collect();
     let open: Vec<_> = sound.iter().map(|image| image[..image.len() - 2].to_vec()).collect();
     assert!(images(&open.concat()).0 == open);
-    // Between parts of a multipart stream, and before another format.
+    // The same images between parts of a multipart stream, and before another format.
     let parts: Vec<_> = open
         .iter()
         .flat_map(|image| [&image[..], b"\r\n--part\r\nContent-Type: image/jpeg\r\n\r\n"])
@@ -178,7 +180,7 @@ fn a_false_head_costs_itself_and_holds_up_three_frames_at_most() {
         let (got, lost) = images(&stream);
         assert!(got == sound, "after {head:x?}: {} of {}", got.len(), sound.len());
         assert!(lost <= head.len() as u64);
-        // A head of 64 kB of metadata may delay that much; larger claims are dropped soon.
+        // A false head with 64 kB of metadata may delay that many images. Heads that claim more are dropped early.
         let claims = if head.starts_with(&[0xff, 0xd8]) {
             3 + 65_535 / sound[0].len()
         } else {
@@ -210,7 +212,7 @@ fn many_false_heads_in_a_row_cost_only_themselves() {
 fn work_is_linear_in_the_stream() {
     let jpeg = image(ImageFormat::Jpeg, 1);
     let scan = jpeg.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap();
-    // Thousands of heads that share the following bytes, in small pieces.
+    // Thousands of heads that share the following bytes, delivered in small pieces.
     let heads: Vec<u8> = with_segment(&jpeg[..scan + 14], 0xe0, &[0; 8]).repeat(3_000);
     let pieces = [
         heads,
@@ -298,7 +300,7 @@ fn piece() -> impl Strategy<Value = Piece> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// Intact images are returned in order, whatever damage is around them.
+    /// Intact images are returned in order, whatever damage surrounds them.
     #[test]
     fn every_intact_image_is_returned(pieces in proptest::collection::vec(piece(), 0..12), size in 1..5000_usize) {
         let stream: Vec<u8> = pieces.iter().flat_map(|piece| piece.bytes.iter().copied()).collect();
@@ -310,7 +312,7 @@ proptest! {
         prop_assert!(lost <= stream.len() as u64);
     }
 
-    /// A flipped bit costs the image that it hits.
+    /// A flipped bit only affects the image that contains it.
     #[test]
     fn a_flipped_bit_costs_one_image(at in 0.0..1.0_f64, bit in 0..8_u32, size in 1..5000_usize) {
         let sound = all();
@@ -322,7 +324,7 @@ proptest! {
         prop_assert!(missing <= 1, "{missing} are missing");
     }
 
-    /// Arbitrary bytes are split without a panic, into no more bytes than given.
+    /// Splitting arbitrary bytes does not panic, and returns no more bytes than given.
     #[test]
     fn arbitrary_bytes_are_split(stream in proptest::collection::vec(any::<u8>(), 0..3000), size in 1..500_usize) {
         let (got, lost) = split(stream.chunks(size));
@@ -332,14 +334,14 @@ proptest! {
 
 #[test]
 fn an_encoder_of_another_kind_is_read_too() {
-    // Grey, and with a single component in the scan.
+    // Also a grey image, which has a single component in the scan.
     let mut grey = Vec::new();
     JpegEncoder::new(&mut grey)
         .write_image(&[90; 64], 8, 8, ExtendedColorType::L8)
         .unwrap();
     assert!(images(&[grey.clone(), grey.clone()].concat()).0 == [grey.clone(), grey]);
 }
-/// A checksum that includes the first bytes of the next image must not pass for a chunk.
+/// A checksum must not be taken for a valid one if its chunk includes the first bytes of the next image.
 #[test]
 fn a_frame_that_lacks_its_last_bytes_costs_only_itself() {
     for (before, after) in (0..4).flat_map(|before| (0..4).map(move |after| (before, after))) {

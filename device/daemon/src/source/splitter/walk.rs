@@ -1,4 +1,4 @@
-//! Progress of following an image, common to all formats.
+//! Progress of parsing an image, common to all formats.
 
 use std::ops::Range;
 
@@ -15,20 +15,20 @@ pub(super) enum Step {
     Broken,
 }
 
-/// State of following an image. All positions are relative to its first byte.
+/// State of parsing an image. All positions are relative to the image's first byte.
 #[derive(Debug, Default)]
 pub(super) struct Trace {
-    /// Position of the next byte, possibly beyond the available ones.
+    /// Position of the next byte, which may not be available yet.
     pub(super) at: usize,
-    /// Whether the header was checked.
+    /// Whether the header has been checked.
     pub(super) head: bool,
-    /// Start of the part (segment, chunk, pixels) whose end is not confirmed by the following bytes.
+    /// Start of the part (segment, chunk, pixels) whose end has not been confirmed by the bytes after it.
     pub(super) unit: usize,
-    /// Whether that part is metadata, which may contain other images.
+    /// Whether this part is metadata, which may contain other images.
     pub(super) metadata: bool,
-    /// Parts of metadata whose end is confirmed: the images in them are thumbnails.
+    /// Parts of metadata whose end is confirmed. Images inside of them are thumbnails.
     thumbnails: Vec<Range<usize>>,
-    /// Whether checksums cover all of it.
+    /// Whether checksums cover the complete image.
     pub(super) verified: bool,
 }
 
@@ -42,7 +42,7 @@ impl Trace {
         self.metadata = metadata;
     }
 
-    /// Returns whether an image that starts at a position would be a thumbnail.
+    /// Returns whether an image that starts at this position would be a thumbnail.
     pub(super) fn thumbnail(&self, at: usize) -> bool {
         self.metadata && at >= self.unit || self.thumbnails.iter().any(|part| part.contains(&at))
     }

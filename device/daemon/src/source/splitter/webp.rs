@@ -1,4 +1,4 @@
-//! WebP: a RIFF header with the length, and chunks that fill it exactly.
+//! WebP: a RIFF header that states the length, and chunks that fill it exactly.
 
 use super::walk::{Step, Trace, u32_le};
 
@@ -10,7 +10,7 @@ pub(super) struct Webp {
 }
 
 impl Webp {
-    /// Returns whether the first 12 bytes may start a WebP.
+    /// Returns whether the first 12 bytes may be the start of a WebP.
     pub(super) fn starts_with(bytes: &[u8]) -> bool {
         bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP")
     }

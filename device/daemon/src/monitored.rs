@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clr_store::StoredTask;
 use clr_transfer::{Health, HealthState};
 
-use super::{Runtime, lock};
-use crate::{
+use super::{
     health,
     http::Monitored,
+    lock,
     metrics::{Exposition, Kind},
+    runtime::Runtime,
 };
 use clr_engine::resident_memory;
 

@@ -1,7 +1,7 @@
 //! Connection budgets by kind and address: the control socket, unauthenticated peers, and peers with an open session.
 //!
-//! If a budget is exhausted, the oldest connection that has sent nothing is evicted. Each connection has a thread; an
-//! evicted one counts until its thread has ended, so that threads are bounded too.
+//! If a budget is exhausted, the oldest connection that has not sent anything is evicted. Each connection has a thread.
+//! An evicted connection counts until its thread has ended, so that the number of threads is bounded too.
 
 use std::{
     net::IpAddr,
@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use crate::runtime::lock;
+use crate::lock;
 
 /// Kind of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +23,8 @@ pub(crate) enum Class {
 }
 
 impl Class {
-    /// Returns the kind under which a refused connection is counted.
-    pub(super) const fn name(self) -> &'static str {
+    /// Returns the name of the counter for refused connections of this class.
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Control => "control",
             Self::Peer(_) => "unknown",
@@ -63,9 +63,9 @@ pub(crate) struct Ticket {
 }
 
 impl Budget {
-    /// Returns a slot for a new connection, with at most `most` of its kind without a session (control socket: in
-    /// total).
-    pub(super) fn admit(self: &Arc<Self>, class: Class, most: usize) -> Option<Ticket> {
+    /// Returns a slot for a new connection if there are fewer than `most` of its class. Connections with an open
+    /// session do not count, except on the control socket.
+    pub(crate) fn admit(self: &Arc<Self>, class: Class, most: usize) -> Option<Ticket> {
         let mut entries = lock(&self.0);
         let same_kind = |entry: &&Entry| match class {
             Class::Control => entry.class == Class::Control,
@@ -73,12 +73,12 @@ impl Budget {
         };
         let alive = entries.all.iter().filter(same_kind);
         let (gone, counted): (Vec<&Entry>, Vec<&Entry>) = alive.partition(|entry| entry.is_ended());
-        // Evicted connections end within milliseconds.
+        // Evicted connections end within milliseconds, so a few more are tolerated.
         if gone.len() >= most {
             return None;
         }
         let own_address = match class {
-            // One per remote address; from this machine, up to the cap.
+            // Each remote address may have one connection; this machine may have as many as the cap allows.
             Class::Peer(address) if !address.is_loopback() => counted.iter().find(|entry| entry.class == class),
             _ => None,
         };
@@ -117,8 +117,8 @@ impl Entry {
 }
 
 impl Ticket {
-    /// Returns a slot outside all budgets, for a serial line.
-    pub(super) fn alone() -> Self {
+    /// Returns a slot outside of all budgets, for a serial line.
+    pub(crate) fn alone() -> Self {
         Self {
             budget: None,
             number: 0,
@@ -144,7 +144,7 @@ impl Ticket {
         at.is_some_and(|at| change(&mut entries, at))
     }
 
-    /// Records a valid frame: the connection is no longer evicted for a newer one.
+    /// Records a valid frame. The connection is then no longer evicted in favour of a newer one.
     pub(crate) fn hear(&self) {
         self.change(|entries, at| {
             entries.all[at].heard = true;
@@ -152,7 +152,7 @@ impl Ticket {
         });
     }
 
-    /// Moves the connection to the budget of open sessions; returns false if there are `peers` already.
+    /// Moves the connection to the budget of open sessions. Returns false if there are already `peers` of them.
     pub(crate) fn open(&self, peers: usize) -> bool {
         let opened = self.change(|entries, at| {
             let control = entries.all[at].class == Class::Control;
@@ -220,7 +220,7 @@ mod tests {
         second.hear();
         assert!(budget.admit(peer("192.0.2.1"), 4).is_none());
         assert!(budget.admit(peer("192.0.2.2"), 4).is_some());
-        // With a session it counts elsewhere.
+        // A connection with a session counts in another budget.
         assert!(second.open(8));
         assert!(budget.admit(peer("192.0.2.1"), 4).is_some());
     }
