@@ -43,7 +43,7 @@ pub use arena::Arena;
 pub use channel_map::ChannelMap;
 pub use channels::{channel_conv, channel_conv_outputs, softmax_groups};
 pub use elementwise::{Binary, Broadcast, affine, binary, broadcast_binary, prelu};
-pub use fused::{Epilogue, FusedConv, winograd_scratch};
+pub use fused::{ConvImage, Epilogue, FusedConv, winograd_scratch};
 pub use head::{dense, dense_gradient};
 pub use layout::{block, block_channels, block_planes, interleave, pad, unblock};
 pub use learn::{

@@ -22,6 +22,7 @@ mod inference;
 mod memory;
 mod operators;
 mod parameters;
+mod prefix;
 mod tape;
 mod training;
 mod weights;
@@ -31,8 +32,8 @@ pub use error::RuntimeError;
 pub use estimate::Footprint;
 pub use executable::{Executable, ExecutableOptions};
 pub use parameters::SiteParameters;
+pub use prefix::PrefixActivations;
 pub use tape::Tape;
-pub use training::PrefixActivations;
 pub use weights::PackedWeights;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use clr_onnx::{Conv, Padding, Tensor};
 
 use crate::{
     arena::Arena,
-    fused::{Epilogue, FusedConv},
+    fused::{ConvImage, Epilogue, FusedConv},
     pack::{Form, PackedConv, packed_bytes},
     parameters::pack_parameters,
     rows::{AFFINE_PARAMETERS, Bounds},
@@ -191,45 +191,70 @@ impl ConvGradient {
             .sum()
     }
 
-    /// Computes all of `dx` from `dy`, both in blocks.
+    /// Computes `dx`, all of it, from `dy`, both in blocks.
     pub fn run(&self, dy: &[f32], dx: &mut [f32]) {
-        assert_eq!(dx.len(), self.length);
+        self.run_images(&mut [(dy, dx)]);
+    }
+
+    /// Computes `dx` from `dy` for several images, as [`FusedConv::run_images`] does.
+    pub fn run_images(&self, images: &mut [(&[f32], &mut [f32])]) {
+        assert!(images.iter().all(|(_, dx)| dx.len() == self.length));
         if let ([part], [1, 1]) = (&self.parts[..], self.stride)
-            && let Some(fused) = &part.fused
+            && part.fused.is_some()
         {
-            return self.read(part, dy, |dy| fused.run(dy, &self.plain, None, dx));
+            let (dys, dxs): (Vec<&[f32]>, Vec<&mut [f32]>) = images.iter_mut().map(|(dy, dx)| (*dy, &mut **dx)).unzip();
+            return self.convolve(part, &dys, dxs);
         }
         let blocks = self.plain.len() / AFFINE_PARAMETERS;
+        let dys: Vec<&[f32]> = images.iter().map(|(dy, _)| *dy).collect();
         for part in &self.parts {
-            let plane = part.size[0] * part.size[1] * LANES;
-            self.arena.lend(blocks * plane, |result| {
-                match &part.fused {
-                    Some(fused) => self.read(part, dy, |dy| fused.run(dy, &self.plain, None, result)),
-                    None => result.fill(0.0),
+            let length = blocks * part.size[0] * part.size[1] * LANES;
+            self.arena.lend(images.len() * length, |results| {
+                self.convolve(part, &dys, results.chunks_exact_mut(length).collect());
+                for (result, (_, dx)) in results.chunks_exact(length).zip(&mut *images) {
+                    self.scatter(part, result, dx);
                 }
-                self.scatter(part, result, dx);
             });
         }
     }
 
-    /// Calls `work` with the part of `dy` that `part` reads, which is all of it except for unusual paddings.
-    fn read(&self, part: &Part, dy: &[f32], work: impl FnOnce(&[f32])) {
+    /// Computes the gradients at the positions of `part`.
+    fn convolve(&self, part: &Part, dys: &[&[f32]], mut results: Vec<&mut [f32]>) {
+        let Some(fused) = &part.fused else {
+            return results.iter_mut().for_each(|result| result.fill(0.0));
+        };
         let [rows, columns] = &part.reads;
+        let run = |dys: &[&[f32]]| {
+            let images = dys
+                .iter()
+                .zip(results)
+                .map(|(x, out)| ConvImage { x, residual: None, out });
+            fused.run_images(&mut images.collect::<Vec<_>>(), &self.plain);
+        };
         if [rows.len(), columns.len()] == self.output {
-            return work(dy);
+            return run(dys);
         }
+        // Odd paddings: some of `dy` is never read.
+        let planes = self.output[0] * self.output[1] * LANES;
+        let length = dys.first().map_or(0, |dy| dy.len() / planes) * rows.len() * columns.len() * LANES;
+        self.arena.lend(dys.len() * length, |cuts| {
+            for (dy, cut) in dys.iter().zip(cuts.chunks_exact_mut(length)) {
+                self.cut(part, dy, cut);
+            }
+            run(&cuts.chunks_exact(length).collect::<Vec<_>>());
+        });
+    }
+
+    /// Copies the rows and columns of `dy` that `part` reads.
+    fn cut(&self, part: &Part, dy: &[f32], cut: &mut [f32]) {
+        let [rows, columns] = &part.reads;
         let row = self.output[1] * LANES;
-        let planes = dy.chunks_exact(self.output[0] * row);
-        self.arena
-            .lend(planes.len() * rows.len() * columns.len() * LANES, |cut| {
-                let mut lines = cut.chunks_exact_mut(columns.len() * LANES);
-                for plane in planes {
-                    for (y, line) in rows.clone().zip(&mut lines) {
-                        line.copy_from_slice(&plane[y * row + columns.start * LANES..][..columns.len() * LANES]);
-                    }
-                }
-                work(cut);
-            });
+        let mut lines = cut.chunks_exact_mut(columns.len() * LANES);
+        for plane in dy.chunks_exact(self.output[0] * row) {
+            for (y, line) in rows.clone().zip(&mut lines) {
+                line.copy_from_slice(&plane[y * row + columns.start * LANES..][..columns.len() * LANES]);
+            }
+        }
     }
 
     fn scatter(&self, part: &Part, result: &[f32], dx: &mut [f32]) {

@@ -90,6 +90,21 @@ fn fused_convolution_equals_its_definition_at_every_level_and_thread_count() {
                         scale,
                         &format!("case {number}, {epilogue:?}, {form:?}, {isa:?}, {threads} threads"),
                     );
+                    let doubled: Vec<f32> = source.iter().map(|value| 2.0 * value).collect();
+                    let mut together = [vec![f32::NAN; blocks.len()], vec![f32::NAN; blocks.len()]];
+                    let images = [&doubled, &source].into_iter().zip(&mut together);
+                    let mut images: Vec<_> = images
+                        .map(|(x, out)| ConvImage {
+                            x,
+                            residual: Some(&residual),
+                            out,
+                        })
+                        .collect();
+                    pool.install(|| fused.run_images(&mut images, &parameters));
+                    assert_eq!(
+                        together[1], blocks,
+                        "case {number}, {epilogue:?}, {form:?}, {isa:?}: another image changes the answer"
+                    );
                     let smooth = Smooth::Silu;
                     let fused = FusedConv {
                         smooth: Some(smooth),

@@ -25,15 +25,18 @@ fn check(name: &str, executable: &Executable, sites: &[SiteParameters]) {
     let (places, length) = Executable::places(sites);
     let first = executable.first_trained(sites);
     let prefix = executable.prefix(&image, sites, first);
-    let tape = executable.forward(&prefix, sites, &executable.segments(first, 1));
+    let segments = executable.segments(first, 1);
+    let tape = executable.forward(&[&prefix], sites, &segments);
     let features = executable.features(&image, sites);
-    for (taped, inferred) in tape.features().iter().zip(&features) {
+    for (taped, inferred) in tape.features()[0].iter().zip(&features) {
         assert!(
             (taped - inferred).abs() <= 1e-4 * (1.0 + inferred.abs()),
             "{name}: {taped} {inferred}"
         );
     }
-    let gradient = executable.backward(tape, &loss_gradient(features.len()), sites, &places, length);
+    let wanted = [loss_gradient(features.len())];
+    let gradient = executable.backward(tape, &wanted, sites, &segments, &places, length);
+    let gradient = &gradient[0];
     for (site, place) in places.iter().enumerate() {
         if !sites[site].is_trained() {
             continue;

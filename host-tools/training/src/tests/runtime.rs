@@ -188,11 +188,11 @@ fn recomputing_changes_no_bit_and_takes_the_estimated_memory() {
             // Each run uses a new network, because buffers left by an earlier run would be counted.
             let mut network = network(architecture, Recipe::Clr);
             train_from(&mut network, first);
-            let footprint = network.footprint([48; 2], checkpointing).unwrap();
+            let footprint = network.footprint([48; 2], checkpointing, IMAGES).unwrap();
             let (output, most) = step_from_prefix(&network, 48, checkpointing);
             // The gradients of the sites are stored for every image until the last image is finished. If buffers are
-            // returned in the meantime, the peak may occur at the first image, when no gradients are stored yet.
-            let waiting = (IMAGES - 1) * footprint.parameters / 2;
+            // returned in the meantime, the peak may occur at the first images, when no gradients are stored yet.
+            let waiting = (IMAGES - footprint.images) * footprint.parameters / 2;
             let foretold = footprint.values + waiting;
             let least = if checkpointing == Checkpointing::Off {
                 foretold

@@ -167,6 +167,15 @@ fn the_convolutions_gradient_is_its_definition_turned_round() {
             gradient.run(&dy.blocks(), &mut dx);
             let got = planes(&dx, input);
             close(&got, &want, largest(&want), &format!("case {number} at {isa:?}"));
+            let (dy, mut together) = (dy.blocks(), [vec![f32::NAN; dx.len()], vec![f32::NAN; dx.len()]]);
+            let other: Vec<f32> = dy.iter().map(|value| 2.0 * value).collect();
+            let images = [&other, &dy].into_iter().zip(&mut together);
+            let mut images: Vec<(&[f32], &mut [f32])> = images.map(|(dy, dx)| (&dy[..], &mut dx[..])).collect();
+            gradient.run_images(&mut images);
+            assert_eq!(
+                together[1], dx,
+                "case {number} at {isa:?}: another image changes the gradient"
+            );
         }
     }
 }
