@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_key_takes_the_place_of_the_old_one_under_all_names_of_that_device_alone() {
+    fn a_new_key_replaces_the_old_one_for_all_endpoints_of_that_device_only() {
         let folder = tempfile::tempdir().unwrap();
         let known = KnownDevices {
             folder: folder.path().to_owned(),
@@ -204,7 +204,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_key_that_others_may_read_and_a_damaged_list_are_named() {
+    fn a_key_that_others_may_read_and_a_damaged_list_are_reported() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let known = KnownDevices {

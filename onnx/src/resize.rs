@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn nearest_rounds_halves_as_it_says() {
+    fn nearest_rounds_halves_by_its_mode() {
         let of = |coordinates, rounding| {
             let resize = Resize {
                 target: ResizeTarget::Scale([2.0; 2]),

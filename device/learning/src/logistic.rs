@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_and_features_that_do_not_fit_are_named() {
+    fn mismatched_labels_and_features_are_reported() {
         let fails = |set: &LabelledFeatures| {
             let error = fit_head(set, &self::set(6), 3, &LogisticOptions::default(), |_| ()).unwrap_err();
             error.to_string()

@@ -138,7 +138,7 @@ fn names_that_lead_elsewhere_are_refused() {
 }
 
 #[test]
-fn files_are_their_owners_alone() {
+fn only_the_owner_can_access_the_files() {
     let root = scratch();
     let store = Store::open_directory(root.path(), options()).unwrap();
     confirmed(&store, &file("birds", 1));

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_further_off_a_class_is_the_more_it_claims() {
+    fn the_claimed_fraction_grows_with_the_separation() {
         let at = |z: f64| BiasClaim::of(Some(z), 0);
         assert_eq!(at(0.5).share, 0.0);
         let shares: Vec<f64> = [1.0, 3.0, 5.0, 6.0, 9.0, 12.6, 30.0].map(|z| at(z).share).to_vec();

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bias_takes_what_may_be_taken_and_not_more() {
+    fn the_bias_takes_at_most_the_permitted_probability() {
         let features = features();
         let samples = samples(&features);
         let old: Vec<(usize, usize)> = (10..features.len()).map(|index| (index, 0)).collect();

@@ -132,7 +132,7 @@ fn unreadable_files_are_reported_and_skipped() {
 }
 
 #[test]
-fn folders_that_cannot_be_learned_from_are_clear_errors() {
+fn unusable_folders_give_clear_errors() {
     let folder = tempfile::tempdir().unwrap();
     let error = open(&folder.path().join("nowhere")).unwrap_err();
     assert!(error.to_string().contains("nowhere"), "{error}");
