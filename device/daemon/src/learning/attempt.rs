@@ -88,14 +88,11 @@ impl Learner {
             return Ok(taught.unwrap_or_else(nothing));
         }
         let parent = self.runtime.parent(&self.runtime.store.serving(task)?)?;
-        let defaults = TuneOptions::default();
-        let options = TuneOptions {
-            steps: granted.steps,
-            max_memory: Some(granted.memory),
-            created: run.created,
-            checkpoint_seconds: STATE_SECONDS,
-            ..defaults
-        };
+        let options = TuneOptions::default()
+            .with_steps(granted.steps)
+            .with_max_memory(granted.memory)
+            .with_created(run.created)
+            .with_checkpoint_seconds(STATE_SECONDS);
         let mut follow = RunObserver {
             runtime: &self.runtime,
             started,

@@ -138,11 +138,11 @@ impl Runtime {
             }
             Err(error) => return Err(failure::of_store(error)),
         };
-        Ok(TeachLimits {
-            image_bytes: config.limits.example_bytes as u64,
-            images_per_task: config.limits.examples_per_task as u32,
+        Ok(TeachLimits::new(
+            config.limits.example_bytes as u64,
+            config.limits.examples_per_task as u32,
             input,
-        })
+        ))
     }
 
     /// Refuses a label that differs from a known one of the task only in case or spaces, which is probably a typing
