@@ -28,7 +28,7 @@ demo:
     cargo run --release --bin clr -- demo
 
 # Proofs that take too long for `check`: what they look for and what they found stands in docs/reference/security.md.
-nightly: loom miri fuzz killed soak noisy-line advisories msrv packages
+nightly: loom miri fuzz killed soak noisy-line advisories msrv packages arm
 
 # The speed of twenty networks' inference (one thread) and of ten networks' training step compared with the peers, as Markdown tables
 # (needs host-tools/bench/setup.sh, and `pip install onnx onnxscript` there; nothing else may run on the machine).
@@ -70,6 +70,19 @@ fuzz seconds="300" targets="adapter_file checkpoint configuration difference fra
         cargo fuzz run -O "$target" -- -max_total_time={{seconds}} -max_len=65536 -rss_limit_mb=1024 -timeout=10 \
             $([ ! -f "$words" ] || echo "-dict=$words")
     done
+
+# The device program that ships, its size with and without opaque operators, and its answers under an emulator.
+arm target="aarch64-unknown-linux-gnu":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    .ci/setup-arm {{target}}
+    . "${CLR_ARM_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/clr/arm}/env.sh"
+    export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/arm
+    for features in "--no-default-features --features tuning" ""; do
+        cargo build --profile device --locked --target {{target}} -p clr-daemon $features
+        printf 'clr-device %s: %s bytes\n' "$features" "$(stat -c %s "$CARGO_TARGET_DIR/{{target}}/device/clr-device")"
+    done
+    cargo test --profile device --locked --target {{target}} -p clr-kernels -- results_are_bit_identical
 
 # Ten thousand times kill -9 at any moment, under load.
 killed rounds="10000":

@@ -85,7 +85,7 @@ pub(crate) struct TrainArgs {
     preprocessing: PreprocessingArgs,
 }
 
-/// Space in bytes that is tested before training: more than an adapter takes.
+/// Bytes of space that are tested before training, which is more than an adapter needs.
 const ADAPTER_BYTES: u64 = 256 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,7 +182,7 @@ pub(crate) fn run(args: &TrainArgs, context: &Context<'_>) -> anyhow::Result<u8>
     Ok(0)
 }
 
-/// All splits are read; the test split is measured at the end.
+/// All splits are read, because the test split is evaluated at the end.
 const SPLITS: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
 
 fn unreadable(warnings: &[Warning]) -> impl Iterator<Item = &Unreadable> {

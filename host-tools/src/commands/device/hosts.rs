@@ -1,4 +1,4 @@
-//! `clr device enrol`, `hosts`, `revoke` and `forget`: hosts with access to a device.
+//! `clr device enrol`, `hosts`, `revoke` and `forget`: hosts that have access to a device.
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -63,7 +63,7 @@ fn place(given: Option<&Endpoint>, at: Option<&Endpoint>) -> anyhow::Result<Endp
     place.context("which device?\nhint: name it, such as tcp:robot.local:7171")
 }
 
-/// Returns USER@HOST, as far as the environment has them.
+/// Returns USER@HOST, as far as the environment variables exist.
 fn own_name() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("USERNAME"));
     let user = user.unwrap_or_else(|_| "clr".to_owned());

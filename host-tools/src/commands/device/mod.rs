@@ -109,13 +109,13 @@ fn options(endpoint: &Endpoint) -> ClientOptions {
     endpoint.options().with_name(concat!("clr ", env!("CARGO_PKG_VERSION")))
 }
 
-/// Returns a client of the device at `endpoint`, over an encrypted session if its key is known; connects with the first
-/// request.
+/// Returns a client for the device at `endpoint`, over an encrypted session if its key is known. It connects with its
+/// first request.
 pub(crate) fn client<'c>(endpoint: &'c Endpoint, clock: &'c SystemClock) -> anyhow::Result<EndpointClient<'c>> {
     let known = match endpoint {
         // The system controls access to these.
         Endpoint::Unix(_) | Endpoint::Command(_) => None,
-        // Without a home folder there is no list of known devices.
+        // Without a home folder, there is no list of known devices.
         _ => KnownDevices::open().ok(),
     };
     let security = known.as_ref().map(|known| known.security(endpoint)).transpose()?;
@@ -194,7 +194,7 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
             match client.tune_check(&request) {
                 Ok(outlook) if tune.check => return forecast::show(&tune.task, &outlook, context),
                 Ok(outlook) => forecast::warn(&outlook),
-                // An older device has no forecast; the run may create the adapter of a task without one.
+                // An older device cannot forecast. A task without an adapter may get its adapter from the run.
                 Err(ClientError::Refused(failure))
                     if !tune.check && [FailureCode::UNSUPPORTED, FailureCode::NO_TASK].contains(&failure.code) => {}
                 Err(error) => return Err(error.into()),

@@ -1,4 +1,4 @@
-//! The network on a GPU compared with the CPU. Passes without a check where there is no GPU.
+//! The network on a GPU compared with the CPU. Passes without a comparison if there is no GPU.
 
 use candle_core::{Device, Result};
 use clr_adapters::Recipe;
@@ -50,7 +50,8 @@ fn two_steps_on_a_gpu_are_those_on_the_cpu() -> Result<()> {
             for ((name, expected), (_, got)) in expected.iter().zip(&got) {
                 let largest = expected.iter().fold(1e-2f32, |largest, x| largest.max(x.abs()));
                 for (a, b) in expected.iter().zip(got) {
-                    // Adam's first steps have the sign of the gradient: one that is nearly zero may have either.
+                    // Adam's first steps only depend on the sign of the gradient, and a gradient close to zero may have
+                    // either sign.
                     let error = (a - b).abs() / largest;
                     assert!(error < 5e-3, "{recipe} {mode:?} {name}: expected {a}, got {b}");
                 }
