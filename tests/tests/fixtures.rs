@@ -154,18 +154,16 @@ impl Workbench {
 
 /// Returns a short run with a fixed recipe.
 pub(crate) fn options(recipe: Recipe, seed: u64) -> TrainOptions {
-    TrainOptions {
-        recipe: RecipeChoice::Fixed(recipe),
-        schedule: Schedule {
+    TrainOptions::default()
+        .with_recipe(RecipeChoice::Fixed(recipe))
+        .with_schedule(Schedule {
             epochs: 1,
             batch: 8,
             ..Schedule::default()
-        },
-        seed,
-        threads: Some(2),
-        created: Some(1_700_000_000),
-        ..TrainOptions::default()
-    }
+        })
+        .with_seed(seed)
+        .with_threads(Some(2))
+        .with_created(Some(1_700_000_000))
 }
 
 /// Trains an adapter on generated images.

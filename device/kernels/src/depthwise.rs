@@ -51,8 +51,9 @@ pub(crate) struct Depthwise<'a> {
 }
 
 impl<'a> Depthwise<'a> {
-    /// Returns a 3×3 convolution of stride 1 on a plane with a border of one pixel, such as a CLR layer. `input` is
-    /// `[rows + 2, width + 2, 16]`, there are nine taps, and `out` is `[rows, width, 16]`.
+    /// Returns a 3×3 convolution of stride 1 on a plane with a border of one pixel, such as a CLR layer.
+    ///
+    /// `input` is `[rows + 2, width + 2, 16]`, `taps` are nine, `out` is `[rows, width, 16]`.
     pub(crate) fn bordered(
         input: &'a [f32],
         taps: &'a [f32],

@@ -40,6 +40,7 @@ impl PerGroup {
 
 /// Options of [`Adam`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct AdamOptions {
     /// Learning rates.
     pub rates: PerGroup,
@@ -53,6 +54,55 @@ pub struct AdamOptions {
     pub clip: Option<f64>,
     /// Decay of the squared gradients' average.
     pub beta2: f64,
+}
+
+impl AdamOptions {
+    /// Creates options with these learning rates, without decay, penalty or clipping, and a `beta2` of 0.999.
+    pub const fn new(rates: PerGroup) -> Self {
+        Self {
+            rates,
+            decay: PerGroup::all(0.0),
+            relative: false,
+            l2_norm: 0.0,
+            clip: None,
+            beta2: 0.999,
+        }
+    }
+
+    /// Sets the decoupled decay towards the anchor, per step `rate · decay`.
+    #[must_use]
+    pub fn with_decay(mut self, decay: PerGroup) -> Self {
+        self.decay = decay;
+        self
+    }
+
+    /// Sets whether rates are multiplied by each channel's own magnitude.
+    #[must_use]
+    pub fn with_relative(mut self, relative: bool) -> Self {
+        self.relative = relative;
+        self
+    }
+
+    /// Sets the factor of the (not squared) L2 norm of each parameter in the loss.
+    #[must_use]
+    pub fn with_l2_norm(mut self, l2_norm: f64) -> Self {
+        self.l2_norm = l2_norm;
+        self
+    }
+
+    /// Sets the maximum global gradient norm; `None` for no maximum.
+    #[must_use]
+    pub fn with_clip(mut self, clip: impl Into<Option<f64>>) -> Self {
+        self.clip = clip.into();
+        self
+    }
+
+    /// Sets the decay of the squared gradients' average.
+    #[must_use]
+    pub fn with_beta2(mut self, beta2: f64) -> Self {
+        self.beta2 = beta2;
+        self
+    }
 }
 
 /// State from which a resumed run continues.

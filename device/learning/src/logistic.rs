@@ -17,6 +17,7 @@ use crate::{
 
 /// Options of the head's logistic regression.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LogisticOptions {
     /// Penalties to compare, strongest first. The one with the lowest validation loss is used. The unit refers to
     /// features scaled to a mean variance of one.
@@ -31,6 +32,22 @@ impl Default for LogisticOptions {
             penalties: vec![3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4],
             iterations: 60,
         }
+    }
+}
+
+impl LogisticOptions {
+    /// Sets the penalties to compare, strongest first.
+    #[must_use]
+    pub fn with_penalties(mut self, penalties: Vec<f64>) -> Self {
+        self.penalties = penalties;
+        self
+    }
+
+    /// Sets the maximum number of iterations for each penalty.
+    #[must_use]
+    pub fn with_iterations(mut self, iterations: usize) -> Self {
+        self.iterations = iterations;
+        self
     }
 }
 

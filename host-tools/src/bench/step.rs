@@ -185,14 +185,7 @@ pub(crate) fn serve_step(job: &StepJob) -> anyhow::Result<()> {
         drop(backbone);
         let parameters = network.parameters();
         let count = parameters.iter().map(|parameter| parameter.values.len()).sum();
-        let options = AdamOptions {
-            rates: PerGroup::all(1e-3),
-            decay: PerGroup::all(0.0),
-            relative: false,
-            l2_norm: 0.0,
-            clip: None,
-            beta2: 0.999,
-        };
+        let options = AdamOptions::new(PerGroup::all(1e-3));
         let mut ours = Ours {
             network,
             optimiser: Adam::new(parameters, options, None),

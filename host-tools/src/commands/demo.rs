@@ -215,20 +215,18 @@ fn learn(
     let folder = args.output.join(name);
     let dataset = Dataset::open(&task.path, &SplitOptions::default())?;
     let train_one = |recipe: Recipe| -> anyhow::Result<Trained> {
-        let options = TrainOptions {
-            task: Some(name.clone()),
-            recipe: RecipeChoice::Fixed(recipe),
-            schedule: Schedule {
+        let options = TrainOptions::default()
+            .with_task(name.clone())
+            .with_recipe(RecipeChoice::Fixed(recipe))
+            .with_schedule(Schedule {
                 epochs: args.epochs,
                 ..Schedule::default()
-            },
-            seed: args.seed,
-            threads: args.threads,
-            device: device.clone(),
-            resolution: Some([args.size; 2]),
-            test: false,
-            ..TrainOptions::default()
-        };
+            })
+            .with_seed(args.seed)
+            .with_threads(args.threads)
+            .with_device(device.clone())
+            .with_resolution([args.size; 2])
+            .with_test(false);
         let mut watcher = Watcher::new(output, name, Some(&folder), recipe != Recipe::Linear)?;
         Ok(train(backbone, &dataset, &options, &mut watcher)?)
     };

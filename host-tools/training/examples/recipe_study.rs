@@ -97,24 +97,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let name = given.get("--name").copied().unwrap_or("");
     for seed in given.get("--seeds").unwrap_or(&"0").split(',') {
         let seed = seed.parse()?;
-        let split = SplitOptions {
-            seed,
-            limit,
-            ..SplitOptions::default()
-        };
+        let split = SplitOptions::default().with_seed(seed).with_limit(limit);
         let dataset = Dataset::open(Path::new(data), &split)?;
-        let options = TrainOptions {
-            recipe: RecipeChoice::Auto {
+        let options = TrainOptions::default()
+            .with_recipe(RecipeChoice::Auto {
                 candidates: recipes.clone(),
-            },
-            schedule: schedule.clone(),
-            seed,
-            threads,
-            resolution: size.map(|size| [size, size]),
-            encoding: Encoding::F32,
-            test: false,
-            ..TrainOptions::default()
-        };
+            })
+            .with_schedule(schedule.clone())
+            .with_seed(seed)
+            .with_threads(threads)
+            .with_resolution(size.map(|size| [size, size]))
+            .with_encoding(Encoding::F32)
+            .with_test(false);
         let trained = train(
             &backbone,
             &dataset,

@@ -251,6 +251,7 @@ impl Default for Schedule {
 
 /// Options of a training run.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TrainOptions {
     /// The task's name in the adapter. Default: the name of the data set's folder.
     pub task: Option<String>,
@@ -308,6 +309,111 @@ impl Default for TrainOptions {
 }
 
 impl TrainOptions {
+    /// Sets the task's name in the adapter; `None` for the data set's folder name.
+    #[must_use]
+    pub fn with_task(mut self, task: impl Into<Option<String>>) -> Self {
+        self.task = task.into();
+        self
+    }
+
+    /// Sets the recipe, or the recipes to compare.
+    #[must_use]
+    pub fn with_recipe(mut self, recipe: RecipeChoice) -> Self {
+        self.recipe = recipe;
+        self
+    }
+
+    /// Sets the joint training of sites and head.
+    #[must_use]
+    pub fn with_schedule(mut self, schedule: Schedule) -> Self {
+        self.schedule = schedule;
+        self
+    }
+
+    /// Sets the fit of the head alone.
+    #[must_use]
+    pub fn with_head(mut self, head: LogisticOptions) -> Self {
+        self.head = head;
+        self
+    }
+
+    /// Sets the seed of every random choice.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Sets the number of threads for the computation; `None` for all cores.
+    #[must_use]
+    pub fn with_threads(mut self, threads: impl Into<Option<usize>>) -> Self {
+        self.threads = threads.into();
+        self
+    }
+
+    /// Sets the number of threads that decode and augment; `None` for half of `threads`.
+    #[must_use]
+    pub fn with_workers(mut self, workers: impl Into<Option<usize>>) -> Self {
+        self.workers = workers.into();
+        self
+    }
+
+    /// Sets the device of the computation.
+    #[must_use]
+    pub fn with_device(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Sets height and width of the input in pixels; `None` for the backbone's.
+    #[must_use]
+    pub fn with_resolution(mut self, resolution: impl Into<Option<[u32; 2]>>) -> Self {
+        self.resolution = resolution.into();
+        self
+    }
+
+    /// Sets the maximum bytes of decoded images in memory, per split.
+    #[must_use]
+    pub fn with_image_cache_bytes(mut self, image_cache_bytes: usize) -> Self {
+        self.image_cache_bytes = image_cache_bytes;
+        self
+    }
+
+    /// Sets the encoding of the adapter file.
+    #[must_use]
+    pub fn with_encoding(mut self, encoding: Encoding) -> Self {
+        self.encoding = encoding;
+        self
+    }
+
+    /// Sets the folder for resume files.
+    #[must_use]
+    pub fn with_resume(mut self, resume: impl Into<Option<PathBuf>>) -> Self {
+        self.resume = resume.into();
+        self
+    }
+
+    /// Sets whether the test split, if any, is measured at the end.
+    #[must_use]
+    pub fn with_test(mut self, test: bool) -> Self {
+        self.test = test;
+        self
+    }
+
+    /// Sets the version to write in the adapter.
+    #[must_use]
+    pub fn with_version(mut self, version: u64) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// Sets the time to write in the adapter, in seconds since 1970-01-01 UTC; `None` for now.
+    #[must_use]
+    pub fn with_created(mut self, created: impl Into<Option<u64>>) -> Self {
+        self.created = created.into();
+        self
+    }
+
     pub(crate) fn threads(&self) -> usize {
         self.threads
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))

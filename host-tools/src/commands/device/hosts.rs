@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use clr_transfer::{ClientOptions, Endpoint, EndpointClient, EnrolmentCode, HostEntry, Security, SystemClock};
+use clr_transfer::{Endpoint, EndpointClient, EnrolmentCode, HostEntry, Security, SystemClock};
 use serde::Serialize;
 
 use super::{Context, options};
@@ -82,14 +82,11 @@ pub(super) fn enrol(args: &EnrolArgs, at: Option<&Endpoint>, context: &Context<'
     }
     let known = KnownDevices::open()?;
     let clock = SystemClock::new();
-    let options = ClientOptions {
-        security: Security::Enrol {
-            secret: known.secret()?,
-            code: args.code.clone(),
-            name: args.name.clone().unwrap_or_else(own_name),
-        },
-        ..options(&endpoint)
-    };
+    let options = options(&endpoint).with_security(Security::Enrol {
+        secret: known.secret()?,
+        code: args.code.clone(),
+        name: args.name.clone().unwrap_or_else(own_name),
+    });
     let mut client = endpoint.client(&clock, options);
     let device = client.device()?.device;
     let key = client.device_key().context("the device showed no key")?;

@@ -106,10 +106,7 @@ struct TuneArgs {
 }
 
 fn options(endpoint: &Endpoint) -> ClientOptions {
-    ClientOptions {
-        name: concat!("clr ", env!("CARGO_PKG_VERSION")).to_owned(),
-        ..endpoint.options()
-    }
+    endpoint.options().with_name(concat!("clr ", env!("CARGO_PKG_VERSION")))
 }
 
 /// Returns a client for the device at `endpoint`, over an encrypted session if its key is known. It connects with its
@@ -127,10 +124,7 @@ pub(crate) fn client<'c>(endpoint: &'c Endpoint, clock: &'c SystemClock) -> anyh
         (Security::Known { device, .. }, Some(known)) => Some((*device, known)),
         _ => None,
     };
-    let options = ClientOptions {
-        security,
-        ..options(endpoint)
-    };
+    let options = options(endpoint).with_security(security);
     let mut client = endpoint.client(clock, options);
     if let Some((mut old, known)) = followed {
         client.on_successor(move |new| {

@@ -149,12 +149,10 @@ pub(crate) fn run(args: &EvalArgs, context: &Context<'_>) -> anyhow::Result<u8> 
 
 /// Returns the data and the samples of the requested split.
 fn open(args: &EvalArgs, data: &Path) -> anyhow::Result<(Dataset, Vec<Sample>)> {
-    let split = SplitOptions {
-        validation_fraction: args.validation,
-        seed: args.seed,
-        layout: args.layout.options(),
-        ..SplitOptions::default()
-    };
+    let split = SplitOptions::default()
+        .with_validation_fraction(args.validation)
+        .with_seed(args.seed)
+        .with_layout(args.layout.options());
     let dataset = Dataset::open(data, &split)?;
     scan_log::log(&dataset.report(args.split.splits(), []));
     for note in dataset.notes() {

@@ -59,6 +59,7 @@ impl Split {
 
 /// Division of the training images if there is no validation folder.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct SplitOptions {
     /// Fraction of each class used for validation, 0–0.9 exclusive. Ignored if there is a `val/` folder.
     pub validation_fraction: f32,
@@ -78,6 +79,36 @@ impl Default for SplitOptions {
             limit: None,
             layout: LayoutOptions::default(),
         }
+    }
+}
+
+impl SplitOptions {
+    /// Sets the share of each class for validation, in 0–0.9 exclusive.
+    #[must_use]
+    pub fn with_validation_fraction(mut self, validation_fraction: f32) -> Self {
+        self.validation_fraction = validation_fraction;
+        self
+    }
+
+    /// Sets the seed of the choice of these images.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Sets the maximum number of training and validation images together; `None` for no maximum.
+    #[must_use]
+    pub fn with_limit(mut self, limit: impl Into<Option<usize>>) -> Self {
+        self.limit = limit.into();
+        self
+    }
+
+    /// Sets the stated layout of the folders.
+    #[must_use]
+    pub fn with_layout(mut self, layout: LayoutOptions) -> Self {
+        self.layout = layout;
+        self
     }
 }
 

@@ -18,12 +18,29 @@ use tree::Tree;
 
 /// Stated layout of a data set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LayoutOptions {
     /// Folders of splits, relative to the data set's folder, or their names within each class folder. If empty, the
     /// usual names are used.
     pub splits: Vec<(Split, PathBuf)>,
     /// Every folder is a class, whatever its name.
     pub no_splits: bool,
+}
+
+impl LayoutOptions {
+    /// Sets the folders of splits; empty: by their usual names.
+    #[must_use]
+    pub fn with_splits(mut self, splits: Vec<(Split, PathBuf)>) -> Self {
+        self.splits = splits;
+        self
+    }
+
+    /// Sets whether every folder is a class, whatever its name.
+    #[must_use]
+    pub fn with_no_splits(mut self, no_splits: bool) -> Self {
+        self.no_splits = no_splits;
+        self
+    }
 }
 
 /// Images of a split, or of a data set without splits.

@@ -11,14 +11,12 @@ fn two_steps(recipe: Recipe, mode: Mode, device: &Device) -> Result<Vec<(String,
     let candle = CandleBackbone::new(&backbone(), device).unwrap();
     let mut network = Network::new(&backbone(), recipe, 3, 5).unwrap();
     let x = noise(4, SIDE as usize).to_device(device)?;
-    let options = AdamOptions {
-        rates: PerGroup::all(1e-3),
-        decay: PerGroup::all(0.1),
-        relative: true,
-        l2_norm: 1e-5,
-        clip: Some(1.0),
-        beta2: 0.99,
-    };
+    let options = AdamOptions::new(PerGroup::all(1e-3))
+        .with_decay(PerGroup::all(0.1))
+        .with_relative(true)
+        .with_l2_norm(1e-5)
+        .with_clip(Some(1.0))
+        .with_beta2(0.99);
     let mut adam = Adam::new(network.parameters(), options, None);
     let mut results = Vec::new();
     for _ in 0..2 {

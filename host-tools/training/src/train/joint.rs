@@ -63,14 +63,12 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
         let (images, names) = (&prepared.validation, &prepared.names);
         evaluate_with(executor, network, images, names, workers, &mut ())
     };
-    let adam_options = AdamOptions {
-        rates: schedule.rates,
-        decay: schedule.decay,
-        relative: schedule.relative_rates,
-        l2_norm: schedule.l2_norm,
-        clip: schedule.clip,
-        beta2: schedule.beta2,
-    };
+    let adam_options = AdamOptions::new(schedule.rates)
+        .with_decay(schedule.decay)
+        .with_relative(schedule.relative_rates)
+        .with_l2_norm(schedule.l2_norm)
+        .with_clip(schedule.clip)
+        .with_beta2(schedule.beta2);
     let epochs = schedule.epochs;
     let steps = prepared.train.len().div_ceil(schedule.batch);
     let mut meter = Meter::new(Phase::Train(recipe), epochs * steps);
