@@ -34,9 +34,9 @@ pub enum ResizeMode {
 /// The rounding of [`ResizeMode::Nearest`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rounding {
-    /// To the nearest, halves down.
+    /// Rounds to the nearest integer, and halves down.
     PreferFloor,
-    /// To the nearest, halves up.
+    /// Rounds to the nearest integer, and halves up.
     PreferCeil,
     /// Down.
     Floor,

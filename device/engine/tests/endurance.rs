@@ -96,7 +96,7 @@ fn in_a_process_of_its_own() {
     let seen = Mutex::new(std::collections::BTreeSet::new());
     let mut warm = 0;
     thread::scope(|scope| {
-        // Whatever fails below, the threads end.
+        // Ends the threads even if an assertion below fails.
         let _ended = Ended(&ended);
         for first in 0..THREADS {
             let (engine, tasks, images, answers) = (&engine, &tasks, &images, &answers);

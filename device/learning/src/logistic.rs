@@ -63,7 +63,7 @@ pub struct LabelledFeatures {
 /// The chosen head.
 #[derive(Clone, Debug)]
 pub struct FittedHead {
-    /// For unscaled features.
+    /// Head for unscaled features.
     pub head: Head,
     /// The penalty with the least validation loss.
     pub penalty: f64,

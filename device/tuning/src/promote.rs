@@ -48,9 +48,9 @@ pub struct Comparison {
     /// Number of images.
     #[serde(rename = "pictures")]
     pub images: u32,
-    /// Of these, correct by the parent.
+    /// Number of these that the parent predicts correctly.
     pub parent: u32,
-    /// Of these, number that the tuned adapter predicts correctly.
+    /// Number of these that the tuned adapter predicts correctly.
     pub tuned: u32,
     /// Number that only the tuned adapter predicts correctly.
     pub won: u32,

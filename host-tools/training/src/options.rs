@@ -38,7 +38,7 @@ impl Default for RecipeChoice {
 pub enum NormStatistics {
     /// Fixed for the run, at `(1 − blend) · backbone's + blend · task's`. With 0, the backbone's statistics stay.
     Fixed {
-        /// In 0–1.
+        /// Value in 0–1.
         blend: f32,
     },
     /// Statistics of each batch, with running averages for inference (as in the paper).

@@ -22,7 +22,7 @@ use crate::{
 /// A labelled image.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sample {
-    /// From the data set's root.
+    /// Path relative to the data set's root.
     pub path: PathBuf,
     /// Index into [`Dataset::classes`].
     pub class: usize,

@@ -25,7 +25,7 @@ struct Container {
     exif: bool,
     /// Width and height of the canvas, or of the frame that is being read.
     canvas: [u32; 2],
-    /// Of an animation no other is decoded.
+    /// Whether the first frame was decoded. Further frames of an animation are not decoded.
     first_frame_read: bool,
     /// Lossless bitstreams: the first of each kind, outside and inside of a frame.
     lossless: BTreeMap<(bool, [u8; 4]), Bitstream>,
