@@ -129,8 +129,8 @@ fn highest_shift(old: &[OldImage], may_take: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// Images of the new class have a large first feature, and those of the old classes a large second one. Two images are
-    /// hard to separate.
+    /// Images of the new class have a large first feature, and those of the old classes a large second one. Two images
+    /// are hard to separate.
     fn samples(features: &[[f32; 2]]) -> Vec<Sample<'_>> {
         let own = |x: &[f32; 2]| x[0] > 0.7;
         (features.iter())
