@@ -1,7 +1,7 @@
-//! Brings images to an input's size, for `tests/tools/pillow_resampling.py`.
+//! Scales images to a network's input size, for `tests/tools/pillow_resampling.py`.
 //!
-//! Reads lines `WIDTH HEIGHT stretch|FRACTION bilinear|bicubic FULL|REDUCED IMAGE OUT` from standard input and writes the pixels to OUT, RGB
-//! bytes. `REDUCED` lets the decoder reduce large images, as training and device do.
+//! Reads lines `WIDTH HEIGHT stretch|FRACTION bilinear|bicubic FULL|REDUCED IMAGE OUT` from standard input, and writes
+//! the pixels to OUT as RGB bytes. With `REDUCED`, the decoder reduces large images, as in training and on the device.
 
 use std::{error::Error, fs, io::stdin, path::Path};
 

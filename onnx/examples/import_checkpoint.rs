@@ -1,6 +1,6 @@
 //! Imports a checkpoint and saves it as ONNX: `import_checkpoint FROM TO.onnx [ARCHITECTURE]`.
 //!
-//! With `seeded:SEED:CLASSES` as FROM, a backbone of ARCHITECTURE with random weights is saved instead.
+//! With `seeded:SEED:CLASSES` as FROM, saves a backbone of ARCHITECTURE with random weights instead.
 
 use std::error::Error;
 use std::path::Path;

@@ -1,5 +1,6 @@
-//! Preprocesses one image and writes the tensor's values as little-endian f32: `preprocess imagenet|lite FIT IMAGE OUT`,
-//! FIT being `crop` or `stretch`.
+//! Preprocesses one image and writes the tensor's values as little-endian f32.
+//!
+//! `preprocess imagenet|lite FIT IMAGE OUT`, where FIT is `crop` or `stretch`.
 
 use std::error::Error;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! Effect of reducing an image during decoding: time, announced memory, and the input values (0 to 255).
+//! Measures the effect of reducing an image during decoding: time, announced memory, and differences of the input
+//! values (0 to 255).
 //!
 //! ```sh
 //! cargo run --release -p clr-onnx --example reduced_decoding -- 224 photo.jpg …

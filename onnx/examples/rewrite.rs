@@ -1,10 +1,12 @@
-//! Reads an ONNX file and writes what this library makes of it, for `tests/tools/onnx_check.py` and for a look by hand.
+//! Reads an ONNX file and writes the backbone and its rewritten graphs, for `tests/tools/onnx_check.py` and for
+//! inspection.
 //!
 //! ```text
 //! cargo run --release -p clr-onnx --example rewrite -- MODEL FOLDER [RECIPE…]
 //! ```
-//! Writes `backbone.onnx` and, for every recipe, `{recipe}-{adapter}-{reprogram,export,merge}.onnx`, where the adapter is
-//! `identity` (the backbone's own norm and classifier) and `random` (seeded). Prints one JSON line about the backbone.
+//! Writes `backbone.onnx` and, for every recipe, `{recipe}-{adapter}-{reprogram,export,merge}.onnx`, where the adapter
+//! is `identity` (the backbone's own norm and classifier) or `random` (seeded). Prints one JSON line about the
+//! backbone.
 
 use std::{error::Error, fs, path::Path, process::ExitCode};
 
@@ -83,7 +85,7 @@ fn header(backbone: &Backbone) -> Header {
     )
 }
 
-/// A linear congruential generator: the same numbers everywhere.
+/// A linear congruential generator, which gives the same numbers on every platform.
 struct Random(u64);
 
 impl Random {

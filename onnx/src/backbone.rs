@@ -1,4 +1,4 @@
-//! A backbone: a frozen graph with its digest, its sites, its own classifier and its preprocessing.
+//! Backbone: a frozen graph with its digest, sites, own classifier and preprocessing.
 
 use clr_adapters::{Adapter, Digest, Head, Header, Preprocessing, Provenance};
 
@@ -13,9 +13,9 @@ use crate::{
     validate,
 };
 
-/// A frozen, checked backbone. Cloning shares the weights.
+/// A frozen, validated backbone. Clones share the weights.
 ///
-/// Two backbones are equal if everything but the notes of their import is.
+/// Equality ignores the notes of the import.
 #[derive(Clone, Debug)]
 pub struct Backbone {
     name: String,
@@ -28,7 +28,8 @@ pub struct Backbone {
     labels: Option<Vec<String>>,
     preprocessing: Preprocessing,
     origins: PreprocessingOrigins,
-    /// Until the backbone is written: the preprocessing then holds it.
+    /// Normalisation that was inside the file's graph. When the backbone is written, it becomes part of the
+    /// preprocessing.
     in_graph: Option<InGraph>,
     notes: Vec<String>,
     further_inside: Option<String>,
@@ -46,13 +47,14 @@ impl PartialEq for Backbone {
 }
 
 impl Backbone {
-    /// Returns a backbone of `graph`, in canonical form: equivalent node groups become one node (`x·sigmoid(x)` a `Silu`, a Mul and
-    /// an Add of constants one [`crate::Op::ChannelAffine`] …) and nodes that the features do not need are left out, so
-    /// indices may differ from those of `graph`. `labels` name the classes of `classifier`.
+    /// Creates a backbone from `graph`, in canonical form. Equivalent groups of nodes become one node, for example
+    /// `x·sigmoid(x)` a `Silu`, and a Mul and an Add of constants one [`crate::Op::ChannelAffine`]. Nodes that the
+    /// features do not depend on are removed, so indices may differ from those in `graph`. `labels` are the names of
+    /// the classes of `classifier`.
     ///
     /// # Errors
-    /// If nodes, weights and shapes do not fit together at the size that `preprocessing` gives, a weight is not finite,
-    /// a name is empty or used twice, or classifier and labels do not fit the features.
+    /// If nodes, weights and shapes are inconsistent at the size given by `preprocessing`, a weight is not finite, a
+    /// name is empty or not unique, or classifier and labels do not fit the features.
     pub fn new(
         name: impl Into<String>,
         graph: Graph,
@@ -98,7 +100,7 @@ impl Backbone {
         &self.graph
     }
 
-    /// Returns every convolution, in the graph's order.
+    /// Returns all convolutions, in the graph's order.
     pub fn sites(&self) -> &[SiteInfo] {
         &self.sites
     }
@@ -108,7 +110,7 @@ impl Backbone {
         self.feature_count
     }
 
-    /// SHA-256 over the canonical frozen graph: names, structure and weights, without the classifier.
+    /// Returns the SHA-256 of the canonical frozen graph: names, structure and weights, without the classifier.
     pub fn digest(&self) -> Digest {
         self.digest
     }
@@ -118,7 +120,8 @@ impl Backbone {
         &self.preprocessing
     }
 
-    /// Returns the origin of each part of [`Backbone::preprocessing`]: [`Origin::Option`] for a backbone made by [`Backbone::new`].
+    /// Returns where each part of [`Backbone::preprocessing`] came from; [`Origin::Option`] for a backbone created by
+    /// [`Backbone::new`].
     pub fn preprocessing_origins(&self) -> PreprocessingOrigins {
         self.origins
     }
@@ -133,13 +136,13 @@ impl Backbone {
         self.labels.as_deref()
     }
 
-    /// Notes on parts that the import dropped and on its decisions, one sentence each.
+    /// Returns notes on decisions of the import and on parts that it dropped, one sentence each.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// For a network read without a classifier: the value of the file that its last layer reads. It can be named as
-    /// [`ReadOptions::output`] when the output is no description of the image.
+    /// Returns the name of the value that the file's last layer reads, for a network read without a classifier. The
+    /// name can be used as [`ReadOptions::output`] if the network's output does not describe the image.
     pub fn further_inside(&self) -> Option<&str> {
         self.further_inside.as_deref()
     }
@@ -157,7 +160,7 @@ impl Backbone {
         Self { origins, ..self }
     }
 
-    /// Takes over the normalisation that was inside the graph of a file.
+    /// Adds the normalisation that was inside the graph of a file.
     pub(crate) fn with_in_graph(mut self, in_graph: Option<InGraph>) -> Self {
         if let Some(found) = &in_graph {
             if found.normalises || found.orders {
@@ -173,9 +176,9 @@ impl Backbone {
         Self { in_graph, ..self }
     }
 
-    /// Returns the same backbone with the parts of the preprocessing that `stated` names; they are marked as coming from `origin`. Mean,
-    /// deviation and channel order are those of the file's input: a normalisation that was inside the graph is applied after
-    /// them, unless they are what it already amounts to.
+    /// Returns the backbone with the parts of the preprocessing that are set in `stated`, and records `origin` as their
+    /// origin. Mean, deviation and channel order are those of the file's input. A normalisation that was inside the
+    /// graph is applied in addition, unless the stated values already equal the combined ones.
     ///
     /// # Errors
     /// If a value is not finite or a deviation is 0.
@@ -192,7 +195,7 @@ impl Backbone {
         Ok(Self { preprocessing, ..self })
     }
 
-    /// Returns the same backbone with another preprocessing, which is not part of the digest.
+    /// Returns the backbone with another preprocessing. The digest does not depend on it.
     ///
     /// # Errors
     /// If the graph does not fit the new input size.
@@ -206,7 +209,7 @@ impl Backbone {
         })
     }
 
-    /// Returns the same backbone under another name, which is not part of the digest.
+    /// Returns the backbone with another name. The digest does not depend on it.
     #[must_use]
     pub fn with_name(self, name: impl Into<String>) -> Self {
         Self {
@@ -215,10 +218,10 @@ impl Backbone {
         }
     }
 
-    /// Returns the same backbone with labels for its classifier.
+    /// Returns the backbone with labels for its classifier.
     ///
     /// # Errors
-    /// If there is no classifier or it has another number of classes.
+    /// If there is no classifier, or the number of its classes differs.
     pub fn with_labels(self, labels: Vec<String>) -> Result<Self, OnnxError> {
         validate::classifier(self.classifier.as_ref(), Some(&labels), self.feature_count)?;
         Ok(Self {
@@ -227,8 +230,8 @@ impl Backbone {
         })
     }
 
-    /// Returns the backbone's own classifier as an adapter of recipe `linear`: version 1, without metrics and canaries. Without
-    /// labels the classes are called `class 0`, `class 1` …
+    /// Returns the backbone's own classifier as an adapter with the recipe `linear`: version 1, without metrics and
+    /// canaries. Without labels, the classes are named `class 0`, `class 1` …
     pub fn original_adapter(&self) -> Option<Adapter> {
         let head = self.classifier.clone()?;
         let labels = self
@@ -249,12 +252,12 @@ impl Backbone {
         })
     }
 
-    /// Returns the shape of every value at the size of the preprocessing.
+    /// Returns the shape of every value at the preprocessing's input size.
     pub(crate) fn shapes(&self) -> &[Shape] {
         &self.shapes
     }
 
-    /// Returns the shape of every value at `size` (rows, columns), with features of the same length.
+    /// Returns the shape of every value at `size` (rows, columns). The features must have the same length as before.
     pub(crate) fn shapes_for(&self, size: [usize; 2]) -> Result<Vec<Shape>, OnnxError> {
         let shapes = shapes_at(&self.graph, size)?;
         let (expected, got) = (Shape::Vector(self.feature_count), shapes[self.graph.features.0]);
@@ -275,13 +278,13 @@ impl Backbone {
         shapes_at(&self.graph, [height, width])
     }
 
-    /// Returns the node that produces `value`, or `None` for the image.
+    /// Returns the node that produces `value`; `None` for the image.
     pub fn node(&self, value: ValueId) -> Option<&Node> {
         self.graph.nodes.get(value.producer()?)
     }
 
-    /// The default for a file that states nothing: RGB, ImageNet mean and standard deviation, shorter side scaled
-    /// to `size / 0.875` (bilinear), centre cut.
+    /// Returns the default for a file without a preprocessing: RGB, ImageNet mean and standard deviation, shorter side
+    /// scaled to `size / 0.875` (bilinear), centre crop.
     pub fn default_preprocessing(height: u32, width: u32) -> Preprocessing {
         Preprocessing {
             height,

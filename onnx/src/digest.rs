@@ -1,7 +1,8 @@
 //! Digest of a backbone: SHA-256 over a canonical encoding of its frozen graph.
 //!
-//! Encoding, version 1. Integers are little-endian u64, floats their little-endian IEEE bits; a string is its length in
-//! bytes and its UTF-8; a list is its length and its elements; a tensor is the list of its dimensions and then its values.
+//! Encoding, version 1. Integers are little-endian u64, and floats are their little-endian IEEE bits. A string is its
+//! length in bytes and its UTF-8. A list is its length and its elements. A tensor is the list of its dimensions,
+//! followed by its values.
 //!
 //! ```text
 //! "clr-backbone" | version | input channels | feature value | list of nodes
@@ -10,7 +11,7 @@
 //! option  = 0 | 1 value                                                    (tag: u8)
 //! opaque  = length | bytes of its ModelProto, in which names and constants have one form | batch of one only (u8)
 //! ```
-//! Not part of it: the classifier, labels, preprocessing, the backbone's own name and the bytes of any file.
+//! The digest does not depend on the classifier, labels, preprocessing, the backbone's name or the bytes of any file.
 
 use clr_adapters::Digest;
 use sha2::{Digest as _, Sha256};
@@ -21,7 +22,7 @@ use crate::{
     resize::{Coordinates, Resize, ResizeMode, ResizeTarget, Rounding},
 };
 
-/// Raised whenever the encoding changes: every adapter then belongs to another digest.
+/// Version of the encoding. A change gives every backbone a new digest, which no existing adapter fits.
 const VERSION: usize = 1;
 
 /// Returns the digest of a graph.
@@ -159,7 +160,7 @@ impl Encoder {
         }
     }
 
-    /// Operations that came later, so that the digests of graphs without them stay.
+    /// Encodes operations that were added later, so that the digests of graphs without them stay the same.
     fn later_op(&mut self, op: &Op) {
         match op {
             Op::GatherChannels { index } => {
@@ -222,7 +223,7 @@ impl Encoder {
                 self.0.update(&bytes);
                 self.tag(opaque.is_single().into());
             }
-            // `Encoder::op` has all others.
+            // `Encoder::op` encodes all other operations.
             _ => {}
         }
     }

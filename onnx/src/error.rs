@@ -1,4 +1,4 @@
-//! Errors of backbone files, and of adapters for them.
+//! Errors of backbone files and of adapters for them.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::{
     missing::{list, unchecked_nodes, way_out},
 };
 
-/// An error of reading, checking, writing or rewriting a backbone.
+/// Error of reading, validating, writing or rewriting a backbone.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OnnxError {
@@ -63,7 +63,7 @@ pub enum OnnxError {
         origin: String,
         /// Found and expected.
         what: String,
-        /// The way to a file that can be read.
+        /// A way to obtain a file that can be read.
         hint: String,
     },
     /// Weights in another file cannot be read.
@@ -71,7 +71,7 @@ pub enum OnnxError {
     External {
         /// The model.
         origin: String,
-        /// The other file, as the model names it.
+        /// The other file, under the name in the model.
         file: String,
         /// The defect: expected and got.
         reason: String,
@@ -87,10 +87,10 @@ pub enum OnnxError {
     Quantised {
         /// The file.
         origin: String,
-        /// The operators that show it, with their numbers.
+        /// The operators that show it, with the number of their nodes.
         operators: Vec<(String, usize)>,
     },
-    /// The model was optimised for ONNX Runtime, with dedicated operators.
+    /// The model was optimised for ONNX Runtime and contains operators that only ONNX Runtime has.
     #[error(
         "{origin}: the model was optimised by ONNX Runtime, with operators that only it has ({})\nhint: give the file as the \
          exporter wrote it, before the optimisation, or optimise with graph_optimization_level ORT_ENABLE_BASIC",
@@ -102,7 +102,7 @@ pub enum OnnxError {
         /// These operators, with their numbers.
         operators: Vec<(String, usize)>,
     },
-    /// The graph uses what this library does not know. The list is complete.
+    /// The graph has nodes that this library does not support. The list is complete.
     #[error(
         "{origin}: {} node(s) not supported:{}{}\nhint: {}",
         missing.len(), list(missing), unchecked_nodes(*unchecked), way_out(read_until.as_deref())
@@ -110,14 +110,14 @@ pub enum OnnxError {
     Unsupported {
         /// The file.
         origin: String,
-        /// Every node that is in the way, in the file's order.
+        /// Every unsupported node, in the file's order.
         missing: Vec<Missing>,
-        /// Number of nodes of known operators that could not be checked, as they read values of these.
+        /// Number of supported nodes that could not be checked, because they read values of unsupported ones.
         unchecked: usize,
-        /// If only the end of the model is in the way: the value before it, with its shape.
+        /// If only the end of the model is unsupported: the value before it, with its shape.
         read_until: Option<String>,
     },
-    /// The file leaves the height or the width of the image open.
+    /// The file leaves the height or width of the image open.
     #[error(
         "{origin}: input: `{input}` is {shape}: the height or width is dynamic\nhint: state the size in pixels: `clr import \
          {} --size {}`",
@@ -133,7 +133,7 @@ pub enum OnnxError {
         /// Rows and columns, for the hint.
         suggestion: [i64; 2],
     },
-    /// Several outputs, of which none is to be preferred; or a name that is none of theirs.
+    /// The model has several outputs of which none is preferred, or none has the requested name.
     #[error(
         "{origin}: output: {reason}:{}\nhint: choose one by its name, as in `clr import {} --output-name {}`",
         lines(outputs),
@@ -145,12 +145,12 @@ pub enum OnnxError {
         origin: String,
         /// Why none was chosen.
         reason: String,
-        /// Every output with its shape and what it looks like.
+        /// Every output with its shape and its probable meaning.
         outputs: Vec<String>,
-        /// One of them.
+        /// The suggested output.
         suggestion: String,
     },
-    /// The graph's input is not one image.
+    /// The graph's input is not a single image.
     #[error("{origin}: input: {reason}\nhint: expected one float input [N, 3, height, width]")]
     Input {
         /// The file.
@@ -158,7 +158,7 @@ pub enum OnnxError {
         /// The defect.
         reason: String,
     },
-    /// The graph's output is not one tensor.
+    /// The graph's output is not a single tensor.
     #[error("{origin}: output: {reason}\nhint: expected one output, [N, classes], [N, features] or [N, C, H, W]")]
     Output {
         /// The file.
@@ -166,7 +166,7 @@ pub enum OnnxError {
         /// The defect.
         reason: String,
     },
-    /// Nodes that wait for one another.
+    /// Nodes that depend on each other in a cycle.
     #[error("{origin}: the graph has a cycle through {}", nodes.join(", "))]
     Cycle {
         /// The file.
@@ -174,7 +174,7 @@ pub enum OnnxError {
         /// Some nodes of the cycle.
         nodes: Vec<String>,
     },
-    /// A node reads what nothing produces.
+    /// A node reads a value that no node produces.
     #[error("{origin}: node `{node}` reads `{value}`, which nothing produces")]
     MissingValue {
         /// The file.
@@ -204,7 +204,7 @@ pub enum OnnxError {
         /// The defect.
         reason: String,
     },
-    /// A node's weights or attributes do not fit together or do not fit its input.
+    /// A node's weights or attributes are inconsistent, or do not fit its input.
     #[error("node `{node}`: {reason}")]
     Node {
         /// The node.
@@ -212,13 +212,13 @@ pub enum OnnxError {
         /// The defect: expected and got.
         reason: String,
     },
-    /// The graph as a whole is not a backbone.
+    /// The graph is not a backbone.
     #[error("graph: {reason}")]
     Graph {
         /// The defect.
         reason: String,
     },
-    /// The metadata this library wrote cannot be read back.
+    /// Metadata written by this library cannot be read.
     #[error("{origin}: metadata `{key}`: {reason}")]
     Metadata {
         /// The file.
@@ -254,7 +254,7 @@ fn size([height, width]: [i64; 2]) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdapterMismatch {
-    /// It was made for another backbone.
+    /// The adapter was made for another backbone.
     #[error(
         "adapter `{task}` belongs to another backbone: expected {expected}, got {got}\nhint: use the backbone that the adapter was trained on"
     )]
@@ -266,7 +266,7 @@ pub enum AdapterMismatch {
         /// The digest in the adapter.
         got: Digest,
     },
-    /// The number of reprogrammed sites differs from what its recipe puts on this backbone.
+    /// The number of reprogrammed sites differs from the number for the recipe on this backbone.
     #[error("adapter `{task}`, recipe {recipe}: expected {expected} sites, got {got}")]
     SiteCount {
         /// The adapter's task.
@@ -278,7 +278,7 @@ pub enum AdapterMismatch {
         /// Sites of the adapter.
         got: usize,
     },
-    /// A site has another name than the backbone's site at its place.
+    /// The name of a site differs from the backbone's site at this position.
     #[error("adapter `{task}`, site {index}: expected `{expected}`, got `{got}`")]
     SiteName {
         /// The adapter's task.
@@ -304,7 +304,7 @@ pub enum AdapterMismatch {
         /// The kind and number of values.
         got: String,
     },
-    /// The head does not fit the features, or itself.
+    /// The head does not fit the features, or is inconsistent.
     #[error("adapter `{task}`, head: {part}: expected {expected}, got {got}")]
     Head {
         /// The adapter's task.
@@ -318,7 +318,8 @@ pub enum AdapterMismatch {
     },
 }
 
-/// Hint for converting an older model. `BatchNormalization` has adapters from opset 6 on, and they need the shapes.
+/// Returns the hint for converting an older model. `BatchNormalization` can be converted from opset 6 on, and the
+/// converters need the shapes.
 fn conversion(opset: Option<i64>) -> &'static str {
     match opset {
         Some(1..7) => {

@@ -1,19 +1,21 @@
-//! Backbones as files.
+//! Reading and writing of backbone files.
 
 use std::path::Path;
 
 use crate::{Backbone, OnnxError, ReadOptions, foreign, import, write};
 
 impl Backbone {
-    /// Reads any supported ONNX file (opset 7 to 28). The preprocessing, labels and name are those of the file's metadata if
-    /// this library wrote it. Else a normalisation at the start of the graph is moved into the preprocessing, the configuration that
-    /// timm or Hugging Face leaves next to the file is read, and the rest is [`Backbone::default_preprocessing`] at the file's
-    /// input size; [`Backbone::preprocessing_origins`] says which is which. Weights in other files (external data) are looked for
-    /// next to it.
+    /// Reads any supported ONNX file (opset 7 to 28).
+    ///
+    /// If this library wrote the file, preprocessing, labels and name are in its metadata. Otherwise, a normalisation
+    /// at the start of the graph is moved into the preprocessing, and a configuration by timm or Hugging Face in the
+    /// same folder is read. Everything else is [`Backbone::default_preprocessing`] at the file's input size.
+    /// [`Backbone::preprocessing_origins`] states where each part came from. Weights in other files (external data) are
+    /// looked for in the same folder.
     ///
     /// # Errors
-    /// If the file cannot be read, is not ONNX, leaves the size of the image or the choice of an output open, or has nodes
-    /// that are not supported: then all of them are listed.
+    /// If the file cannot be read, is not ONNX, leaves the image size or the choice of an output open, or has
+    /// unsupported nodes, all of which are listed.
     pub fn load(path: &Path) -> Result<Self, OnnxError> {
         let bytes = import::read_file(path)?;
         let origin = path.display().to_string();
@@ -25,22 +27,23 @@ impl Backbone {
     /// Reads the bytes of an ONNX file; `origin` names them in errors. See [`Backbone::load`].
     ///
     /// # Errors
-    /// As [`Backbone::load`]; also if weights are in other files, which only [`Backbone::load`] finds.
+    /// As [`Backbone::load`]. Also if weights are in other files, which only [`Backbone::load`] can find.
     pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Self, OnnxError> {
         foreign::refuse(bytes, origin)?;
         import::backbone(bytes, origin, None, &ReadOptions::default())
     }
 
-    /// Returns the bytes of a standard ONNX file (opset 17, IR 8): the graph, the classifier as a Gemm (output `logits`; without
-    /// a classifier `features`), and preprocessing, labels and name in the metadata. Reading them gives this backbone again.
+    /// Returns a standard ONNX file (opset 17, IR 8): the graph, the classifier as a Gemm (output `logits`; without a
+    /// classifier, the output is `features`), and preprocessing, labels and name in the metadata. Reading the file
+    /// gives an equal backbone.
     pub fn to_bytes(&self) -> Vec<u8> {
         prost::Message::encode_to_vec(&write::backbone(self))
     }
 
-    /// Writes [`Backbone::to_bytes`] to `path`: atomically (a temporary file next to it, then a rename).
+    /// Writes [`Backbone::to_bytes`] to `path` atomically, by a temporary file and a rename.
     ///
     /// # Errors
-    /// If the file system refuses.
+    /// If writing fails.
     pub fn save(&self, path: &Path) -> Result<(), OnnxError> {
         write::atomically(path, &self.to_bytes())
     }

@@ -1,4 +1,4 @@
-//! Canonical graph: the frozen part of a backbone, from the image to the features of its last classifier.
+//! Canonical graph: the frozen part of a backbone, from the image to the features that its classifier reads.
 //!
 //! Values are NCHW f32 with a symbolic batch. Every node has exactly one output, so node `i` produces value `i + 1`;
 //! value 0 is the image input. Nodes are in topological order.
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::{Tensor, opaque::Opaque, resize::Resize};
 
-/// A value of the graph: 0 is the image, `i + 1` is what node `i` produces.
+/// A value of the graph: 0 is the image, `i + 1` is the output of node `i`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ValueId(pub usize);
 
@@ -15,7 +15,7 @@ impl ValueId {
     /// The image input.
     pub const IMAGE: Self = Self(0);
 
-    /// Returns the node that produces this value, or `None` for the image.
+    /// Returns the node that produces this value; `None` for the image.
     pub fn producer(self) -> Option<usize> {
         self.0.checked_sub(1)
     }
@@ -26,10 +26,10 @@ impl ValueId {
     }
 }
 
-/// One operation on earlier values.
+/// An operation on earlier values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    /// Unique within the graph; a Conv's name is its site's name.
+    /// The node's name, unique within the graph. A Conv's name is also its site's name.
     pub name: String,
     /// The operation.
     pub op: Op,
@@ -44,11 +44,11 @@ pub struct Graph {
     pub input_channels: usize,
     /// In topological order.
     pub nodes: Vec<Node>,
-    /// The features: `[N, F]`, what the last classifier reads.
+    /// The features: `[N, F]`, which the classifier reads.
     pub features: ValueId,
 }
 
-/// An operation. Weights are held inline and never change.
+/// An operation. Weights are part of it and never change.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Op {
@@ -63,16 +63,16 @@ pub enum Op {
         /// `[C]`.
         slope: Tensor,
     },
-    /// `x · scale + bias` per channel: a constant Mul or Add of the file. Both `[C]`.
+    /// `x · scale + bias` per channel, from a Mul or Add of constants in the file. Both `[C]`.
     ChannelAffine {
         /// `[C]`.
         scale: Tensor,
         /// `[C]`.
         bias: Tensor,
     },
-    /// Sum of two values; one may be `[N, C, 1, 1]` or `[N, 1, H, W]` next to `[N, C, H, W]`.
+    /// Sum of two values. If one is `[N, C, H, W]`, the other may be `[N, C, 1, 1]` or `[N, 1, H, W]`.
     Add,
-    /// Product of two values; one may be `[N, C, 1, 1]` or `[N, 1, H, W]` next to `[N, C, H, W]`.
+    /// Product of two values. If one is `[N, C, H, W]`, the other may be `[N, C, 1, 1]` or `[N, 1, H, W]`.
     Mul,
     /// Concatenation along the channels.
     Concat,
@@ -91,7 +91,7 @@ pub enum Op {
     },
     /// `[N, C, H, W]` to `[N, C · H · W]`.
     Flatten,
-    /// Dense layer on `[N, I]` (squeeze-excite or a bottleneck inside the body): `weight [O, I]`, `bias [O]`.
+    /// Dense layer on `[N, I]`, inside the body (squeeze-and-excitation or a bottleneck): `weight [O, I]`, `bias [O]`.
     Dense {
         /// `[O, I]`.
         weight: Tensor,
@@ -100,13 +100,13 @@ pub enum Op {
     },
     /// `[N, C]` back to `[N, C, 1, 1]`.
     Unflatten,
-    /// Output channel `c` is input channel `index[c]`: Split, Slice and Gather along the channels, channel shuffle. On a map or
-    /// a vector.
+    /// Output channel `c` is input channel `index[c]`, on a map or a vector. It covers Split, Slice and Gather along
+    /// the channels, and channel shuffle.
     GatherChannels {
         /// Each below the number of input channels.
         index: Arc<[u32]>,
     },
-    /// A rectangle of a map (ONNX `Slice` of rows and columns): output row `i` is input row `start[0] + i · step[0]`.
+    /// A rectangle of a map (ONNX `Slice` of rows and columns). Output row `i` is input row `start[0] + i · step[0]`.
     Crop {
         /// First row, first column.
         start: [usize; 2],
@@ -125,8 +125,8 @@ pub enum Op {
         /// ε.
         epsilon: f32,
     },
-    /// Normalisation over all pixels and the channels of each group (ONNX `GroupNormalization`; `InstanceNormalization` where
-    /// every channel is a group).
+    /// Normalisation over all pixels and the channels of each group (ONNX `GroupNormalization`, or
+    /// `InstanceNormalization` if every channel is a group).
     GroupNorm {
         /// Groups of consecutive channels; divides C.
         groups: usize,
@@ -153,27 +153,27 @@ pub enum Op {
         kernel: Tensor,
         /// Added to every channel.
         bias: f32,
-        /// Zeros before the first channel and after the last.
+        /// Number of zeros before the first channel and after the last.
         pads: [usize; 2],
     },
-    /// Softmax over the groups of `[N, G · C, 1, 1]` or `[N, G · C]`, viewed `[N, G, C]`: for each of the C its G values sum
-    /// to 1 (split attention, selective kernels).
+    /// Softmax over the groups of `[N, G · C, 1, 1]` or `[N, G · C]`, viewed as `[N, G, C]`: for each of the C
+    /// channels, its G values sum to 1 (split attention, selective kernels).
     Softmax {
         /// G.
         groups: usize,
     },
     /// Interpolation of a map (ONNX `Resize`).
     Resize(Resize),
-    /// A part of the network that is none of the above, as the ONNX nodes that compute it.
+    /// A part of the network that no other operation expresses, kept as the ONNX nodes that compute it.
     Opaque(Arc<Opaque>),
 }
 
-/// The values that a [`Op::Pad`] puts around a map.
+/// The values that a [`Op::Pad`] adds around a map.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PadMode {
     /// This value.
     Constant(f32),
-    /// The map mirrored at its border pixels, which are not repeated.
+    /// The map mirrored at its border pixels, without repeating these.
     Reflect,
     /// The border pixels.
     Edge,
@@ -182,7 +182,7 @@ pub enum PadMode {
 }
 
 impl Op {
-    /// Returns the ONNX operator it corresponds to.
+    /// Returns the corresponding ONNX operator.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Conv(_) => "Conv",
@@ -218,7 +218,7 @@ impl Op {
 pub struct Conv {
     /// `[O, I / group, kh, kw]`.
     pub weight: Tensor,
-    /// `[O]`, if the file has one.
+    /// `[O]`, if the convolution has a bias.
     pub bias: Option<Tensor>,
     /// Rows, columns.
     pub stride: [usize; 2],
@@ -263,7 +263,7 @@ pub struct BatchNorm {
 pub enum Activation {
     /// `max(x, 0)`.
     Relu,
-    /// `min(max(x, min), max)`; infinite bounds are allowed. `Clip { 0, 6 }` is what networks call `ReLU6`.
+    /// `min(max(x, min), max)`; infinite bounds are allowed. `Clip { 0, 6 }` is `ReLU6`.
     Clip {
         /// Lower bound.
         min: f32,
@@ -304,7 +304,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Returns the ONNX operator it corresponds to.
+    /// Returns the corresponding ONNX operator.
     pub fn name(self) -> &'static str {
         match self {
             Self::Relu => "Relu",
@@ -321,7 +321,7 @@ impl Activation {
         }
     }
 
-    /// Whether its parameters make sense; else the reason.
+    /// Checks the parameters. The error states the reason.
     pub(crate) fn check(self) -> Result<(), String> {
         match self {
             Self::Clip { min, max } if min > max || min.is_nan() || max.is_nan() => {
@@ -347,9 +347,9 @@ pub struct Pool {
     pub stride: [usize; 2],
     /// Padding of the input.
     pub padding: Padding,
-    /// Whether the last, partial window counts (ONNX `ceil_mode`).
+    /// Whether the last, partial window is included (ONNX `ceil_mode`).
     pub ceil: bool,
-    /// Whether padding counts in an average (ONNX `count_include_pad`).
+    /// Whether an average includes the padding (ONNX `count_include_pad`).
     pub count_include_pad: bool,
 }
 
@@ -358,14 +358,14 @@ pub struct Pool {
 pub enum Padding {
     /// Top, left, bottom, right.
     Explicit([usize; 4]),
-    /// `output = ⌈input / stride⌉`, the odd pixel at the bottom and right (TensorFlow SAME).
+    /// `output = ⌈input / stride⌉`; an odd pixel is added at the bottom and right (TensorFlow SAME).
     SameUpper,
-    /// `output = ⌈input / stride⌉`, the odd pixel at the top and left.
+    /// `output = ⌈input / stride⌉`; an odd pixel is added at the top and left.
     SameLower,
 }
 
 impl Padding {
-    /// Top, left, bottom, right for an input of `size` rows × columns.
+    /// Returns the padding at top, left, bottom and right for an input of `size` (rows, columns).
     pub fn resolve(self, size: [usize; 2], kernel: [usize; 2], stride: [usize; 2], dilation: [usize; 2]) -> [usize; 4] {
         let total = |axis: usize| {
             let output = size[axis].div_ceil(stride[axis]);

@@ -1,9 +1,9 @@
-//! Convention of a normalisation inside a graph: value range of the file's input, and values of an image's bytes at the
+//! Convention of a normalisation inside a graph: the value range of the file's input, and the image values at the
 //! network.
 
 use clr_adapters::{ChannelOrder, Preprocessing};
 
-/// What a graph does to its input first, per channel: `scale · x[source] + bias`.
+/// Per-channel computation at the start of a graph: `scale · x[source] + bias`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Lane {
     pub(crate) source: usize,
@@ -11,15 +11,15 @@ pub(crate) struct Lane {
     pub(crate) bias: f64,
 }
 
-/// A normalisation that was inside the graph, and what goes into the file in front of it.
+/// A normalisation that was inside the graph, and the values that the file's input expects.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct InGraph {
     lanes: [Lane; 3],
-    /// Of the file's input: mean, deviation, channel order.
+    /// Mean, deviation and channel order of the file's input.
     base: Base,
-    /// Whether the normalisation could be told from the lanes.
+    /// Whether the normalisation could be deduced from the lanes.
     pub(crate) normalises: bool,
-    /// Whether the order of the channels could.
+    /// Whether the order of the channels could be deduced.
     pub(crate) orders: bool,
 }
 
@@ -31,22 +31,22 @@ struct Base {
     order: ChannelOrder,
 }
 
-/// Mean and deviation in RGB of the ranges that files take: 0–1, 0–255, and normalised as for `ImageNet`.
+/// Mean and deviation in RGB for each value range that files expect: 0–1, 0–255, and normalised as for `ImageNet`.
 const UNIT: ([f64; 3], [f64; 3]) = ([0.0; 3], [255.0; 3]);
 const BYTES: ([f64; 3], [f64; 3]) = ([0.0; 3], [1.0; 3]);
 const IMAGENET: ([f64; 3], [f64; 3]) = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]);
 
-/// Mean and deviation in RGB, in 0–255, that training scripts use.
+/// Means and deviations in RGB, in 0–255, that training scripts use.
 const KNOWN: [([f64; 3], [f64; 3]); 12] = [
     IMAGENET,
     UNIT,
     BYTES,
-    // TensorFlow and Inception; EfficientNet-Lite.
+    // Used by TensorFlow and Inception; by EfficientNet-Lite.
     ([127.5; 3], [127.5; 3]),
     ([127.0; 3], [128.0; 3]),
     ([0.0; 3], [256.0; 3]),
     ([128.0; 3], [128.0; 3]),
-    // Caffe; with the deviation of ImageNet; with a scale of 0.017.
+    // Used by Caffe; Caffe's mean with ImageNet's deviation; with a scale of 0.017.
     ([123.68, 116.779, 103.939], [1.0; 3]),
     ([123.68, 116.779, 103.939], [58.395, 57.12, 57.375]),
     ([123.68, 116.779, 103.939], [58.82; 3]),
@@ -57,7 +57,8 @@ const KNOWN: [([f64; 3], [f64; 3]); 12] = [
 ];
 
 impl InGraph {
-    /// Tells the convention from the lanes; `bytes` if the file's input is of integers. `None` if they fit none.
+    /// Deduces the convention from the lanes. `bytes` means that the file's input has integer values. Returns `None` if
+    /// no convention matches.
     pub(super) fn deduce(lanes: [Lane; 3], bytes: bool) -> Option<Self> {
         let sources = lanes.map(|lane| lane.source);
         let reversed = match sources {
@@ -80,14 +81,14 @@ impl InGraph {
             base: Base {
                 mean,
                 std,
-                // What the graph reverses was the other way round before.
+                // If the graph reverses the channels, the input has the opposite order.
                 order: if reversed { other(seen) } else { seen },
             },
             normalises,
             orders,
         };
         if identity && !bytes {
-            // Only the order is told; the normalisation is for the caller to say.
+            // Only the order can be deduced; the caller has to state the normalisation.
             return Some(result(IMAGENET, straight, false, reversed));
         }
         let bases = if bytes {
@@ -109,7 +110,7 @@ impl InGraph {
         if let Some((base, seen, orders)) = found.next() {
             return Some(result(base, seen, true, orders));
         }
-        // No known convention: an image's mean and deviation lie within bounds, in 0–1 or in 0–255.
+        // No known convention. An image's mean and deviation are within bounds, either in 0–1 or in 0–255.
         let (mean, std) = total(&lanes, BYTES);
         let within = |values: [f64; 3], low: f64, high: f64| values.iter().all(|value| (low..=high).contains(value));
         let one = |values: [f64; 3]| values.iter().all(|value| (value - 1.0).abs() < 1e-6);
@@ -126,7 +127,7 @@ impl InGraph {
         Some(result(base, straight, true, reversed))
     }
 
-    /// Mean and deviation, in 0–255, and order of the channels that the network sees.
+    /// Returns mean and deviation (in 0–255) and the order of the channels that the network receives.
     fn seen(&self) -> Base {
         let (mean, std) = total(&self.lanes, (self.base.mean, self.base.std));
         let reversed = self.lanes[0].source == 2;
@@ -137,7 +138,7 @@ impl InGraph {
         }
     }
 
-    /// Puts what the network sees into a preprocessing.
+    /// Writes the values that the network receives to a preprocessing.
     pub(crate) fn apply(&self, to: &mut Preprocessing) {
         let seen = self.seen();
         to.mean = seen.mean.map(rounded);
@@ -145,7 +146,8 @@ impl InGraph {
         to.channel_order = seen.order;
     }
 
-    /// Takes what the caller says of the file's input. What equals that which the network sees is no further normalisation.
+    /// Sets what the caller states about the file's input. If the stated values equal those that the network receives,
+    /// no further normalisation is applied.
     pub(crate) fn restate(&mut self, mean: Option<[f32; 3]>, std: Option<[f32; 3]>, order: Option<ChannelOrder>) {
         let seen = self.seen();
         let equals = |stated: Option<[f32; 3]>, seen: [f64; 3]| {
@@ -174,7 +176,7 @@ impl InGraph {
     }
 }
 
-/// Returns a product of rounded constants, with the digits that f32 holds: 57.12, not 57.120003.
+/// Returns a product of rounded constants with the digits that f32 can hold: 57.12 and not 57.120003.
 fn rounded(value: f64) -> f32 {
     format!("{value:.6e}").parse().unwrap_or(value as f32)
 }
@@ -199,7 +201,8 @@ fn in_order((mut mean, mut std): ([f64; 3], [f64; 3]), order: ChannelOrder) -> (
     (mean, std)
 }
 
-/// Mean and deviation of the bytes after the lanes, in their order: `(v − m) / s · a + b = (v − (m − b·s/a)) / (s/a)`.
+/// Returns mean and deviation of the bytes after the lanes, in the lanes' order: `(v − m) / s · a + b = (v − (m −
+/// b·s/a)) / (s/a)`.
 fn total(lanes: &[Lane; 3], (mean, std): ([f64; 3], [f64; 3])) -> ([f64; 3], [f64; 3]) {
     let scaled = lanes.map(|lane| std[lane.source] / lane.scale);
     let shifted = [0, 1, 2].map(|index| {
@@ -209,7 +212,7 @@ fn total(lanes: &[Lane; 3], (mean, std): ([f64; 3], [f64; 3])) -> ([f64; 3], [f6
     (shifted, scaled)
 }
 
-/// Returns whether two pairs are the same convention, but for the digits that were written down.
+/// Returns whether two pairs are the same convention, up to the number of written digits.
 fn near((mean, std): ([f64; 3], [f64; 3]), (known_mean, known_std): ([f64; 3], [f64; 3])) -> bool {
     let means = mean
         .iter()
@@ -287,7 +290,7 @@ mod tests {
 
     #[test]
     fn what_fits_no_convention_stays_in_the_graph() {
-        // A norm on an input that is normalised already.
+        // A norm on an input that is already normalised.
         assert_eq!(InGraph::deduce(lanes([0.9, 1.1, 1.0], [0.02, -0.1, 0.05]), false), None);
         assert_eq!(InGraph::deduce(lanes([-1.0; 3], [0.0; 3]), false), None);
         assert_eq!(InGraph::deduce(lanes([1.0, 2.0, 3.0], [0.0; 3]), false), None);

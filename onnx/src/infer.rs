@@ -1,14 +1,15 @@
-//! Shape inference, NCHW with a symbolic batch.
+//! Shape inference in NCHW, with a symbolic batch.
 
 use crate::{
     graph::{Conv, Graph, Op, PadMode, Pool, ValueId},
     shape::Shape,
 };
 
-/// The most elements of one value per image; a backbone beyond it is refused.
+/// Maximum number of elements of a value per image; a backbone beyond it is refused.
 const MAX_ELEMENTS: usize = 1 << 30;
 
-/// Returns the shape of every value for an image of `size` (rows, columns), by [`ValueId`]; or the failing node and the reason.
+/// Returns the shape of every value for an image of `size` (rows, columns), by [`ValueId`]. On failure, returns the
+/// failing node and the reason.
 pub(crate) fn infer_all(graph: &Graph, size: [usize; 2]) -> Result<Vec<Shape>, (usize, String)> {
     let image = checked(Shape::Map([graph.input_channels, size[0], size[1]])).map_err(|reason| (0, reason))?;
     let mut shapes = Vec::with_capacity(graph.nodes.len() + 1);
@@ -25,7 +26,7 @@ pub(crate) fn infer_all(graph: &Graph, size: [usize; 2]) -> Result<Vec<Shape>, (
     Ok(shapes)
 }
 
-/// Returns the shape that `op` makes of `inputs`, or the reason why it does not fit them.
+/// Returns the shape of the result of `op` on `inputs`, or the reason why it does not fit them.
 pub(crate) fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, String> {
     let output = match (op, inputs) {
         (Op::Conv(conv), &[Shape::Map(input)]) => convolve(conv, input)?,
@@ -136,7 +137,8 @@ fn gather(index: &[u32], input: Shape) -> Result<Shape, String> {
     }
 }
 
-/// Whether a map of `size` is large enough for the mode: a mirror or another side has only as many pixels.
+/// Checks that a map of `size` is large enough for the padding mode: a mirror or a wrap-around only has as many pixels
+/// as the map.
 fn padded(op: &Op, size: [usize; 2]) -> Result<(), String> {
     let Op::Pad { pads, mode } = op else { return Ok(()) };
     let room = |length: usize| match mode {
@@ -195,7 +197,7 @@ fn window(pool: &Pool, [channels, height, width]: [usize; 3]) -> Result<Shape, S
         } else {
             room / pool.stride[axis]
         } + 1;
-        // A last window that would start in the padding after the input does not count (ONNX and PyTorch alike).
+        // A last window that would start in the padding after the input is not included, in ONNX as in PyTorch.
         if pool.ceil && (output[axis] - 1) * pool.stride[axis] >= size[axis] + pads[axis] {
             output[axis] -= 1;
         }

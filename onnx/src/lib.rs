@@ -1,4 +1,4 @@
-//! Backbones: ONNX in and out, the canonical graph, its CLR sites, preprocessing, the digest and the
+//! Backbones: reading and writing ONNX, the canonical graph, its CLR sites, preprocessing, the digest and the
 //! reprogramming rewrite.
 #![forbid(unsafe_code)]
 

@@ -1,6 +1,6 @@
-//! Paths and lists in messages.
+//! Paths and lists in error messages.
 
-/// Returns a path as a shell takes it.
+/// Returns a path quoted for a shell.
 pub(crate) fn quoted(path: &str) -> String {
     let plain = |character: char| character.is_alphanumeric() || "/._-+=:@,".contains(character);
     if !path.is_empty() && path.chars().all(plain) {

@@ -6,9 +6,10 @@
 //! | `clr.preprocessing_origins` | JSON of [`PreprocessingOrigins`]: where each part came from at import |
 //! | `clr.labels` | JSON list of the classifier's labels |
 //! | `clr.classifier` | `present` or `absent`: whether the last dense layer is a classifier or part of the backbone |
-//! | `clr.opaque` | JSON list of [`StepEntry`]: which nodes are an opaque step |
+//! | `clr.opaque` | JSON list of [`StepEntry`]: the nodes of each opaque step |
 //!
-//! Any other key that starts with `clr.` is an error, and so is an unknown field in the JSON: what it means could change every number.
+//! Any other key that starts with `clr.` is an error, and so is an unknown field in the JSON, because its meaning could
+//! affect all results.
 
 use clr_adapters::Preprocessing;
 
@@ -21,7 +22,7 @@ const LABELS: &str = "clr.labels";
 const CLASSIFIER: &str = "clr.classifier";
 const OPAQUE: &str = "clr.opaque";
 
-/// An opaque step in a file: which nodes it is.
+/// An opaque step in a file, given by its nodes.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StepEntry {
@@ -29,17 +30,17 @@ pub(crate) struct StepEntry {
     pub(crate) name: String,
     /// The names of its nodes.
     pub(crate) nodes: Vec<String>,
-    /// The values that it reads, in order.
+    /// The values that the step reads, in order.
     pub(crate) inputs: Vec<String>,
-    /// The value that it gives.
+    /// The value that the step produces.
     pub(crate) output: String,
     /// The output's sizes after the batch: `[C, H, W]` or `[F]`.
     pub(crate) shape: Vec<usize>,
-    /// Whether it computes a batch of one only.
+    /// Whether the step supports only a batch of one.
     pub(crate) single: bool,
 }
 
-/// The entries of a file, where it has them.
+/// The entries of a file, as far as it has them.
 #[derive(Default)]
 pub(crate) struct Metadata {
     pub(crate) preprocessing: Option<Preprocessing>,
@@ -57,7 +58,7 @@ pub(crate) fn entries(
     steps: &[StepEntry],
     classifier: bool,
 ) -> Vec<(&'static str, String)> {
-    // Plain structs of numbers and strings: their JSON cannot fail, and a missing entry would only mean the default.
+    // Serialising plain structs of numbers and strings cannot fail. A missing entry would only select the default.
     let mut entries = Vec::new();
     let mut add = |key, json: serde_json::Result<String>| entries.extend(json.ok().map(|json| (key, json)));
     add(PREPROCESSING, serde_json::to_string(preprocessing));

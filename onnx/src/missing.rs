@@ -1,13 +1,13 @@
-//! Nodes that an import refuses, and the lines that name them.
+//! Nodes that an import refuses, and the lines that list them.
 
 use crate::message::lines;
 
-/// One node that an import refuses.
+/// A node that an import refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
     /// The node's name.
     pub node: String,
-    /// Its operator, with its domain if that is not the default one.
+    /// Its operator, with the domain unless that is the default one.
     pub operator: String,
     /// The opset of the operator's domain.
     pub opset: i64,
@@ -25,7 +25,7 @@ impl std::fmt::Display for Missing {
     }
 }
 
-/// Returns one line for every operator and reason, in the file's order.
+/// Returns one line per operator and reason, in the file's order.
 pub(crate) fn list(missing: &[Missing]) -> String {
     let mut groups: Vec<(&Missing, usize)> = Vec::new();
     for item in missing {
@@ -47,7 +47,7 @@ pub(crate) fn list(missing: &[Missing]) -> String {
     lines(&groups.iter().map(line).collect::<Vec<_>>())
 }
 
-/// Returns the line about nodes that could not be checked.
+/// Returns the line on nodes that could not be checked.
 pub(crate) fn unchecked_nodes(unchecked: usize) -> String {
     match unchecked {
         0 => String::new(),
@@ -57,7 +57,7 @@ pub(crate) fn unchecked_nodes(unchecked: usize) -> String {
     }
 }
 
-/// Returns the hint after a list of nodes that are not supported.
+/// Returns the hint that follows a list of unsupported nodes.
 pub(crate) fn way_out(read_until: Option<&str>) -> String {
     match read_until {
         Some(value) => format!(

@@ -1,8 +1,8 @@
-//! Opaque steps: parts of a network that are no operation of the canonical graph, as ONNX nodes.
+//! Opaque steps: parts of a network that no operation of the canonical graph expresses, kept as ONNX nodes.
 //!
-//! A step is a small ONNX model of standard operators with its constants inside. It reads and gives values of the graph
-//! (`[N, C, H, W]` or `[N, F]`), has one output, and is executed one image at a time (N = 1): files that fix the batch
-//! compute nothing else. Its shapes are those of the size at which the network was imported.
+//! A step is a small ONNX model of standard operators, which contains its constants. Its inputs and its single output
+//! are values of the graph (`[N, C, H, W]` or `[N, F]`). It is executed for one image at a time (N = 1), because files
+//! with a fixed batch compute nothing else. Its shapes are those of the input size at which the network was imported.
 
 use prost::Message as _;
 
@@ -14,18 +14,18 @@ use crate::{
     },
 };
 
-/// The version of the file format of a step's model (ONNX 1.12).
+/// File format version of a step's model (ONNX 1.12).
 const IR_VERSION: i64 = 8;
 
 /// A part of a network as ONNX nodes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Opaque {
     opset: i64,
-    /// Values are `x0` … for the inputs, `y` for the output, `c0` … for constants and `v0` … inside.
+    /// Names of values: `x0` … for the inputs, `y` for the output, `c0` … for constants and `v0` … for inner values.
     graph: GraphProto,
     inputs: Vec<Shape>,
     output: Shape,
-    /// Whether the nodes compute a batch of one only.
+    /// Whether the nodes support only a batch of one.
     single: bool,
 }
 
@@ -38,7 +38,7 @@ impl Opaque {
     /// The name of the output in [`Opaque::model`].
     pub const OUTPUT: &'static str = "y";
 
-    /// Returns a step of `graph`, whose values have the names above. Its inputs and outputs are not declared yet.
+    /// Creates a step from `graph`, whose values have these names. Its inputs and outputs are not declared yet.
     pub(crate) fn new(opset: i64, mut graph: GraphProto, inputs: Vec<Shape>, output: Shape, single: bool) -> Self {
         graph.name = Some("opaque".to_owned());
         graph.input = (inputs.iter().enumerate())
@@ -54,12 +54,12 @@ impl Opaque {
         }
     }
 
-    /// Returns the shapes that it reads, in the order of the node's inputs.
+    /// Returns the shapes of its inputs, in the order of the node's inputs.
     pub fn inputs(&self) -> &[Shape] {
         &self.inputs
     }
 
-    /// Returns the shape that it gives.
+    /// Returns the shape of its output.
     pub fn output(&self) -> Shape {
         self.output
     }
@@ -69,7 +69,7 @@ impl Opaque {
         self.graph.node.iter().filter_map(|node| node.op_type.as_deref())
     }
 
-    /// Returns whether its nodes compute a batch of one only.
+    /// Returns whether its nodes support only a batch of one.
     pub fn is_single(&self) -> bool {
         self.single
     }

@@ -1,5 +1,5 @@
-//! The parts of ONNX's protocol buffers that this library reads or writes (field numbers of `onnx.proto`).
-//! Fields that are not listed are skipped when reading.
+//! The parts of ONNX's protocol buffers that this library reads or writes (field numbers from `onnx.proto`). Other
+//! fields are skipped when reading.
 
 use prost::Message;
 
@@ -18,7 +18,7 @@ pub struct ModelProto {
     /// The computation.
     #[prost(message, optional, tag = "7")]
     pub graph: Option<GraphProto>,
-    /// The operator sets that the nodes belong to.
+    /// The operator sets to which the nodes belong.
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
     /// Named values, opaque to other tools.
@@ -32,7 +32,7 @@ pub struct ModelProto {
 /// A local function of a model (IR version 8).
 #[derive(Clone, PartialEq, Message)]
 pub struct FunctionProto {
-    /// The operator of a node that calls it.
+    /// The operator name of nodes that call the function.
     #[prost(string, optional, tag = "1")]
     pub name: Option<String>,
     /// Formal inputs.
@@ -47,7 +47,7 @@ pub struct FunctionProto {
     /// The operator sets of the body.
     #[prost(message, repeated, tag = "9")]
     pub opset_import: Vec<OperatorSetIdProto>,
-    /// The domain of a node that calls it.
+    /// The domain of nodes that call the function.
     #[prost(string, optional, tag = "10")]
     pub domain: Option<String>,
     /// Attributes with defaults.
@@ -89,7 +89,7 @@ pub struct GraphProto {
     /// Constants.
     #[prost(message, repeated, tag = "5")]
     pub initializer: Vec<TensorProto>,
-    /// Inputs of the caller; an input with an initialiser has a default.
+    /// Inputs that the caller provides. An initialiser with the same name is an input's default.
     #[prost(message, repeated, tag = "11")]
     pub input: Vec<ValueInfoProto>,
     /// Outputs to the caller.
@@ -100,16 +100,16 @@ pub struct GraphProto {
     pub sparse_initializer: Vec<SparseTensorProto>,
 }
 
-/// One operation.
+/// A node.
 #[derive(Clone, PartialEq, Message)]
 pub struct NodeProto {
-    /// Names of the values it reads; empty where an optional one is left out.
+    /// Names of the values that the node reads; empty for an omitted optional input.
     #[prost(string, repeated, tag = "1")]
     pub input: Vec<String>,
-    /// Names of the values it produces.
+    /// Names of the values that the node produces.
     #[prost(string, repeated, tag = "2")]
     pub output: Vec<String>,
-    /// The node's own name; may be empty.
+    /// The node's own name, which may be empty.
     #[prost(string, optional, tag = "3")]
     pub name: Option<String>,
     /// The operator.
@@ -118,7 +118,7 @@ pub struct NodeProto {
     /// Constants of the operator.
     #[prost(message, repeated, tag = "5")]
     pub attribute: Vec<AttributeProto>,
-    /// The operator's domain; empty for the standard one.
+    /// The operator's domain; empty for the standard domain.
     #[prost(string, optional, tag = "7")]
     pub domain: Option<String>,
 }
@@ -147,10 +147,10 @@ pub struct AttributeProto {
     /// Integers.
     #[prost(int64, repeated, tag = "8")]
     pub ints: Vec<i64>,
-    /// The field that holds the value ([`AttributeProto::FLOAT`] …).
+    /// The field that contains the value ([`AttributeProto::FLOAT`] …).
     #[prost(int32, optional, tag = "20")]
     pub r#type: Option<i32>,
-    /// In the body of a function: the attribute of the call that gives the value.
+    /// In a function body: the name of the call's attribute that provides the value.
     #[prost(string, optional, tag = "21")]
     pub ref_attr_name: Option<String>,
     /// A sparse tensor.
@@ -183,7 +183,7 @@ pub struct TensorProto {
     /// Float values.
     #[prost(float, repeated, tag = "4")]
     pub float_data: Vec<f32>,
-    /// Values of the narrow integer types, and the bits of f16.
+    /// Values of the narrow integer types, and the bits of f16 values.
     #[prost(int32, repeated, tag = "5")]
     pub int32_data: Vec<i32>,
     /// Integer values.
@@ -192,7 +192,7 @@ pub struct TensorProto {
     /// The tensor's name.
     #[prost(string, optional, tag = "8")]
     pub name: Option<String>,
-    /// The values as little-endian bytes, instead of the fields above.
+    /// The values as little-endian bytes, in place of the fields above.
     #[prost(bytes = "vec", optional, tag = "9")]
     pub raw_data: Option<Vec<u8>>,
     /// Double values.
@@ -217,23 +217,23 @@ impl TensorProto {
     pub const INT32: i32 = 6;
     /// 64-bit integer.
     pub const INT64: i32 = 7;
-    /// Truth value, one byte each.
+    /// Boolean, one byte each.
     pub const BOOL: i32 = 9;
     /// 16-bit float.
     pub const FLOAT16: i32 = 10;
     /// 64-bit float.
     pub const DOUBLE: i32 = 11;
-    /// 16-bit float with the exponent of a 32-bit one.
+    /// 16-bit float with the exponent range of a 32-bit one.
     pub const BFLOAT16: i32 = 16;
 }
 
-/// A constant tensor by its values other than zero.
+/// A constant tensor, given by its non-zero values.
 #[derive(Clone, PartialEq, Message)]
 pub struct SparseTensorProto {
     /// `[NNZ]`; its name is the constant's.
     #[prost(message, optional, tag = "1")]
     pub values: Option<TensorProto>,
-    /// i64: `[NNZ]`, places in the row-major tensor, or `[NNZ, rank]`, coordinates.
+    /// i64: positions in the row-major tensor `[NNZ]`, or coordinates `[NNZ, rank]`.
     #[prost(message, optional, tag = "2")]
     pub indices: Option<TensorProto>,
     /// The dimensions of the dense tensor.
@@ -279,7 +279,7 @@ pub struct TensorShapeProto {
     pub dim: Vec<DimensionProto>,
 }
 
-/// One dimension: a number, or a name, or neither if unknown.
+/// A dimension: a number, a name, or neither if it is unknown.
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
 pub struct DimensionProto {
     /// A fixed size.

@@ -1,4 +1,4 @@
-//! Interpolation of a map: output size and source pixels, as ONNX `Resize` defines them.
+//! Interpolation of a map: output size and source pixels, as defined by ONNX `Resize`.
 
 use crate::limits::MAX_PIXELS;
 
@@ -25,7 +25,7 @@ pub enum ResizeTarget {
 /// The interpolation of a [`Resize`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResizeMode {
-    /// The pixel that the coordinate is rounded to.
+    /// The pixel at the rounded coordinate.
     Nearest(Rounding),
     /// The four pixels around the coordinate, weighted by distance (ONNX `linear`).
     Bilinear,
@@ -49,11 +49,11 @@ pub enum Rounding {
 pub enum Coordinates {
     /// `(x + ½) / scale − ½`.
     HalfPixel,
-    /// As half pixel, about the centre of the map where the output size was rounded (opset 19).
+    /// Like half pixel, but relative to the centre of the map if the output size was rounded (opset 19).
     HalfPixelSymmetric,
-    /// As half pixel; 0 where the output has one pixel.
+    /// Like half pixel, but 0 if the output has a single pixel.
     PytorchHalfPixel,
-    /// `x · (input − 1) / (output − 1)`; 0 where the output has one pixel.
+    /// `x · (input − 1) / (output − 1)`, or 0 if the output has a single pixel.
     AlignCorners,
     /// `x / scale`.
     Asymmetric,
@@ -64,14 +64,14 @@ pub enum Coordinates {
 pub struct Taps {
     /// The lower neighbour.
     pub low: usize,
-    /// The upper one; `low` for nearest.
+    /// The higher index; equal to `low` for nearest.
     pub high: usize,
     /// Weight of `high`, 0 to 1.
     pub weight: f32,
 }
 
 impl Resize {
-    /// Rows and columns of the output for a map of `input` rows × columns.
+    /// Returns rows and columns of the output for a map of `input` (rows, columns).
     pub fn output(&self, input: [usize; 2]) -> [usize; 2] {
         match self.target {
             ResizeTarget::Size(size) => size,
@@ -79,7 +79,7 @@ impl Resize {
         }
     }
 
-    /// Returns the sources of every output row (`axis` 0) or column (1) for `input` rows or columns.
+    /// Returns the sources of every output row (`axis` 0) or column (`axis` 1), for `input` rows or columns.
     pub fn taps(&self, axis: usize, input: usize) -> Vec<Taps> {
         let (output, scale) = match self.target {
             ResizeTarget::Size(size) => (size[axis], size[axis] as f32 / input as f32),
@@ -111,7 +111,7 @@ impl Resize {
         (0..output).map(tap).collect()
     }
 
-    /// Whether its numbers make sense; else the reason.
+    /// Checks the parameters. The error states the reason.
     pub(crate) fn check(&self) -> Result<(), String> {
         let most = MAX_PIXELS as usize;
         match self.target {
@@ -127,7 +127,8 @@ impl Resize {
 }
 
 impl Coordinates {
-    /// In single precision, as ONNX Runtime computes it: exact halves are common, and rounding decides.
+    /// Returns the source coordinate in single precision, as ONNX Runtime does: exact halves are common, and rounding
+    /// decides between two pixels.
     fn source(self, place: usize, input: usize, output: usize, scale: f32) -> f32 {
         let place = place as f32;
         let half_pixel = (place + 0.5) / scale - 0.5;

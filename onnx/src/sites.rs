@@ -1,4 +1,4 @@
-//! CLR sites of a backbone: every convolution, with the norm and activation after it.
+//! CLR sites of a backbone: every convolution, with the norm and activation that follow it.
 
 use crate::graph::{Graph, Op, ValueId};
 
@@ -13,13 +13,14 @@ pub struct SiteInfo {
     pub channels: usize,
     /// Kernel rows, columns.
     pub kernel: [usize; 2],
-    /// Index of the `BatchNorm` that alone reads the convolution, if any.
+    /// Index of the `BatchNorm` that is the convolution's only reader, if there is one.
     pub norm: Option<usize>,
-    /// Index of the activation that alone reads the norm (or the convolution where there is no norm), if any.
+    /// Index of the activation that is the only reader of the norm (without a norm, of the convolution), if there is
+    /// one.
     pub activation: Option<usize>,
 }
 
-/// Readers of each value, by [`ValueId`]; a node that reads a value twice is listed twice.
+/// Returns the readers of each value, by [`ValueId`]. A node that reads a value twice is listed twice.
 pub(crate) fn readers(graph: &Graph) -> Vec<Vec<usize>> {
     let mut readers = vec![Vec::new(); graph.nodes.len() + 1];
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -30,7 +31,7 @@ pub(crate) fn readers(graph: &Graph) -> Vec<Vec<usize>> {
     readers
 }
 
-/// Returns the node that alone reads `value`, unless the features do too.
+/// Returns the only reader of `value`; `None` if there are several, or the value is the features.
 pub(crate) fn only_reader(graph: &Graph, readers: &[Vec<usize>], value: ValueId) -> Option<usize> {
     match readers[value.0][..] {
         [reader] if value != graph.features => Some(reader),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-/// Row-major f32 values with a shape. Cloning shares the data.
+/// Row-major f32 values with a shape. Clones share the data.
 #[derive(Clone, PartialEq)]
 pub struct Tensor {
     shape: Vec<usize>,
@@ -13,7 +13,7 @@ impl Tensor {
     /// Returns a tensor of `shape` from row-major `data`.
     ///
     /// # Panics
-    /// If the data's length is not the product of the shape: a programming error, never the consequence of an input file.
+    /// If the data's length is not the product of the shape. This is a programming error; no input file can cause it.
     pub fn new(shape: impl Into<Vec<usize>>, data: impl Into<Arc<[f32]>>) -> Self {
         let (shape, data) = (shape.into(), data.into());
         assert_eq!(

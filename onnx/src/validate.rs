@@ -1,4 +1,4 @@
-//! Checks that a graph is well formed. Code after these checks cannot index out of bounds.
+//! Checks that a graph is well-formed. Code that runs after these checks cannot index out of bounds.
 
 use std::collections::HashSet;
 
@@ -54,7 +54,7 @@ pub(crate) fn graph(graph: &Graph) -> Result<(), OnnxError> {
     Ok(())
 }
 
-/// Checks that a preprocessing can be carried out.
+/// Checks that a preprocessing can be executed.
 pub(crate) fn preprocessing(preprocessing: &Preprocessing) -> Result<(), OnnxError> {
     let fail = |reason: String| {
         Err(OnnxError::Graph {
@@ -82,7 +82,7 @@ pub(crate) fn preprocessing(preprocessing: &Preprocessing) -> Result<(), OnnxErr
     Ok(())
 }
 
-/// Checks that classifier, labels and features fit together.
+/// Checks that classifier, labels and features match.
 pub(crate) fn classifier(head: Option<&Head>, labels: Option<&[String]>, features: usize) -> Result<(), OnnxError> {
     let fail = |reason: String| {
         Err(OnnxError::Node {
@@ -111,7 +111,7 @@ pub(crate) fn classifier(head: Option<&Head>, labels: Option<&[String]>, feature
     }
 }
 
-/// Checks the weights and attributes of one operation and the number of its inputs.
+/// Checks the weights and attributes of an operation, and the number of its inputs.
 pub(crate) fn op(op: &Op, arity: usize) -> Result<(), String> {
     let expected = match op {
         Op::Add | Op::Mul => 2,
@@ -131,7 +131,8 @@ pub(crate) fn op(op: &Op, arity: usize) -> Result<(), String> {
                 ("mean", &norm.mean),
                 ("variance", &norm.variance),
             ])?;
-            // A variance may be tiny and negative by rounding; what the square root sees may not.
+            // A variance may be slightly negative due to rounding, but the argument of the square root must be
+            // positive.
             let sane = |&variance: &f32| f64::from(variance) + f64::from(norm.epsilon) > 0.0;
             if norm.epsilon.is_finite() && norm.epsilon >= 0.0 && norm.variance.data().iter().all(sane) {
                 Ok(())

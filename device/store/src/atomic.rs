@@ -135,3 +135,8 @@ pub(crate) fn place(storage: &dyn Storage, path: &str, bytes: &[u8], referenced:
         StoreError::io("sync the folder of", path)(error)
     })
 }
+
+/// Returns whether a name is that of a temporary file.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    name.ends_with(UNFINISHED)
+}

@@ -7,17 +7,11 @@ use std::io;
 use crate::{
     atomic::{self, Failure},
     error::StoreError,
+    layout::{checkpoint_of, encoded},
     sealed,
-    storage::read_file,
-    store::{Store, encoded, on_disk},
+    storage::{on_disk, read_file},
+    store::Store,
 };
-
-/// The directory of checkpoints.
-pub(crate) const DIRECTORY: &str = "checkpoints";
-
-pub(crate) fn path(encoded: &str) -> String {
-    format!("{DIRECTORY}/{encoded}")
-}
 
 impl Store {
     /// Stores the run state of a task's tuning, and replaces the previous one.
@@ -41,7 +35,7 @@ impl Store {
         self.finish_erasing(&mut writer, task)?;
         self.check_task_cap(task)?;
         let name = encoded(task)?;
-        let path = path(&name);
+        let path = checkpoint_of(&name);
         // If the old file is unreadable, there is nothing to restore.
         let previous = self.read_checkpoint_file(&path).unwrap_or_default();
         let file = sealed::seal(sealed::CHECKPOINT, bytes);
@@ -60,7 +54,7 @@ impl Store {
     /// [`StoreError::Damaged`], after which the caller should clear the state and start the run again;
     /// [`StoreError::Name`], [`StoreError::Io`].
     pub fn checkpoint(&self, task: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let path = path(&encoded(task)?);
+        let path = checkpoint_of(&encoded(task)?);
         if self.snapshot().records.get(task).is_some_and(|record| record.erasing) {
             return Ok(None);
         }
@@ -80,7 +74,7 @@ impl Store {
     pub fn clear_checkpoint(&self, task: &str) -> Result<(), StoreError> {
         let mut writer = self.writer();
         let name = encoded(task)?;
-        let path = path(&name);
+        let path = checkpoint_of(&name);
         let previous = match self.read_checkpoint_file(&path) {
             Ok(None) => return Ok(()),
             Ok(Some(previous)) => previous,

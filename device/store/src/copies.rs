@@ -9,17 +9,14 @@ use std::io;
 
 use crate::{
     atomic::{self, Failure},
-    error::Damage,
+    layout::COPIES,
+    problem::{Damage, Problem, ProblemKind, Recovery},
     storage::{Storage, parent, read_file},
-    verify::{Problem, ProblemKind, Recovery},
 };
-
-/// The directory of the records' copies.
-pub(crate) const DIRECTORY: &str = "copies";
 
 /// Returns the path of the copy of a task's record.
 pub(crate) fn of_record(encoded: &str) -> String {
-    format!("{DIRECTORY}/{encoded}")
+    format!("{COPIES}/{encoded}")
 }
 
 /// Returns the path of the copy of a file in the root.

@@ -1,11 +1,11 @@
 //! Errors of the store. After any of them, the state in memory equals the state on the disk, and the serving adapter
 //! does not change.
 
-use std::{fmt, io};
+use std::io;
 
 use clr_adapters::{Digest, Refusal};
 
-use crate::verify::Problem;
+use crate::problem::{Damage, Problem, ProblemKind};
 
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
@@ -206,33 +206,22 @@ impl StoreError {
         let file = file.to_owned();
         move |source| Self::Io { action, file, source }
     }
-}
 
-/// Damage of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Damage {
-    /// The magic number is wrong.
-    Magic,
-    /// The file ends early.
-    Short,
-    /// The checksum is wrong.
-    Checksum,
-    /// The contents are not in the canonical form that this version writes.
-    Form,
-    /// The contents do not match the file's name.
-    Name,
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Magic => "its magic number is wrong",
-            Self::Short => "it ends early",
-            Self::Checksum => "its checksum is wrong",
-            Self::Form => "its contents do not have the expected form",
-            Self::Name => "its contents do not match its name",
-        })
+    /// Returns the error of a file that cannot be used.
+    pub(crate) fn of_problem(problem: Problem) -> Self {
+        let Problem { file, kind } = problem;
+        match kind {
+            ProblemKind::Missing => Self::io("read", &file)(io::Error::from(io::ErrorKind::NotFound)),
+            ProblemKind::Unreadable(reason) => Self::io("read", &file)(io::Error::other(reason)),
+            ProblemKind::Length { .. } => Self::Damaged {
+                file,
+                damage: Damage::Short,
+            },
+            _ => Self::Damaged {
+                file,
+                damage: Damage::Name,
+            },
+        }
     }
 }
 

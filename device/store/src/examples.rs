@@ -3,24 +3,22 @@
 //! `root/examples/<encoded task>/<sha256 of the image>` consists of a sealed head ([`crate::sealed`]) and the image as
 //! received. The head contains the label, the time of addition and the length of the image, in postcard.
 
-use std::{
-    io,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{io, sync::atomic::Ordering};
 
 use clr_adapters::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    atomic::{self, Failure},
-    error::{Damage, StoreError},
-    names, sealed,
-    storage::{Entry, EntryKind, parent, read_file},
-    store::{Snapshot, Store, Writer, encoded, is_unfinished, on_disk},
+    atomic::{self, Failure, is_unfinished},
+    error::StoreError,
+    layout::{EXAMPLES, encoded, examples_of},
+    names,
+    problem::Damage,
+    sealed,
+    storage::{Entry, EntryKind, on_disk, parent, read_file},
+    store::Store,
 };
 
-/// The directory of all examples.
-pub(crate) const DIRECTORY: &str = "examples";
 /// Maximum bytes of a head.
 const HEAD: usize = 1 << 10;
 
@@ -65,10 +63,6 @@ struct Head {
     label: String,
     added: Option<u64>,
     bytes: u64,
-}
-
-pub(crate) fn directory(encoded: &str) -> String {
-    format!("{DIRECTORY}/{encoded}")
 }
 
 /// Parses the head of an example from the first bytes of its file. Returns the example and the length of the head in
@@ -129,7 +123,7 @@ impl Store {
         self.prepare(&mut writer)?;
         self.finish_erasing(&mut writer, task)?;
         let name = encoded(task)?;
-        let directory = directory(&name);
+        let directory = examples_of(&name);
         let entries = match self.storage.list(&directory) {
             Ok(entries) => Some(entries),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -162,7 +156,7 @@ impl Store {
         }
         // Synced even if the directory already exists, because it may be left from an attempt that failed at this step.
         self.storage
-            .sync_directory(DIRECTORY)
+            .sync_directory(EXAMPLES)
             .map_err(StoreError::io("sync", &directory))?;
         let bytes = image.len() as u64;
         let head = Head {
@@ -211,7 +205,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Name`], [`StoreError::Io`].
     pub fn examples(&self, task: &str) -> Result<Vec<StoredExample>, StoreError> {
-        let directory = directory(&encoded(task)?);
+        let directory = examples_of(&encoded(task)?);
         if self.snapshot().records.get(task).is_some_and(|record| record.erasing) {
             return Ok(Vec::new());
         }
@@ -244,9 +238,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn example_tasks(&self) -> Result<Vec<String>, StoreError> {
-        let entries = match self.storage.list(DIRECTORY) {
+        let entries = match self.storage.list(EXAMPLES) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            entries => entries.map_err(StoreError::io("list", DIRECTORY))?,
+            entries => entries.map_err(StoreError::io("list", EXAMPLES))?,
         };
         let mut tasks: Vec<String> = (entries.iter())
             .filter(|entry| entry.kind == EntryKind::Directory)
@@ -294,20 +288,6 @@ impl Store {
         Ok(())
     }
 
-    /// Records whether a task has examples.
-    fn note_taught(&self, task: &str, taught: bool) {
-        let before = self.snapshot();
-        if before.taught.contains(task) != taught {
-            let mut after = Snapshot::clone(&before);
-            if taught {
-                after.taught.insert(task.to_owned());
-            } else {
-                after.taught.remove(task);
-            }
-            self.snapshot.store(Arc::new(after));
-        }
-    }
-
     fn example_path(&self, task: &str, id: &Digest) -> Result<String, StoreError> {
         if self.snapshot().records.get(task).is_some_and(|record| record.erasing) {
             return Err(StoreError::NoSuchExample {
@@ -315,36 +295,7 @@ impl Store {
                 id: *id,
             });
         }
-        Ok(format!("{}/{id}", directory(&encoded(task)?)))
-    }
-
-    /// Removes temporary files from the last run, and directories without an example.
-    pub(crate) fn clean_examples(&self, _: &mut Writer) {
-        let entries = self.storage.list(DIRECTORY).unwrap_or_default();
-        let tasks = entries.into_iter().filter(|entry| entry.kind == EntryKind::Directory);
-        let tasks = tasks.filter_map(|entry| Some((names::decode(&entry.name)?, directory(&entry.name))));
-        let (tasks, directories): (Vec<_>, Vec<_>) = tasks.unzip();
-        // After opening, every readable example must be durable.
-        if let Err(error) = self.storage.sync_directories(&directories) {
-            tracing::warn!(%error, "cannot remove leftovers of examples");
-            return;
-        }
-        for (task, directory) in tasks.iter().zip(&directories) {
-            let Ok(entries) = self.storage.list(directory) else {
-                continue;
-            };
-            let mut left = entries.len();
-            for file in entries.iter().filter(|file| is_unfinished(&file.name)) {
-                self.remove_leftover(&format!("{directory}/{}", file.name));
-                left -= 1;
-            }
-            if left == 0 {
-                match self.storage.remove_directory(directory) {
-                    Ok(()) => self.note_taught(task, false),
-                    Err(error) => tracing::warn!(directory, %error, "cannot remove an empty directory"),
-                }
-            }
-        }
+        Ok(format!("{}/{id}", examples_of(&encoded(task)?)))
     }
 }
 

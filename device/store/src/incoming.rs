@@ -13,16 +13,15 @@ use std::{collections::HashMap, time::Instant};
 use clr_adapters::{Digest, Refusal, SignedRelease};
 
 use crate::{
-    error::{Damage, StoreError},
+    error::StoreError,
+    layout::INCOMING,
     options::Caps,
+    piece::{GRACE, Piece},
+    problem::Damage,
     sealed,
-    staging::GRACE,
-    storage::{Storage, StorageFile},
-    store::on_disk,
+    storage::{Storage, StorageFile, on_disk},
 };
 
-/// The directory of uploads.
-pub(crate) const DIRECTORY: &str = "incoming";
 /// The suffix of their files.
 pub(crate) const ENDING: &str = ".part";
 
@@ -57,38 +56,8 @@ pub(crate) struct Upload {
     grown: Option<Instant>,
 }
 
-/// Relation of a piece to the bytes held.
-pub(crate) struct Piece {
-    pub(crate) digest: Digest,
-    pub(crate) length: u64,
-    pub(crate) held: u64,
-}
-
-impl Piece {
-    /// Returns the part of a piece that the upload does not have yet.
-    pub(crate) fn fresh<'a>(&self, offset: u64, bytes: &'a [u8]) -> Result<&'a [u8], StoreError> {
-        let &Self { digest, length, held } = self;
-        let Some(known) = held.checked_sub(offset) else {
-            return Err(StoreError::Offset {
-                digest,
-                held,
-                got: offset,
-            });
-        };
-        let end = offset.saturating_add(bytes.len() as u64);
-        if end > length {
-            return Err(StoreError::UploadLength {
-                digest,
-                expected: length,
-                got: end,
-            });
-        }
-        Ok(bytes.get(known as usize..).unwrap_or_default())
-    }
-}
-
 pub(crate) fn path(digest: &Digest) -> String {
-    format!("{DIRECTORY}/{digest}{ENDING}")
+    format!("{INCOMING}/{digest}{ENDING}")
 }
 
 fn checksum(offset: u64, data: &[u8]) -> u32 {
@@ -215,7 +184,7 @@ impl Incoming {
             let mut file = storage.open(&path).map_err(StoreError::io("open", &path))?;
             file.sync().map_err(StoreError::io("sync", &path))?;
             storage
-                .sync_directory(DIRECTORY)
+                .sync_directory(INCOMING)
                 .map_err(StoreError::io("sync the folder of", &path))?;
             upload.file = Some(file);
         }
@@ -252,7 +221,7 @@ impl Incoming {
             file.write(0, &head).map_err(StoreError::io("write", &path))?;
             // The head is synced together with the first piece. Before that, there is no data to lose.
             storage
-                .sync_directory(DIRECTORY)
+                .sync_directory(INCOMING)
                 .map_err(StoreError::io("sync the folder of", &path))?;
             Ok(file)
         })();

@@ -126,8 +126,11 @@ mod directory;
 mod error;
 mod examples;
 mod incoming;
+mod layout;
 mod names;
 mod options;
+mod piece;
+mod problem;
 mod record;
 mod sealed;
 #[cfg(feature = "simulation")]
@@ -141,14 +144,15 @@ mod verify;
 mod written;
 
 pub use directory::Directory;
-pub use error::{Damage, StoreError};
+pub use error::StoreError;
 pub use examples::{AddOutcome, StoredExample};
 pub use options::{Caps, StoreOptions};
+pub use problem::{Damage, Problem, ProblemKind, Recovery};
 pub use state::{OnTrial, Progress, Reversion, StoredAdapter, StoredTask};
 pub use storage::{Entry, EntryKind, LockError, Storage, StorageFile, StorageLock};
 pub use store::{Installed, ServingAdapter, StartOutcome, Store};
 pub use unavailable::Unavailable;
-pub use verify::{Problem, ProblemKind, Recovery, Report};
+pub use verify::Report;
 pub use written::Written;
 
 /// The example of the README compiles.

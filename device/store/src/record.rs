@@ -4,7 +4,7 @@ use clr_adapters::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::Damage,
+    problem::Damage,
     sealed,
     state::{Reversion, StoredAdapter, StoredTask},
 };

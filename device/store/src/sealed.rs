@@ -8,7 +8,8 @@
 //! | 12 + `N` | 4 | CRC-32 (IEEE) of all bytes before it, little-endian |
 
 use crate::{
-    error::{Damage, StoreError},
+    error::StoreError,
+    problem::Damage,
     storage::{Storage, read_file},
 };
 

@@ -8,12 +8,14 @@ use std::{
 
 use clr_adapters::Digest;
 
-use crate::{error::StoreError, incoming::Piece, options::Caps};
+use crate::{
+    error::StoreError,
+    options::Caps,
+    piece::{GRACE, Piece},
+};
 
 /// An upload is dropped if it has not grown for this long.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
-/// An upload may be dropped in favour of another one if it has not grown for this long.
-pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 /// The uploads in memory.
 #[derive(Default)]

@@ -124,3 +124,11 @@ pub(crate) fn read_file(storage: &dyn Storage, path: &str, cap: u64) -> io::Resu
     }
     storage.read(path, 0, length as usize)
 }
+
+/// Bytes of a block. The size of a file on the disk is a multiple of it.
+pub(crate) const BLOCK: u64 = 4 << 10;
+
+/// Returns the bytes of a file on the disk.
+pub(crate) fn on_disk(bytes: u64) -> u64 {
+    bytes.saturating_add(BLOCK - 1) / BLOCK * BLOCK
+}

@@ -1,157 +1,22 @@
 //! Verification of all files in a store.
 
-use std::{fmt, io};
-
-use clr_adapters::{Digest, Refusal};
+use std::io;
 
 use crate::{
-    checkpoints, copies,
-    error::{Damage, StoreError},
-    examples, incoming, names, record, sealed,
+    atomic::is_unfinished,
+    copies,
+    error::StoreError,
+    examples, incoming,
+    layout::{
+        ACTIVE, ADAPTER_ENDING, ADAPTERS, CHECKPOINTS, COPIES, DIRECTORIES, EXAMPLES, INCOMING, LOCK, TASKS, TIME,
+        adapter_path, checkpoint_of, encoded, examples_of, join,
+    },
+    names,
+    problem::{Problem, ProblemKind},
+    record, sealed,
     storage::{Entry, EntryKind, read_file},
-    store::{
-        ACTIVE, ADAPTER_ENDING, ADAPTERS, DIRECTORIES, LOCK, Store, TASKS, TIME, adapter_path, encoded, is_unfinished,
-        join, read_record,
-    },
+    store::{Store, read_record},
 };
-
-/// A problem with a file of the store.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Problem {
-    /// The file, relative to the store.
-    pub file: String,
-    /// The kind of problem.
-    pub kind: ProblemKind,
-}
-
-/// Kind of a problem with a file.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum ProblemKind {
-    /// A record refers to the file, but it is missing.
-    Missing,
-    /// The file cannot be read, for the system's reason.
-    Unreadable(String),
-    /// Its contents are damaged.
-    Damaged(Damage),
-    /// The length of an adapter differs from its record.
-    Length {
-        /// Bytes in the record.
-        expected: u64,
-        /// Bytes found.
-        got: u64,
-    },
-    /// An adapter's bytes do not match its name.
-    Digest {
-        /// The digest of the bytes found.
-        got: Digest,
-    },
-    /// An adapter that would be refused now, for example because its key is no longer trusted.
-    Refused(Box<Refusal>),
-    /// An adapter of another task than its record.
-    OtherTask {
-        /// Its task.
-        got: String,
-    },
-    /// A record that differs from the state in memory, because another program changed it.
-    Changed,
-    /// The file is damaged or missing, and was recovered.
-    Recovered {
-        /// The problem.
-        fault: Box<ProblemKind>,
-        /// The recovery.
-        recovery: Recovery,
-    },
-    /// Not a file of a store.
-    Unknown,
-    /// Nothing refers to the file. It is removed when the store is opened and all records can be read.
-    Leftover,
-}
-
-/// Recovery of a damaged or missing file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Recovery {
-    /// Its copy.
-    Copy,
-    /// The record was salvaged from the task's adapters, of which the newest intact one serves.
-    Adapters {
-        /// The version that serves.
-        version: u64,
-        /// The highest version found. The highest admitted version may have been higher before.
-        highest_admitted: u64,
-    },
-}
-
-impl fmt::Display for Recovery {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Copy => f.write_str("its copy is used"),
-            Self::Adapters {
-                version,
-                highest_admitted,
-            } => write!(
-                f,
-                "salvaged from the task's adapters: version {version} serves, versions above {highest_admitted} are accepted"
-            ),
-        }
-    }
-}
-
-impl ProblemKind {
-    pub(crate) fn of(error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::NotFound => Self::Missing,
-            _ => Self::Unreadable(error.to_string()),
-        }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` {}", self.file, self.kind)
-    }
-}
-
-impl fmt::Display for ProblemKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing => f.write_str("is missing"),
-            Self::Unreadable(reason) => write!(f, "cannot be read: {reason}"),
-            Self::Damaged(damage) => write!(f, "is damaged: {damage}"),
-            Self::Length { expected, got } => write!(f, "has {got} bytes, expected {expected}"),
-            Self::Digest { got } => write!(f, "has the digest {got}, not the one in its name"),
-            Self::Refused(refusal) => {
-                // The hint is for the sender of a file.
-                let text = refusal.to_string();
-                write!(f, "is refused: {}", text.lines().next().unwrap_or_default())
-            }
-            Self::OtherTask { got } => write!(f, "is of task `{got}`"),
-            Self::Changed => f.write_str("was changed by another program"),
-            Self::Recovered { fault, recovery } => write!(f, "{fault}; {recovery}"),
-            Self::Unknown => f.write_str("is not a file of this store"),
-            Self::Leftover => f.write_str("is left over"),
-        }
-    }
-}
-
-impl Problem {
-    pub(crate) fn into_error(self) -> StoreError {
-        let Self { file, kind } = self;
-        match kind {
-            ProblemKind::Missing => StoreError::io("read", &file)(io::Error::from(io::ErrorKind::NotFound)),
-            ProblemKind::Unreadable(reason) => StoreError::io("read", &file)(io::Error::other(reason)),
-            ProblemKind::Length { .. } => StoreError::Damaged {
-                file,
-                damage: Damage::Short,
-            },
-            _ => StoreError::Damaged {
-                file,
-                damage: Damage::Name,
-            },
-        }
-    }
-}
 
 /// Report of [`Store::verify`].
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -262,11 +127,11 @@ impl Store {
     fn verify_tasks(&self, report: &mut Report) -> Result<(), StoreError> {
         let snapshot = self.snapshot();
         let records = self.verify_records(TASKS, report)?;
-        let copies = self.verify_records(copies::DIRECTORY, report)?;
+        let copies = self.verify_records(COPIES, report)?;
         for (task, record) in &snapshot.records {
             report.tasks += usize::from(record.is_live());
             let name = encoded(task)?;
-            for (directory, entries) in [(TASKS, &records), (copies::DIRECTORY, &copies)] {
+            for (directory, entries) in [(TASKS, &records), (COPIES, &copies)] {
                 if !entries.iter().any(|entry| entry.name == name) {
                     report.problem(join(directory, &name), ProblemKind::Missing);
                 }
@@ -291,8 +156,8 @@ impl Store {
     }
 
     fn verify_uploads(&self, uploads: &incoming::Incoming, report: &mut Report) -> Result<(), StoreError> {
-        for Entry { name, kind, .. } in self.entries(incoming::DIRECTORY, report)? {
-            let file = join(incoming::DIRECTORY, &name);
+        for Entry { name, kind, .. } in self.entries(INCOMING, report)? {
+            let file = join(INCOMING, &name);
             let digest = name.strip_suffix(incoming::ENDING).and_then(names::digest);
             match digest.filter(|_| kind == EntryKind::File) {
                 Some(digest) if uploads.contains(&digest) => report.uploads += 1,
@@ -305,8 +170,8 @@ impl Store {
 
     fn verify_checkpoints(&self, report: &mut Report) -> Result<(), StoreError> {
         let cap = self.checkpoint_cap() + sealed::OVERHEAD as u64;
-        for Entry { name, kind, .. } in self.entries(checkpoints::DIRECTORY, report)? {
-            let file = checkpoints::path(&name);
+        for Entry { name, kind, .. } in self.entries(CHECKPOINTS, report)? {
+            let file = checkpoint_of(&name);
             if is_unfinished(&name) {
                 report.problem(file, ProblemKind::Leftover);
             } else if kind != EntryKind::File || names::decode(&name).is_none() {
@@ -323,8 +188,8 @@ impl Store {
     }
 
     fn verify_examples(&self, report: &mut Report) -> Result<(), StoreError> {
-        for Entry { name: task, kind, .. } in self.entries(examples::DIRECTORY, report)? {
-            let directory = examples::directory(&task);
+        for Entry { name: task, kind, .. } in self.entries(EXAMPLES, report)? {
+            let directory = examples_of(&task);
             if kind != EntryKind::Directory || names::decode(&task).is_none() {
                 report.problem(directory, ProblemKind::Unknown);
                 continue;

@@ -1,4 +1,4 @@
-//! Constants per channel, merged into the node before them.
+//! Merging of per-channel constants into the preceding node.
 
 use super::{Work, all};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl Work {
-    /// Per-channel constants join a dense layer, a layer or group norm, or other constants in front of them.
+    /// Merges per-channel constants into a preceding dense layer, layer norm, group norm, or other constants.
     pub(super) fn join(&mut self, index: usize) -> bool {
         self.absorb(index, |before, scale, bias, name| match &before.op {
             Op::ChannelAffine {
@@ -61,7 +61,7 @@ impl Work {
         })
     }
 
-    /// Per-channel constants after a convolution become its bias or its norm.
+    /// Merges per-channel constants after a convolution into its bias, or turns them into its norm.
     pub(super) fn join_convolution(&mut self, index: usize) -> bool {
         let joined = self.absorb(index, |before, scale, bias, _| match &before.op {
             Op::Conv(conv) if all(scale, 1.0) => {
@@ -82,7 +82,7 @@ impl Work {
         joined || self.norm(index)
     }
 
-    /// Replaces constants and what stands before them by what `rule` makes of both, if anything.
+    /// Replaces constants and the preceding node by the node that `rule` makes of both, if any.
     fn absorb(&mut self, index: usize, rule: impl Fn(&Node, &Tensor, &Tensor, &str) -> Option<(String, Op)>) -> bool {
         let replacement = self.constants(index).and_then(|(producer, name, scale, bias)| {
             let before = self.node(producer)?;
@@ -126,7 +126,8 @@ impl Work {
         }
     }
 
-    /// If node `index` multiplies and adds constants to a value that nothing else reads: the producer, its own name, scale and bias.
+    /// If node `index` multiplies and adds constants to a value that no other node reads, returns the producer of the
+    /// value, and the node's name, scale and bias.
     fn constants(&self, index: usize) -> Option<(usize, &str, &Tensor, &Tensor)> {
         let node = self.node(index)?;
         let Op::ChannelAffine { scale, bias } = &node.op else {

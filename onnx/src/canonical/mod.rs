@@ -1,6 +1,7 @@
-//! Canonical form of a graph: operations written as several nodes become one, and unused nodes are removed.
+//! Canonical form of a graph. Groups of nodes that together are one operation become a single node, and unused nodes
+//! are removed.
 //!
-//! Applying it twice changes nothing, so a backbone that is written and read again is the same backbone.
+//! The conversion is idempotent, so a backbone that is written to a file and read again is unchanged.
 //!
 //! | nodes, each read only by the next | becomes |
 //! |---|---|
@@ -21,7 +22,7 @@ use crate::{
     graph::{Graph, Node, Op, ValueId},
 };
 
-/// ⅙ as exporters round it.
+/// Tolerance for constants such as ⅙, which exporters round.
 const TOLERANCE: f32 = 1e-6;
 
 /// Returns the canonical form of a valid graph.
@@ -29,7 +30,8 @@ pub(crate) fn canonical(graph: Graph) -> Graph {
     let mut work = Work::new(graph);
     loop {
         while work.sweep(Work::activation) {}
-        // Constants join one another first, so that a Mul and an Add after a convolution meet it as one.
+        // Constants are merged with each other first, so that a Mul and an Add after a convolution are merged into it
+        // as one node.
         if !work.sweep(Work::join) && !work.sweep(Work::join_convolution) {
             return work.finish();
         }
@@ -40,12 +42,12 @@ struct Work {
     input_channels: usize,
     features: ValueId,
     nodes: Vec<Option<Node>>,
-    /// Number of readers of each value; the features count as one.
+    /// Number of readers of each value. Being the features counts as one reader.
     reads: Vec<usize>,
 }
 
 impl Work {
-    /// Without the nodes that the features do not need: they must not count as readers.
+    /// Nodes that the features do not depend on are removed first, because they must not count as readers.
     fn new(graph: Graph) -> Self {
         let mut reads = vec![0; graph.nodes.len() + 1];
         reads[graph.features.0] += 1;
@@ -66,7 +68,7 @@ impl Work {
         }
     }
 
-    /// Offers every node, as the last one of a group, to `rule`.
+    /// Calls `rule` for every node as the possible last node of a group.
     fn sweep(&mut self, rule: impl Fn(&mut Self, usize) -> bool) -> bool {
         let mut changed = false;
         for index in 0..self.nodes.len() {
@@ -79,14 +81,14 @@ impl Work {
         self.nodes[index].as_ref()
     }
 
-    /// Returns the node that produces `value`, if nothing else reads it.
+    /// Returns the node that produces `value`, if it has no other reader.
     fn exclusive(&self, value: ValueId) -> Option<usize> {
         value
             .producer()
             .filter(|&index| self.reads[value.0] == 1 && self.nodes[index].is_some())
     }
 
-    /// Puts `node` at `index` and removes the nodes it absorbs.
+    /// Puts `node` at `index`, and removes the nodes that it absorbs.
     fn replace(&mut self, index: usize, absorbed: &[usize], node: Node) {
         for &old in absorbed.iter().chain([&index]) {
             for input in self.nodes[old].take().map_or_else(Vec::new, |node| node.inputs) {
@@ -97,7 +99,7 @@ impl Work {
         self.nodes[index] = Some(node);
     }
 
-    /// Renumbers what is left.
+    /// Renumbers the remaining nodes.
     fn finish(self) -> Graph {
         let mut places = vec![ValueId::IMAGE; self.reads.len()];
         let mut nodes = Vec::new();
@@ -115,7 +117,7 @@ impl Work {
     }
 }
 
-/// Replaces an offset of −0 by +0, since written as a Mul and an Add it is read back as +0.
+/// Replaces an offset of −0 by +0. It is written as a Mul and an Add, and reading these gives +0.
 fn normalised(mut node: Node) -> Node {
     if let Op::ChannelAffine { bias, .. } | Op::GroupNorm { bias, .. } = &mut node.op
         && bias.data().iter().any(|value| value.to_bits() == (-0.0_f32).to_bits())

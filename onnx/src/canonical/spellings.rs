@@ -1,4 +1,4 @@
-//! Activations that exporters write out as arithmetic.
+//! Activations that exporters write as arithmetic nodes.
 
 use super::{Work, all, near};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 const SIXTH: f32 = 1.0 / 6.0;
 
 impl Work {
-    /// Replaces an activation that is written out by the activation.
+    /// Replaces the nodes of such an activation by a single node.
     pub(super) fn activation(&mut self, index: usize) -> bool {
         self.split_shift(index);
         let Some((name, absorbed, op, input)) = self.find_activation(index) else {
@@ -24,14 +24,15 @@ impl Work {
             self.replace(index, &absorbed, activation(name));
             return true;
         };
-        // In a file the factor is a node of this name, and the offset another: read again, they must be the same two.
+        // In a file, the factor is a node with this name and the offset another node. Reading the file must give the
+        // same two nodes.
         self.replace(absorbed[0], &absorbed[1..], activation(format!("{name}.mul")));
         self.replace(index, &[], offset);
         true
     }
 
-    /// Where the shift by 3 of a `HardSigmoid` that ends at `index` has a factor too, gives the factor a node: in a file they are two
-    /// nodes, of which only the second belongs to the activation.
+    /// If the shift by 3 of a `HardSigmoid` that ends at `index` also has a factor, gives the factor its own node. In a
+    /// file they are two nodes, and only the second belongs to the activation.
     fn split_shift(&mut self, index: usize) {
         let Some(Node {
             op: Op::ChannelAffine { scale, .. },
@@ -94,7 +95,8 @@ impl Work {
         self.replace(index, &[], offset);
     }
 
-    /// Returns the rest of an affine after its factor became part of an activation; `None` if nothing is left.
+    /// Returns the rest of an affine operation after its factor became part of an activation; `None` if nothing is
+    /// left.
     fn offset(&self, index: usize) -> Option<Node> {
         let node = self.node(index)?;
         let Op::ChannelAffine { bias, .. } = &node.op else {
@@ -150,7 +152,7 @@ impl Work {
         }
     }
 
-    /// For `value = clip(x + 3, 0, 6)`: `x` and the node that adds.
+    /// For `value = clip(x + 3, 0, 6)`, returns `x` and the index of the addition.
     fn clipped_shift(&self, value: ValueId) -> Option<(ValueId, usize)> {
         let clip = self.node(self.exclusive(value)?)?;
         let Op::Activation(Activation::Clip { min: 0.0, max: 6.0 }) = clip.op else {

@@ -1,4 +1,4 @@
-//! Architectures whose weights can be imported.
+//! Network architectures whose weights can be imported.
 
 use clr_adapters::Preprocessing;
 
@@ -7,9 +7,9 @@ use super::spelling::Spelling;
 use super::{efficientnet_lite as lite, mobilenet, resnet};
 use crate::{efficientnet_lite_preprocessing, imagenet_preprocessing};
 
-/// An architecture whose weights can be imported.
+/// A network architecture whose weights can be imported.
 ///
-/// Tensors may be called as in torchvision, timm or Transformers, or as positions in `nn.Sequential`.
+/// Tensor names may follow torchvision, timm or Transformers, or be positions in `nn.Sequential`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Architecture {
@@ -25,7 +25,7 @@ pub enum Architecture {
     ResNet34,
     /// ResNet-50, 224 px.
     ResNet50,
-    /// MobileNetV2 of width 1 as torchvision and timm (`mobilenetv2_100`) have it, 224 px.
+    /// MobileNetV2 of width 1 as in torchvision and timm (`mobilenetv2_100`), 224 px.
     MobileNetV2,
     /// ResNet-101, 224 px.
     ResNet101,
@@ -41,7 +41,7 @@ pub enum Architecture {
     WideResNet50,
     /// Wide ResNet-101-2, 224 px.
     WideResNet101,
-    /// Google's MobileNetV2 of width 1 as Transformers has it: TensorFlow's SAME padding, ε = 10⁻³, 224 px.
+    /// Google's MobileNetV2 of width 1 as in Transformers: TensorFlow's SAME padding, ε = 10⁻³, 224 px.
     TfMobileNetV2,
     /// timm's own `efficientnet_lite0`: symmetric padding, ε = 10⁻⁵, 224 px.
     TimmEfficientNetLite0,
@@ -104,7 +104,7 @@ impl Architecture {
         }
     }
 
-    /// Returns its difference from others with the same tensors, for messages.
+    /// Returns a description that distinguishes it from architectures with the same tensors, for messages.
     pub(super) fn title(self) -> String {
         match self {
             Self::EfficientNetLite0 | Self::EfficientNetLite1 | Self::EfficientNetLite2 => {
@@ -118,8 +118,8 @@ impl Architecture {
         }
     }
 
-    /// Returns the architecture with this command-line name. torchvision's and timm's names with underscores do too, such as
-    /// `wide_resnet50_2` and `mobilenetv2_100`.
+    /// Returns the architecture with this command-line name. Names of torchvision and timm with underscores, such as
+    /// `wide_resnet50_2` and `mobilenetv2_100`, are accepted too.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         let name = name.to_ascii_lowercase().replace('_', "-");
@@ -133,7 +133,8 @@ impl Architecture {
         Self::ALL.into_iter().find(|architecture| architecture.name() == name)
     }
 
-    /// Returns the architecture that timm and torchvision call `name`; what follows a dot names the weights.
+    /// Returns the architecture that timm and torchvision call `name`. A suffix after a dot identifies the weights and
+    /// is ignored.
     pub(super) fn from_stated(name: &str) -> Option<Self> {
         let name = name
             .split('.')
@@ -167,7 +168,7 @@ impl Architecture {
         }
     }
 
-    /// Returns the spellings that its tensors may have.
+    /// Returns the naming schemes that its tensors may follow.
     pub(super) fn spellings(self) -> &'static [Spelling] {
         match self {
             Self::EfficientNetLite0 | Self::EfficientNetLite1 | Self::EfficientNetLite2 => lite::SPELLINGS,
@@ -180,7 +181,7 @@ impl Architecture {
         }
     }
 
-    /// Its layers, with the tensors called as in `spelling`, one of [`Architecture::spellings`].
+    /// Returns its layers, with the tensors named as in `spelling`, one of [`Architecture::spellings`].
     pub(super) fn spec(self, spelling: Spelling) -> ArchitectureSpec {
         let lite = |width, depth, tensorflow| {
             let variant = lite::Variant {

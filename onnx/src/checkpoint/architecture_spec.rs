@@ -1,9 +1,9 @@
-//! An architecture as a list of layers that name their parameters: one description gives the expected tensors, the graph from
-//! a state dict, and the graph with seeded weights.
+//! Description of an architecture as a list of layers that name their parameters. It gives the expected tensors, the
+//! graph from a state dict, and the graph with seeded weights.
 
 use crate::{Activation, BatchNorm, Conv, Graph, Node, Op, Padding, Pool, Tensor, ValueId};
 
-/// A whole architecture, classifier included.
+/// A complete architecture, including the classifier.
 #[derive(Debug)]
 pub(super) struct ArchitectureSpec {
     layers: Vec<Layer>,
@@ -38,7 +38,7 @@ enum Kind {
     Plain(Op),
 }
 
-/// One expected tensor.
+/// An expected tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Parameter {
     /// Its name in the state dict.
@@ -63,7 +63,7 @@ fn norm_parameters(prefix: &str, channels: usize) -> [Parameter; 4] {
 }
 
 impl ArchitectureSpec {
-    /// Returns every tensor without the classifier's two.
+    /// Returns all tensors except the classifier's two.
     pub(super) fn parameters(&self) -> Vec<Parameter> {
         let of_layer = |layer: &Layer| match &layer.kind {
             Kind::Conv { parameter, shape, .. } => vec![Parameter {
@@ -76,8 +76,8 @@ impl ArchitectureSpec {
         self.layers.iter().flat_map(of_layer).collect()
     }
 
-    /// Returns the graph, with the tensors that `weights` gives for each layer: one for a convolution, four for a norm. It is also told
-    /// the layer's index and its inputs.
+    /// Builds the graph. `weights` returns the tensors of each layer: one for a convolution, four for a norm. Its
+    /// arguments are the layer's index, and the parameters and inputs of the layer.
     pub(super) fn graph(&self, mut weights: impl FnMut(usize, Wanted<'_>) -> Vec<Tensor>) -> Graph {
         let nodes = self.layers.iter().enumerate().map(|(index, layer)| {
             let op = match &layer.kind {
@@ -133,7 +133,8 @@ impl ArchitectureSpec {
         }
     }
 
-    /// Returns the settings of the layers with weights: the name of the module, and each setting as PyTorch's modules call it.
+    /// Returns the settings of the layers with weights: the name of the module, and each setting under its name in
+    /// PyTorch's modules.
     pub(super) fn settings(&self) -> Vec<(String, Vec<(&'static str, f64)>)> {
         let of_layer = |layer: &Layer| match &layer.kind {
             Kind::Conv {
@@ -143,7 +144,7 @@ impl ArchitectureSpec {
                 ..
             } => {
                 let mut settings = vec![("stride", *stride as f64), ("dilation", 1.0)];
-                // SAME padding is done by other means, which no setting shows.
+                // SAME padding is implemented by other means and does not appear in the module's settings.
                 if let Padding::Explicit([side, ..]) = padding {
                     settings.push(("padding", *side as f64));
                 }
@@ -168,7 +169,7 @@ impl ArchitectureSpec {
         }
     }
 
-    /// Returns whether `value` comes from a norm.
+    /// Returns whether `value` is the output of a norm.
     pub(super) fn is_norm(&self, value: ValueId) -> bool {
         value
             .producer()
@@ -198,12 +199,13 @@ pub(super) struct ConvSpec {
     pub(super) kernel: usize,
     /// Step of the kernel.
     pub(super) stride: usize,
-    /// Groups of channels; as many as input channels for a depthwise convolution.
+    /// Number of channel groups; equal to the input channels for a depthwise convolution.
     pub(super) groups: usize,
 }
 
 impl SpecBuilder {
-    /// Creates a builder whose norms have `epsilon` and whose convolutions pad by half their kernel, or as TensorFlow's SAME does.
+    /// Creates a builder. All norms use `epsilon`. All convolutions pad by half their kernel, or as TensorFlow's SAME
+    /// if `same_padding` is set.
     pub(super) fn new(epsilon: f32, same_padding: bool) -> Self {
         Self {
             layers: Vec::new(),
@@ -226,7 +228,8 @@ impl SpecBuilder {
         self.push(name, Kind::Plain(op), inputs)
     }
 
-    /// Adds a convolution called `name` with the tensor `<conv>.weight`, and its norm `<name>.bn` with the tensors `<norm>.*`.
+    /// Adds a convolution named `name` with the tensor `<conv>.weight`, and its norm `<name>.bn` with the tensors
+    /// `<norm>.*`.
     pub(super) fn conv_norm(
         &mut self,
         name: &str,

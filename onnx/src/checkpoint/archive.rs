@@ -1,14 +1,14 @@
-//! Zip archives other than `torch.save` files, with a hint for each kind.
+//! Zip archives that are not `torch.save` files, with a hint for each kind.
 
 use std::io::Cursor;
 
 use zip::ZipArchive;
 
-/// The way out of an archive of TorchScript: its code is not read, its weights can be.
+/// Message for TorchScript archives. Their code is not read, but their weights can be extracted and saved.
 pub(super) const TORCH_SCRIPT: &str = "a TorchScript archive, which is a program; only weights are read\n\
     hint: save its weights with torch.save(torch.jit.load(\"model.pt\").state_dict(), \"weights.pth\") and import those, or export ONNX";
 
-/// Returns the probable kind of a zip archive that torch.save did not write.
+/// Returns the probable kind of a zip archive that was not written by `torch.save`.
 pub(super) fn foreign_archive(archive: &ZipArchive<Cursor<&[u8]>>) -> String {
     let any = |test: &dyn Fn(&str) -> bool| {
         (0..archive.len()).any(|index| {

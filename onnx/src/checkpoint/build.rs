@@ -1,4 +1,4 @@
-//! A backbone from the tensors of a checkpoint.
+//! Construction of a backbone from the tensors of a checkpoint.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,8 @@ use super::weights::{Entry, Weights};
 use super::{ImportError, ImportOptions, refuse};
 use crate::{Backbone, Graph};
 
-/// Returns the backbone of the set of weights that `options` choose, with notes on the choice and on what was not read.
+/// Builds the backbone from the set of weights selected by `options`, with notes on the selection and on what was not
+/// read.
 pub(super) fn backbone(
     mut weights: Weights<'_>,
     config: &Config,
@@ -61,10 +62,10 @@ pub(super) fn backbone(
     Ok(backbone.with_notes(notes))
 }
 
-/// Notes on layers without weights that the architecture does not have.
+/// Notes layers without weights that the architecture does not have.
 ///
 /// # Errors
-/// If they are in the body, unless the architecture was given.
+/// If such layers are inside the network's body, unless the architecture was given by the caller.
 fn other_layers(
     weights: &Weights<'_>,
     fit: &Fit,
@@ -99,7 +100,7 @@ fn other_layers(
     Ok((!all.is_empty()).then(|| format!("layers of the pickled module are not read: {}", list(&all))))
 }
 
-/// What layers without weights between those of the body are called.
+/// Parts of the names of layers without weights that occur between the layers of the body.
 const BETWEEN: [&str; 12] = [
     "relu",
     "act",
@@ -158,7 +159,7 @@ fn graph(fit: &Fit, weights: &mut Weights<'_>) -> Result<(Graph, Types), ImportE
     }
 }
 
-/// `tensor`, if all of its values are numbers that f32 can hold.
+/// Returns `tensor` if all its values are finite in f32.
 fn finite(tensor: crate::Tensor, name: &str, weights: &Weights<'_>) -> Result<crate::Tensor, ImportError> {
     let Some(index) = tensor.data().iter().position(|value| !value.is_finite()) else {
         return Ok(tensor);
@@ -194,7 +195,7 @@ fn classifier(layer: &Linear, fit: &Fit, weights: &mut Weights<'_>, types: &mut 
     })
 }
 
-/// What the tensors do not show, where the names leave it open.
+/// Returns a note on properties that the tensors do not show and that their names leave open.
 fn arithmetic(fit: &Fit, options: &ImportOptions) -> Option<String> {
     let open = fit.spelling == Spelling::Timm && fit.architecture.name().contains("lite");
     (open && options.architecture.is_some()).then(|| format!("read as {}", fit.architecture.title()))

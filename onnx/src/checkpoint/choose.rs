@@ -1,28 +1,28 @@
-//! Choice among the complete sets of weights in a checkpoint: the model and its running average, a student and its
-//! teacher, two networks with the same tensors.
+//! Selection among several complete sets of weights in a checkpoint, such as the model and its running average, a
+//! student and its teacher, or two networks with the same tensors.
 
 use super::architecture::Architecture;
 use super::fit::{Fit, at_root, fits, nearest};
 use super::weights::Weights;
 use super::{ImportError, TensorProblem};
 
-/// Parts of names under which training scripts keep running averages of weights, not the weights themselves.
+/// Parts of names under which training scripts store running averages of the weights.
 const AVERAGES: [&str; 11] = [
     "ema", "average", "averaged", "avg", "swa", "shadow", "teacher", "momentum", "target", "key", "k",
 ];
 
-/// The set of weights that becomes the backbone.
+/// The set of weights selected for the backbone.
 pub(super) struct Choice {
     /// The set.
     pub(super) fit: Fit,
-    /// The places of the other complete sets, as prefixes.
+    /// Prefixes of the other complete sets.
     pub(super) others: Vec<String>,
-    /// The choice and how to select another set, one sentence each.
+    /// Notes on what was selected and how to select another set, one sentence each.
     pub(super) notes: Vec<String>,
 }
 
-/// Chooses the set at the place that `wanted` means, if any; else the weights before running averages, and short names before
-/// long ones. The architecture is `given` or found.
+/// Selects the set at the place given by `wanted`. Without `wanted`, prefers the weights themselves to running
+/// averages, and short names to long ones. The architecture is `given`, or recognised.
 pub(super) fn choose(
     weights: &Weights<'_>,
     given: Option<Architecture>,
@@ -65,7 +65,8 @@ pub(super) fn choose(
     })
 }
 
-/// Returns the place that `wanted` means: its path or the start of it, one of its keys, `model` or `ema` in general, or a word of a key.
+/// Returns the place that `wanted` denotes: its path or a prefix of it, one of its keys, the general words `model` or
+/// `ema`, or a word of a key.
 fn matching<'a>(places: &[&'a str], wanted: &str) -> Option<&'a str> {
     let wanted = wanted.trim_matches('.');
     let first = |test: &dyn Fn(&str) -> bool| places.iter().copied().find(|place| test(place));
@@ -80,7 +81,7 @@ fn matching<'a>(places: &[&'a str], wanted: &str) -> Option<&'a str> {
         .or_else(|| first(&|place| words(place).any(|word| word == wanted)))
 }
 
-/// Returns whether a place is called like a running average.
+/// Returns whether a place has the name of a running average.
 fn is_average(place: &str) -> bool {
     words(place).any(|word| AVERAGES.contains(&word))
 }
@@ -102,7 +103,8 @@ fn list(places: &[&str]) -> String {
     places.iter().map(|place| called(place)).collect::<Vec<_>>().join(", ")
 }
 
-/// Two networks can have the same tensors. What the file calls itself decides, or the person.
+/// Decides between architectures that fit the same tensors: by the name that the file states, otherwise the caller must
+/// choose.
 fn one_architecture(
     mut fits: Vec<Fit>,
     given: Option<Architecture>,
@@ -127,7 +129,7 @@ fn one_architecture(
         fits.swap(0, named);
     }
     let fit = fits.swap_remove(0);
-    // Networks that differ from this one in layers without weights.
+    // The file may name a network that differs from this one only in layers without weights.
     let other = weights.stated.iter().find(|name| {
         let name = name.to_ascii_lowercase();
         name.starts_with("resnetblur") || name.starts_with("resnetaa")
@@ -157,7 +159,7 @@ fn no_fit(weights: &Weights<'_>, partial: Vec<Fit>, given: Option<Architecture>,
             };
         }
     };
-    // The tensors may fit another architecture than the one given.
+    // The tensors may fit another architecture better than the given one.
     let better = given.and_then(|_| fits(weights, None).into_iter().find(Fit::is_complete));
     let hint = match better {
         Some(better) => format!("the tensors fit {0}: give --architecture {0}", better.architecture),
@@ -185,11 +187,11 @@ fn any_named(fit: &Fit, part: &str) -> bool {
         .any(|problem| matches!(problem, TensorProblem::Unexpected { name, .. } if name.contains(part)))
 }
 
-/// Hint for one file of several.
+/// Hint for a file that is one of several shards.
 pub(super) const SHARD_HINT: &str =
     "this is one of several files: give the index, which ends in .index.json, with all of them next to it; ";
 
-/// Returns whether a file is called like `model-00001-of-00003.safetensors`.
+/// Returns whether a file has a shard's name, such as `model-00001-of-00003.safetensors`.
 fn is_shard(origin: &str) -> bool {
     origin.split_once("-of-").is_some_and(|(before, after)| {
         before.ends_with(|c: char| c.is_ascii_digit()) && after.starts_with(|c: char| c.is_ascii_digit())

@@ -1,5 +1,5 @@
-//! `config.json` next to the weights, as timm and Transformers write it: the name of the network, and settings that no tensor
-//! shows.
+//! `config.json` next to the weights, as written by timm and Transformers: the network's name, and settings that the
+//! tensors do not show.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -14,11 +14,11 @@ const MAX_BYTES: u64 = 1 << 20;
 pub(super) struct Config {
     /// The name of the network.
     pub(super) stated: Vec<String>,
-    /// A setting that changes what the network computes: name, expected and got.
+    /// A setting that changes the network's function: its name, the expected value and the value found.
     pub(super) other: Option<String>,
 }
 
-/// Settings of Transformers: kind of model, name, and the value with which the architectures here agree.
+/// Settings of Transformers: model type, setting, and the value that the architectures here implement.
 const SETTINGS: [(&str, &str, &str); 7] = [
     ("resnet", "downsample_in_first_stage", "false"),
     ("resnet", "downsample_in_bottleneck", "false"),
@@ -30,7 +30,7 @@ const SETTINGS: [(&str, &str, &str); 7] = [
 ];
 
 impl Config {
-    /// Reads `config.json` in the folder of `weights`. A file that is none of these is as good as none.
+    /// Reads `config.json` in the folder of `weights`. A file of another kind is ignored.
     pub(super) fn next_to(weights: &Path) -> Self {
         let read = || {
             let file = std::fs::File::open(weights.with_file_name("config.json")).ok()?;
@@ -77,7 +77,7 @@ mod tests {
             other.as_deref(),
             Some("`downsample_in_bottleneck`: expected false, got true")
         );
-        // Of another kind of model, or not an object at all.
+        // The configuration of another kind of model, or JSON that is not an object.
         assert_eq!(config(json!({"model_type": "bert", "hidden_act": "gelu"})).other, None);
         assert_eq!(config(json!([1])).other, None);
     }

@@ -1,9 +1,9 @@
 //! EfficientNet-Lite.
 //!
-//! EfficientNet (Tan and Le, 2019) without squeeze-excite, with `ReLU6`, and with stem and head of fixed width. Google's weights
-//! want TensorFlow's SAME padding and ε = 10⁻³: those of the PyTorch port (`_conv_stem`, `_blocks.N._depthwise_conv`, `_fc` …)
-//! and of timm's `tf_efficientnet_lite0`. timm's own `efficientnet_lite0` has tensors of the same names and shapes, but pads by
-//! half the kernel and has ε = 10⁻⁵.
+//! EfficientNet (Tan and Le, 2019) without squeeze-and-excitation, with `ReLU6`, and with a stem and a head of fixed
+//! width. Google's weights need TensorFlow's SAME padding and ε = 10⁻³. These are the weights of the PyTorch port
+//! (`_conv_stem`, `_blocks.N._depthwise_conv`, `_fc` …) and of timm's `tf_efficientnet_lite0`. timm's own
+//! `efficientnet_lite0` has tensors of the same names and shapes, but pads by half the kernel and has ε = 10⁻⁵.
 
 use super::architecture_spec::{ArchitectureSpec, ConvSpec, SpecBuilder};
 use super::spelling::Spelling;
@@ -25,21 +25,21 @@ const RELU6: Activation = Activation::Clip { min: 0.0, max: 6.0 };
 /// The spellings of Google's weights.
 pub(super) const SPELLINGS: &[Spelling] = &[Spelling::Original, Spelling::Timm];
 
-/// The spellings of timm's own weights.
+/// Naming scheme of timm's own weights.
 pub(super) const TIMM_SPELLINGS: &[Spelling] = &[Spelling::Timm];
 
-/// Scaling of a network, and properties of the framework that it was trained in.
+/// Scaling of a network, and properties that depend on the framework of its training.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Variant {
     /// Width in tenths.
     pub(super) width: usize,
     /// Depth in tenths.
     pub(super) depth: usize,
-    /// SAME padding and ε = 10⁻³, else symmetric padding and ε = 10⁻⁵.
+    /// With SAME padding and ε = 10⁻³; otherwise symmetric padding and ε = 10⁻⁵.
     pub(super) tensorflow: bool,
 }
 
-/// Returns the network with the tensors called as in `spelling`.
+/// Returns the network with the tensors named as in `spelling`.
 pub(super) fn spec(variant: Variant, spelling: Spelling) -> ArchitectureSpec {
     let Variant {
         width,
@@ -122,11 +122,12 @@ struct Block {
 }
 
 impl Block {
-    /// Tensors of a convolution and its norm under the original names, and timm's name of that convolution.
+    /// Returns the names of the tensors of a convolution and its norm. `conv` and `norm` are the original names, `timm`
+    /// is timm's name of the convolution.
     fn names(self, conv: &str, norm: usize, timm: &str) -> [String; 2] {
         let Self { stage, repeat, .. } = self;
         match self.spelling {
-            // timm counts the norms of a block from 1 without a gap.
+            // timm numbers the norms of a block consecutively from 1.
             Spelling::Timm => [timm.to_owned(), format!("bn{}", norm + usize::from(self.expands))]
                 .map(|part| format!("blocks.{stage}.{repeat}.{part}")),
             _ => [conv.to_owned(), format!("_bn{norm}")].map(|part| format!("_blocks.{}.{part}", self.number)),
@@ -134,7 +135,7 @@ impl Block {
     }
 }
 
-/// Expand, depthwise, project; channels are those of the input, the middle and the output.
+/// Adds an inverted residual block: expand, depthwise, project. The channels are those of input, middle and output.
 fn inverted_residual(
     builder: &mut SpecBuilder,
     block: Block,
@@ -183,7 +184,7 @@ fn inverted_residual(
     value
 }
 
-/// `base · width / 10` to the nearest multiple of 8, but not below nine tenths of it.
+/// Returns `base · width / 10` rounded to a multiple of 8, but at least nine tenths of the exact value.
 fn scaled_channels(base: usize, width: usize) -> usize {
     let tenths = base * width;
     let rounded = ((tenths + 40) / 80 * 8).max(8);

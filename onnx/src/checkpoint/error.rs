@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Architecture;
 use crate::OnnxError;
 
-/// An error of [`import`](super::import). Every message names the file.
+/// Error of [`import`](super::import). Every message names the file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImportError {
@@ -17,7 +17,7 @@ pub enum ImportError {
         /// The operating system's reason.
         source: std::io::Error,
     },
-    /// Something in the file is larger than a checkpoint needs.
+    /// A part of the file is larger than a checkpoint needs.
     #[error("{origin}: {what}: at most {limit}, got {got}")]
     TooLarge {
         /// The file.
@@ -26,7 +26,7 @@ pub enum ImportError {
         what: &'static str,
         /// The cap.
         limit: u64,
-        /// The size that the file has or claims.
+        /// The actual or claimed size.
         got: u64,
     },
     /// The content is of no known format.
@@ -37,10 +37,10 @@ pub enum ImportError {
         /// The file.
         origin: String,
     },
-    /// The file is an ONNX file, and that failed; or the finished graph was refused.
+    /// The file is an ONNX file and cannot be read, or the graph built from a checkpoint was refused.
     #[error(transparent)]
     Onnx(#[from] OnnxError),
-    /// The pickle is damaged, or does what no state dict does.
+    /// The pickle is damaged, or uses opcodes in a way that no state dict does.
     #[error("{origin}: pickle, byte {offset}: {reason}")]
     Pickle {
         /// The file.
@@ -50,7 +50,7 @@ pub enum ImportError {
         /// The defect.
         reason: String,
     },
-    /// The pickle refers to what runs programs or code where Python loads the file. Nothing of it was executed.
+    /// The pickle refers to a function that runs programs or code when Python loads the file. Nothing was executed.
     #[error(
         "{origin}: pickle, byte {offset}: refers to `{global}`, which runs programs or code where Python loads the file; nothing was executed\nhint: the file may be an attack: do not load it in Python without weights_only=True, and get the weights from a source that you trust"
     )]
@@ -62,7 +62,7 @@ pub enum ImportError {
         /// Module and name.
         global: String,
     },
-    /// The container around the weights is damaged or of a kind that is not supported.
+    /// The container around the weights is damaged, or of an unsupported kind.
     #[error("{origin}: {reason}")]
     Container {
         /// The file.
@@ -80,7 +80,7 @@ pub enum ImportError {
         /// The defect.
         reason: String,
     },
-    /// The names fit none of the known architectures.
+    /// The names match none of the known architectures.
     #[error(
         "{origin}: architecture not recognised from {count} tensors, the first are {}\nhint: {}known are {}; for any other network export ONNX",
         first.join(", "),
@@ -94,22 +94,22 @@ pub enum ImportError {
         count: usize,
         /// The first names.
         first: Vec<String>,
-        /// Whether the file is called like one of several.
+        /// Whether the file has the name of a shard.
         shard: bool,
     },
-    /// The tensors do not fit the architecture. The list is complete.
+    /// The tensors do not match the architecture. The list of problems is complete.
     #[error("{origin}: {} tensor(s) do not fit {architecture}:{}\nhint: {hint}", problems.len(), list(problems))]
     Mismatch {
         /// The file.
         origin: String,
         /// The architecture, given or guessed.
         architecture: Architecture,
-        /// Every tensor that is missing, too many, or of the wrong shape.
+        /// Every tensor that is missing, unexpected, or of the wrong shape.
         problems: Vec<TensorProblem>,
         /// The remedy.
         hint: String,
     },
-    /// Several networks have tensors of these names and shapes and compute different things from them.
+    /// Several architectures have tensors of these names and shapes, but compute different functions.
     #[error(
         "{origin}: the tensors fit {}, which compute different things from them\nhint: say which it is:{}",
         joined(architectures, " and ", ToString::to_string),
@@ -123,25 +123,25 @@ pub enum ImportError {
     },
 }
 
-/// One tensor that does not fit.
+/// A tensor that does not match the architecture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TensorProblem {
-    /// The architecture has it, the file does not.
+    /// The architecture has the tensor, but the file does not.
     Missing {
         /// Its name.
         name: String,
         /// Its shape in the architecture.
         expected: Vec<usize>,
     },
-    /// The file has it, the architecture does not.
+    /// The file has the tensor, but the architecture does not.
     Unexpected {
         /// Its name.
         name: String,
         /// Its shape in the file.
         got: Vec<usize>,
     },
-    /// Both have it, in different shapes.
+    /// Both have the tensor, in different shapes.
     Shape {
         /// Its name.
         name: String,
@@ -150,7 +150,7 @@ pub enum TensorProblem {
         /// Its shape in the file.
         got: Vec<usize>,
     },
-    /// A pickled module has the layer with another step, padding, dilation or ε.
+    /// A pickled module has another stride, padding, dilation or ε for the layer.
     Setting {
         /// The layer and the setting, such as `layer4.0.conv2.stride`.
         name: String,
@@ -159,7 +159,7 @@ pub enum TensorProblem {
         /// The value in the file.
         got: String,
     },
-    /// Both have it, but its values cannot be read.
+    /// Both have the tensor, but its values cannot be read.
     Unreadable {
         /// Its name.
         name: String,
@@ -180,7 +180,7 @@ impl std::fmt::Display for TensorProblem {
     }
 }
 
-/// As many problems as help; a network that is another one has hundreds.
+/// Maximum number of problems in a message. A different network has hundreds.
 const SHOWN: usize = 12;
 
 fn list(problems: &[TensorProblem]) -> String {

@@ -1,4 +1,5 @@
-//! Sets of weights in a checkpoint: every place where the tensors of an architecture are found, and what does not fit there.
+//! Matching of architectures with the tensors of a checkpoint: every place where an architecture's tensors are found,
+//! and the mismatches there.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -8,10 +9,10 @@ use super::architecture_spec::{ArchitectureSpec, Parameter};
 use super::spelling::Spelling;
 use super::weights::Weights;
 
-/// The most places that are looked at for one spelling of an architecture.
+/// Maximum number of places that are examined per naming scheme of an architecture.
 const MAX_PLACES: usize = 32;
 
-/// An architecture at one place of a checkpoint.
+/// An architecture matched at one place of a checkpoint.
 pub(super) struct Fit {
     /// The architecture.
     pub(super) architecture: Architecture,
@@ -19,16 +20,16 @@ pub(super) struct Fit {
     pub(super) spelling: Spelling,
     /// The layers.
     pub(super) spec: ArchitectureSpec,
-    /// Prefix of the architecture's own names: empty, or it ends with a dot.
+    /// Prefix before the architecture's own names: empty, or ending with a dot.
     pub(super) prefix: String,
     /// Mismatches; empty if the set is complete.
     pub(super) problems: Vec<TensorProblem>,
-    /// Number of tensors that are there in their shapes.
+    /// Number of tensors that exist with the right shape.
     fitting: usize,
 }
 
 impl Fit {
-    /// Returns whether every tensor of the body fits.
+    /// Returns whether every tensor of the body matches.
     pub(super) fn is_complete(&self) -> bool {
         self.problems.is_empty()
     }
@@ -38,7 +39,7 @@ impl Fit {
         self.prefix.trim_end_matches('.')
     }
 
-    /// Returns the part of the prefix that leads to the dictionary of the tensors.
+    /// Returns how many bytes of the prefix lead to the dictionary of the tensors.
     pub(super) fn container(&self, weights: &Weights<'_>) -> usize {
         let first = self.spec.parameters().swap_remove(0).name;
         weights
@@ -48,7 +49,8 @@ impl Fit {
     }
 }
 
-/// Returns the places where at least half of an architecture's tensors fit; of `given` alone, if there is one.
+/// Returns the places where at least half of an architecture's tensors match. If `given` is set, only this architecture
+/// is tried.
 pub(super) fn fits(weights: &Weights<'_>, given: Option<Architecture>) -> Vec<Fit> {
     let (mut fits, mut seen) = (Vec::new(), HashSet::new());
     for architecture in Architecture::ALL {
@@ -60,7 +62,7 @@ pub(super) fn fits(weights: &Weights<'_>, given: Option<Architecture>) -> Vec<Fi
             for prefix in places(weights, &parameters) {
                 let first = [prefix.as_str(), &parameters[0].name].concat();
                 let fit = fit(weights, architecture, spelling, prefix);
-                // Two spellings of one set differ in where the prefix ends.
+                // The same set may be found under two naming schemes whose prefixes end at different positions.
                 if 2 * fit.fitting >= parameters.len() && seen.insert((architecture, first)) {
                     fits.push(fit);
                 }
@@ -75,12 +77,13 @@ pub(super) fn nearest(fits: Vec<Fit>) -> Option<Fit> {
     fits.into_iter().min_by_key(|fit| fit.problems.len())
 }
 
-/// `architecture` at the root, however little fits.
+/// Returns the match of `architecture` at the root, however few tensors match.
 pub(super) fn at_root(weights: &Weights<'_>, architecture: Architecture) -> Fit {
     fit(weights, architecture, architecture.spellings()[0], String::new())
 }
 
-/// Returns the prefixes of the first and last convolution in any place with their shapes, shortest first.
+/// Returns the prefixes of all places in which the first and the last convolution have the right shapes, shortest
+/// first.
 fn places(weights: &Weights<'_>, parameters: &[Parameter]) -> Vec<String> {
     let mut convolutions = parameters.iter().filter(|parameter| parameter.shape.len() == 4);
     let ends = [convolutions.next(), convolutions.next_back()];
@@ -113,7 +116,7 @@ fn fit(weights: &Weights<'_>, architecture: Architecture, spelling: Spelling, pr
     let mut problems: Vec<_> = expected.iter().filter_map(mismatch).collect();
     let fitting = expected.len() - problems.len();
     let known: HashSet<_> = expected.iter().map(|parameter| parameter.name.as_str()).collect();
-    // A tensor within the body that the architecture does not have: the network does something else there.
+    // If the body contains a tensor that the architecture does not have, the network computes a different function.
     let parts = body_parts(&spec);
     for (rest, entry) in weights.under(&prefix) {
         let name = [prefix.as_str(), rest].concat();
@@ -137,7 +140,7 @@ fn fit(weights: &Weights<'_>, architecture: Architecture, spelling: Spelling, pr
     }
 }
 
-/// Returns the mismatch of the tensor `name` with `shape`.
+/// Returns the mismatch of the tensor `name` with `shape`, if there is one.
 pub(super) fn problem(weights: &Weights<'_>, name: &str, shape: &[usize]) -> Option<TensorProblem> {
     let (name, expected) = (name.to_owned(), shape.to_vec());
     match weights.entries.get(&name) {
@@ -171,7 +174,7 @@ pub(super) fn first_part(name: &str) -> &str {
     name.split('.').next().unwrap_or(name)
 }
 
-/// Counters that training and profilers keep and inference never reads.
+/// Returns whether a name is that of a counter, which training and profilers write and inference never reads.
 pub(super) fn is_bookkeeping(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     matches!(last, "num_batches_tracked" | "total_ops" | "total_params")

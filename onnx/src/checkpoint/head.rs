@@ -1,4 +1,4 @@
-//! The classifier of a checkpoint: one linear layer on the features, whatever it is called. Any other head is left out.
+//! Classifier of a checkpoint: one linear layer on the features, under any name. Any other kind of head is left out.
 
 use std::collections::BTreeMap;
 
@@ -6,20 +6,20 @@ use super::TensorProblem;
 use super::fit::{Fit, body_parts, first_part, is_bookkeeping};
 use super::weights::Weights;
 
-/// Names of a head directly above the body's dictionary.
+/// Names of a head that is next to the body's dictionary.
 const NAMES: [&str; 6] = ["head", "fc", "classifier", "linear", "cls", "last_linear"];
 
 /// The head after the body.
 pub(super) struct FoundHead {
     /// The linear layer.
     pub(super) linear: Option<Linear>,
-    /// Notes on decisions and on parts that were not read.
+    /// Notes on decisions, and on parts that were not read.
     pub(super) notes: Vec<String>,
 }
 
-/// One linear layer.
+/// A single linear layer.
 pub(super) struct Linear {
-    /// Name of the weight, `[classes, features]`, possibly with two more dimensions of 1.
+    /// Name of the weight, `[classes, features]`, possibly with two more dimensions of size 1.
     pub(super) weight: String,
     /// Name of the bias, `[classes]`.
     pub(super) bias: Option<String>,
@@ -30,7 +30,7 @@ pub(super) struct Linear {
 /// A module after the body: its tensors by full name.
 type Group<'a> = Vec<(String, &'a [usize])>;
 
-/// Looks for the classifier next to the body of `fit`; `others` are the places of other sets of weights.
+/// Searches for the classifier next to the body of `fit`. `others` are the places of other sets of weights.
 ///
 /// # Errors
 /// If the bias of a linear layer contradicts its weight.
@@ -76,7 +76,8 @@ pub(super) fn find(weights: &Weights<'_>, fit: &Fit, others: &[String]) -> Resul
         return Ok(FoundHead { linear: None, notes });
     };
     let name = name.to_owned();
-    // A layer on the layer, or a norm or the like before it: the logits are not those of one linear layer.
+    // Another layer after this one, or a norm or similar before it, means that the logits are not those of a single
+    // linear layer.
     let between = groups.iter().filter(|(other, _)| **other != name).find(|(_, group)| {
         group.iter().any(|(_, shape)| match *shape {
             [channels] => *channels == features,
@@ -110,7 +111,7 @@ pub(super) fn find(weights: &Weights<'_>, fit: &Fit, others: &[String]) -> Resul
     })
 }
 
-/// Returns the modules in the dictionary of the body without the body, by prefix.
+/// Returns the modules in the body's dictionary that are not part of the body, by prefix.
 fn groups<'a>(weights: &'a Weights<'_>, fit: &Fit, others: &[String]) -> BTreeMap<String, Group<'a>> {
     let container = &fit.prefix[..fit.container(weights)];
     let parts = body_parts(&fit.spec);
@@ -132,7 +133,7 @@ fn groups<'a>(weights: &'a Weights<'_>, fit: &Fit, others: &[String]) -> BTreeMa
             add(name, &entry.shape);
         }
     }
-    // Body and head may be in two dictionaries next to each other.
+    // Body and head may be in two neighbouring dictionaries.
     if let Some(parent) = container
         .strip_suffix('.')
         .map(|path| path.rfind('.').map_or("", |dot| &path[..=dot]))
@@ -151,7 +152,7 @@ fn groups<'a>(weights: &'a Weights<'_>, fit: &Fit, others: &[String]) -> BTreeMa
     groups
 }
 
-/// Returns the module of a tensor: its name as far as it is shared with `prefix`, and one part more.
+/// Returns the module of a tensor: the part of its name that it shares with `prefix`, and one more component.
 fn group_of(name: &str, prefix: &str) -> String {
     let mut shared = 0;
     for (dot, _) in prefix.match_indices('.') {
@@ -162,7 +163,7 @@ fn group_of(name: &str, prefix: &str) -> String {
     name[..shared].to_owned() + first_part(&name[shared..])
 }
 
-/// Returns the layer, if `group` has a weight `[classes, features]`, perhaps a bias, and nothing else.
+/// Returns the layer if `group` has a weight `[classes, features]`, optionally a bias, and nothing else.
 fn single_linear(group: &Group<'_>, features: usize) -> Result<Option<Linear>, TensorProblem> {
     let (weight, bias, classes) = match group.as_slice() {
         [(weight, shape)] => match weight_of(shape, features) {
@@ -210,7 +211,8 @@ fn shapes(group: &Group<'_>) -> String {
     }
 }
 
-/// Names what was not read: single tensors of the body's dictionary, everything else by its outermost key.
+/// Adds notes on what was not read: tensors of the body's dictionary individually, everything else by its outermost
+/// key.
 fn note_others<'a, 'b: 'a>(
     weights: &Weights<'_>,
     fit: &Fit,

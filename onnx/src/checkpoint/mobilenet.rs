@@ -1,7 +1,7 @@
 //! MobileNetV2 (Sandler et al., 2018), width 1.
 //!
-//! Block `bN` is torchvision's `features.N`, whatever the tensors are called. The networks of Google, as Transformers has them,
-//! pad as TensorFlow's SAME does and have ε = 10⁻³; torchvision's and timm's pad by half the kernel and have ε = 10⁻⁵.
+//! Block `bN` is torchvision's `features.N`, whatever the tensors are named. Google's networks, as in Transformers, use
+//! TensorFlow's SAME padding and ε = 10⁻³. Those of torchvision and timm pad by half the kernel and use ε = 10⁻⁵.
 
 use super::architecture_spec::{ArchitectureSpec, ConvSpec, SpecBuilder};
 use super::spelling::Spelling;
@@ -26,7 +26,7 @@ pub(super) const SPELLINGS: &[Spelling] = &[Spelling::Original, Spelling::Timm, 
 /// The spellings of Google's network.
 pub(super) const TENSORFLOW_SPELLINGS: &[Spelling] = &[Spelling::Transformers];
 
-/// Returns the network with the tensors called as in `spelling`; `tensorflow` for Google's.
+/// Returns the network with the tensors named as in `spelling`. `tensorflow` selects Google's variant.
 pub(super) fn spec(spelling: Spelling, tensorflow: bool) -> ArchitectureSpec {
     let mut builder = if tensorflow {
         SpecBuilder::new(1e-3, true)
@@ -117,7 +117,7 @@ impl Block {
         let Self {
             number, stage, repeat, ..
         } = self;
-        // The parts are numbered in order, so the first one missing shifts the rest.
+        // The parts are numbered consecutively, so a missing first part shifts the others.
         let index = part as usize - usize::from(!self.expands);
         match self.spelling {
             Spelling::Timm => {
@@ -134,7 +134,7 @@ impl Block {
                     Part::Depthwise => "conv_3x3",
                     Part::Project => "reduce_1x1",
                 };
-                // The block without expansion belongs to the stem.
+                // The block without expansion is part of the stem.
                 let block = match number {
                     1 => "conv_stem".to_owned(),
                     _ => format!("layer.{}", number - 2),
@@ -158,7 +158,7 @@ impl Block {
     }
 }
 
-/// Expand, depthwise, project; channels are those of the input, the middle and the output.
+/// Adds an inverted residual block: expand, depthwise, project. The channels are those of input, middle and output.
 fn inverted_residual(
     builder: &mut SpecBuilder,
     block: Block,

@@ -1,4 +1,4 @@
-//! Checkpoints of known architectures to backbones.
+//! Import of checkpoints of known architectures as backbones.
 
 mod architecture;
 mod architecture_spec;
@@ -43,24 +43,24 @@ pub use architecture::Architecture;
 pub use error::{ImportError, TensorProblem};
 pub use seeded::seeded_backbone;
 
-/// The longest checkpoint, in bytes; that of a ResNet-50 has 100 MB.
+/// Maximum bytes of a checkpoint; that of a ResNet-50 has 100 MB.
 const MAX_CHECKPOINT_BYTES: u64 = 2 << 30;
 
-/// Options for information that the file lacks.
+/// Options for information that the file does not contain.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ImportOptions {
-    /// The architecture of a state dict; guessed from names and shapes if absent. ONNX files need none.
+    /// Architecture of a state dict; recognised from names and shapes if absent. ONNX files do not need it.
     pub architecture: Option<Architecture>,
-    /// One label per class of the file's own classifier.
+    /// Labels for the file's own classifier, one per class.
     pub labels: Option<Vec<String>>,
-    /// Parts of the preprocessing, instead of what the file or the architecture says.
+    /// Parts of the preprocessing that replace those of the file or the architecture.
     pub preprocessing: StatedPreprocessing,
-    /// Set of weights to read from a checkpoint with several: a key or path, or `model` or `ema` in general.
+    /// Set of weights to read if a checkpoint has several: a key, a path, or in general `model` or `ema`.
     pub weights: Option<String>,
-    /// The backbone's name, instead of that in the ONNX file's metadata or the architecture's.
+    /// Name of the backbone, in place of that in the ONNX file's metadata or of the architecture.
     pub name: Option<String>,
-    /// Options for information that an ONNX file lacks.
+    /// Options for information that an ONNX file does not contain.
     pub onnx: ReadOptions,
 }
 
@@ -86,7 +86,7 @@ impl ImportOptions {
         self
     }
 
-    /// Sets which weights of a checkpoint are read.
+    /// Sets which weights of a checkpoint to read.
     #[must_use]
     pub fn with_weights(mut self, weights: impl Into<Option<String>>) -> Self {
         self.weights = weights.into();
@@ -100,7 +100,7 @@ impl ImportOptions {
         self
     }
 
-    /// Sets what an ONNX file leaves open.
+    /// Sets the options for an ONNX file.
     #[must_use]
     pub fn with_onnx(mut self, onnx: ReadOptions) -> Self {
         self.onnx = onnx;
@@ -108,17 +108,19 @@ impl ImportOptions {
     }
 }
 
-/// Reads a backbone from an ONNX file, a file of `torch.save` (the zip format and the one before it), a `.safetensors` file, or
-/// the `.index.json` of several such files; or from a folder with such a file under the name that Transformers gives it. The content decides, not the extension. Nothing in the file is executed; memory
-/// stays within a small multiple of the file's length.
+/// Reads a backbone from an ONNX file, a `torch.save` file (the zip format and the older one), a `.safetensors` file,
+/// the `.index.json` of several such files, or a folder in which such a file has the name that Transformers gives it.
+/// The content decides the format, not the extension. Nothing in the file is executed, and memory stays within a small
+/// multiple of the file's length.
 ///
-/// The weights are found wherever they are in a checkpoint: under any keys, with any prefix, next to other objects, or in a
-/// pickled `nn.Module`. Tensors of half and double precision and of integers become f32. A classifier of one linear layer comes
-/// along under any name; any other head is left out. [`Backbone::notes`] say what was chosen and what was not read.
+/// The weights are found anywhere in a checkpoint: under any keys, with any prefix, next to other objects, or in a
+/// pickled `nn.Module`. Tensors of half precision, double precision and integers become f32. A classifier that is a
+/// single linear layer is read under any name; any other head is left out. [`Backbone::notes`] state what was selected
+/// and what was not read.
 ///
 /// # Errors
-/// [`ImportError`]: the file is damaged, of unknown format, or does not fit an architecture; then every tensor in question is
-/// listed.
+/// [`ImportError`] if the file is damaged, has an unknown format, or does not match an architecture. In the last case,
+/// every affected tensor is listed.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Backbone, ImportError> {
     let file = shards::file_of(path);
     let path = file.as_path();
@@ -126,7 +128,7 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Backbone, ImportEr
     import_from(&bytes, &path.display().to_string(), Some(path), options)
 }
 
-/// [`import`] for a file in memory; `origin` names it in errors.
+/// Reads a backbone from a file in memory; see [`import`]. `origin` names the file in errors.
 ///
 /// # Errors
 /// As [`import`].
@@ -134,7 +136,7 @@ pub fn import_bytes(bytes: &[u8], origin: &str, options: &ImportOptions) -> Resu
     import_from(bytes, origin, None, options)
 }
 
-/// `path` is the file's, if it has one: next to it may lie weights and settings.
+/// Imports `bytes`. `path` is the path of the file, if it has one: weights and settings may be in the same folder.
 fn import_from(
     bytes: &[u8],
     origin: &str,
@@ -177,7 +179,7 @@ fn of_weights(
     finish(backbone, options)
 }
 
-/// Returns the tensors of a file of `torch.save` or a `.safetensors` file; nothing if it is of another format.
+/// Returns the tensors of a `torch.save` or `.safetensors` file; `None` if the file has another format.
 fn weights_of<'a>(bytes: &'a [u8], origin: &str) -> Result<Option<Weights<'a>>, ImportError> {
     Ok(Some(match bytes {
         [b'P', b'K', 3 | 5, 4 | 6, ..] => torch::read_zip(bytes, origin)?,

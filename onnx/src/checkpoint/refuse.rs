@@ -1,4 +1,4 @@
-//! Checkpoints with unusable weights: of an unsupported kind, or changed for quantisation.
+//! Checkpoints with unusable weights: an unsupported kind, or changed for quantisation.
 
 use super::ImportError;
 use super::weights::{Source, Weights};
@@ -14,7 +14,8 @@ pub(super) fn if_empty(weights: &Weights<'_>, origin: &str) -> Result<(), Import
     })
 }
 
-/// Returns the reason why no architecture fits, if it is the kind of the tensors: named by the first one, with a hint.
+/// Returns an error if no architecture can match because of the kind of the tensors. It names the first such tensor and
+/// has a hint.
 pub(super) fn for_kind(weights: &Weights<'_>, origin: &str) -> Option<ImportError> {
     let unreadable = weights.entries.iter().find_map(|(name, entry)| match &entry.source {
         Source::Unreadable(reason) if is_weight(name) => Some((name, reason.clone(), hint(reason))),

@@ -1,8 +1,8 @@
 //! ResNet (He et al., 2015), `ResNeXt` (Xie et al., 2016) and Wide ResNet (Zagoruyko and Komodakis, 2016), as in
 //! torchvision.
 //!
-//! A bottleneck has its stride on the 3×3 convolution. Layers have torchvision's names (`layer1.0.conv1`, `fc` …),
-//! whatever names the tensors have in the file.
+//! The stride of a bottleneck is in its 3×3 convolution. Layers have torchvision's names (`layer1.0.conv1`, `fc` …),
+//! whatever the names of the tensors in the file.
 
 use super::architecture_spec::{ArchitectureSpec, ConvSpec, SpecBuilder};
 use super::spelling::Spelling;
@@ -13,7 +13,7 @@ use crate::{Activation, Op, ValueId};
 pub(super) struct Variant {
     /// Blocks per stage.
     pub(super) blocks: [usize; 4],
-    /// Bottlenecks as in ResNet-50, else basic blocks.
+    /// Whether blocks are bottlenecks, as in ResNet-50; otherwise basic blocks.
     pub(super) bottleneck: bool,
     /// Groups of a bottleneck's 3×3 convolution.
     pub(super) groups: usize,
@@ -21,10 +21,10 @@ pub(super) struct Variant {
     pub(super) width: usize,
 }
 
-/// The spellings of the family. timm has torchvision's names.
+/// The naming schemes of this family. timm uses torchvision's names.
 pub(super) const SPELLINGS: &[Spelling] = &[Spelling::Original, Spelling::Transformers, Spelling::Children];
 
-/// Returns the network with the tensors called as in `spelling`.
+/// Returns the network with the tensors named as in `spelling`.
 pub(super) fn spec(variant: Variant, spelling: Spelling) -> ArchitectureSpec {
     let mut builder = SpecBuilder::new(1e-5, false);
     let stem = ConvSpec {
@@ -97,7 +97,7 @@ impl Block {
         format!("layer{}.{}", self.stage + 1, self.repeat)
     }
 
-    /// Tensors of convolution `index` and its norm.
+    /// Returns the names of the tensors of convolution `index` and its norm.
     fn conv(self, index: usize) -> [String; 2] {
         let Self { stage, repeat, .. } = self;
         match self.spelling {
@@ -108,7 +108,7 @@ impl Block {
         }
     }
 
-    /// Tensors of the shortcut's convolution and norm.
+    /// Returns the names of the tensors of the shortcut's convolution and norm.
     fn downsample(self) -> [String; 2] {
         let Self { stage, repeat, .. } = self;
         match self.spelling {

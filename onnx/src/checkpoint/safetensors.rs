@@ -8,7 +8,7 @@ use super::ImportError;
 use super::pickle::Element;
 use super::weights::{Entry, Source, Weights};
 
-/// Returns whether `bytes` begin as a safetensors file: the header's length (u64) and the header, a JSON object.
+/// Returns whether `bytes` start like a safetensors file: the header's length (u64) and the header, a JSON object.
 pub(super) fn is_safetensors(bytes: &[u8]) -> bool {
     match bytes.split_first_chunk::<8>() {
         Some((length, header)) => u64::from_le_bytes(*length) <= header.len() as u64 && header.first() == Some(&b'{'),
@@ -16,7 +16,7 @@ pub(super) fn is_safetensors(bytes: &[u8]) -> bool {
     }
 }
 
-/// Returns the tensors of the file. Those of types without a value in f32 cannot be read later.
+/// Returns the tensors of the file. Tensors of types that f32 cannot represent give an error when they are read later.
 pub(super) fn read<'a>(bytes: &'a [u8], origin: &str) -> Result<Weights<'a>, ImportError> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| ImportError::Container {
         origin: origin.to_owned(),

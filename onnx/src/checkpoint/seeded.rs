@@ -6,18 +6,20 @@ use super::Architecture;
 use super::architecture_spec::{ArchitectureSpec, Parameter, Wanted};
 use crate::{Backbone, Op, Tensor, ValueId};
 
-/// Returns a backbone of `architecture` with random weights: of no use for recognising anything, meant for tests and benchmarks.
+/// Returns a backbone of `architecture` with random weights. It recognises nothing; it is meant for tests and
+/// benchmarks.
 ///
-/// Convolutions have variance 1 / fan-in; norms have statistics near those of the activations they would see, each channel with
-/// its own, so values stay in range through any depth. The classifier has `classes` classes; 0 leaves it out. The same seed
-/// gives the same bits on every platform: only IEEE additions, multiplications and square roots are used.
+/// The weights of convolutions have variance 1 / fan-in. Each channel's norm has statistics close to those of its input
+/// activations, so values stay in range at any depth. The classifier has `classes` classes; with 0 there is none. The
+/// same seed gives the same bits on every platform, because only IEEE additions, multiplications and square roots are
+/// used.
 ///
 /// # Panics
-/// Never: the descriptions of the architectures are valid graphs, as the tests show for each.
+/// Never: the tests show for each architecture that its description is a valid graph.
 pub fn seeded_backbone(architecture: Architecture, seed: u64, classes: usize) -> Backbone {
     let spec = architecture.spec(architecture.spellings()[0]);
     let mut random = Random(seed ^ 0x636c_7220_7365_6564);
-    // The expected mean square of every value, to give norms their variance. A normalised image has about 1.
+    // The expected mean square of every value, from which norms get their variance. A normalised image has about 1.
     let mut power = vec![1.0_f32; spec.len() + 1];
     let graph = spec.graph(|index, wanted| {
         forward_power(&spec, &mut power, index);
@@ -61,7 +63,7 @@ pub fn seeded_backbone(architecture: Architecture, seed: u64, classes: usize) ->
     Backbone::new(name, graph, head, None, architecture.preprocessing()).expect("the architecture is a valid graph")
 }
 
-/// Brings `power` up to date for the layers without parameters before layer `index`.
+/// Updates `power` for the layers without parameters before layer `index`.
 fn forward_power(spec: &ArchitectureSpec, power: &mut [f32], index: usize) {
     let plain = (0..index)
         .rev()
@@ -70,11 +72,11 @@ fn forward_power(spec: &ArchitectureSpec, power: &mut [f32], index: usize) {
     for earlier in index - plain..index {
         let inputs = || spec.inputs(earlier).iter().map(|&ValueId(value)| power[value]);
         power[earlier + 1] = match spec.plain(earlier) {
-            // Half of a norm's symmetric values goes; a sum with a positive shortcut mostly stays.
+            // An activation removes half of a norm's symmetric values. A sum with a positive shortcut mostly remains.
             Some(Op::Activation(_)) if spec.is_norm(spec.inputs(earlier)[0]) => inputs().sum::<f32>() / 2.0,
             // The maximum of many half-normal values.
             Some(Op::MaxPool(_)) => 3.0 * inputs().sum::<f32>(),
-            // A sum of independent values; the rest changes little.
+            // A sum of independent values. Other operations change little.
             _ => inputs().sum(),
         };
     }
@@ -92,7 +94,7 @@ impl Random {
         bits ^ (bits >> 31)
     }
 
-    /// Nearly normal with mean 0 and variance 1, within ±3.5: the sum of four uniform 16-bit integers.
+    /// Returns a nearly normal number with mean 0 and variance 1, within ±3.5: the sum of four uniform 16-bit integers.
     fn normal(&mut self) -> f32 {
         let bits = self.bits();
         let sum: i64 = (0..4).map(|part| ((bits >> (16 * part)) & 0xffff) as i64).sum();

@@ -1,12 +1,12 @@
-//! Settings of layers in a pickled module: stride, padding and dilation of a convolution, ε of a norm.
-//! A state dict has none of them; the architecture's own values apply then.
+//! Settings of layers in a pickled module: stride, padding and dilation of a convolution, ε of a norm. A state dict
+//! does not contain them; in that case the architecture's own values are used.
 
 use std::collections::BTreeMap;
 
 use super::architecture_spec::ArchitectureSpec;
 use super::pickle::{Instance, Object, Unpickled, Value};
 
-/// Layers without weights that change nothing in the networks read here, or that these have.
+/// Classes of layers without weights that have no effect in the supported networks, or that these networks contain.
 const KNOWN: [&str; 16] = [
     "AdaptiveAvgPool2d",
     "AlphaDropout",
@@ -29,14 +29,14 @@ const KNOWN: [&str; 16] = [
 /// The settings of the layers of pickled modules.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
-    /// By name and attribute, such as `layer1.0.conv1` and `stride`.
+    /// Values by module name and attribute, such as `layer1.0.conv1` and `stride`.
     values: BTreeMap<(String, &'static str), Vec<f64>>,
     /// Class and name of layers without weights.
     weightless: Vec<(String, String)>,
 }
 
 impl Settings {
-    /// Notes the settings of a module called `name`, with attributes by key.
+    /// Records the settings of a module called `name`. `attributes` are its attributes by key.
     pub(super) fn add(
         &mut self,
         name: &str,
@@ -80,7 +80,8 @@ impl Settings {
         self.weightless.extend(other.weightless);
     }
 
-    /// Returns the layers of `spec` under `prefix` whose settings differ: name, setting, expected and got.
+    /// Returns the layers of `spec` under `prefix` with different settings: name, setting, expected value and value
+    /// found.
     pub(super) fn differing(&self, spec: &ArchitectureSpec, prefix: &str) -> Vec<(String, String, String)> {
         let mut differing = Vec::new();
         for (layer, expected) in spec.settings() {
@@ -100,7 +101,7 @@ impl Settings {
         differing
     }
 
-    /// Returns class and name of the layers without weights under `prefix` that the networks read here do not have.
+    /// Returns class and name of the layers without weights under `prefix` that the supported networks do not contain.
     pub(super) fn unknown<'a>(&'a self, prefix: &str) -> Vec<(&'a str, &'a str)> {
         let under = |(class, name): &'a (String, String)| Some((class.as_str(), name.strip_prefix(prefix)?));
         self.weightless.iter().filter_map(under).collect()

@@ -1,4 +1,4 @@
-//! Weights in several files, listed by an index: `model.safetensors.index.json`, `pytorch_model.bin.index.json`.
+//! Sharded weights: several files listed by an index, `model.safetensors.index.json` or `pytorch_model.bin.index.json`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use super::weights::Weights;
 use super::{ImportError, MAX_CHECKPOINT_BYTES, read};
 
-/// The most files of one index.
+/// Maximum number of files in an index.
 const MAX_FILES: usize = 1024;
 
-/// Names of the weights in a folder, as in Transformers.
+/// Names of weight files in a folder, as in Transformers.
 const IN_FOLDER: [&str; 4] = [
     "model.safetensors",
     "model.safetensors.index.json",
@@ -17,7 +17,7 @@ const IN_FOLDER: [&str; 4] = [
     "pytorch_model.bin.index.json",
 ];
 
-/// Returns the weights in `path` if it is a folder with weights, else `path`.
+/// Returns the weights in `path` if that is a folder with weights, otherwise `path`.
 pub(super) fn file_of(path: &Path) -> PathBuf {
     let inside = IN_FOLDER.map(|name| path.join(name));
     inside
@@ -35,9 +35,9 @@ struct Index {
 /// The files of an index, read.
 #[derive(Debug)]
 pub(super) struct Shards {
-    /// Path and content, in the order of their names.
+    /// Paths and contents, sorted by path.
     files: Vec<(String, Vec<u8>)>,
-    /// The number of the file that has a tensor.
+    /// For each tensor, the index of the file that contains it.
     places: BTreeMap<String, usize>,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn is_index(bytes: &[u8]) -> bool {
 }
 
 impl Shards {
-    /// Reads the files that the index `bytes` at `path` lists; they are next to it.
+    /// Reads the files listed by the index `bytes` at `path`. They are in the same folder.
     pub(super) fn load(bytes: &[u8], path: &Path) -> Result<Self, ImportError> {
         let origin = path.display();
         let refuse = |reason: String| ImportError::Container {
@@ -100,7 +100,7 @@ impl Shards {
         Ok(Self { files, places })
     }
 
-    /// Returns the tensors of all files; each from the file that the index names.
+    /// Returns the tensors of all files, each from the file that the index states.
     pub(super) fn weights(&self) -> Result<Weights<'_>, ImportError> {
         let mut all = Weights::default();
         for (number, (origin, bytes)) in self.files.iter().enumerate() {

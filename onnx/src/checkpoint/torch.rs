@@ -18,8 +18,8 @@ const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
 /// The version of the old format.
 const PROTOCOL_VERSION: i128 = 1001;
 
-/// Reads the old format: magic, version, system, state dict and storage keys as pickles, then for every key the
-/// number of elements (u64) and the elements.
+/// Reads the old format: magic, version, system, state dict and storage keys as pickles; then for every key the number
+/// of elements (u64) and the elements.
 pub(super) fn read_legacy<'a>(bytes: &'a [u8], origin: &str) -> Result<Weights<'a>, ImportError> {
     let mut rest = bytes;
     let mut next = || {
@@ -151,7 +151,7 @@ pub(super) fn read_zip<'a>(bytes: &'a [u8], origin: &str) -> Result<Weights<'a>,
     Ok(weights)
 }
 
-/// Returns the bytes of `storage`, uncopied. The CRC is checked when a tensor is read.
+/// Returns the bytes of `storage` without copying them. The CRC is checked when a tensor is read.
 fn stored<'a>(
     archive: &mut ZipArchive<Cursor<&'a [u8]>>,
     bytes: &'a [u8],
@@ -186,7 +186,7 @@ fn compressed(path: &str) -> String {
     )
 }
 
-/// Returns one stored entry of at most `limit` bytes, its CRC checked.
+/// Returns one stored entry of at most `limit` bytes, after checking its CRC.
 fn entry(archive: &mut ZipArchive<Cursor<&[u8]>>, name: &str, limit: usize) -> Result<Vec<u8>, String> {
     let file = archive
         .by_name(name)
@@ -219,7 +219,8 @@ fn tensors(unpickled: &Unpickled, origin: &str) -> Result<Inventory, ImportError
     })
 }
 
-/// Returns the tensors with their storages; `storage` gives the bytes and the entry to check.
+/// Returns the tensors with their storages. `storage` returns the bytes of a storage, and the entry whose CRC has to be
+/// checked.
 fn collect<'a>(
     inventory: Inventory,
     origin: &str,

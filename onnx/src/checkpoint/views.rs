@@ -2,7 +2,7 @@
 
 use super::pickle::{Element, TensorRef};
 
-/// Returns the `count` elements of `tensor` in row-major order, from its storage's bytes.
+/// Returns the `count` elements of `tensor` in row-major order, read from its storage's bytes.
 pub(super) fn contiguous(tensor: &TensorRef, count: usize, data: &[u8]) -> Result<Vec<f32>, String> {
     if count == 0 {
         return Ok(Vec::new());
@@ -39,7 +39,7 @@ pub(super) fn contiguous(tensor: &TensorRef, count: usize, data: &[u8]) -> Resul
         values.push(at(position));
         for axis in (0..index.len()).rev() {
             index[axis] += 1;
-            // The step after the last element is undone below.
+            // The step after the last element of an axis is undone below.
             position = position.wrapping_add(tensor.strides[axis]);
             if index[axis] < tensor.shape[axis] {
                 break;

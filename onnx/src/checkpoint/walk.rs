@@ -1,5 +1,5 @@
-//! Walk through the objects of a pickle to its tensors. Dictionaries, lists and attributes are followed; a pickled
-//! `nn.Module` gives the names of its state dict.
+//! Traversal of a pickle's objects to find its tensors. It follows dictionaries, lists and attributes. In a pickled
+//! `nn.Module`, tensors get the names of its state dict.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -9,13 +9,13 @@ use super::settings::Settings;
 /// The deepest nesting of keys.
 const MAX_DEPTH: usize = 40;
 
-/// The longest key, in bytes; a longer one is no name of a tensor.
+/// Maximum bytes of a key; longer ones are not names of tensors.
 const MAX_KEY: usize = 256;
 
-/// The most bytes of all names together. A ResNet-152 with an optimiser's state has less than 200 KB.
+/// Maximum bytes of all names together. A ResNet-152 with an optimiser's state has less than 200 KB.
 const MAX_NAME_BYTES: usize = 64 << 20;
 
-/// Under these keys training scripts put the name of the network.
+/// Keys under which training scripts store the name of the network.
 const STATED: [&str; 7] = [
     "arch",
     "architecture",
@@ -31,7 +31,7 @@ const STATED: [&str; 7] = [
 pub(super) struct Inventory {
     /// Every tensor once.
     pub(super) found: Vec<Found>,
-    /// Texts under keys such as `arch`.
+    /// Texts found under keys such as `arch`.
     pub(super) stated: Vec<String>,
     /// Settings of layers in pickled modules.
     pub(super) settings: Settings,
@@ -42,9 +42,9 @@ pub(super) struct Inventory {
 pub(super) struct Found {
     /// Keys and attributes, joined with dots.
     pub(super) name: String,
-    /// The bytes of the name that lead to the dictionary or module.
+    /// Number of bytes of the name that lead to the dictionary or module.
     pub(super) container: usize,
-    /// The tensor, or the Python name of what cannot be read.
+    /// The tensor, or the Python name of an object that cannot be read.
     pub(super) tensor: Result<TensorRef, String>,
 }
 
@@ -53,12 +53,13 @@ struct Stop {
     value: Value,
     /// Ends with a dot or is empty.
     path: String,
-    /// Inside a module: the length of the path to the outermost one.
+    /// Inside a module, the length of the path to the outermost module.
     module: Option<usize>,
     depth: usize,
 }
 
-/// Returns all tensors that can be reached from the root. Every object is visited once, so cycles and shared parts cost nothing.
+/// Returns all tensors that can be reached from the root. Every object is visited once, so cycles and shared parts take
+/// no extra time.
 pub(super) fn inventory(unpickled: &Unpickled) -> Result<Inventory, String> {
     let mut walk = Walk {
         unpickled,
@@ -110,7 +111,7 @@ impl Walk<'_> {
 
     fn pairs(&mut self, pairs: &[(Value, Value)], stop: &Stop) -> Result<(), String> {
         let unpickled = self.unpickled;
-        // Backwards, since the later of equal keys counts.
+        // In reverse order, because the last of equal keys counts.
         let mut keys = HashSet::new();
         for &(key, value) in pairs.iter().rev() {
             match key {
@@ -135,7 +136,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Attributes and items; of a module only parameters, buffers and modules, whose own names do not show.
+    /// Visits attributes and items. Of a module, visits only parameters, buffers and submodules; the names of these
+    /// containers are not part of a tensor's name.
     fn instance(&mut self, instance: &Instance, stop: &Stop) -> Result<(), String> {
         let unpickled = self.unpickled;
         let attributes = instance.state.and_then(|state| match unpickled.object(state) {
@@ -151,7 +153,7 @@ impl Walk<'_> {
             .any(|&(key, _)| unpickled.text(key) == Some("_modules"));
         if !is_module {
             self.pairs(&instance.items, stop)?;
-            // The dictionary that an object of another class was made from.
+            // The dictionary from which an object of another class was created.
             if let Some(Object::Tuple(arguments)) = unpickled.object(instance.arguments)
                 && let Some(Object::Dict(pairs)) = arguments.first().and_then(|&first| unpickled.object(first))
             {
@@ -177,7 +179,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Notes a tensor, or opens what may hold some.
+    /// Records a tensor, or visits an object that may contain some.
     fn child(&mut self, key: &str, value: Value, stop: &Stop, module: Option<usize>) -> Result<(), String> {
         let tensor = match self.unpickled.object(value) {
             Some(Object::Tensor(tensor)) => Ok(tensor.clone()),
@@ -214,7 +216,8 @@ impl Walk<'_> {
     }
 }
 
-/// Tensors of other kinds and `NumPy`'s arrays: weights may be saved so, but their values are not read.
+/// Returns whether a class is another kind of tensor or a `NumPy` array. Weights may be saved in such classes, but
+/// their values are not read.
 fn is_array(class: &str) -> bool {
     class.starts_with("torch._utils._rebuild_") || class.ends_with(".multiarray._reconstruct")
 }

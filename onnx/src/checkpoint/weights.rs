@@ -1,4 +1,4 @@
-//! The tensors of a checkpoint by name: shapes at once, values when they are read.
+//! Tensors of a checkpoint by name. Shapes are known immediately; values are read on demand.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Cursor;
@@ -15,27 +15,27 @@ use crate::Tensor;
 /// All tensors of one or several files.
 #[derive(Default)]
 pub(super) struct Weights<'a> {
-    /// By full name: the keys and attributes on the way to the tensor, joined with dots.
+    /// Tensors by full name: the keys and attributes on the path to the tensor, joined with dots.
     pub(super) entries: BTreeMap<String, Entry<'a>>,
-    /// Names of networks that the file mentions next to the weights, such as `resnet50` under `arch`.
+    /// Names of networks that the file contains next to the weights, such as `resnet50` under `arch`.
     pub(super) stated: Vec<String>,
     /// Settings of layers in pickled modules.
     pub(super) settings: Settings,
-    /// The archives that hold entries of the zip format.
+    /// The archives of the entries in the zip format.
     pub(super) archives: Vec<ZipArchive<Cursor<&'a [u8]>>>,
-    /// Bytes of all files: the limit of [`Weights::read`].
+    /// Bytes of all files, which limit [`Weights::read`].
     bytes: usize,
     elements: usize,
     checked: HashSet<(usize, String)>,
 }
 
-/// One tensor.
+/// A tensor.
 pub(super) struct Entry<'a> {
-    /// The file that holds it.
+    /// The file that contains it.
     pub(super) origin: Rc<str>,
     /// Its dimensions.
     pub(super) shape: Vec<usize>,
-    /// The part of its name, in bytes, that leads to its dictionary.
+    /// Number of bytes of its name that lead to its dictionary.
     pub(super) container: usize,
     /// Location of its values.
     pub(super) source: Source<'a>,
@@ -50,21 +50,21 @@ pub(super) enum Source<'a> {
         /// Exactly the values.
         bytes: &'a [u8],
     },
-    /// A view of a storage of an archive's entry or of the old format.
+    /// A view of a storage in an archive entry or in the old format.
     View {
         /// The view.
         tensor: TensorRef,
         /// The bytes of the storage.
         storage: &'a [u8],
-        /// Archive and entry, for the check of its CRC.
+        /// Archive and entry, to check the entry's CRC.
         entry: Option<(usize, String)>,
     },
-    /// Known properties of a tensor that cannot be read.
+    /// Description of a tensor that cannot be read.
     Unreadable(String),
 }
 
 impl<'a> Weights<'a> {
-    /// Adds `other`, whose names replace equal ones.
+    /// Adds `other`. Its tensors replace those with the same name.
     pub(super) fn merge(&mut self, other: Self) {
         let archives = self.archives.len();
         self.bytes += other.bytes;
@@ -83,7 +83,7 @@ impl<'a> Weights<'a> {
         }));
     }
 
-    /// Returns the tensors `entries` of a file of `bytes` bytes.
+    /// Creates the weights from the tensors `entries` of a file with `bytes` bytes.
     pub(super) fn new(entries: BTreeMap<String, Entry<'a>>, bytes: usize) -> Self {
         Self {
             entries,
@@ -92,7 +92,7 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// Returns the tensors whose names start with `prefix`, and the rest of their names.
+    /// Returns the tensors whose names start with `prefix`, each with the rest of its name.
     pub(super) fn under<'b, 'p>(
         &'b self,
         prefix: &'p str,
@@ -102,10 +102,10 @@ impl<'a> Weights<'a> {
             .map_while(move |(name, entry)| Some((name.strip_prefix(prefix)?, entry)))
     }
 
-    /// Returns the values of the tensor called `name` as f32, rounded to the nearest.
+    /// Returns the values of the tensor called `name` as f32, rounded to the nearest value.
     ///
-    /// The elements of all tensors read may not outnumber the files' bytes: views that repeat a small storage could otherwise
-    /// grow without end. Every honest tensor has at least one byte an element.
+    /// All tensors read together may have at most as many elements as the files have bytes. Otherwise, views that
+    /// repeat a small storage could use unlimited memory. Every regular tensor has at least one byte per element.
     pub(super) fn read(&mut self, name: &str) -> Result<Tensor, ImportError> {
         let Some(entry) = self.entries.get(name) else {
             return Ok(Tensor::new([0], []));
@@ -160,7 +160,7 @@ impl Entry<'_> {
         }
     }
 
-    /// Why its values cannot be read, if they cannot.
+    /// Returns the reason why the tensor's values cannot be read, if there is one.
     pub(super) fn unreadable(&self) -> Option<&str> {
         match &self.source {
             Source::Unreadable(reason) => Some(reason),

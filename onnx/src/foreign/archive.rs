@@ -1,4 +1,4 @@
-//! Zip archives: by the names of the files in them.
+//! Recognition of zip archives by the names of their files.
 
 #[cfg(feature = "import")]
 use std::io::Cursor;
@@ -7,11 +7,11 @@ use super::Foreign;
 #[cfg(feature = "import")]
 use crate::message::quoted;
 
-/// The most names that are looked at.
+/// Maximum number of names that are examined.
 #[cfg(feature = "import")]
 const MAX_NAMES: usize = 10_000;
 
-/// Returns the kind of a zip archive, unless it may be one of PyTorch, which the checkpoints report.
+/// Returns the kind of a zip archive. `None` if it may be from PyTorch, because the checkpoint import reports these.
 #[cfg(feature = "import")]
 pub(super) fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
     if !bytes.starts_with(b"PK") {
@@ -44,13 +44,14 @@ pub(super) fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
     })
 }
 
-/// Without the feature `import` no archive is opened.
+/// Without the feature `import`, archives are not opened.
 #[cfg(not(feature = "import"))]
 pub(super) fn recognise(_: &[u8], _: &str) -> Option<Foreign> {
     None
 }
 
-/// Returns the way from a Keras file to ONNX. A model that was loaded exports only after a first call.
+/// Returns the hint for converting a Keras file to ONNX. A loaded model can be exported only after it has been called
+/// once.
 pub(super) fn keras(origin: &str) -> String {
     format!(
         "export it: python -c \"import keras; m = keras.models.load_model('{origin}'); m(keras.ops.zeros((1, \

@@ -1,11 +1,11 @@
-//! Folders given in place of a file.
+//! A folder given in place of a file.
 
 use std::{fs, path::Path};
 
 use super::Foreign;
 use crate::message::quoted;
 
-/// The most entries that are looked at, and named in a message.
+/// Maximum number of entries that are examined, and listed in a message.
 const MAX_ENTRIES: usize = 10_000;
 const SHOWN: usize = 3;
 

@@ -1,11 +1,11 @@
-//! Protocol buffers of other tools, and ONNX models that are cut short: by the fields at the top.
+//! Protocol buffers of other tools and truncated ONNX models, recognised by their top-level fields.
 
 use super::Foreign;
 use crate::message::quoted;
 
-/// The most fields at the top that are looked at.
+/// Maximum number of top-level fields that are examined.
 const MAX_FIELDS: usize = 100_000;
-/// Fields of a Core ML model that hold its network: all from here on.
+/// The first of the field numbers of a Core ML model that can hold its network.
 const CORE_ML: u64 = 200;
 const GRAPH: u64 = 7;
 
@@ -27,7 +27,7 @@ pub(super) fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
             "give the network as ONNX, converted together with its .prototxt",
         ));
     }
-    // A ModelProto starts with its version; so do these two.
+    // A ModelProto starts with its version, and so do these two formats.
     if !matches!(bytes, [0x08, 1..=30, ..]) {
         return None;
     }
@@ -49,9 +49,9 @@ pub(super) fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
 
 /// The fields at the top of a message.
 struct Fields {
-    /// Their numbers, without repetitions next to each other.
+    /// Field numbers, with consecutive repetitions removed.
     numbers: Vec<u64>,
-    /// The end of the last one, if the bytes end before it.
+    /// End of the last field, if the bytes end before it.
     cut: Option<u64>,
 }
 
@@ -77,7 +77,7 @@ impl Fields {
             let Some(end) = length.and_then(|length| (place as u64).checked_add(length)) else {
                 break;
             };
-            // Longer than any protocol buffer: no length but noise.
+            // The length is impossible for a protocol buffer, so the bytes are something else.
             if end > bytes.len() as u64 {
                 fields.cut = Some(end).filter(|&end| end <= 1 << 31);
                 break;
@@ -88,7 +88,8 @@ impl Fields {
     }
 }
 
-/// Returns the operator of the first node, if the bytes start as a `GraphDef`: field 1, a message of name and operator.
+/// Returns the operator of the first node if the bytes start like a `GraphDef`: field 1 is a message with a name and an
+/// operator.
 fn tensorflow_node(bytes: &[u8]) -> Option<String> {
     let mut place = 1;
     (bytes.first() == Some(&0x0a)).then_some(())?;

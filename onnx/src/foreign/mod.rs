@@ -1,4 +1,4 @@
-//! Files of other tools, and damaged ones: recognised by content, each with a hint to a readable file.
+//! Files of other tools and damaged files, recognised by content. Each gives a hint how to obtain a readable file.
 
 mod archive;
 mod folder;
@@ -16,7 +16,7 @@ pub(crate) use text::lfs_pointer;
 pub(crate) struct Foreign {
     /// A noun phrase.
     what: String,
-    /// A command, or what to ask for.
+    /// A command, or a suggestion what to ask for.
     hint: String,
 }
 
@@ -28,7 +28,7 @@ impl Foreign {
         }
     }
 
-    /// Returns a file that a tool makes for running only, from a model that another tool wrote.
+    /// Creates the refusal of a file that is compiled for execution only, from a model in another format.
     fn compiled(what: &str) -> Self {
         Self::new(
             what,
@@ -45,12 +45,12 @@ impl Foreign {
     }
 }
 
-/// Refuses what is recognised as something other than ONNX or a checkpoint. `origin` is the file's path or name.
+/// Refuses files that are recognised as something other than ONNX or a checkpoint. `origin` is the file's path or name.
 pub(crate) fn refuse(bytes: &[u8], origin: &str) -> Result<(), OnnxError> {
     recognise(bytes, origin).map_or(Ok(()), |foreign| Err(foreign.error(origin)))
 }
 
-/// Refuses a folder, with what in it could be given instead.
+/// Refuses a folder, and suggests files in it that could be given instead.
 pub(crate) fn refuse_folder(path: &Path) -> Result<(), OnnxError> {
     if path.is_dir() {
         return Err(folder::recognise(path).error(&path.display().to_string()));
@@ -58,7 +58,7 @@ pub(crate) fn refuse_folder(path: &Path) -> Result<(), OnnxError> {
     Ok(())
 }
 
-/// Refuses a checkpoint and an adapter, where only a backbone is expected.
+/// Refuses a checkpoint or an adapter where only a backbone is accepted.
 pub(crate) fn refuse_other_roles(bytes: &[u8], origin: &str) -> Result<(), OnnxError> {
     let foreign = match bytes {
         [b'P', b'K', 3 | 5, 4 | 6, ..] if cfg!(not(feature = "import")) => {
@@ -113,7 +113,7 @@ fn magic(bytes: &[u8], origin: &str) -> Option<Foreign> {
             format!("unpack it: {command} {file}"),
         )
     };
-    // Packers refuse a name without their own end, but not to write elsewhere.
+    // Unpackers refuse names without their own suffix, unless they write to another place.
     let unpack_one = |what: &str, command: &str| {
         Foreign::new(
             format!("a file packed with {what}, expected what is in it"),
@@ -165,9 +165,9 @@ fn magic(bytes: &[u8], origin: &str) -> Option<Foreign> {
     })
 }
 
-/// Files without a signature, by the end of their name.
+/// Recognises files without a signature by the suffix of their name.
 fn extension(bytes: &[u8], origin: &str) -> Option<Foreign> {
-    // A file that starts as a ModelProto is read as one, whatever its name.
+    // A file that starts like a ModelProto is read as one, whatever its name.
     if matches!(bytes, [0x08, 1..=30, ..]) {
         return None;
     }

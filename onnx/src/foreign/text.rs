@@ -1,10 +1,10 @@
-//! Text in place of a model: pointers, web pages, and networks that other tools describe in text.
+//! Text files in place of a model: LFS pointers, web pages, and networks described in text by other tools.
 
 use super::Foreign;
 
-/// The length of a text's beginning that is looked at.
+/// Number of bytes at the start of a text that are examined.
 const LOOKED_AT: usize = 4096;
-/// The part of an unknown text that a message repeats.
+/// Maximum length of an unknown text that a message quotes.
 const SHOWN: usize = 60;
 
 /// Returns the size in bytes of the file that a Git LFS pointer refers to.

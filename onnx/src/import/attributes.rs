@@ -1,4 +1,4 @@
-//! A node of the file with its attributes and inputs.
+//! A node of the file, with access to its attributes and inputs.
 
 use super::value::{Refusal, unsupported};
 use crate::proto::{AttributeProto, NodeProto, TensorProto};
@@ -17,7 +17,7 @@ impl<'a> Source<'a> {
         self.proto.op_type.as_deref().unwrap_or("")
     }
 
-    /// Returns the name of input `index`, if it is there.
+    /// Returns the name of input `index`, if the node has it.
     pub(super) fn input(&self, index: usize) -> Option<&'a str> {
         self.proto
             .input
@@ -26,7 +26,7 @@ impl<'a> Source<'a> {
             .filter(|name| !name.is_empty())
     }
 
-    /// Refuses attributes that the conversion does not know: ignoring one could change the function.
+    /// Refuses attributes that the conversion does not support, because ignoring one could change the function.
     pub(super) fn allow(&self, known: &[&str]) -> Result<(), Refusal> {
         let stranger = self
             .proto
@@ -44,7 +44,7 @@ impl<'a> Source<'a> {
             .find(|attribute| attribute.name.as_deref() == Some(name))
     }
 
-    /// Returns whether the attribute is there.
+    /// Returns whether the node has the attribute.
     pub(super) fn has(&self, name: &str) -> bool {
         self.attribute(name).is_some()
     }
@@ -105,7 +105,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// `N` sizes that are not negative.
+    /// Returns `N` non-negative sizes.
     pub(super) fn sizes<const N: usize>(&self, name: &str, default: [usize; N]) -> Result<[usize; N], Refusal> {
         let Some(ints) = self.ints(name) else {
             return Ok(default);

@@ -1,4 +1,4 @@
-//! Interface of the model: opset and image input.
+//! Interface of the model: its opset and image input.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use super::constant::FLOATS;
 /// The image input.
 pub(super) struct Image<'a> {
     pub(super) name: &'a str,
-    /// The batch, if the file fixes it.
+    /// The batch size, if the file fixes it.
     pub(super) batch: Option<i64>,
     pub(super) channels: usize,
     /// Rows, columns.
@@ -22,9 +22,9 @@ pub(super) struct Image<'a> {
     pub(super) channels_last: bool,
 }
 
-/// From opset 7 on, operators broadcast as they do today.
+/// The oldest supported opset: since version 7, operators broadcast as they do today.
 const OLDEST_OPSET: i64 = 7;
-/// The newest opset that exists. Of the operators that are read here, 25–28 changed nothing but the types.
+/// The newest existing opset. Of the supported operators, versions 25–28 only changed the types.
 const NEWEST_OPSET: i64 = 28;
 
 /// Returns the version of the default operator set.
@@ -40,13 +40,14 @@ pub(super) fn opset(sets: &[OperatorSetIdProto], origin: &str) -> Result<i64, On
         })
 }
 
-/// Returns the version of another operator set, 0 if the file does not import it.
+/// Returns the version of another operator set; 0 if the file does not import it.
 pub(super) fn version(sets: &[OperatorSetIdProto], domain: &str) -> i64 {
     let set = sets.iter().find(|set| set.domain.as_deref() == Some(domain));
     set.and_then(|set| set.version).unwrap_or(0)
 }
 
-/// Returns the one input that is not an initialiser: `[N, 3, H, W]` or `[N, H, W, 3]`, or with one channel, float. `size` (rows, columns) settles an open H and W.
+/// Returns the single input that is not an initialiser: `[N, 3, H, W]` or `[N, H, W, 3]`, or with one channel, float.
+/// `size` (rows, columns) sets an open H and W.
 pub(super) fn image<'a>(
     graph: &'a GraphProto,
     constants: &HashSet<&str>,
@@ -81,7 +82,7 @@ pub(super) fn image<'a>(
             tensor.elem_type.unwrap_or(0)
         )));
     }
-    // Some tools leave the shape out altogether; the first convolution then has its channels.
+    // Some tools omit the shape. The first convolution then determines the channels.
     let open = [const { None }; 4];
     let dims: Vec<Option<i64>> = match &tensor.shape {
         Some(shape) => shape.dim.iter().map(known).collect(),
@@ -126,13 +127,13 @@ pub(super) fn image<'a>(
             origin: origin.to_owned(),
             input: name.to_owned(),
             shape: text,
-            // The open sides take the side that is known, or the usual one.
+            // The suggestion for an open side is the known side, or the usual one.
             suggestion: [height.or(width), width.or(height)].map(|side| side.unwrap_or(224)),
         }),
     }
 }
 
-/// Returns a dimension that the file fixes. Tools write an open one as a name, as nothing, or as −1 or 0.
+/// Returns a dimension that the file fixes. Tools write an open dimension as a name, as nothing, or as −1 or 0.
 fn known(dim: &DimensionProto) -> Option<i64> {
     dim.dim_value.filter(|&value| dim.dim_param.is_none() && value > 0)
 }
@@ -150,7 +151,7 @@ pub(super) fn dimensions(shape: &TensorShapeProto) -> String {
     format!("[{}]", dims.collect::<Vec<_>>().join(", "))
 }
 
-/// Returns the channels of a convolution that reads the image.
+/// Returns the number of channels read by a convolution on the image.
 fn channels_read(graph: &GraphProto, image: &str) -> Option<i64> {
     let reads = |node: &&NodeProto| {
         node.op_type.as_deref() == Some("Conv") && node.input.first().is_some_and(|input| input == image)

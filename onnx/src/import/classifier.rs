@@ -1,13 +1,13 @@
-//! Separation of the classifier at the end of a network from the features that it reads.
+//! Separation of a network into its features and the classifier at its end.
 //!
 //! | the network ends in | features | classifier |
 //! |---|---|---|
-//! | a dense layer | what it reads | its rows |
-//! | a convolution over its entire input | what it reads, flattened | its kernels |
-//! | a 1×1 convolution, then a mean over height and width | the mean of what it reads | its kernels: both are linear |
+//! | a dense layer | the layer's input | the layer's rows |
+//! | a convolution over its entire input | its input, flattened | its kernels |
+//! | a 1×1 convolution, then a mean over height and width | the mean of its input | its kernels, because both are linear |
 //! | one of these with one unit, Sigmoid | as above | two classes, of which the first has logit 0 |
-//! | one of these with one unit | as above | none: it may be a regression, unless the caller states otherwise |
-//! | one of these and another activation, or windows and then a mean | as above, if it is certainly a classifier | none: not linear |
+//! | one of these with one unit | as above | none, because it may be a regression, unless the caller states otherwise |
+//! | one of these and another activation, or windows and then a mean | as above, if it is certainly a classifier | none, because it is not linear |
 //! | anything else | the output itself | none |
 
 use clr_adapters::Head;
@@ -22,19 +22,19 @@ use crate::{
 /// The maximum number of nodes after the last layer.
 const MAX_AFTER: usize = 64;
 
-/// Evidence of a classifier other than the graph itself.
+/// Evidence for a classifier, in addition to the graph itself.
 pub(super) struct Evidence<'a> {
-    /// The entry of this library's own metadata about a classifier.
+    /// What this library's own metadata state about a classifier.
     pub(super) known: Option<bool>,
-    /// The operators that were left out after the logits.
+    /// The operators after the logits that were left out.
     pub(super) ending: &'a Ending<'a>,
-    /// Whether a node or its weights have a name that frameworks give to classifiers.
+    /// Returns whether a node or its weights have a name that frameworks use for classifiers.
     pub(super) named: &'a dyn Fn(&str) -> bool,
-    /// Whether one unit without a Sigmoid means two classes, as the caller states.
+    /// Whether the caller states that one unit without a Sigmoid means two classes.
     pub(super) two_classes: bool,
 }
 
-/// Returns the graph up to the features, and the classifier that read them.
+/// Splits the graph into its part up to the features and the classifier that reads them.
 pub(super) fn split(
     raw: Graph,
     size: [usize; 2],
@@ -86,13 +86,13 @@ fn shapes(graph: &Graph, size: [usize; 2]) -> Result<Vec<Shape>, OnnxError> {
 enum End {
     /// Features: nothing is to be cut off.
     Features,
-    /// A classifier that was cut off and cannot be kept.
+    /// A classifier that was cut off and discarded.
     Dropped,
-    /// A classifier that was cut off.
+    /// A classifier that was cut off and kept.
     Classifier(Head),
 }
 
-/// The last layer with weights, and the nodes after it that have none or only some per channel.
+/// The last layer with weights, and the nodes after it, which have no weights or only per-channel ones.
 struct Tail {
     layer: usize,
     /// From the layer to the output.
@@ -100,20 +100,21 @@ struct Tail {
     shapes: Vec<Shape>,
 }
 
-/// Form of the layer as a linear function of the features.
+/// Form of the layer as a function of the features.
 enum Form {
-    /// It reads a vector.
+    /// The layer reads a vector.
     Dense,
-    /// It reads an entire map at once.
+    /// The layer reads an entire map at once.
     Entire,
-    /// It reads every pixel of a map, and the mean is taken.
+    /// The layer reads every pixel of a map, and the mean is taken afterwards.
     Mean,
-    /// It reads windows of a map, and the mean is taken: not linear in the mean of the map.
+    /// The layer reads windows of a map, and the mean is taken afterwards. The result is not linear in the mean of the
+    /// map.
     Window,
 }
 
 impl Tail {
-    /// Returns the tail of a canonical graph: nodes in a row, each of which only the next one reads.
+    /// Returns the tail of a canonical graph: a chain of nodes in which each is read only by the next.
     fn find(graph: &Graph, size: [usize; 2]) -> Result<Option<Self>, OnnxError> {
         let mut after = Vec::new();
         let mut value = graph.features;
@@ -148,7 +149,7 @@ impl Tail {
         Ok(None)
     }
 
-    /// Moves the features in front of the layer, if it is a classifier.
+    /// Makes the layer's input the features, if the layer is a classifier.
     fn cut(self, graph: &mut Graph, evidence: &Evidence<'_>, notes: &mut Vec<String>) -> End {
         let name = graph.nodes[self.layer].name.clone();
         let mut activations =
@@ -197,7 +198,7 @@ impl Tail {
         head::as_classes(head, &name, sigmoid, binary, notes).map_or(End::Dropped, End::Classifier)
     }
 
-    /// Form of the layer and the nodes after it, without activations.
+    /// Returns the form of the layer and the nodes after it, ignoring activations.
     fn form(&self, graph: &Graph) -> Option<Form> {
         let Op::Conv(conv) = &graph.nodes[self.layer].op else {
             return Some(Form::Dense);
@@ -209,7 +210,7 @@ impl Tail {
             return Some(Form::Entire);
         }
         self.mean(graph)?;
-        // Without another convolution, this one is the network and not its end.
+        // If there is no other convolution, this one is the network itself and not a classifier.
         graph.nodes[..self.layer]
             .iter()
             .find(|node| matches!(node.op, Op::Conv(_)))?;
@@ -222,7 +223,7 @@ impl Tail {
         )
     }
 
-    /// Returns the place after the layer where the mean over height and width is taken.
+    /// Returns the position after the layer at which the mean over height and width is taken.
     fn mean(&self, graph: &Graph) -> Option<usize> {
         let output = self.shapes[self.layer + 1].spatial()?;
         self.after.iter().position(|&index| match &graph.nodes[index].op {
@@ -240,7 +241,7 @@ impl Tail {
         }
     }
 
-    /// Returns the layer as a classifier, with the constants after it.
+    /// Returns the layer as a classifier, with the constants after it merged.
     fn head(&self, graph: &Graph) -> Option<Head> {
         let units = self.units(graph);
         let (weight, bias) = match &graph.nodes[self.layer].op {
@@ -274,7 +275,8 @@ impl Tail {
         Some(head)
     }
 
-    /// Makes what the layer reads the features, under the names of the nodes that did the same after it.
+    /// Makes the layer's input the features. The new nodes get the names of the nodes after the layer that did the
+    /// same.
     fn move_features(&self, graph: &mut Graph, form: &Form) {
         let after = |wanted: fn(&Op) -> bool| {
             let found = self
@@ -287,7 +289,7 @@ impl Tail {
         let pool = after(|op| matches!(op, Op::GlobalAveragePool | Op::AveragePool(_)));
         let flatten = after(|op| matches!(op, Op::Flatten));
         graph.features = graph.nodes[self.layer].inputs[0];
-        // Nothing but the end read the layer, and everything after it is in the tail.
+        // Only the tail reads the layer, so nothing else depends on the removed nodes.
         graph.nodes.truncate(self.layer);
         if matches!(form, Form::Mean | Form::Window) && self.shapes[graph.features.0].spatial() != Some([1, 1]) {
             append(graph, pool.as_deref().unwrap_or("features.pool"), Op::GlobalAveragePool);

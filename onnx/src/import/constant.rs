@@ -1,4 +1,4 @@
-//! Constants of a file as values of the graph.
+//! Conversion of a file's constants to values of the graph.
 
 use half::{bf16, f16};
 
@@ -9,22 +9,23 @@ use super::{
 };
 use crate::{OnnxError, Tensor, proto::TensorProto};
 
-/// The most elements of one constant.
+/// Maximum number of elements of a constant.
 const MAX_ELEMENTS: usize = 1 << 28;
 
 const UINT8: i32 = 2;
 const INT8: i32 = 3;
 pub(super) const BOOL: i32 = 9;
 const BFLOAT16: i32 = 16;
-/// The types of floats that are read. All become f32.
+/// The supported float types. All become f32.
 pub(super) const FLOATS: [i32; 4] = [TensorProto::FLOAT, TensorProto::DOUBLE, TensorProto::FLOAT16, BFLOAT16];
 
-/// Returns whether a type is a float of half precision.
+/// Returns whether a type is a half-precision float.
 pub(super) fn is_half(kind: i32) -> bool {
     matches!(kind, TensorProto::FLOAT16 | BFLOAT16)
 }
 
-/// Returns the value of a constant. f64, f16 and bf16 become f32; integers become [`Value::Integers`]; other types [`Value::Other`].
+/// Returns the value of a constant. f64, f16 and bf16 become f32, integers become [`Value::Integers`], and other types
+/// become [`Value::Other`].
 pub(super) fn value(tensor: &TensorProto, name: &str, origin: &str, external: &External) -> Result<Value, OnnxError> {
     read(tensor, external).map_err(|reason| OnnxError::Tensor {
         origin: origin.to_owned(),

@@ -1,4 +1,4 @@
-//! Kinds of files that are refused at once: quantised ones, and those that ONNX Runtime optimised.
+//! Kinds of files that are refused as a whole: quantised files, and files optimised by ONNX Runtime.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::{
     proto::{GraphProto, NodeProto},
 };
 
-/// Returns the refusal of a file with nodes that are not supported: by its kind, where the nodes show it.
+/// Returns the error for a file with unsupported nodes. If the nodes reveal the file's kind, the error states it.
 pub(super) fn refusal(
     graph: &GraphProto,
     missing: Vec<Missing>,
@@ -44,8 +44,8 @@ pub(super) fn quantised(graph: &GraphProto, origin: &str) -> Option<OnnxError> {
     })
 }
 
-/// Operators of 8-bit or narrower arithmetic: ONNX's, ONNX Runtime's, and those of training with simulated quantisation.
-/// `operator` may have its domain in front.
+/// Returns whether an operator belongs to arithmetic of 8 bits or fewer: those of ONNX, of ONNX Runtime, and of
+/// training with simulated quantisation. `operator` may start with its domain.
 fn is_quantised(operator: &str) -> bool {
     let name = operator.rsplit('.').next().unwrap_or(operator);
     name.to_lowercase().contains("quant")
@@ -63,12 +63,12 @@ fn is_quantised(operator: &str) -> bool {
         .any(|start| name.starts_with(start))
 }
 
-/// Operators that only ONNX Runtime's optimiser writes. `operator` has its domain in front.
+/// Returns whether only ONNX Runtime's optimiser writes this operator. `operator` starts with its domain.
 fn is_optimised(operator: &str) -> bool {
     operator.starts_with("com.microsoft.") || operator.starts_with("com.ms.internal.")
 }
 
-/// Returns the operators of a kind with their numbers, the most frequent first.
+/// Returns the operators of a kind with the number of their nodes, most frequent first.
 fn counts(graph: &GraphProto, wanted: fn(&str) -> bool) -> Vec<(String, usize)> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for operator in graph.node.iter().map(full_name).filter(|operator| wanted(operator)) {

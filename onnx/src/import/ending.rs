@@ -1,19 +1,20 @@
-//! Decisions at the end of a model (Softmax, `ArgMax`, `TopK` and what accompanies them), left out so that the logits remain.
+//! Decisions at the end of a model (Softmax, `ArgMax`, `TopK` and nodes that accompany them), which are left out so
+//! that the logits remain.
 
 use std::collections::{HashMap, HashSet};
 
 use super::order;
 use crate::proto::{GraphProto, NodeProto};
 
-/// The most nodes at the end that are looked at.
+/// Maximum number of nodes at the end that are examined.
 const MAX_NODES: usize = 64;
 
 /// The end of a model after its logits.
 #[derive(Clone, Default)]
 pub(super) struct Ending<'a> {
-    /// The operators that are left out, as the graph has them: from the logits to the output.
+    /// The operators that are left out, in the graph's order from the logits to the output.
     pub(super) operators: Vec<&'a str>,
-    /// The innermost Softmax or `LogSoftmax`, by its place in the file: its axis is still to be checked.
+    /// Index in the file of the innermost Softmax or `LogSoftmax`, whose axis still has to be checked.
     pub(super) softmax: Option<usize>,
 }
 
@@ -59,8 +60,8 @@ impl<'a> Producers<'a> {
         self.nodes.contains_key(value)
     }
 
-    /// Returns the node that produces `value`, and the one input of it that is not a constant: of several the last
-    /// (`ArrayFeatureExtractor` reads the classes first).
+    /// Returns the node that produces `value`, and its input that is not a constant. If there are several, returns the
+    /// last one, because `ArrayFeatureExtractor` reads the classes first.
     fn before(&self, value: &str) -> Option<(usize, &'a str)> {
         let &index = self.nodes.get(value)?;
         let inputs = order::inputs(&self.graph.node[index]).filter(|input| !self.constants.contains(input));
@@ -83,18 +84,19 @@ impl<'a> Producers<'a> {
         None
     }
 
-    /// Returns the value to read for `output`, and the ending after it.
+    /// Returns the value to read in place of `output`, and the ending after it.
     pub(super) fn strip(&self, output: &'a str) -> (&'a str, Ending<'a>) {
         self.walk(output, decides)
     }
 
-    /// Returns the value before everything that only decides: outputs with one root show the same result.
+    /// Returns the value before all decisions. Outputs with the same root show the same result.
     pub(super) fn root(&self, output: &'a str) -> &'a str {
         let always = |operator: &str| matches!(operator, "Sigmoid" | "Identity" | "Dropout" | "Cast");
         self.walk(output, |operator| decides(operator) || always(operator)).0
     }
 
-    /// Walks from `output` to the innermost operator that `ends` holds for, over those that only accompany one.
+    /// Walks back from `output` to the innermost operator for which `ends` returns true, across operators that only
+    /// accompany it.
     fn walk(&self, output: &'a str, ends: impl Fn(&str) -> bool) -> (&'a str, Ending<'a>) {
         let (mut value, mut ending) = (output, Ending::default());
         let (mut cursor, mut passed) = (output, Vec::new());
@@ -122,7 +124,7 @@ impl<'a> Producers<'a> {
     }
 }
 
-/// Returns whether nothing but a classifier ends in this operator.
+/// Returns whether only a classifier ends in this operator.
 fn decides(operator: &str) -> bool {
     matches!(
         operator,
@@ -139,7 +141,8 @@ fn decides(operator: &str) -> bool {
     )
 }
 
-/// Returns whether an operator may accompany such a one: it changes form or type only, or takes the best probability.
+/// Returns whether an operator may accompany a decision: it changes only the shape or type, or selects the highest
+/// probability.
 fn accompanies(operator: &str) -> bool {
     matches!(
         operator,

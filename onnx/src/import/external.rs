@@ -1,7 +1,7 @@
-//! External data: values of tensors in other files, in the folder of the model or below it.
+//! External data: tensor values in other files, in the model's folder or below it.
 //!
-//! Every file is located, and its length compared with what the tensors claim, before any value is read: one message
-//! names what is missing.
+//! Every file is located, and its length compared with what the tensors need, before any value is read. One message
+//! therefore names everything that is missing.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,17 +16,18 @@ use crate::{
     proto::{GraphProto, TensorProto},
 };
 
-/// Maximum number of reads of a file's bytes on average: tied weights are stored once.
+/// Maximum number of times that a file's bytes are read on average. Tied weights are stored once and read several
+/// times.
 const MAX_READS: u64 = 4;
-/// The most entries of a folder that are looked at for a renamed file.
+/// Maximum number of folder entries that are examined to find a renamed file.
 const MAX_ENTRIES: usize = 1000;
 
-/// The files that the tensors of a model refer to, all of them present and long enough.
+/// The files that the tensors of a model refer to. All of them exist and are long enough.
 pub(super) struct External {
     files: HashMap<String, PathBuf>,
 }
 
-/// Bytes of one file that the tensors claim.
+/// The bytes of one file that tensors refer to.
 #[derive(Default)]
 struct Claim<'a> {
     tensors: usize,
@@ -40,8 +41,8 @@ impl External {
     /// Checks every file that `graph` refers to. `path` is the model's.
     ///
     /// # Errors
-    /// [`OnnxError::External`]: no path is known, or a file is missing, too short, outside the model's folder or not a
-    /// plain file.
+    /// [`OnnxError::External`] if no path is known, or a file is missing, too short, outside of the model's folder or not a
+    /// regular file.
     pub(super) fn new(graph: &GraphProto, path: Option<&Path>, origin: &str) -> Result<Self, OnnxError> {
         let mut claims: BTreeMap<&str, Claim<'_>> = BTreeMap::new();
         for tensor in tensors(graph).filter(|tensor| is_external(tensor)) {
@@ -73,7 +74,7 @@ impl External {
         Ok(Self { files })
     }
 
-    /// Returns the bytes of a tensor, or `None` if they are in the model itself.
+    /// Returns the bytes of a tensor; `None` if they are in the model itself.
     pub(super) fn bytes(&self, tensor: &TensorProto) -> Result<Option<Vec<u8>>, String> {
         if !is_external(tensor) {
             return Ok(None);
@@ -113,7 +114,7 @@ fn tensors(graph: &GraphProto) -> impl Iterator<Item = &TensorProto> {
         .chain(sparse.flat_map(|sparse| sparse.values.iter().chain(&sparse.indices)))
 }
 
-/// The place of a tensor's values in another file.
+/// The location of a tensor's values in another file.
 struct Entry<'a> {
     location: &'a str,
     offset: u64,
@@ -144,7 +145,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Returns the length in bytes that type and shape ask for.
+/// Returns the number of bytes that type and shape require.
 fn stored_bytes(tensor: &TensorProto) -> Option<u64> {
     let size = match tensor.data_type? {
         TensorProto::FLOAT | TensorProto::INT32 => 4,
@@ -159,7 +160,7 @@ fn stored_bytes(tensor: &TensorProto) -> Option<u64> {
         .try_fold(size, |product: u64, &dim| product.checked_mul(u64::try_from(dim).ok()?))
 }
 
-/// Returns the path of an external file, or the reason why it cannot be read and a hint.
+/// Returns the path of an external file, or the reason why it cannot be read, with a hint.
 fn find(location: &str, claim: &Claim<'_>, path: Option<&Path>) -> Result<PathBuf, (String, String)> {
     let Some(model) = path else {
         let reason = "the weights are in this file, and only the bytes of the model were given".to_owned();
@@ -170,7 +171,7 @@ fn find(location: &str, claim: &Claim<'_>, path: Option<&Path>) -> Result<PathBu
     };
     let inside = "export again with the weights inside the model or in a file next to it: \
                   torch.onnx.export(..., external_data=False)";
-    // Exporters on Windows may write its separator.
+    // Exporters on Windows may use backslashes.
     let relative = PathBuf::from(location.replace('\\', "/"));
     let plain = relative
         .components()
@@ -229,8 +230,8 @@ fn find(location: &str, claim: &Claim<'_>, path: Option<&Path>) -> Result<PathBu
     Ok(file)
 }
 
-/// Returns whether the file, links followed, is in the folder of the model, or in the folder where the model itself is when it
-/// is a link too (download caches link both).
+/// Returns whether the file, with links resolved, is in the model's folder. If the model itself is a link, its real
+/// folder is accepted as well, because download caches link both.
 fn within(file: &Path, folder: &Path, model: &Path) -> bool {
     let Ok(real) = file.canonicalize() else { return false };
     let roots = [
@@ -243,7 +244,7 @@ fn within(file: &Path, folder: &Path, model: &Path) -> bool {
     roots.iter().flatten().any(|root| real.starts_with(root))
 }
 
-/// Returns the hint for a missing file: a renamed one of the right length, or a copy.
+/// Returns the hint for a missing file: a renamed file with the right length, or to copy the file.
 fn missing_hint(folder: &Path, model: &Path, relative: &Path, expected: u64) -> String {
     let entries = fs::read_dir(folder).into_iter().flatten().take(MAX_ENTRIES).flatten();
     let fits = |entry: &fs::DirEntry| {

@@ -1,4 +1,4 @@
-//! A decoded file, and the network that one of its outputs needs.
+//! A decoded file, and the part of its network that one output depends on.
 
 use clr_adapters::Head;
 
@@ -18,7 +18,7 @@ use crate::{
     proto::{GraphProto, OperatorSetIdProto},
 };
 
-/// A decoded file, from which networks are read.
+/// A decoded file from which networks are read.
 pub(super) struct File<'a> {
     pub(super) origin: &'a str,
     pub(super) graph: &'a GraphProto,
@@ -27,33 +27,33 @@ pub(super) struct File<'a> {
     pub(super) names: Vec<String>,
     pub(super) external: &'a External,
     pub(super) producers: Producers<'a>,
-    /// Rows and columns, where the file leaves them open.
+    /// Rows and columns, if the file leaves them open.
     pub(super) size: Option<[u32; 2]>,
-    /// As in [`ReadOptions`].
+    /// See [`ReadOptions`].
     pub(super) two_classes: bool,
-    /// The entry of this library's own metadata about a classifier.
+    /// What this library's own metadata state about a classifier.
     pub(super) classifier: Option<bool>,
     /// Likewise about opaque steps.
     pub(super) steps: &'a [StepEntry],
 }
 
-/// Nodes and values that an output needs.
+/// The nodes and values that an output depends on.
 pub(super) struct Network {
     pub(super) graph: Graph,
     pub(super) head: Option<Head>,
     /// Of the image.
     pub(super) size: [u32; 2],
-    /// Whether it reads one channel, after a conversion from RGB.
+    /// Whether the network reads one channel, which a conversion from RGB provides.
     pub(super) grey: bool,
-    /// The shape of the value that was taken as logits or features.
+    /// Shape of the value that was taken as logits or features.
     pub(super) features: Shape,
-    /// Without a classifier: what the last layer reads.
+    /// Without a classifier: the value that the last layer reads.
     pub(super) further_inside: Option<String>,
     pub(super) notes: Vec<String>,
 }
 
 impl<'a> File<'a> {
-    /// Returns the network that `output` needs, split into features and classifier.
+    /// Returns the network that `output` depends on, split into features and classifier.
     pub(super) fn network(&'a self, output: &'a str) -> Result<Network, OnnxError> {
         let (value, ending) = self.producers.strip(output);
         let mut import = Import::new(self, value)?;
@@ -101,7 +101,7 @@ impl<'a> File<'a> {
         })
     }
 
-    /// Refuses a Softmax that is not over the classes.
+    /// Refuses a Softmax over another axis than the classes.
     fn check_axis(&self, index: usize, opset: i64, shape: Shape) -> Result<(), OnnxError> {
         let source = Source {
             proto: &self.graph.node[index],
@@ -122,8 +122,8 @@ impl<'a> File<'a> {
         })
     }
 
-    /// Returns whether node or weights have a name that frameworks give to classifiers: the last module of torchvision and timm,
-    /// the last layer of Keras.
+    /// Returns whether a node or its weights have a name that frameworks use for classifiers: the last module in
+    /// torchvision and timm, the last layer in Keras.
     fn is_named_classifier(&self, node: &str) -> bool {
         let named = |name: &str| {
             name.split(['/', '.']).any(|part| {

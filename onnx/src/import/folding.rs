@@ -1,6 +1,7 @@
-//! Constant folding: dense arrays that are known at import, seen through strides and combined element by element.
+//! Constant folding: dense arrays whose values are known at import, read through strides and combined element by
+//! element.
 //!
-//! Folded values are bounded by the size of the file, so that a small file cannot take much memory or time.
+//! The size of folded values is bounded by the size of the file, so a small file cannot use much memory or time.
 
 use super::{
     Import,
@@ -8,16 +9,16 @@ use super::{
 };
 use crate::Tensor;
 
-/// The most elements of an integer constant: these are shapes, axes and pads.
+/// Maximum number of elements of an integer constant. These are shapes, axes and pads.
 pub(super) const MAX_INTEGERS: usize = 1 << 16;
 /// Minimum budget of folding, in elements.
 const BASE_BUDGET: usize = 1 << 22;
-/// Budget of folding per element of the constants: standardised weights take a dozen steps, three arrays each.
+/// Folding budget per element of the constants. Standardised weights take a dozen steps with three arrays each.
 const PER_ELEMENT: usize = 32;
 /// The most axes of a constant.
 pub(super) const MAX_RANK: usize = 16;
 
-/// Number of elements that constant folding made, and its budget.
+/// Number of elements that constant folding has created, and its budget.
 #[derive(Default)]
 pub(super) struct Budget {
     read: usize,
@@ -25,7 +26,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Counts elements that the file holds.
+    /// Adds the elements of a constant in the file to the budget.
     pub(super) fn read(&mut self, elements: usize) {
         self.read = self.read.saturating_add(elements);
     }
@@ -60,7 +61,7 @@ pub(super) fn strides(dims: &[usize]) -> Vec<isize> {
     strides
 }
 
-/// Returns the shape that two shapes broadcast to.
+/// Returns the shape to which two shapes broadcast.
 pub(super) fn broadcast(left: &[usize], right: &[usize]) -> Option<Vec<usize>> {
     let rank = left.len().max(right.len());
     let at = |dims: &[usize], axis: usize| (axis + dims.len()).checked_sub(rank).map_or(1, |axis| dims[axis]);
@@ -73,7 +74,7 @@ pub(super) fn broadcast(left: &[usize], right: &[usize]) -> Option<Vec<usize>> {
         .collect()
 }
 
-/// Strides that let `dims` be read as `target`, which they broadcast to.
+/// Returns the strides with which an array of `dims` is read as `target`, to which it broadcasts.
 pub(super) fn broadcast_strides(dims: &[usize], target: &[usize]) -> Vec<isize> {
     let own = strides(dims);
     let mut wide = vec![0; target.len() - dims.len()];
@@ -85,7 +86,8 @@ pub(super) fn broadcast_strides(dims: &[usize], target: &[usize]) -> Vec<isize> 
     wide
 }
 
-/// Returns the elements of an array of `dims` that lie `strides` apart from `base`. All of them must be inside `values`.
+/// Returns the elements of an array of `dims` that start at `base` and are `strides` apart. All of them must be inside
+/// `values`.
 fn taken<T: Copy>(values: &[T], dims: &[usize], base: usize, strides: &[isize]) -> Vec<T> {
     let count = dims.iter().product();
     let (mut place, mut index, mut out) = (base as isize, vec![0; dims.len()], Vec::with_capacity(count));
@@ -104,7 +106,7 @@ fn taken<T: Copy>(values: &[T], dims: &[usize], base: usize, strides: &[isize]) 
     out
 }
 
-/// Returns the number of elements of `dims`, if the rank is sensible and it does not overflow.
+/// Returns the number of elements of `dims`, if the rank is valid and the product does not overflow.
 pub(super) fn elements(dims: &[usize]) -> Option<usize> {
     let count = dims
         .iter()
@@ -113,7 +115,7 @@ pub(super) fn elements(dims: &[usize]) -> Option<usize> {
 }
 
 impl Import<'_> {
-    /// Returns the elements of a constant that lie `strides` apart from `base`, as an array of `dims`.
+    /// Returns the elements of a constant that start at `base` and are `strides` apart, as an array of `dims`.
     pub(super) fn taken(&mut self, constant: &Value, dims: Vec<usize>, base: usize, strides: &[isize]) -> Converted {
         let Some(count) = elements(&dims) else {
             return unsupported(format!("makes a constant of {dims:?}"));
@@ -153,7 +155,7 @@ impl Import<'_> {
         Ok(Tensor::new(dims, values))
     }
 
-    /// `operation` on every element of a constant of floats.
+    /// Applies `operation` to every element of a float constant.
     pub(super) fn mapped(&mut self, tensor: &Tensor, operation: impl Fn(f32) -> f32) -> Converted {
         self.budget.make(tensor.data().len())?;
         let values: Vec<f32> = tensor.data().iter().map(|&value| operation(value)).collect();
@@ -164,7 +166,8 @@ impl Import<'_> {
 /// An array of integers of a file.
 pub(super) type Integers<'a> = (&'a [usize], &'a [Dim]);
 
-/// `operation` on integers: the shape arithmetic of exporters. `None` of it means that the batch would have to be known.
+/// Applies `operation` to integers, for the shape arithmetic of exporters. If it returns `None`, the batch size would
+/// have to be known.
 pub(super) fn integers(
     (left, lefts): Integers<'_>,
     (right, rights): Integers<'_>,

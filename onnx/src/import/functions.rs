@@ -1,4 +1,4 @@
-//! Local functions of a model (ONNX IR version 8), replaced by their bodies.
+//! Local functions of a model (ONNX IR version 8), which are inlined.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use crate::{
 
 /// Maximum depth of calls between functions.
 const MAX_DEPTH: usize = 32;
-/// The most bytes of nodes after inlining, for each byte of the model before it, and for every model.
+/// Maximum bytes of nodes after inlining, relative to the bytes of the model, and an allowance for every model.
 const MAX_GROWTH: usize = 4;
 const MAX_BYTES: usize = 16 << 20;
 
@@ -21,7 +21,8 @@ type Key<'a> = (&'a str, &'a str);
 /// Replaces every call of a local function by the function's nodes.
 ///
 /// # Errors
-/// Functions that call one another in a circle or too deep, two functions of one name, or more nodes than a graph may have.
+/// If functions are recursive or nested too deep, two functions have the same name, or there are more nodes than a
+/// graph may have.
 pub(super) fn inline(model: &mut ModelProto, origin: &str) -> Result<(), OnnxError> {
     if model.functions.is_empty() {
         return Ok(());
@@ -62,7 +63,7 @@ pub(super) fn inline(model: &mut ModelProto, origin: &str) -> Result<(), OnnxErr
 struct Inliner<'a> {
     table: HashMap<Key<'a>, &'a FunctionProto>,
     origin: &'a str,
-    /// Calls so far: a part of the names of inner values, so that they are unique.
+    /// Number of calls so far. It is part of the names of inner values, which makes them unique.
     calls: usize,
     bytes: usize,
     budget: usize,
@@ -131,7 +132,7 @@ impl<'a> Inliner<'a> {
             if produced.contains(formal.as_str()) && !values.contains_key(formal.as_str()) {
                 values.insert(formal, actual.clone());
             } else {
-                // An input handed through, or a value that two outputs share.
+                // The function passes an input through, or two of its outputs are the same value.
                 passed.push((formal.as_str(), actual.clone()));
             }
         }
@@ -168,8 +169,8 @@ impl<'a> Inliner<'a> {
     }
 }
 
-/// Returns an attribute of a body's node, with the value of the call where it refers to one; `None` if neither the call nor the
-/// function has it.
+/// Returns an attribute of a node in a function body. If it refers to an attribute of the call, returns the call's
+/// value or the function's default; `None` if there is neither.
 fn attribute(own: &AttributeProto, call: &NodeProto, function: &FunctionProto) -> Option<AttributeProto> {
     let Some(wanted) = own.ref_attr_name.as_deref().filter(|name| !name.is_empty()) else {
         return Some(own.clone());
@@ -182,7 +183,7 @@ fn attribute(own: &AttributeProto, call: &NodeProto, function: &FunctionProto) -
     })
 }
 
-/// The operator sets of the functions, where the model itself imports none of that domain.
+/// Adds the operator sets that the functions import, for domains that the model itself does not import.
 fn import_sets(sets: &mut Vec<OperatorSetIdProto>, functions: &[FunctionProto]) {
     let domain = |set: &OperatorSetIdProto| match set.domain.as_deref() {
         None | Some("ai.onnx") => String::new(),

@@ -1,4 +1,4 @@
-//! Networks that read grey images: a frozen conversion from RGB in front of them.
+//! Networks that read grey images: a fixed conversion from RGB is added before them.
 
 use std::collections::HashSet;
 
@@ -10,13 +10,13 @@ use crate::{
     graph::{Conv, Graph, Node, Op, Padding, ValueId},
 };
 
-/// The shares of red, green and blue in grey (ITU-R BT.601, as in Pillow's `convert("L")`).
+/// Weights of red, green and blue in grey (ITU-R BT.601, as in Pillow's `convert("L")`).
 const SHARES: [f32; 3] = [0.299, 0.587, 0.114];
 
 /// Said of such a network.
 pub(super) const NOTE: &str = "it reads one channel: images become grey in front of it, as 0.299 R + 0.587 G + 0.114 B";
 
-/// Puts a 1×1 convolution from RGB to grey in front of a graph of one channel.
+/// Adds a 1×1 convolution from RGB to grey before a graph that reads one channel.
 pub(super) fn convert(graph: Graph) -> Graph {
     let mut taken: HashSet<String> = graph.nodes.iter().map(|node| node.name.clone()).collect();
     let conversion = Node {
@@ -31,7 +31,7 @@ pub(super) fn convert(graph: Graph) -> Graph {
         }),
         inputs: vec![ValueId::IMAGE],
     };
-    // The image of the graph is the first value now.
+    // The convolution's output takes the place of the image, so all values move by one.
     let after = |value: ValueId| ValueId(value.0 + 1);
     let rest = graph.nodes.into_iter().map(|node| Node {
         inputs: node.inputs.into_iter().map(after).collect(),
@@ -44,7 +44,8 @@ pub(super) fn convert(graph: Graph) -> Graph {
     }
 }
 
-/// What is assumed of such a network where nothing is said: 0 to 1, since the norm of `ImageNet` is one of colours.
+/// Returns the default preprocessing of such a network: values in 0–1, because the `ImageNet` normalisation is defined
+/// for colours.
 pub(super) fn default_preprocessing(height: u32, width: u32) -> Preprocessing {
     Preprocessing {
         mean: [0.0; 3],

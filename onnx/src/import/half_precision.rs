@@ -1,4 +1,4 @@
-//! Half precision in a file: what was widened, for a note.
+//! Half-precision parts of a file that were widened to f32, for a note.
 
 use super::constant;
 

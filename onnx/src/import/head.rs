@@ -1,4 +1,4 @@
-//! A last layer as a linear classifier: constants after it joined, its units as classes.
+//! Conversion of the last layer to a linear classifier: following constants are merged, and its units become classes.
 
 use clr_adapters::Head;
 
@@ -16,7 +16,7 @@ pub(super) fn norm_as_affine(norm: &BatchNorm) -> (Vec<f64>, Vec<f64>) {
     (scale, bias)
 }
 
-/// Multiplies and adds constants per unit; `None` if their number is not that of the units.
+/// Multiplies and adds constants per unit. Returns `None` if their number differs from the number of units.
 pub(super) fn scale(head: &mut Head, scale: &[f64], bias: &[f64]) -> Option<()> {
     (scale.len() == head.bias.len() && bias.len() == head.bias.len() && head.features > 0).then_some(())?;
     for (unit, (&scale, &bias)) in scale.iter().zip(bias).enumerate() {
@@ -29,7 +29,8 @@ pub(super) fn scale(head: &mut Head, scale: &[f64], bias: &[f64]) -> Option<()> 
     Some(())
 }
 
-/// Returns the units of the last layer as classes that exclude one another. `binary`: one unit is the logit of the second of two.
+/// Returns the units of the last layer as mutually exclusive classes. With `binary`, a single unit is the logit of the
+/// second of two classes.
 pub(super) fn as_classes(head: Head, name: &str, sigmoid: bool, binary: bool, notes: &mut Vec<String>) -> Option<Head> {
     if head.bias.len() > 1 {
         if sigmoid {

@@ -1,4 +1,4 @@
-//! Import: from any supported ONNX file to the canonical graph.
+//! Import of any supported ONNX file as a canonical graph.
 
 mod attributes;
 mod boundary;
@@ -48,7 +48,7 @@ use file::{File, Network};
 use value::{Refusal, Value, missing};
 use view::View;
 
-/// Returns the backbone in `bytes`. `path` is the model's: files of external data are searched for next to it.
+/// Returns the backbone in `bytes`. `path` is the model's path; external data files are looked for in its folder.
 pub(crate) fn backbone(
     bytes: &[u8],
     origin: &str,
@@ -65,7 +65,7 @@ pub(crate) fn backbone(
     let mut graph = model.graph.take().ok_or_else(no_graph)?;
     let external = External::new(&graph, path, origin)?;
     sparse::densify(&mut graph, &external, origin)?;
-    // The metadata of a file of this library says everything.
+    // The metadata of a file written by this library is complete.
     let own = metadata.preprocessing.is_some();
     let in_graph = if own {
         None
@@ -86,7 +86,7 @@ pub(crate) fn backbone(
     };
     let network = outputs::choose(&file, options.output.as_deref())?;
     let name = match (&metadata.preprocessing, graph.name.as_deref()) {
-        // Written by this library: the graph's name is the backbone's.
+        // This library wrote the file, so the graph's name is the backbone's name.
         (Some(_), Some(name)) => name.to_owned(),
         _ => Path::new(origin)
             .file_stem()
@@ -122,7 +122,7 @@ enum Takes {
     Nothing,
     /// They become values of the graph.
     Values,
-    /// Likewise, with the channels in the last axis.
+    /// The same, with the channels in the last axis.
     ChannelsLast,
 }
 
@@ -135,21 +135,21 @@ struct Import<'a> {
     file: &'a GraphProto,
     constants: HashMap<&'a str, &'a TensorProto>,
     values: HashMap<&'a str, Value>,
-    /// The node that produces a value, by place in the file.
+    /// The node that produces a value, as its index in the file.
     producers: HashMap<&'a str, usize>,
     /// The turn of a node, by place in the file.
     places: HashMap<usize, usize>,
-    /// Values of the graph for foreign ones.
+    /// Values of the graph that stand for foreign values.
     materialised: HashMap<&'a str, Value>,
     placeholders: BTreeMap<ValueId, opaque::Placeholder<'a>>,
     /// The opaque steps of a file that this library wrote.
     own: opaque::OwnSteps<'a>,
-    /// Whether the node under conversion takes foreign values, and with the channels last.
+    /// Whether the node that is being converted accepts foreign values, and in which layout.
     takes: Takes,
     output: &'a str,
     channels: usize,
     size: [u32; 2],
-    /// The batch, if the file fixes it.
+    /// The batch size, if the file fixes it.
     batch: Option<i64>,
     /// By place in the file.
     names: &'a [String],
@@ -164,7 +164,7 @@ struct Import<'a> {
 }
 
 impl<'a> Import<'a> {
-    /// Returns an import of what `output` needs.
+    /// Creates an import of the nodes that `output` depends on.
     fn new(source: &'a File<'a>, output: &'a str) -> Result<Self, OnnxError> {
         let &File {
             origin,
@@ -230,7 +230,7 @@ impl<'a> Import<'a> {
         })
     }
 
-    /// Converts every node that the output needs; gives the output.
+    /// Converts every node that the output depends on, and returns the output.
     fn run(&mut self) -> Result<ValueId, OnnxError> {
         let given: HashSet<&str> = self.constants.keys().chain(self.values.keys()).copied().collect();
         let order = order::needed(self.file, &given, self.output, self.origin)?;
@@ -313,7 +313,8 @@ impl<'a> Import<'a> {
         Ok(filled)
     }
 
-    /// If only the end of the model was refused, without a convolution, and hangs on one value: that value and its shape.
+    /// If only the end of the model was refused, has no convolution, and depends on a single value: returns this value
+    /// and its shape.
     fn read_until(&self, refused: &[usize]) -> Option<String> {
         let nodes = || refused.iter().map(|&index| &self.file.node[index]);
         if nodes().any(|node| node.op_type.as_deref() == Some("Conv")) {
@@ -342,7 +343,7 @@ impl<'a> Import<'a> {
         }
         self.takes = self.takes_foreign(source);
         let foreign = self.reads_foreign(source);
-        // Its values stay where they are, within a step. Sizes of them are known all the same.
+        // Values of such a node stay inside an opaque step, but their sizes can still be inferred.
         let inside = foreign && self.takes == Takes::Nothing && !matches!(source.operator(), "Shape" | "Size");
         let native = if inside {
             self.foreign(source).or_else(|_| self.native(source, read))
@@ -369,7 +370,7 @@ impl<'a> Import<'a> {
         })
     }
 
-    /// Forgets everything after the first `nodes` nodes.
+    /// Removes all nodes after the first `nodes`.
     fn roll_back(&mut self, nodes: usize) {
         self.nodes.truncate(nodes);
         self.shapes.truncate(nodes + 1);
@@ -383,8 +384,8 @@ impl<'a> Import<'a> {
         order::inputs(source.proto).any(|name| matches!(self.values.get(name), Some(Value::Foreign(_))))
     }
 
-    /// What a node does with foreign values: convolutions, norms, pools and dense layers are worth an end of a step, and so is
-    /// whatever meets a value of the graph.
+    /// Returns how a node treats foreign values. Convolutions, norms, pools and dense layers end an opaque step, and so
+    /// does a node that also reads a value of the graph.
     fn takes_foreign(&mut self, source: Source<'a>) -> Takes {
         if !self.reads_foreign(source) {
             return Takes::Nothing;
@@ -405,7 +406,7 @@ impl<'a> Import<'a> {
                 let Some(view) = view else { return Takes::Nothing };
                 for name in order::inputs(source.proto) {
                     if let Some(Value::Foreign(foreign)) = self.values.get(name).cloned() {
-                        // So that both are laid out alike.
+                        // Both operands need the same layout.
                         self.materialised_like(name, &foreign, &view);
                     }
                 }
@@ -415,7 +416,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// Returns the values of a node's outputs, by operations of the canonical graph.
+    /// Returns the values of a node's outputs, computed by operations of the canonical graph.
     fn native(&mut self, source: Source<'a>, read: &HashSet<&str>) -> Result<Vec<Value>, Refusal> {
         let standard = matches!(source.proto.domain.as_deref(), None | Some("" | "ai.onnx"));
         let Some(operator) = operators::find(source.operator()).filter(|_| standard) else {

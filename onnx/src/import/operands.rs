@@ -1,4 +1,4 @@
-//! Inputs of a node as operators read them, and nodes added to the graph.
+//! Access of operator conversions to a node's inputs, and addition of nodes to the graph.
 
 use super::{
     Import, Takes,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl<'a> Import<'a> {
-    /// Returns the value of input `index`, which must be there.
+    /// Returns the value of input `index`, which is required.
     pub(super) fn value(&mut self, source: Source<'a>, index: usize) -> value::Converted {
         match self.optional(source, index)? {
             Some(value) => Ok(value),
@@ -23,7 +23,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// Returns the value of input `index`, if it is there.
+    /// Returns the value of input `index`, if the node has it.
     pub(super) fn optional(&mut self, source: Source<'a>, index: usize) -> Result<Option<Value>, Refusal> {
         let Some(name) = source.input(index) else {
             return Ok(None);
@@ -64,12 +64,12 @@ impl<'a> Import<'a> {
         Ok(value)
     }
 
-    /// Input `index`, which must be computed from the image.
+    /// Returns input `index`, which must be computed from the image.
     pub(super) fn data(&mut self, source: Source<'a>, index: usize) -> Result<ValueId, Refusal> {
         match self.value(source, index)? {
             Value::Data(value) => Ok(value),
             Value::View(view) => {
-                // Laid out as the file has it, by a separate step.
+                // A separate step converts the value to the file's layout.
                 let plain = source.input(index).and_then(|name| self.plain(name, &view));
                 plain.map_or_else(
                     || {
@@ -88,7 +88,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// Input `index`, which must be a float constant.
+    /// Returns input `index`, which must be a float constant.
     pub(super) fn tensor(&mut self, source: Source<'a>, index: usize) -> Result<crate::Tensor, Refusal> {
         match self.value(source, index)? {
             Value::Tensor(tensor) => Ok(tensor),
@@ -99,7 +99,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// Input `index` as known integers, if it is there.
+    /// Returns input `index` as known integers, if the node has it.
     pub(super) fn integers(&mut self, source: Source<'a>, index: usize) -> Result<Option<Vec<i64>>, Refusal> {
         match self.optional(source, index)? {
             None => Ok(None),
@@ -138,7 +138,7 @@ impl<'a> Import<'a> {
         Ok(Value::Data(ValueId(self.nodes.len())))
     }
 
-    /// Adds a further node for the same node of the file.
+    /// Adds an additional node for the same node of the file.
     pub(super) fn push_helper(
         &mut self,
         source: Source<'a>,

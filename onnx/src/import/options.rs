@@ -1,15 +1,15 @@
 //! Options of reading an ONNX file.
 
-/// Options for information that an ONNX file lacks.
+/// Options for information that an ONNX file does not contain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReadOptions {
-    /// Rows and columns of the image in pixels, where the file leaves its height or width open.
+    /// Rows and columns of the image in pixels, if the file leaves its height or width open.
     pub size: Option<[u32; 2]>,
-    /// The output that is read: a graph output, or any value that a node produces. Without it, the only output, or the
-    /// only one of several that is a classifier.
+    /// The output to read: a graph output, or any value that a node produces. Without it, the only output is read, or
+    /// the only one of several that is a classifier.
     pub output: Option<String>,
-    /// Whether one unit without a Sigmoid after it is the logit of the second of two classes; else it may be a regression.
+    /// Whether one unit without a Sigmoid is the logit of the second of two classes. Otherwise it may be a regression.
     pub two_classes: bool,
 }
 
@@ -21,7 +21,7 @@ impl ReadOptions {
         self
     }
 
-    /// Sets the output that is read.
+    /// Sets the output to read.
     #[must_use]
     pub fn with_output(mut self, output: impl Into<Option<String>>) -> Self {
         self.output = output.into();

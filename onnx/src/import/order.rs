@@ -1,4 +1,4 @@
-//! Selection, order and names of the nodes that the output needs.
+//! Selection, order and names of the nodes that the output depends on.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -8,7 +8,7 @@ use crate::{
     proto::{GraphProto, NodeProto},
 };
 
-/// Returns the nodes that `output` needs, in topological order; where the order is free, in the file's.
+/// Returns the nodes that `output` depends on, in topological order. Where the order is free, it is the file's.
 pub(super) fn needed(
     graph: &GraphProto,
     given: &HashSet<&str>,
@@ -39,7 +39,7 @@ pub(super) fn needed(
             });
         }
     }
-    // Number of pending inputs of each node, and its readers.
+    // For each node, the number of pending inputs and the list of its readers.
     let mut waiting = vec![0_usize; nodes.len()];
     let mut waiters = vec![Vec::new(); nodes.len()];
     while let Some(index) = stack.pop() {
@@ -121,7 +121,7 @@ fn label(node: &NodeProto, index: usize) -> String {
     }
 }
 
-/// Returns a name for every node of the file: its own if it has one that no other node has, else `{operator}_{place in the file}`.
+/// Returns a name for every node of the file: its own if that is unique, otherwise `{operator}_{index in the file}`.
 pub(super) fn names(nodes: &[NodeProto]) -> Vec<String> {
     let own = |node: &NodeProto| {
         node.name
@@ -144,7 +144,7 @@ pub(super) fn names(nodes: &[NodeProto]) -> Vec<String> {
     named.collect()
 }
 
-/// `wanted`, with underscores appended until it is new.
+/// Returns `wanted`, with underscores appended until the name is free.
 pub(super) fn free(taken: &mut HashSet<String>, wanted: String) -> String {
     let mut name = wanted;
     while !taken.insert(name.clone()) {

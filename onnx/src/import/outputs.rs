@@ -1,12 +1,12 @@
-//! Choice of the output: by name, the only one, or the only one of several that is a classifier.
+//! Selection of the output: by name, the only one, or the only one of several that is a classifier.
 
 use super::{File, Network, boundary};
 use crate::{Node, OnnxError, Op, Shape};
 
-/// The most outputs that are tried.
+/// Maximum number of outputs that are tried.
 const MAX_TRIED: usize = 32;
 
-/// Returns the network that ends in the chosen output.
+/// Returns the network that ends in the selected output.
 pub(super) fn choose(file: &File<'_>, wanted: Option<&str>) -> Result<Network, OnnxError> {
     let outputs: Vec<&str> = file
         .graph
@@ -32,7 +32,7 @@ pub(super) fn choose(file: &File<'_>, wanted: Option<&str>) -> Result<Network, O
     }
 }
 
-/// An output that was read as if it were the only one.
+/// Result of reading an output as if it were the only one.
 enum Trial {
     Classifier { classes: usize, convolutions: usize },
     Features { features: usize, convolutions: usize },
@@ -56,7 +56,7 @@ impl Trial {
         }
     }
 
-    /// Convolutions before it, 0 if it could not be read.
+    /// Returns the number of convolutions before the output; 0 if it could not be read.
     fn depth(&self) -> usize {
         match self {
             Self::Classifier { convolutions, .. } | Self::Features { convolutions, .. } => *convolutions,
@@ -65,9 +65,10 @@ impl Trial {
     }
 }
 
-/// Returns the only classifier, or the deepest one if all have the same classes (auxiliary heads for training).
+/// Returns the only classifier. If all classifiers have the same classes, they are auxiliary heads for training, and
+/// the deepest one is returned.
 fn automatic(file: &File<'_>, outputs: &[&str]) -> Result<Network, OnnxError> {
-    // Logits, their Softmax and their ArgMax are one result; of these the one closest to the logits is read.
+    // Logits, their Softmax and their ArgMax are the same result. The output closest to the logits is read.
     let mut groups: Vec<(&str, &str)> = Vec::new();
     for &output in outputs.iter().take(MAX_TRIED) {
         let root = file.producers.root(output);
@@ -139,14 +140,14 @@ fn automatic(file: &File<'_>, outputs: &[&str]) -> Result<Network, OnnxError> {
             }
         })
     };
-    // The deepest one, for the hint: of several maps the one at the end of the network.
+    // The deepest output is used for the hint. If there are several maps, it is the one at the end of the network.
     let deepest = trials.iter().max_by_key(|(_, trial)| trial.depth());
     let deepest = deepest.map_or(outputs[0], |(output, _)| output);
     let reason = format!("expected 1, got {}, {what}", outputs.len());
     Err(refuse(file, reason, outputs, deepest, described))
 }
 
-/// Adds the note about the output that was read, and the reason.
+/// Adds a note on the output that was read and the reason.
 fn noted(mut network: Network, outputs: &[&str], chosen: &str, reason: &str) -> Network {
     let others: Vec<String> = outputs
         .iter()

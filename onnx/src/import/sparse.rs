@@ -1,4 +1,4 @@
-//! Sparse constants (`SparseTensorProto`), written out as dense ones before the nodes are read.
+//! Sparse constants (`SparseTensorProto`), which are converted to dense ones before the nodes are read.
 
 use super::{
     constant,
@@ -10,15 +10,16 @@ use crate::{
     proto::{GraphProto, SparseTensorProto, TensorProto},
 };
 
-/// The most elements of all dense tensors together, for each value that is stored, and for every model: a few bytes must
-/// not claim gigabytes of zeros.
+/// Maximum number of elements of all dense tensors, relative to the stored values, and an allowance for every model. A
+/// few bytes must not expand to gigabytes of zeros.
 const MAX_GROWTH: usize = 64;
 const MAX_ELEMENTS: usize = 1 << 20;
 
 /// Replaces sparse initialisers, and `sparse_value` of `Constant` nodes, by dense tensors.
 ///
 /// # Errors
-/// If indices, values and dimensions do not fit together, or the dense tensors would be out of proportion to the file.
+/// If indices, values and dimensions are inconsistent, or the dense tensors would be too large for the size of the
+/// file.
 pub(super) fn densify(graph: &mut GraphProto, external: &External, origin: &str) -> Result<(), OnnxError> {
     let mut budget = MAX_ELEMENTS;
     for sparse in std::mem::take(&mut graph.sparse_initializer) {
@@ -101,7 +102,7 @@ fn dense(
     Ok(tensor)
 }
 
-/// Returns the indices as they are stored; there may be more of them than of a shape's integers.
+/// Returns the stored indices. There may be more of them than a shape may have integers.
 fn numbers(indices: &TensorProto, external: &External) -> Result<Vec<i64>, String> {
     if indices.data_type != Some(TensorProto::INT64) {
         return Err(format!(
@@ -122,7 +123,8 @@ fn numbers(indices: &TensorProto, external: &External) -> Result<Vec<i64>, Strin
     )
 }
 
-/// Row-major places of the indices: `[NNZ]` places already, or `[NNZ, rank]` coordinates.
+/// Returns the row-major positions of the indices. They are given as positions `[NNZ]`, or as coordinates `[NNZ,
+/// rank]`.
 fn places(indices: &[i64], shape: &[i64], dims: &[usize]) -> Result<Vec<usize>, String> {
     let linear = [dims.iter().product::<usize>()];
     let dims = if shape.len() < 2 { &linear[..] } else { dims };

@@ -1,4 +1,4 @@
-//! Values of the file's names during an import.
+//! Values that the file's names stand for during an import.
 
 use super::{opaque::Foreign, view::View};
 use crate::{Missing, OnnxError, Tensor, graph::ValueId};
@@ -9,7 +9,7 @@ const MAX_REASON: usize = 1000;
 /// One entry of a shape vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dim {
-    /// This many times the batch, whatever it is.
+    /// This multiple of the batch, whose size is not known.
     Batch(i64),
     Known(i64),
 }
@@ -21,11 +21,11 @@ pub(super) enum Value {
     Data(ValueId),
     /// Computed from the image, in another layout than the graph's.
     View(View),
-    /// Computed from the image or from sizes, by nodes that are no operation of the graph.
+    /// Computed from the image or from sizes, by nodes that no operation of the graph expresses.
     Foreign(Foreign),
     /// A constant of floats.
     Tensor(Tensor),
-    /// Integers, known at import up to the batch: axes, pads and the shape arithmetic of exporters.
+    /// Integers that are known at import, except for the batch: axes, pads and the shape arithmetic of exporters.
     Integers { dims: Vec<usize>, values: Vec<Dim> },
     /// A constant of another type.
     Other(&'static str),
@@ -34,7 +34,7 @@ pub(super) enum Value {
 }
 
 impl Value {
-    /// Returns its value in the graph, whatever its layout.
+    /// Returns the value in the graph, whatever its layout.
     pub(super) fn computed(&self) -> Option<ValueId> {
         match self {
             Self::Data(value) => Some(*value),
@@ -60,11 +60,12 @@ impl Value {
 /// Why a node was not converted.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    /// Valid ONNX perhaps, but not supported: goes on the list.
+    /// Unsupported, but possibly valid ONNX. The node is listed in the error.
     Unsupported(String),
-    /// No valid ONNX, as far as is known here: it is listed, and is no part of an opaque step either.
+    /// Invalid ONNX, as far as can be determined here. The node is listed in the error, and cannot be part of an opaque
+    /// step.
     Invalid(String),
-    /// It reads what a refused node should have produced: nothing to say.
+    /// The node reads the output of a refused node, so there is nothing to report.
     Tainted,
     /// The file is wrong: the import ends.
     Error(OnnxError),
@@ -84,9 +85,9 @@ pub(super) fn unsupported<T>(reason: impl Into<String>) -> Result<T, Refusal> {
 /// Result of an operator's conversion.
 pub(super) type Converted = Result<Value, Refusal>;
 
-/// Returns an entry of the list of refused nodes.
+/// Returns an entry for the list of refused nodes.
 pub(super) fn missing(node: &str, domain: &str, operator: &str, opset: i64, mut reason: String) -> Missing {
-    // Lists of a file may be long, and every refused node may quote one.
+    // Lists in a file may be long, and every refused node may quote one.
     if let Some((end, _)) = reason.char_indices().nth(MAX_REASON) {
         reason.truncate(end);
         reason.push('…');

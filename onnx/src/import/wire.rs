@@ -1,5 +1,7 @@
-//! Reading a file's bytes within bounds. A hostile model of a few bytes per message could make the decoder allocate a hundred
-//! times its size, so the bytes are walked once without allocating before they are decoded.
+//! Bounded reading of a file's bytes.
+//!
+//! A hostile model with messages of a few bytes could make the decoder allocate a hundred times the file's size. The
+//! bytes are therefore walked once without allocating before they are decoded.
 
 use std::{fs::File, io::Read as _, path::Path};
 
@@ -7,11 +9,11 @@ use prost::Message as _;
 
 use crate::{OnnxError, foreign, proto::ModelProto};
 
-/// The largest file (the limit of protocol buffers themselves).
+/// Maximum bytes of a file, which is the limit of protocol buffers themselves.
 const MAX_FILE: u64 = 1 << 31;
-/// The most fields of all messages of a file together.
+/// Maximum number of fields of all messages in a file.
 const MAX_FIELDS: u64 = 4_000_000;
-/// The most bytes of packed integers of a file together.
+/// Maximum bytes of packed integers in a file.
 const MAX_PACKED: u64 = 32 << 20;
 
 /// Returns the bytes of a file.
@@ -25,7 +27,7 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, OnnxError> {
     let length = file.metadata().map_err(fail)?.len();
     let mut bytes = Vec::new();
     if length <= MAX_FILE {
-        // The length is only what the system said at first: never read more than the cap.
+        // The file may grow after its length was queried, so reading is limited to the cap.
         file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(fail)?;
     }
     let got = length.max(bytes.len() as u64);
@@ -73,7 +75,7 @@ struct Budget {
     packed: u64,
 }
 
-/// The messages that are decoded, as far as they nest.
+/// The kinds of messages that are decoded, as far as they are nested.
 #[derive(Clone, Copy)]
 enum Kind {
     Model,
@@ -118,7 +120,7 @@ impl Kind {
     }
 }
 
-/// Counts what a decoder would build of `bytes`; `None` if they are malformed or beyond the budget.
+/// Counts what a decoder would allocate for `bytes`. Returns `None` if they are malformed or exceed the budget.
 fn walk(kind: Kind, mut bytes: &[u8], budget: &mut Budget) -> Option<()> {
     while !bytes.is_empty() {
         budget.fields += 1;

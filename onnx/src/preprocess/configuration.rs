@@ -1,6 +1,7 @@
-//! The preprocessing that timm (`config.json`, key `pretrained_cfg`) and Hugging Face (`preprocessor_config.json`) leave next to a model.
+//! Preprocessing that timm (`config.json`, key `pretrained_cfg`) and Hugging Face (`preprocessor_config.json`) store
+//! next to a model.
 //!
-//! Only what is said without doubt is taken; the rest stays unsaid. Both tools list channels in RGB.
+//! Only unambiguous values are used; the others remain unset. Both tools list channels in RGB.
 
 use std::path::Path;
 
@@ -9,11 +10,11 @@ use serde_json::Value;
 
 use super::StatedPreprocessing;
 
-/// The longest configuration that is read, in bytes.
+/// Maximum bytes of a configuration file.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Returns what a configuration next to the model at `path` states. `None` without one, or if the folder holds several models, of
-/// which it could mean any.
+/// Returns the values that a configuration next to the model at `path` states. Returns `None` if there is no
+/// configuration, or if the folder contains several models and the configuration could belong to any of them.
 pub(crate) fn stated_next_to(path: &Path) -> Option<StatedPreprocessing> {
     if !only_model(path) {
         return None;
@@ -29,7 +30,7 @@ pub(crate) fn stated_next_to(path: &Path) -> Option<StatedPreprocessing> {
     stated.filter(|stated| !stated.is_empty())
 }
 
-/// Returns whether no other model is next to `path`.
+/// Returns whether there is no other model next to `path`.
 fn only_model(path: &Path) -> bool {
     const MODELS: [&str; 6] = ["onnx", "safetensors", "bin", "pt", "pth", "ckpt"];
     let folder = path
@@ -48,7 +49,7 @@ fn only_model(path: &Path) -> bool {
             && !other.ends_with("pytorch_model.bin")
             && !other.ends_with("model.safetensors")
     });
-    // What this program wrote itself is no other model.
+    // Files written by this program do not count as other models.
     others
         .filter(|other| !other.to_string_lossy().contains(".original."))
         .count()
@@ -112,10 +113,10 @@ fn hugging_face_fit(config: &Value) -> Option<Fit> {
     let shorter = size.get("shortest_edge").and_then(Value::as_f64);
     match (flag("do_resize"), flag("do_center_crop"), shorter) {
         (Some(false), ..) => None,
-        // ConvNeXt: the shorter side to `size / crop_pct`, then the centre.
+        // ConvNeXt: scale the shorter side to `size / crop_pct`, then crop the centre.
         (_, None, Some(_)) => config.get("crop_pct").and_then(Value::as_f64).and_then(crop),
         (_, Some(true), Some(shorter)) => crop(side(config.get("crop_size")?, "height")? / shorter),
-        // One number is the shorter side for a crop; a pair of sides is scaled to as it is.
+        // A single number is the shorter side before a crop. A pair of sides is the exact size to scale to.
         (_, None | Some(false), None) if size.get("height").is_some() => Some(Fit::Stretch),
         _ => None,
     }
@@ -175,7 +176,7 @@ mod tests {
         let stated = of_hugging_face(&stretch);
         near(&stated, Preset::Unit);
         assert_eq!((stated.fit, stated.filter), (Some(Fit::Stretch), Some(Filter::Bicubic)));
-        // Lanczos, and a size of one number without a crop: not said.
+        // Lanczos, and a single number as the size without a crop, are not used.
         let stated = of_hugging_face(&json!({"size": 224, "resample": 1}));
         assert!(stated.is_empty(), "{stated:?}");
     }

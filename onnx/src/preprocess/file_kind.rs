@@ -1,24 +1,24 @@
-//! Kinds of files, from their first bytes or, where these are unspecific, from their names.
+//! Kinds of files, determined from their first bytes or, if these are unspecific, from their names.
 
 use std::path::Path;
 
-/// As many first bytes of a file are enough to tell its kind.
+/// Number of first bytes that suffice to determine the kind of a file.
 pub const FILE_HEAD: usize = 512;
 
 /// The kind of a file in a folder of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FileKind {
-    /// An image in a format that is read, such as `JPEG`.
+    /// An image in a supported format, such as `JPEG`.
     Image(&'static str),
-    /// An image, or what holds images, in a format that is not read.
+    /// An image, or a file that contains images, in an unsupported format.
     Unread {
         /// The format, such as `HEIC`.
         name: &'static str,
-        /// A way to an image that is read.
+        /// A way to convert it to a supported image.
         advice: &'static str,
     },
-    /// Labels or notes that lie next to images, such as `JSON`.
+    /// Labels or notes stored next to images, such as `JSON`.
     Annotation(&'static str),
     /// A file of no bytes.
     Empty,
@@ -26,7 +26,7 @@ pub enum FileKind {
     Other,
 }
 
-/// Formats by what their files start with.
+/// Formats by the first bytes of their files.
 const STARTS: [(&[u8], &str, &str); 20] = [
     (b"\xff\x0a", "JPEG XL", JXL),
     (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL", JXL),
@@ -50,7 +50,7 @@ const STARTS: [(&[u8], &str, &str); 20] = [
     (b"PK\x03\x04", "archive (ZIP)", "unpack it"),
 ];
 
-/// Formats by extension, where the content is no image that is read.
+/// Formats by extension, for files whose content is not a supported image.
 const EXTENSIONS: [(&str, &str, &str); 26] = [
     ("heic", "HEIC", HEIC),
     ("heif", "HEIF", HEIC),
@@ -80,7 +80,7 @@ const EXTENSIONS: [(&str, &str, &str); 26] = [
     ("tfrecord", "TFRecord", "write each image as a file"),
 ];
 
-/// Extensions of images that are read.
+/// Extensions of supported images.
 const IMAGE_EXTENSIONS: [&str; 19] = [
     "png", "apng", "jpg", "jpeg", "jpe", "jfif", "bmp", "dib", "webp", "gif", "ppm", "pgm", "pbm", "pnm", "pam", "tif",
     "tiff", "btf", "jif",
@@ -95,12 +95,12 @@ const RAW: &str = "develop it: darktable-cli IN OUT.jpg";
 const VIDEO: &str = "take frames from it: ffmpeg -i IN -vf fps=1 OUT%05d.png";
 const DICOM: &str = "convert it: dcmj2pnm +on IN.dcm OUT.png";
 const MAGICK: &str = "convert it with ImageMagick: magick IN OUT.png, before version 7 convert IN OUT.png";
-/// Pillow comes with the libraries that networks are trained in.
+/// Hint for a conversion with Pillow, which is installed together with training libraries.
 pub(super) const PILLOW: &str =
     "convert it: python3 -c \"from PIL import Image; Image.open('IN').convert('RGBA').save('OUT.png')\"";
 
 impl FileKind {
-    /// Returns the kind of a file by its name and its first [`FILE_HEAD`] bytes, or all that it has.
+    /// Returns the kind of a file, from its name and its first [`FILE_HEAD`] bytes (or all bytes of a shorter file).
     #[must_use]
     pub fn of(name: &Path, start: &[u8]) -> Self {
         if start.is_empty() {
@@ -113,7 +113,7 @@ impl FileKind {
         let named = EXTENSIONS.iter().find(|(end, ..)| *end == extension);
         let unread = |name, advice| Self::Unread { name, advice };
         if let Some(format) = image_format(start) {
-            // Raw files are TIFF files of a thumbnail and much that is no image yet.
+            // Raw files are TIFF files with a thumbnail and undeveloped sensor data.
             return match named {
                 Some(&(_, raw, advice)) if format == "TIFF" && advice == RAW => unread(raw, advice),
                 _ if format == "TIFF" && start.get(8..10) == Some(b"CR") => unread("raw (CR2)", RAW),
@@ -153,7 +153,7 @@ impl FileKind {
     }
 }
 
-/// Returns the format of an image that is read, or would be with all formats built in.
+/// Returns the format of a supported image, including formats that are not built in.
 pub(super) fn image_format(start: &[u8]) -> Option<&'static str> {
     let format = match start {
         [0xff, 0xd8, 0xff, ..] => "JPEG",
@@ -167,7 +167,7 @@ pub(super) fn image_format(start: &[u8]) -> Option<&'static str> {
             b'3' | b'6' => "PPM",
             _ => "PAM",
         },
-        // Two letters alone begin many a text: the size of the header that follows tells.
+        // Many texts start with these two letters, so the size of the following header is checked too.
         [b'B', b'M', rest @ ..]
             if rest
                 .get(12)
@@ -180,7 +180,7 @@ pub(super) fn image_format(start: &[u8]) -> Option<&'static str> {
     Some(format)
 }
 
-/// Returns the name of a format that is not read, and a hint.
+/// Returns the name of an unsupported format, with a hint.
 pub(super) fn unread_format(start: &[u8]) -> Option<(&'static str, &'static str)> {
     if start.get(4..8) == Some(b"ftyp") {
         let length = start

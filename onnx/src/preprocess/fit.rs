@@ -1,4 +1,4 @@
-//! Resizing and cutting on 8-bit pixels.
+//! Resizing and cropping of 8-bit pixels.
 
 use clr_adapters::{Fit, Preprocessing};
 use image::RgbImage;
@@ -8,7 +8,7 @@ use super::{
     resample::{Axis, resample},
 };
 
-/// Returns the image brought to the input size; see [`super::Preprocess::fit`].
+/// Returns the image scaled to the input size; see [`super::Preprocess::fit`].
 pub(super) fn fit(to: &Preprocessing, image: ImageView<'_>) -> RgbImage {
     let (width, height) = image.pixels.dimensions();
     if [width, height, to.width, to.height].contains(&0) {
@@ -17,7 +17,7 @@ pub(super) fn fit(to: &Preprocessing, image: ImageView<'_>) -> RgbImage {
     let placed = placed(to, image.size);
     let axis = |axis: usize| Axis {
         source: [width, height][axis],
-        // Exact, as factors are powers of two. Pillow takes a region in single precision.
+        // The result is exact, because factors are powers of two. Pillow takes a region in single precision.
         region: [image.missing[axis], image.size[axis]]
             .map(|length| f64::from(length as f32) / f64::from(image.factor)),
         target: placed[axis].scaled,
@@ -28,10 +28,12 @@ pub(super) fn fit(to: &Preprocessing, image: ImageView<'_>) -> RgbImage {
     resample(image.pixels, &axis(0), &axis(1))
 }
 
-/// By how much an image of `[width, height]` may be reduced before it is fitted: 8, 4, 2, or 1 for not at all.
+/// Returns by which factor an image of `[width, height]` may be reduced before it is fitted: 8, 4, 2, or 1 for no
+/// reduction.
 ///
-/// At least three pixels are left for one of the input, on either axis: the antialiased filter averages over twice as many, so that
-/// what the reduction does to the highest frequencies is hardly seen (Pillow's `reducing_gap` recommends the same).
+/// At least three pixels per input pixel remain on either axis. The antialiased filter averages over twice as many, so
+/// the effect of the reduction on the highest frequencies is hardly visible (Pillow's `reducing_gap` recommends the
+/// same).
 pub(super) fn reduction(to: &Preprocessing, size: [u32; 2]) -> u32 {
     const GAP: f64 = 3.0;
     if to.width == 0 || to.height == 0 || size.contains(&0) {
@@ -45,16 +47,16 @@ pub(super) fn reduction(to: &Preprocessing, size: [u32; 2]) -> u32 {
         .unwrap_or(1)
 }
 
-/// An axis of the input within the resized image.
+/// Position of the input along an axis of the resized image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Placed {
     /// Pixels of the resized image.
     scaled: f64,
-    /// The first pixel that becomes a part of the input.
+    /// The first pixel that is part of the input.
     start: f64,
 }
 
-/// Where the input lies in the resized source, by axis, sizes being `[width, height]`.
+/// Returns where the input is located in the resized source, per axis. Sizes are `[width, height]`.
 fn placed(to: &Preprocessing, source: [u32; 2]) -> [Placed; 2] {
     let target = [to.width, to.height];
     match to.fit {
@@ -66,8 +68,9 @@ fn placed(to: &Preprocessing, source: [u32; 2]) -> [Placed; 2] {
     }
 }
 
-/// As torchvision places the centre: the axis that decides is scaled to `size / fraction`, the other in proportion and rounded down;
-/// the cut starts at a whole pixel of the resized image, half a pixel going to the even side.
+/// Returns the centre crop as torchvision computes it. The deciding axis is scaled to `size / fraction`; the other is
+/// scaled in proportion and rounded down. The crop starts at a whole pixel of the resized image, and half pixels are
+/// rounded to even.
 fn center(source: [u32; 2], target: [u32; 2], fraction: f64) -> [Placed; 2] {
     let fraction = if fraction > 0.0 && fraction <= 1.0 {
         fraction
@@ -76,7 +79,7 @@ fn center(source: [u32; 2], target: [u32; 2], fraction: f64) -> [Placed; 2] {
     };
     let source = source.map(f64::from);
     let target = target.map(f64::from);
-    // The axis on which the resized image is tightest around the cut decides.
+    // The deciding axis is the one on which the resized image exceeds the crop the least.
     let tight = usize::from(target[1] / source[1] > target[0] / source[0]);
     let scaled_tight = (target[tight] / fraction).round();
     [0, 1].map(|axis| {
@@ -99,7 +102,7 @@ mod tests {
 
     #[test]
     fn the_centre_is_cut_where_torchvision_cuts_it() {
-        // 640 × 480 → 341 × 256 → 224 × 224 at (58, 16): round(58.5) goes to the even 58.
+        // 640 × 480 → 341 × 256 → 224 × 224 at (58, 16), because 58.5 is rounded to the even 58.
         let placed = center([640, 480], [224, 224], 0.875);
         assert_eq!(
             placed.map(|axis| (axis.scaled, axis.start)),

@@ -1,6 +1,6 @@
-//! Further images in a file: frames of an animation, pages of a document.
+//! Further images in a file: frames of an animation or pages of a document.
 
-/// Returns whether a GIF, PNG, WebP or TIFF file holds more images than the first, which is the one that is decoded.
+/// Returns whether a GIF, PNG, WebP or TIFF file contains more images than the first one, which is decoded.
 #[must_use]
 pub fn has_further_images(bytes: &[u8]) -> bool {
     match super::file_kind::image_format(bytes) {
@@ -12,7 +12,7 @@ pub fn has_further_images(bytes: &[u8]) -> bool {
     }
 }
 
-/// Image descriptors up to the second (`GIF89a`, section 20).
+/// Returns the number of image descriptors, counted up to the second (`GIF89a`, section 20).
 fn gif(bytes: &[u8]) -> Option<usize> {
     let table = |flags: u8| if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) };
     let mut at = 13 + table(*bytes.get(10)?);
@@ -26,7 +26,7 @@ fn gif(bytes: &[u8]) -> Option<usize> {
             }
             _ => break,
         }
-        // Sub-blocks, each after its length, up to an empty one.
+        // Sub-blocks, each preceded by its length, up to an empty one.
         loop {
             let length = usize::from(*bytes.get(at)?);
             at += 1 + length;
@@ -38,7 +38,7 @@ fn gif(bytes: &[u8]) -> Option<usize> {
     Some(frames)
 }
 
-/// Returns the number of frames in the chunk `acTL`, which comes before the pixels.
+/// Returns the number of frames in the `acTL` chunk, which comes before the pixels.
 fn png(bytes: &[u8]) -> Option<u32> {
     let mut at = 8;
     loop {
@@ -72,7 +72,7 @@ pub(super) struct Directory<'a> {
     big: bool,
     entries: usize,
     count: usize,
-    /// Position of the next one; 0 after the last.
+    /// Position of the next directory; 0 for the last one.
     pub(super) next: u64,
 }
 
@@ -101,7 +101,7 @@ impl<'a> Directory<'a> {
         })
     }
 
-    /// Returns the first value of a tag of bytes, shorts or longs.
+    /// Returns the first value of a tag with bytes, shorts or longs.
     #[cfg_attr(not(feature = "tiff"), expect(dead_code, reason = "asked by the decoder"))]
     pub(super) fn value(&self, tag: u16) -> Option<u64> {
         let (length, place) = if self.big { (20, 12) } else { (12, 8) };
@@ -152,14 +152,14 @@ mod tests {
         assert!(has_further_images(&gif_of(3)));
         let whole = gif_of(2);
         for end in 0..whole.len() {
-            // Whatever is cut off, it is answered without a panic.
+            // The function does not panic, whatever is cut off.
             let _ = has_further_images(&whole[..end]);
         }
     }
 
     #[test]
     fn pages_of_a_document_are_seen() {
-        // Little endian: one directory of one tag (compression: none), then another directory or none.
+        // Little-endian: one directory with one tag (compression: none), then another directory or none.
         for (next, further) in [(0_u32, false), (8, true)] {
             let mut bytes = b"II*\0\x08\0\0\0\x01\0\x03\x01\x03\0\x01\0\0\0\x01\0\0\0".to_vec();
             bytes.extend_from_slice(&next.to_le_bytes());

@@ -1,19 +1,20 @@
-//! Images reduced during decoding, and the image's position in the pixels.
+//! Images reduced during decoding, and the position of the image in their pixels.
 
 use image::RgbImage;
 
 /// Notes of a decoder for the user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ImageNotes {
-    /// The largest sample of an image with 16 bits per sample.
+    /// The largest sample, if the image has 16 bits per sample.
     pub largest_sample: Option<u16>,
-    /// Whether transparent pixels were laid over white.
+    /// Whether transparent pixels were composed onto white.
     pub transparent: bool,
 }
 
-/// Pixels of an image, each the mean of a block of `factor` × `factor` stored ones.
+/// Pixels of an image, each the mean of a block of `factor` × `factor` stored pixels.
 ///
-/// Where a side is no multiple of the factor, blocks at one edge hold fewer stored pixels, and the image ends inside them.
+/// If a side is not a multiple of the factor, blocks at one edge contain fewer stored pixels, and the image ends inside
+/// of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReducedImage {
     pub(super) pixels: RgbImage,
@@ -21,7 +22,7 @@ pub struct ReducedImage {
     pub(super) factor: u32,
     /// Width and height before the reduction.
     pub(super) size: [u32; 2],
-    /// Stored pixels that the first column and row lack.
+    /// Number of stored pixels that the blocks of the first column and row lack.
     pub(super) missing: [u32; 2],
 }
 
@@ -63,7 +64,7 @@ impl From<RgbImage> for ReducedImage {
     }
 }
 
-/// An image that is to be brought to an input's size: as it is, or reduced.
+/// An image to be scaled to an input's size, at full size or reduced.
 #[derive(Clone, Copy, Debug)]
 pub struct ImageView<'a> {
     pub(super) pixels: &'a RgbImage,

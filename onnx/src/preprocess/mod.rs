@@ -1,4 +1,5 @@
-//! From an image file to the input tensor: one implementation for training and device, the same bits from the same pixels.
+//! Preprocessing from an image file to the input tensor. Training and device use the same implementation, which gives
+//! the same bits for the same pixels.
 
 mod configuration;
 mod decode;
@@ -28,21 +29,24 @@ pub use presets::{Preset, efficientnet_lite_preprocessing, imagenet_preprocessin
 pub use shrink::{Shrunk, shrink_to_fit};
 pub use stated::{Origin, PreprocessingOrigins, StatedPreprocessing};
 
-/// Carries a [`Preprocessing`] out. Integer resampling and one f32 formula per value: the same image gives the same
-/// tensor bit for bit, whatever the CPU.
+/// Executes a [`Preprocessing`]. With integer resampling and one f32 formula per value, the same image gives a
+/// bit-identical tensor on every CPU.
 pub trait Preprocess {
-    /// Returns the image brought to `height` × `width` pixels: resized with the antialiased filter, cut where `fit` says so.
+    /// Returns the image scaled to `height` × `width` pixels: resized with the antialiased filter, and cropped if `fit`
+    /// says so.
     ///
     /// An image without pixels becomes black.
     fn fit<'a>(&self, image: impl Into<ImageView<'a>>) -> RgbImage;
 
-    /// Writes `(value − mean) / std` as NCHW planes in the description's channel order into `out`, `[3, height, width]`.
+    /// Writes `(value − mean) / std` as NCHW planes in the description's channel order into `out`, `[3, height,
+    /// width]`.
     ///
     /// # Panics
-    /// If `image` is not `height` × `width` pixels or `out` is not `3 · height · width` long: programming errors.
+    /// If `image` does not have `height` × `width` pixels, or `out` does not have `3 · height · width` values. Both are
+    /// programming errors.
     fn to_tensor(&self, image: &RgbImage, out: &mut [f32]);
 
-    /// [`fit`](Self::fit), then [`to_tensor`](Self::to_tensor): `[3, height, width]`.
+    /// Executes [`fit`](Self::fit) and then [`to_tensor`](Self::to_tensor). Returns `[3, height, width]`.
     fn preprocess<'a>(&self, image: impl Into<ImageView<'a>>) -> Vec<f32>;
 }
 

@@ -2,17 +2,17 @@
 
 use clr_adapters::{ChannelOrder, Filter, Fit, Preprocessing};
 
-/// Mean, standard deviation and channel order under the name that frameworks know them by.
+/// Mean, standard deviation and channel order, under the name of the framework that uses them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Preset {
-    /// torchvision's and timm's: RGB, mean and deviation of ImageNet.
+    /// torchvision and timm: RGB, mean and deviation of ImageNet.
     ImageNet,
     /// TensorFlow's and Inception's: RGB, −1 to 1.
     Tf,
-    /// Caffe's: BGR, 0 to 255 less the mean of ImageNet.
+    /// Caffe: BGR, 0 to 255 minus the mean of ImageNet.
     Caffe,
-    /// RGB, the bytes as they are.
+    /// RGB, with the bytes unchanged.
     Bytes,
     /// RGB, 0 to 1.
     Unit,
@@ -71,7 +71,7 @@ impl Preset {
         }
     }
 
-    /// Returns the preset that `preprocessing` follows: the same mean, deviation and channel order, but for rounding.
+    /// Returns the preset that `preprocessing` follows, with the same mean, deviation and channel order up to rounding.
     #[must_use]
     pub fn of(preprocessing: &Preprocessing) -> Option<Self> {
         let near = |a: [f32; 3], b: [f32; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-4 * b.abs().max(1.0));
@@ -89,8 +89,8 @@ impl std::fmt::Display for Preset {
     }
 }
 
-/// torchvision's ImageNet evaluation: shorter side to 256, bilinear, 224 × 224 cut from the centre, RGB, the ImageNet
-/// mean and standard deviation.
+/// Returns torchvision's ImageNet evaluation: shorter side to 256, bilinear, centre crop of 224 × 224, RGB, the
+/// ImageNet mean and standard deviation.
 pub fn imagenet_preprocessing() -> Preprocessing {
     Preprocessing {
         height: 224,
@@ -103,8 +103,8 @@ pub fn imagenet_preprocessing() -> Preprocessing {
     }
 }
 
-/// EfficientNet-Lite at `size` × `size` pixels: the shorter side to `size + 32`, bicubic, the centre cut out, RGB,
-/// `(value − 127) / 128` (the reference's `crop_padding` of 32).
+/// Returns the preprocessing of EfficientNet-Lite at `size` × `size` pixels: shorter side to `size + 32`, bicubic,
+/// centre crop, RGB, `(value − 127) / 128` (the reference's `crop_padding` of 32).
 pub fn efficientnet_lite_preprocessing(size: u32) -> Preprocessing {
     Preprocessing {
         height: size,

@@ -1,4 +1,5 @@
-//! Reduction of photographs for sending: re-encoded with fewer pixels, still several times the network's input.
+//! Reduction of photographs before they are sent: re-encoded with fewer pixels, but still several times the network's
+//! input.
 
 use std::io::Cursor;
 
@@ -6,28 +7,32 @@ use image::{ExtendedColorType, ImageEncoder as _, codecs::jpeg::JpegEncoder, ima
 
 use super::decode::{ImageError, decode_image_bytes};
 
-/// JPEG quality of a re-encoded image: artefacts stay below what scaling to the network's input leaves.
+/// JPEG quality of a re-encoded image. Its artefacts are smaller than the differences that remain after scaling to the
+/// network's input.
 const QUALITY: u8 = 95;
-/// The short side of a scaled image, in sides of the network's input.
+/// Short side of a scaled image, in multiples of the network input's side.
 const SIDES: u32 = 4;
-/// Images with more pixels are scaled although their file is small enough: decoding them takes a device too much memory.
+/// Images with more pixels are scaled even if their file is small, because decoding them takes too much memory on a
+/// device.
 const MOST_PIXELS: u64 = 4_000_000;
 
-/// An image as it is sent.
+/// An image ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shrunk {
-    /// The file's bytes: as they were, or a JPEG with the orientation applied.
+    /// The bytes of the file: unchanged, or a JPEG with the orientation applied.
     pub bytes: Vec<u8>,
-    /// Whether they were re-encoded.
+    /// Whether the image was re-encoded.
     pub scaled: bool,
 }
 
-/// Brings an image file under `most_bytes`, for a network with an input of `input` (width, height) pixels. A file that is small enough
-/// is left as it is, or written as PNG where devices do not read its format (TIFF); a larger one is scaled until it fits, its short side at four times the input's long side at first. `origin` names the
-/// file in errors.
+/// Reduces an image file to at most `most_bytes`, for a network with an input of `input` (width, height) pixels. A file
+/// that is small enough is left unchanged, or converted to PNG if devices do not support its format (TIFF). A larger
+/// file is scaled until it fits; its short side starts at four times the input's long side. `origin` names the file in
+/// errors.
 ///
 /// # Errors
-/// [`ImageError`] for a file that is no image, damaged, or cannot be brought under `most_bytes` without falling below the input.
+/// [`ImageError`] if the file is not an image or is damaged, or if it cannot be reduced to `most_bytes` without
+/// becoming smaller than the input.
 pub fn shrink_to_fit(bytes: Vec<u8>, origin: &str, most_bytes: u64, input: [u32; 2]) -> Result<Shrunk, ImageError> {
     let image = decode_image_bytes(&bytes, origin)?;
     let pixels = u64::from(image.width()) * u64::from(image.height());
@@ -93,7 +98,7 @@ mod tests {
 
     use super::*;
 
-    /// Noise, which JPEG cannot make small.
+    /// Returns noise, which JPEG cannot compress well.
     fn noise(width: u32, height: u32) -> RgbImage {
         let mut state = 7_u32;
         RgbImage::from_fn(width, height, |_, _| {

@@ -1,4 +1,4 @@
-//! A preprocessing stated in part, and the origin of each part.
+//! Partially stated preprocessing, and the origin of each part.
 
 use std::fmt;
 
@@ -12,17 +12,17 @@ use super::Preset;
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Origin {
-    /// The metadata that this library wrote into the file.
+    /// Metadata that this library wrote to the file.
     Metadata,
     /// Recognised in the graph.
     Graph,
-    /// The configuration file that timm or Hugging Face writes next to a model.
+    /// The configuration file that timm or Hugging Face stores next to a model.
     Config,
     /// The architecture's published weights.
     Architecture,
     /// Stated by the caller.
     Option,
-    /// Nothing said it.
+    /// No source states it, so the default is assumed.
     Assumed,
 }
 
@@ -62,7 +62,7 @@ pub struct PreprocessingOrigins {
 }
 
 impl PreprocessingOrigins {
-    /// Returns one origin for every part.
+    /// Returns the same origin for every part.
     #[must_use]
     pub const fn all(origin: Origin) -> Self {
         Self {
@@ -84,7 +84,7 @@ impl PreprocessingOrigins {
         ]
     }
 
-    /// Returns the names of the parts that nothing says.
+    /// Returns the names of the parts that no source states.
     #[must_use]
     pub fn assumed(&self) -> Vec<&'static str> {
         let assumed = |(name, origin): (&'static str, Origin)| (origin == Origin::Assumed).then_some(name);
@@ -92,7 +92,7 @@ impl PreprocessingOrigins {
     }
 }
 
-/// Parts of a preprocessing that the caller or a configuration file states; the others stay as they are.
+/// Parts of a preprocessing that the caller or a configuration file states. The other parts remain unchanged.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StatedPreprocessing {
     /// Mean per channel, in 0–255, in the channel order.
@@ -134,8 +134,8 @@ impl StatedPreprocessing {
         to.filter = self.filter.unwrap_or(to.filter);
     }
 
-    /// Marks the stated parts. Mean without deviation, or the other way round, leaves the normalisation's origin as it was if that
-    /// was more certain than an assumption.
+    /// Marks the stated parts. If only one of mean and deviation is stated, the origin of the normalisation changes
+    /// only if it was an assumption.
     pub(crate) fn mark(&self, origins: &mut PreprocessingOrigins, origin: Origin) {
         let both = self.mean.is_some() && self.std.is_some();
         if both || (self.mean.is_some() || self.std.is_some()) && origins.normalisation != Origin::Assumed {

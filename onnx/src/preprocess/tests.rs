@@ -1,4 +1,4 @@
-//! Decoding and preprocessing, by property.
+//! Tests of decoding and preprocessing, grouped by property.
 
 use std::io::Cursor;
 
@@ -8,7 +8,7 @@ use image::{DynamicImage, Frame, ImageBuffer, ImageEncoder, ImageFormat, Luma, L
 
 use super::*;
 
-/// Returns an image with edges, gradients and noise, the same on every machine.
+/// Returns an image with edges, gradients and noise, identical on every machine.
 pub(super) fn image(width: u32, height: u32) -> RgbImage {
     let mut state = 0x2545_f491_u32;
     RgbImage::from_fn(width, height, |x, y| {
@@ -30,7 +30,8 @@ fn little_endian(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-/// The digests are those of torchvision's `Resize` and `CenterCrop`, or Pillow's `resize`, on the same image (Pillow 13.0.0).
+/// The expected digests are those of torchvision's `Resize` and `CenterCrop`, or Pillow's `resize`, on the same image
+/// (Pillow 13.0.0).
 #[test]
 fn same_pixels_give_the_pinned_tensor_bit_for_bit() {
     let bicubic_bgr = Preprocessing {

@@ -1,15 +1,15 @@
-//! Fusion: the nodes that one step computes.
+//! Fusion: selection of the nodes that one step computes.
 
 use crate::{Activation, Graph, Op, Shape, SiteInfo, ValueId, sites};
 
-/// The nodes that a fused convolution replaces.
+/// The nodes that are replaced by a fused convolution.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Group {
     /// Index into the backbone's sites.
     pub(super) site: usize,
-    /// The other summand of the sum that was fused.
+    /// The other operand of the fused sum.
     pub(super) shortcut: Option<ValueId>,
-    /// The activation that was fused.
+    /// The fused activation.
     pub(super) activation: Option<Activation>,
 }
 
@@ -20,9 +20,9 @@ pub(super) enum Role {
     Alone,
     /// Computed by a step of a later node.
     Inside,
-    /// The last node of a convolution's group: the step is here, where all of its inputs are computed.
+    /// The last node of a convolution's group. The step is placed here, where all its inputs have been computed.
     Ends(Group),
-    /// The activation of the sum or affine map at this node, which is [`Role::Inside`].
+    /// The activation of the sum or affine map at this node, which has the role [`Role::Inside`].
     Activates(usize),
 }
 
@@ -75,7 +75,7 @@ pub(super) fn fuse(graph: &Graph, sites: &[SiteInfo], shapes: &[Shape]) -> Vec<R
     roles
 }
 
-/// Returns the summand next to the one that `node` produces, if both have the same shape (no broadcast).
+/// Returns the other operand of a sum with the output of `node`, if both have the same shape (no broadcast).
 fn other_summand(shapes: &[Shape], inputs: &[ValueId], node: usize) -> Option<ValueId> {
     let ours = ValueId::of_node(node);
     let other = match *inputs {
@@ -83,6 +83,6 @@ fn other_summand(shapes: &[Shape], inputs: &[ValueId], node: usize) -> Option<Va
         [left, right] if right == ours && left != ours => left,
         _ => return None,
     };
-    // Executors keep the image in their own layout.
+    // Executors store the image in another layout, so it cannot be a shortcut.
     (other != ValueId::IMAGE && shapes[ours.0] == shapes[other.0]).then_some(other)
 }

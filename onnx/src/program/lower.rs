@@ -1,4 +1,4 @@
-//! Lowering: from the canonical graph to steps.
+//! Lowering of the canonical graph to steps.
 
 use std::{collections::HashSet, sync::Arc};
 

@@ -1,8 +1,9 @@
 //! The backbone lowered to fused steps for one input size.
 //!
-//! A [`Program`] is everything that an executor needs and nothing that depends on it: a convolution together with the norm, the
-//! shortcut and the activation that follow it, folded norms, resolved paddings, shapes, and the last use of every value. The engine,
-//! the learner and the memory estimate walk the same program.
+//! A [`Program`] contains everything that an executor needs, and nothing that depends on a particular executor. A step
+//! may combine a convolution with the norm, shortcut and activation that follow it. Norms are folded, paddings are
+//! resolved, and shapes and the last use of every value are known. The engine, the learner and the memory estimate use
+//! the same program.
 
 mod fuse;
 mod lower;
@@ -20,8 +21,8 @@ use crate::{Activation, Conv, OnnxError, Op, Shape, ValueId, backbone::Backbone}
 pub struct Program {
     /// In execution order.
     pub steps: Vec<Step>,
-    /// The shape of every value, without the batch, by [`ValueId`]. Values that no step computes (a norm that was folded) keep the
-    /// shape that the graph gives them.
+    /// The shape of every value, without the batch, by [`ValueId`]. Values that no step computes, such as a folded
+    /// norm, keep the shape that they have in the graph.
     pub shapes: Vec<Shape>,
     /// The features `[F]`.
     pub features: ValueId,
@@ -29,14 +30,14 @@ pub struct Program {
     pub sites: usize,
 }
 
-/// One step: an operation with everything that was fused into it.
+/// A step: an operation with everything that was fused into it.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// The name of the node that it starts with; of a convolution, the site's.
+    /// The name of its first node. For a convolution this is also the site's name.
     pub name: String,
     /// The operation.
     pub op: StepOp,
-    /// The values that it reads. A convolution's shortcut is its second.
+    /// The values that the step reads. A convolution's shortcut is the second one.
     pub inputs: Vec<ValueId>,
     /// The value that it computes.
     pub output: ValueId,
@@ -50,7 +51,7 @@ pub struct Step {
 pub enum StepOp {
     /// A convolution with its epilogue.
     Conv(Box<ConvStep>),
-    /// `activation(x · scale + bias)` per channel: a norm or affine map that follows no convolution.
+    /// `activation(x · scale + bias)` per channel: a norm or affine map that does not follow a convolution.
     Affine {
         /// `[C]`.
         scale: Vec<f32>,
@@ -59,25 +60,25 @@ pub enum StepOp {
         /// Applied to the result.
         activation: Option<Activation>,
     },
-    /// `activation(x + y)`; one operand may be `[C, 1, 1]`, broadcast over the map.
+    /// `activation(x + y)`. One operand may be `[C, 1, 1]`, which is broadcast over the map.
     Add {
         /// Applied to the sum.
         activation: Option<Activation>,
     },
-    /// Channel `c` of the result is channel `index[c]` of the inputs, one after another: Concat, Split, Slice, channel shuffle, and
-    /// what stood between them.
+    /// Channel `c` of the result is channel `index[c]` of the concatenated inputs. It covers Concat, Split, Slice,
+    /// channel shuffle, and combinations of these.
     Gather {
         /// `[C]`.
         index: Arc<[u32]>,
     },
-    /// Any other operator, as it is in the graph.
+    /// Any other operator, unchanged from the graph.
     Node(Op),
 }
 
-/// A convolution and what follows it: `activation(epilogue(conv(x)) + shortcut)`.
+/// A convolution with its fused post-operations: `activation(epilogue(conv(x)) + shortcut)`.
 ///
-/// The convolution itself has no bias. The epilogue is either the backbone's own ([`ConvStep::scale`] and [`ConvStep::bias`]) or the
-/// adapter's at this site (CLR, ICCV 2023, section 3.2, with the norm folded in).
+/// The convolution itself has no bias. The epilogue is either the backbone's own ([`ConvStep::scale`] and
+/// [`ConvStep::bias`]) or the adapter's at this site (CLR, ICCV 2023, section 3.2, with the norm folded in).
 #[derive(Clone, Debug)]
 pub struct ConvStep {
     /// Index of the site among the backbone's.
@@ -100,7 +101,7 @@ impl Program {
     /// Lowers `backbone` for images of `size` (rows, columns).
     ///
     /// # Errors
-    /// [`OnnxError`] if the graph has no shapes at this size.
+    /// [`OnnxError`] if the graph does not fit this size.
     pub fn lower(backbone: &Backbone, size: [usize; 2]) -> Result<Self, OnnxError> {
         lower::lower(backbone, size)
     }

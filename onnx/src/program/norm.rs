@@ -2,7 +2,8 @@
 
 use crate::{BatchNorm, Conv};
 
-/// Scale and bias `[C]` of `norm` applied to the sum of a value and `own` (`[C]`, a convolution's bias; none: zero).
+/// Returns scale and bias `[C]` of `norm` applied to the sum of a value and `own` (`[C]`, a convolution's bias; `None`
+/// means zero).
 ///
 /// `scale = γ / √(σ² + ε)`, `bias = β + (own − μ) · scale` (ONNX `BatchNormalization`, opset 15).
 pub(super) fn affine_of_norm(norm: &BatchNorm, own: Option<&[f32]>) -> (Vec<f32>, Vec<f32>) {
@@ -15,7 +16,8 @@ pub(super) fn affine_of_norm(norm: &BatchNorm, own: Option<&[f32]>) -> (Vec<f32>
     (0..norm.scale.data().len()).map(affine).unzip()
 }
 
-/// Scale and bias `[C]` of the backbone's own epilogue: the convolution's bias, then its norm if there is one.
+/// Returns scale and bias `[C]` of the backbone's own epilogue: the convolution's bias, and then its norm if there is
+/// one.
 pub(super) fn frozen_epilogue(conv: &Conv, norm: Option<&BatchNorm>) -> (Vec<f32>, Vec<f32>) {
     let own = conv.bias.as_ref().map(crate::Tensor::data);
     if let Some(norm) = norm {

@@ -1,17 +1,18 @@
-//! Simplification: steps absorb the steps before them, such as padding and moved channels.
+//! Simplification: steps absorb earlier steps, such as padding and moved channels.
 
 use std::collections::{HashMap, HashSet};
 
 use super::{Step, StepOp};
 use crate::{Op, PadMode, Padding, Shape, ValueId};
 
-/// Lets convolutions pad for themselves, and gathers read what earlier gathers read. Steps that nothing reads any more stay.
+/// Moves padding into convolutions, and lets gathers read the inputs of earlier gathers. Steps that become unused are
+/// not removed here.
 pub(super) fn simplify(steps: &mut [Step], shapes: &[Shape], features: ValueId) {
     pad_in_convolutions(steps);
     join_gathers(steps, shapes, features);
 }
 
-/// Exporters write TensorFlow's SAME padding as a separate Pad.
+/// Moves a separate Pad, as exporters write for TensorFlow's SAME padding, into its convolution.
 fn pad_in_convolutions(steps: &mut [Step]) {
     let zeros = steps.iter().filter_map(|step| match step.op {
         StepOp::Node(Op::Pad {
@@ -31,7 +32,7 @@ fn pad_in_convolutions(steps: &mut [Step]) {
         };
         let pads: [usize; 4] = std::array::from_fn(|side| own[side] + more[side]);
         let reach = |axis: usize| (conv.conv.kernel()[axis] - 1) * conv.conv.dilation[axis];
-        // With more zeros there would be results that see nothing else.
+        // With more zeros, some results would depend only on padding.
         if (0..4).all(|side| pads[side] <= reach(side % 2)) {
             conv.pads = pads;
             conv.conv.padding = Padding::Explicit(pads);
@@ -43,13 +44,13 @@ fn pad_in_convolutions(steps: &mut [Step]) {
 /// A channel of a value.
 type Channel = (ValueId, u32);
 
-/// A gather whose readers are all gathers is not computed: they read what it reads.
+/// If all readers of a gather are gathers, they read its inputs directly and it is not computed.
 fn join_gathers(steps: &mut [Step], shapes: &[Shape], features: ValueId) {
     let mut needed = HashSet::from([features]);
     for step in steps.iter().filter(|step| !matches!(step.op, StepOp::Gather { .. })) {
         needed.extend(&step.inputs);
     }
-    // Steps are in order: what a gather reads is known when it is met.
+    // Steps are in order, so the inputs of a gather are already resolved.
     let mut moved: HashMap<ValueId, Vec<Channel>> = HashMap::new();
     for step in steps {
         let StepOp::Gather { index } = &mut step.op else {

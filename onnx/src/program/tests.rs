@@ -87,7 +87,8 @@ fn a_convolution_takes_over_the_zeros_that_its_kernel_reaches() {
         pads_of(pad([0, 1, 1, 1], 0.0), explicit),
         ((joined, Padding::Explicit(joined), ValueId::IMAGE), 3)
     );
-    // Another value, more than the kernel reaches, a padding that depends on the size.
+    // Cases that are not merged: another value than zero, more padding than the kernel reaches, a padding that depends
+    // on the size.
     for (pad, padding) in [
         (pad([0, 1, 1, 1], 1.0), explicit),
         (pad([0, 1, 1, 2], 0.0), explicit),
@@ -100,7 +101,7 @@ fn a_convolution_takes_over_the_zeros_that_its_kernel_reaches() {
 
 #[test]
 fn channels_are_moved_once() {
-    // Two maps joined and shuffled; the halves go their own ways.
+    // Two maps are concatenated and shuffled, and the halves are used separately.
     let shuffle: Vec<u32> = (0..8).map(|at| at % 2 * 4 + at / 2).collect();
     let gather = |index: Vec<u32>| Op::GatherChannels { index: index.into() };
     let one = Padding::Explicit([1; 4]);

@@ -4,10 +4,11 @@ use clr_adapters::{Adapter, SiteKind, SiteWeights};
 
 use crate::{AdapterMismatch, Backbone};
 
-/// Checks an adapter against a backbone: digest, sites (names, order, kinds, channels) and head (features, classes, labels).
+/// Checks an adapter against a backbone: digest, sites (names, order, kinds, channels) and head (features, classes,
+/// labels).
 ///
 /// # Errors
-/// The first thing that does not fit, with what was expected and what the adapter has.
+/// The first mismatch, with the expected value and the adapter's.
 pub fn check_adapter(backbone: &Backbone, adapter: &Adapter) -> Result<(), AdapterMismatch> {
     let task = || adapter.header.task.clone();
     if adapter.header.backbone != backbone.digest() {

@@ -15,8 +15,8 @@ pub(crate) fn convolution<'a>(graph: &'a Graph, site: &SiteInfo) -> Option<&'a C
     }
 }
 
-/// Factor and offset per channel, on the bias-free output: `g = γ/√(σ²+ε)`, `b = β + (c − μ)·g`; without a norm `g = 1`
-/// and `b = c`, where `c` is the convolution's own bias or 0.
+/// Returns factor and offset per channel for the bias-free output: `g = γ/√(σ²+ε)`, `b = β + (c − μ)·g`. Without a
+/// norm, `g = 1` and `b = c`. `c` is the convolution's own bias, or 0.
 pub(crate) fn affine(graph: &Graph, site: &SiteInfo) -> Vec<[f64; 2]> {
     let own = convolution(graph, site).and_then(|conv| conv.bias.as_ref());
     let own = |channel: usize| own.map_or(0.0, |bias| f64::from(bias.data()[channel]));
@@ -42,9 +42,9 @@ pub(crate) fn scaled(conv: &Conv, factors: impl Iterator<Item = f64>) -> Vec<f32
         .collect()
 }
 
-/// Returns the adapter that leaves the backbone's function as it is: at every site of `recipe` the backbone's own norm, folded
-/// (after identity kernels where the recipe has kernels), and `head` on top. `header.backbone` and `header.recipe` are set
-/// to the backbone's digest and `recipe`.
+/// Returns the adapter with which the backbone's function stays the same. It has the backbone's own folded norm at
+/// every site of `recipe` (after identity kernels if the recipe has kernels), and `head` on top. `header.backbone` and
+/// `header.recipe` are set to the backbone's digest and `recipe`.
 pub fn identity_adapter(backbone: &Backbone, recipe: Recipe, head: Head, header: Header) -> Adapter {
     let sites = backbone.sites().iter().filter_map(|site| {
         let affine = affine(backbone.graph(), site);

@@ -1,8 +1,8 @@
 //! The reprogramming rewrite: conv → norm → activation becomes conv → CLR site → activation, with the norm folded away.
 //!
-//! A site works on the convolution's bias-free output: a kernel site is a depthwise 3×3 convolution with a bias, a scale
-//! site a factor and an offset per channel. Frozen sites have their norm folded into the convolution's constants. Convolutions
-//! and pools get explicit padding, since the input size is known.
+//! A site operates on the convolution's bias-free output. A kernel site is a depthwise 3×3 convolution with a bias; a
+//! scale site is a factor and an offset per channel. Frozen sites have their norm folded into the convolution's
+//! constants. Convolutions and pools get explicit padding, because the input size is known.
 //!
 //! | function | kernels, scales, biases and head are |
 //! |---|---|
@@ -38,9 +38,9 @@ const HEAD_BIAS: &str = "head.bias";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeadPart {
-    /// Output `features [N, F]`; the head is computed elsewhere.
+    /// The output is `features [N, F]`, and the caller computes the head.
     Features,
-    /// Inputs `head.weight [K, F]` and `head.bias [K]`, output `logits [N, K]`.
+    /// Additional inputs `head.weight [K, F]` and `head.bias [K]`; the output is `logits [N, K]`.
     Logits {
         /// K.
         classes: usize,
@@ -50,14 +50,14 @@ pub enum HeadPart {
 /// A backbone whose adapter is an input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reprogrammed {
-    /// The model: first input `image [N, 3, H, W]`, then [`Reprogrammed::parameters`] in order.
+    /// The model. Its inputs are `image [N, 3, H, W]` and then [`Reprogrammed::parameters`], in order.
     pub model: OnnxModel,
     /// The adapter's inputs.
     pub parameters: Vec<Parameter>,
 }
 
 impl Reprogrammed {
-    /// Renames the adapter's inputs to what `name` returns for their positions in [`Reprogrammed::parameters`].
+    /// Renames the adapter's inputs. `name` returns the new name for an index into [`Reprogrammed::parameters`].
     pub fn rename_parameters(&mut self, name: impl Fn(usize) -> String) {
         let names: HashMap<String, String> = (self.parameters.iter_mut().enumerate())
             .map(|(index, parameter)| {
@@ -69,8 +69,8 @@ impl Reprogrammed {
     }
 }
 
-/// Rewrites `backbone` for adapters of `recipe` and images of `size` (rows, columns): every part of an adapter is a graph
-/// input, so one optimised plan serves every task.
+/// Rewrites `backbone` for adapters of `recipe` and images of `size` (rows, columns). Every part of an adapter is a
+/// graph input, so one optimised plan serves all tasks.
 ///
 /// # Errors
 /// If the backbone does not fit that size.
@@ -88,8 +88,8 @@ pub fn reprogram(
     })
 }
 
-/// Returns the graph of [`reprogram`] with `adapter` as overridable initialisers (each is a graph input too) and output `logits`.
-/// Labels and the adapter's preprocessing are in the metadata.
+/// Returns the graph of [`reprogram`] with the output `logits` and with `adapter` as initialisers. Each initialiser is
+/// also a graph input, so the caller can override it. Labels and the adapter's preprocessing are in the metadata.
 ///
 /// # Errors
 /// If the adapter does not fit the backbone, or the backbone does not fit `size` (rows, columns).
@@ -147,7 +147,7 @@ struct Rewrite<'a> {
     size: [usize; 2],
     shapes: Vec<Shape>,
     builder: Builder,
-    /// The name of each value of the graph in the model.
+    /// The name in the model of each value of the graph.
     values: Vec<String>,
     parameters: Vec<Parameter>,
 }
@@ -215,7 +215,7 @@ impl<'a> Rewrite<'a> {
         self.head(head);
     }
 
-    /// Returns the name of node `index`'s value: `features` if it is those, else an unused one.
+    /// Returns the name of the value of node `index`: `features` if it is the features, otherwise an unused name.
     fn value_of(&mut self, index: usize, wanted: &str) -> String {
         if self.backbone.graph().features.producer() == Some(index) {
             FEATURES.to_owned()
@@ -266,7 +266,7 @@ impl<'a> Rewrite<'a> {
             .output(LOGITS, &[batch(self.backbone.graph()), Dim::Fixed(classes)]);
     }
 
-    /// A graph input, with the adapter's values as its default where there is an adapter.
+    /// Adds a graph input. If there is an adapter, its values are the input's default.
     fn parameter(&mut self, name: String, shape: Vec<usize>, source: ParameterSource) {
         let dims: Vec<Dim> = shape.iter().map(|&dim| Dim::Fixed(dim)).collect();
         self.builder.input(&name, &dims);

@@ -1,10 +1,10 @@
-//! ONNX model of a rewrite.
+//! ONNX model produced by a rewrite.
 
 use prost::Message as _;
 
 use crate::proto::ModelProto;
 
-/// An ONNX model, ready to be written to a file.
+/// An ONNX model that can be written to a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OnnxModel(ModelProto);
 
@@ -26,7 +26,7 @@ impl OnnxModel {
         &self.0
     }
 
-    /// Replaces names of graph inputs, wherever they are read.
+    /// Renames graph inputs, including all uses.
     pub(super) fn rename_inputs(&mut self, new: impl Fn(&str) -> Option<String>) {
         let Some(graph) = &mut self.0.graph else {
             return;

@@ -1,8 +1,8 @@
-//! Inputs of a reprogrammed graph in addition to the image.
+//! Inputs of a reprogrammed graph, in addition to the image.
 
 use clr_adapters::{Adapter, SiteWeights};
 
-/// Part of an adapter that an input takes.
+/// The part of an adapter that an input takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParameterSource {
     /// The kernel or scale of `adapter.sites[index]`.
@@ -15,20 +15,21 @@ pub enum ParameterSource {
     HeadBias,
 }
 
-/// An input of a reprogrammed graph that an adapter fills.
+/// An input of a reprogrammed graph, whose values an adapter provides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
     /// The input's name: `{site}.kernel`, `{site}.scale`, `{site}.bias`, `head.weight` or `head.bias`.
     pub name: String,
-    /// Kernel `[C, 1, 3, 3]`; scale `[1, C, 1, 1]`; bias `[C]` after a kernel, `[1, C, 1, 1]` after a scale; head `[K, F]` and `[K]`.
+    /// Kernel `[C, 1, 3, 3]` with bias `[C]`, or scale `[1, C, 1, 1]` with bias `[1, C, 1, 1]`; head `[K, F]` and
+    /// `[K]`.
     pub shape: Vec<usize>,
     /// Source of its values.
     pub source: ParameterSource,
 }
 
 impl Parameter {
-    /// Returns the values of this input in `adapter`, row-major in [`Parameter::shape`]; `None` if the adapter has no such site.
-    /// The length is right for every adapter that passed [`crate::check_adapter`].
+    /// Returns the values of this input in `adapter`, row-major in [`Parameter::shape`]; `None` if the adapter has no
+    /// such site. For every adapter accepted by [`crate::check_adapter`], the length is correct.
     pub fn values<'a>(&self, adapter: &'a Adapter) -> Option<&'a [f32]> {
         Some(match self.source {
             ParameterSource::SiteWeights(index) => match &adapter.sites.get(index)?.weights {

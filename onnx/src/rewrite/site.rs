@@ -1,4 +1,4 @@
-//! One convolution with its site.
+//! A single convolution with its site.
 
 use clr_adapters::{SiteKind, SiteWeights};
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Rewrite<'_> {
-    /// Declares the sites' inputs, in the sites' order, before any other name is given.
+    /// Declares the inputs of the sites, in the sites' order, before any other name is assigned.
     pub(super) fn declare_sites(&mut self) {
         if matches!(self.mode, Mode::Constants(_)) {
             return;
@@ -39,10 +39,11 @@ impl Rewrite<'_> {
         }
     }
 
-    /// Writes a convolution and its site; returns the name of the site's value. `reprogrammed` counts sites that are not frozen.
+    /// Writes a convolution and its site. Returns the name of the site's value. `reprogrammed` counts the sites that
+    /// are not frozen.
     pub(super) fn site(&mut self, node: &Node, site: &SiteInfo, reprogrammed: &mut usize) -> String {
         let graph = self.backbone.graph();
-        // `SiteInfo::conv` always points at a convolution.
+        // `SiteInfo::conv` always refers to a convolution.
         let Some(conv) = convolution(graph, site) else {
             return String::new();
         };
@@ -131,7 +132,7 @@ impl Rewrite<'_> {
         output
     }
 
-    /// Returns the name of what leaves the site.
+    /// Returns the name of the site's output value.
     fn site_value(&mut self, site: &SiteInfo) -> String {
         self.value_of(site.norm.unwrap_or(site.conv), &format!("{}.site", site.name))
     }

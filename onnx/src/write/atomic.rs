@@ -8,8 +8,8 @@ use std::{
 
 use crate::OnnxError;
 
-/// Writes `bytes` to a temporary file next to `path`, makes them durable and renames it to `path`. On failure nothing is
-/// left behind and an older file at `path` stays as it was.
+/// Writes `bytes` to a temporary file next to `path`, makes them durable, and renames the file to `path`. On failure
+/// the temporary file is removed, and an existing file at `path` stays unchanged.
 pub(crate) fn atomically(path: &Path, bytes: &[u8]) -> Result<(), OnnxError> {
     let fail = |source| OnnxError::Io {
         path: path.to_owned(),
@@ -19,7 +19,7 @@ pub(crate) fn atomically(path: &Path, bytes: &[u8]) -> Result<(), OnnxError> {
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     drop(file);
     written.and_then(|()| fs::rename(&temporary, path)).map_err(|source| {
-        // The first error is the one to report.
+        // The original error is reported, not one of the clean-up.
         let _ = fs::remove_file(&temporary);
         fail(source)
     })

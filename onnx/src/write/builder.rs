@@ -1,4 +1,4 @@
-//! Builds an ONNX model node by node, with names that are all different.
+//! Builder of ONNX models, node by node, with unique names.
 
 use std::collections::HashSet;
 
@@ -15,9 +15,9 @@ use crate::{
     resize::Coordinates,
 };
 
-/// The opset that is written, unless the graph has what only a later one has.
+/// The opset to write, unless the graph contains an operator that only a later opset has.
 pub(crate) const OPSET: i64 = 17;
-/// The version of the file format that is written (ONNX 1.12, the first with opset 17).
+/// The file format version to write (ONNX 1.12, the first with opset 17).
 pub(crate) const IR_VERSION: i64 = 8;
 
 /// A dimension of an input or output.
@@ -40,7 +40,7 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    /// Returns an empty model of the opset that `graph` needs.
+    /// Returns an empty model with the opset that `graph` needs.
     pub(crate) fn new(graph: &Graph) -> Self {
         let needed = graph.nodes.iter().map(|node| match &node.op {
             Op::Opaque(step) => step.opset(),
@@ -65,34 +65,34 @@ impl Builder {
         self.values.insert(name.to_owned());
     }
 
-    /// Keeps `name` free of names that are made up for helper nodes.
+    /// Reserves `name`, so that no helper node gets it.
     pub(crate) fn reserve_node(&mut self, name: &str) {
         self.nodes.insert(name.to_owned());
     }
 
-    /// Returns an unused value name, `wanted` if that is still free.
+    /// Returns an unused value name; `wanted` if it is free.
     pub(crate) fn value(&mut self, wanted: &str) -> String {
         fresh(&mut self.values, wanted)
     }
 
-    /// Returns an unused node name, `wanted` if that is still free.
+    /// Returns an unused node name; `wanted` if it is free.
     pub(crate) fn helper(&mut self, wanted: &str) -> String {
         fresh(&mut self.nodes, wanted)
     }
 
-    /// Adds a constant under a fresh name like `wanted`, with `shape` instead of the tensor's own.
+    /// Adds a constant with `shape` in place of the tensor's own. Its name is unused and based on `wanted`.
     pub(crate) fn constant(&mut self, wanted: &str, shape: &[usize], values: &[f32]) -> String {
         let name = self.value(wanted);
         self.initializer(&name, shape, values);
         name
     }
 
-    /// Adds a tensor under a fresh name like `wanted`.
+    /// Adds a tensor under an unused name based on `wanted`.
     pub(crate) fn tensor(&mut self, wanted: &str, tensor: &Tensor) -> String {
         self.constant(wanted, tensor.shape(), tensor.data())
     }
 
-    /// Adds an integer vector under a fresh name like `wanted`.
+    /// Adds an integer vector under an unused name based on `wanted`.
     pub(crate) fn integers(&mut self, wanted: &str, values: &[i64]) -> String {
         let name = self.value(wanted);
         let raw = values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -128,7 +128,7 @@ impl Builder {
         self.graph.output.push(info(name, shape));
     }
 
-    /// A node with one output.
+    /// Adds a node with one output.
     pub(crate) fn node(
         &mut self,
         name: &str,
@@ -147,17 +147,17 @@ impl Builder {
         });
     }
 
-    /// A node of an opaque step as it is, under new names.
+    /// Adds a node of an opaque step, unchanged except for new names.
     pub(super) fn raw_node(&mut self, node: NodeProto) {
         self.graph.node.push(node);
     }
 
-    /// A constant of an opaque step as it is, under a new name.
+    /// Adds a constant of an opaque step, unchanged except for a new name.
     pub(super) fn raw_constant(&mut self, tensor: TensorProto) {
         self.graph.initializer.push(tensor);
     }
 
-    /// The entries of `metadata_props`, after the nodes.
+    /// Adds the entries of `metadata_props`, after all nodes have been added.
     pub(crate) fn metadata(
         &mut self,
         preprocessing: &Preprocessing,
@@ -233,7 +233,7 @@ pub(crate) fn raw_floats(shape: &[usize], values: &[f32]) -> TensorProto {
     }
 }
 
-/// Returns a constant of integers, or of truth values.
+/// Returns a constant of integers or booleans.
 pub(crate) fn raw_integers(shape: &[usize], values: &[i64], bool: bool) -> TensorProto {
     let raw = if bool {
         values.iter().map(|&value| u8::from(value != 0)).collect()

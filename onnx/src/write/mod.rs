@@ -1,4 +1,4 @@
-//! Writing: a backbone as a standard ONNX model, and files atomically.
+//! Writing of a backbone as a standard ONNX model, and atomic writing of files.
 
 mod atomic;
 mod builder;
@@ -16,14 +16,14 @@ use crate::{
     proto::ModelProto,
 };
 
-/// The name of the image input in every file that is written.
+/// Name of the image input in all written files.
 pub(crate) const IMAGE: &str = "image";
 /// The name of the output with a classifier.
 pub(crate) const LOGITS: &str = "logits";
-/// The name of the output without one.
+/// Name of the output of a backbone without a classifier.
 pub(crate) const FEATURES: &str = "features";
 
-/// Returns the batch of inputs and outputs: open, unless an opaque step computes one image only.
+/// Returns the batch dimension of inputs and outputs: open, unless an opaque step supports a single image only.
 pub(crate) fn batch(graph: &Graph) -> Dim {
     let single = |op: &Op| matches!(op, Op::Opaque(step) if step.is_single());
     if graph.nodes.iter().any(|node| single(&node.op)) {
@@ -33,7 +33,7 @@ pub(crate) fn batch(graph: &Graph) -> Dim {
     }
 }
 
-/// Returns the model of a backbone; reading it gives the same backbone.
+/// Returns the model of a backbone. Reading it gives an equal backbone.
 pub(crate) fn backbone(backbone: &Backbone) -> ModelProto {
     let graph = backbone.graph();
     let preprocessing = backbone.preprocessing();

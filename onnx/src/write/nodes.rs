@@ -1,4 +1,5 @@
-//! Each operation of the canonical graph as ONNX nodes of opset 17, or of a later one where the graph needs it.
+//! Conversion of each operation of the canonical graph to ONNX nodes of opset 17, or of a later opset if the graph
+//! needs it.
 
 use super::builder::{Builder, float, int, ints, string};
 use crate::{
@@ -9,7 +10,7 @@ use crate::{
 };
 
 impl Builder {
-    /// Writes `node`, reading `inputs`, producing `output`. `shape` is what it produces.
+    /// Writes `node` with the given inputs and output. `shape` is the output's shape.
     pub(crate) fn graph_node(&mut self, node: &Node, inputs: &[&str], output: &str, shape: Shape) {
         let name = node.name.as_str();
         match &node.op {
@@ -177,7 +178,7 @@ impl Builder {
                 self.node(name, "Resize", &[input, "", &scales], output, attributes);
             }
             ResizeTarget::Size(size) => {
-                // The batch is open: its size is read from the input.
+                // The batch is open, so its size is read from the input at run time.
                 let size = self.integers(&format!("{name}.size"), &size.map(|side| side as i64));
                 let front = [("from", 0), ("to", 2)].map(|(part, at)| self.integers(&format!("{name}.{part}"), &[at]));
                 let shape = self.helper_node(name, "shape", "Shape", &[input], vec![]);
@@ -188,7 +189,7 @@ impl Builder {
         }
     }
 
-    /// Adds a node named after `name` and `part`, and returns the name of its output.
+    /// Adds a node named after `name` and `part`. Returns the name of its output.
     pub(super) fn helper_node(
         &mut self,
         name: &str,
@@ -203,7 +204,7 @@ impl Builder {
         value
     }
 
-    /// A convolution like `conv` with these weights and this bias.
+    /// Adds a convolution with the attributes of `conv` and with these weights and this bias.
     pub(crate) fn convolution(
         &mut self,
         name: &str,
@@ -321,7 +322,8 @@ impl Builder {
     }
 }
 
-/// `[1, C, 1, 1]` for a map, `[1, C]` for a vector; a slope has no batch but the leading 1 is allowed all the same.
+/// Returns `[1, C, 1, 1]` for a map and `[1, C]` for a vector. A slope has no batch, but a leading 1 is allowed for it
+/// too.
 fn per_channel(channels: usize, shape: Shape) -> Vec<usize> {
     match shape {
         Shape::Map(_) => vec![1, channels, 1, 1],

@@ -1,4 +1,4 @@
-//! Normalisations that depend on the image, as ONNX nodes.
+//! Normalisations with image-dependent statistics, as ONNX nodes.
 
 use super::builder::{Builder, float, int, ints};
 use crate::{Shape, Tensor};
@@ -17,7 +17,7 @@ impl Builder {
     ) {
         let scale = self.tensor(&format!("{name}.scale"), scale);
         let bias = self.tensor(&format!("{name}.bias"), bias);
-        // The axis is the last one, written as such.
+        // The operator's default axis is the last one.
         let attributes = vec![float("epsilon", epsilon)];
         if shape.spatial().is_none() {
             self.node(name, "LayerNormalization", &[input, &scale, &bias], output, attributes);
@@ -97,7 +97,7 @@ impl Builder {
         self.node(name, "Add", &[input, &shifted], output, vec![]);
     }
 
-    /// Adds a reduction that keeps its axes: these are an attribute before opset 18, an input since.
+    /// Adds a reduction that keeps its axes. They are an attribute before opset 18, and an input since.
     fn reduction(&mut self, name: &str, part: &str, op: &str, input: &str, axes: &[usize]) -> String {
         if self.opset < 18 {
             let attributes = vec![ints("axes", axes), int("keepdims", 1)];

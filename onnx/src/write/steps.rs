@@ -1,4 +1,4 @@
-//! Opaque steps: their own nodes under new names, and the metadata entry that lists them.
+//! Opaque steps: writes their nodes under new names, and the metadata entry that lists them.
 
 use std::collections::HashMap;
 

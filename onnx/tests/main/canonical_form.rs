@@ -1,4 +1,4 @@
-//! The canonical form is the same after writing and reading.
+//! The canonical form does not change when a backbone is written and read again.
 
 use clr_onnx::{Activation, Backbone, Conv, Graph, Node, Op, Padding, Tensor, ValueId};
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use crate::{
     support::{backbone, head},
 };
 
-/// Chains of operations on 3 channels that the canonical form likes to merge.
+/// Generates chains of operations on 3 channels that the canonical form may merge.
 fn chain() -> impl Strategy<Value = Graph> {
     let value = prop_oneof![
         Just(0.0_f32),
@@ -89,8 +89,8 @@ proptest! {
     }
 }
 
-/// Found by the test above: scale and shift before a clip are one node here and two in a file, where only the shift belongs to the
-/// activation.
+/// Regression test, found by the test above. Scale and shift before a clip are one node here and two nodes in a file,
+/// where only the shift belongs to the activation.
 #[test]
 fn a_scaled_shift_before_a_hard_sigmoid_is_the_same_backbone_again() {
     for offset in [0.0, 0.25] {

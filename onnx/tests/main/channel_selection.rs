@@ -1,10 +1,10 @@
-//! Split, Slice, Gather, shuffles, stacks and softmax over groups of channels arrive as operations on channels.
+//! Split, Slice, Gather, shuffles, stacks and softmax over groups of channels become operations on channels.
 
 use clr_onnx::{Op, Padding, Pool};
 
 use crate::support::{Model, int, ints, ramp};
 
-/// A 1×1 convolution from 3 to 4 channels, producing `c`.
+/// Returns a model with a 1×1 convolution from 3 to 4 channels, whose output is `c`.
 fn four(opset: i64) -> Model {
     Model::new(opset)
         .floats("w", &[4, 3, 1, 1], &ramp(12))
@@ -15,7 +15,7 @@ fn gather(index: &[u32]) -> Op {
     Op::GatherChannels { index: index.into() }
 }
 
-/// The operations after the convolution, pool and flattening at the end left out.
+/// Returns the operations after the convolution, without the final pool and flattening.
 fn after(model: Model, output: &str) -> Vec<Op> {
     let mut ops = model.output(output).ops();
     assert_eq!(ops.split_off(ops.len() - 2), [Op::GlobalAveragePool, Op::Flatten]);
@@ -118,7 +118,7 @@ fn rows_and_columns_are_cut_by_one_crop() {
 
 #[test]
 fn branches_that_are_stacked_weighted_and_summed_stay_operations_on_channels() {
-    // Selective kernels: two branches [N, 2, 4, 8, 8], a softmax over the branches, the weighted sum.
+    // Selective kernels: two branches [N, 2, 4, 8, 8], a softmax over the branches, and the weighted sum.
     let model = four(13)
         .integers("one", &[1], &[1])
         .integers("both", &[2], &[2, 3])
@@ -179,7 +179,7 @@ fn a_convolution_along_the_channels_of_a_vector_is_one() {
         matches!(&ops[2], Op::ChannelConv { kernel, bias: 0.0, pads: [1, 1] } if kernel.data() == [1.0, 2.0, 3.0]),
         "{ops:?}"
     );
-    // The value everywhere is the value of one pixel for a product.
+    // In a product, an expanded value is replaced by its single pixel.
     assert!(!ops.iter().any(|op| matches!(op, Op::Resize(_))), "{ops:?}");
 }
 

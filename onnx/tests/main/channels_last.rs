@@ -1,4 +1,4 @@
-//! Exports that compute channels last give the backbone of their channels-first twins.
+//! Exports with channels last give the same backbone as those with channels first.
 
 use clr_onnx::{Backbone, Op};
 
@@ -36,7 +36,8 @@ fn load(model: Model) -> Backbone {
     model.load().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Convolutions, a depthwise one, constants per channel, bounds, a Pad, a pool, a gate and a Concat, in either layout.
+/// Returns a network in either layout: convolutions, one of them depthwise, per-channel constants, bounds, a Pad, a
+/// pool, a gate and a Concat.
 pub(crate) fn network(channels_last: bool) -> Model {
     let (axis, spatial) = if channels_last { (3, [1, 2]) } else { (1, [2, 3]) };
     let dims = if channels_last { [1, 1, 1, 4] } else { [1, 4, 1, 1] };
@@ -46,7 +47,7 @@ pub(crate) fn network(channels_last: bool) -> Model {
         [0, 0, 0, 1, 0, 0, 1, 0]
     };
     let base = if channels_last { last(13) } else { Model::new(13) };
-    // A node that needs channels first, with Transposes around it where the model computes channels last.
+    // Adds a node that needs channels first. If the model has channels last, adds Transposes around the node.
     let first = |model: Model, op: &str, inputs: [&str; 2], name: &str, attributes: &[_]| {
         let weights = Some(inputs[1]).filter(|weight| !weight.is_empty());
         if !channels_last {
@@ -123,7 +124,8 @@ fn transposes_that_undo_one_another_leave_no_trace() {
     assert_eq!(load(model).digest(), load(plain).digest());
 }
 
-/// Flattened after a Transpose, then two dense layers; `how` makes `f` of `t`, which is channels last.
+/// Returns the operations of a model that flattens after a Transpose and has two dense layers. `how` produces `f` from
+/// `t`, which has the channels last.
 fn flattened(how: impl FnOnce(Model) -> Model) -> Vec<Op> {
     let model = Model::new(13)
         .floats("w", &[2, 3, 7, 7], &ramp(294))
@@ -134,7 +136,7 @@ fn flattened(how: impl FnOnce(Model) -> Model) -> Vec<Op> {
 
 #[test]
 fn a_dense_layer_after_a_flattening_of_channels_last_reads_the_graphs_order() {
-    // [N, 2, 2, 2]: the file's feature 2p + c is pixel p of channel c, the graph's is 4c + p.
+    // [N, 2, 2, 2]: the file's feature 2p + c is pixel p of channel c, which is feature 4c + p in the graph.
     let columns: Vec<f32> = ramp(8);
     let expected: Vec<f32> = (0..8).map(|place| columns[2 * (place % 4) + place / 4]).collect();
     let end = |model: Model| {
@@ -265,7 +267,7 @@ fn a_transpose_that_stays_is_a_step_before_the_site() {
         .floats("v", &[2, 2, 3, 3], &ramp(36))
         .node("Conv", &["t", "v"], "y", &[])
         .output("y");
-    // The layout is brought about by a step, and the convolution stays a site.
+    // An opaque step converts the layout, and the convolution remains a site.
     let backbone = load(swapped);
     assert_eq!(backbone.sites().len(), 2);
     let step = backbone.graph().nodes.iter().find_map(|node| match &node.op {
@@ -282,7 +284,7 @@ fn a_transpose_that_stays_is_a_step_before_the_site() {
 
 #[test]
 fn tensors_in_different_layouts_are_not_mixed() {
-    // Both are [N, 8, 8, 8]: sizes alone do not tell that they are arranged differently.
+    // Both are [N, 8, 8, 8], so the sizes alone do not reveal the different layouts.
     let base = || {
         let model = Model::new(13).floats("w", &[8, 3, 1, 1], &ramp(24));
         transposed(model.named("conv", "Conv", &["x", "w"], "c", &[]), "c", "t", TO_LAST)

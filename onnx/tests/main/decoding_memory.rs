@@ -1,4 +1,4 @@
-//! A decoder announces what it is about to use before it does, and uses no more.
+//! A decoder announces the memory that it is about to use, and uses no more.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -20,7 +20,8 @@ struct Counting;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// SAFETY: every call is handed to the system's allocator unchanged; the counters are thread-local cells that do not allocate.
+// SAFETY: every call is passed to the system's allocator unchanged; the counters are thread-local cells that do not
+// allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let live = LIVE.get() + layout.size();
@@ -115,7 +116,7 @@ fn files() -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// Bits of a lossless WebP, least significant first.
+/// Writer of the bits of a lossless WebP, least significant bit first.
 #[derive(Default)]
 struct Bits(Vec<bool>);
 
@@ -124,16 +125,17 @@ impl Bits {
         self.0.extend((0..count).map(|bit| value >> bit & 1 == 1));
     }
 
-    /// A code of one symbol.
+    /// Writes a code with a single symbol.
     fn only(&mut self, symbol: u32) {
         self.put(0b101, 3);
         self.put(symbol, 8);
     }
 
-    /// A code of 11 symbols, the longest of ten bits: as small as one with a full table can be.
+    /// Writes a code with 11 symbols, the longest of ten bits. It is the smallest code that needs a full decoding
+    /// table.
     fn full(&mut self) {
         self.put(0, 1);
-        // Lengths of the codes for lengths, in the order of the format: three bits for 1 to 6, four for 7 to 10.
+        // Lengths of the code-length codes in the format's order: three bits for the lengths 1 to 6, four for 7 to 10.
         self.put(14 - 4, 4);
         for length in [0, 0, 0, 3, 3, 3, 3, 3, 0, 3, 4, 4, 4, 4] {
             self.put(length, 3);
@@ -156,12 +158,13 @@ impl Bits {
     }
 }
 
-/// A black lossless WebP of 4 × 4 pixels that states so many groups of prefix codes.
+/// Returns a black lossless WebP of 4 × 4 pixels that declares this many groups of prefix codes.
 fn many_codes(groups: u32) -> Vec<u8> {
     let mut bits = Bits::default();
     bits.put(0x2f | 3 << 8 | 3 << 22, 32);
     bits.put(0, 8);
-    // No transform, no colour cache; groups by blocks of 4 × 4 pixels, so that the image of groups has one pixel: the last group.
+    // No transform and no colour cache. Groups apply to blocks of 4 × 4 pixels, so the entropy image has one pixel,
+    // which refers to the last group.
     bits.put(1 << 2, 3 + 3);
     bits.put(0, 1);
     let last = groups - 1;
@@ -169,7 +172,7 @@ fn many_codes(groups: u32) -> Vec<u8> {
         bits.only(symbol);
     }
     (0..5 * groups).for_each(|_| bits.full());
-    // The first symbol of four codes for each pixel.
+    // For each pixel, the first symbol of four codes.
     bits.put(0, 32);
     bits.put(0, 32);
     let data = bits.bytes();
@@ -186,7 +189,7 @@ fn many_codes(groups: u32) -> Vec<u8> {
     .concat()
 }
 
-/// Four megabytes whose prefix codes took 1.4 GB.
+/// Regression test: a file of four megabytes, whose prefix codes took 1.4 GB.
 #[test]
 fn a_webp_of_many_prefix_codes_is_refused_before_they_are_made() {
     let bytes = many_codes(1 << 16);
@@ -196,7 +199,7 @@ fn a_webp_of_many_prefix_codes_is_refused_before_they_are_made() {
     PEAK.set(start);
     let error = decoder.decode(&bytes, "file", &[]).unwrap_err();
     assert!(error.is_over_limit(), "{error}");
-    // The system is asked for a few megabytes that are not used.
+    // The check of the system's memory allocates a few megabytes that are not used.
     assert!(PEAK.get() - start < 16 << 20, "{}", PEAK.get() - start);
     let image = decoder.decode(&many_codes(200), "file", &[]).unwrap();
     assert_eq!(image.pixels(), &RgbImage::new(4, 4));
@@ -214,7 +217,8 @@ fn decoding_uses_no_more_memory_than_it_announces() {
     for (name, bytes) in files() {
         for inputs in [vec![], vec![input(16)], vec![input(100)], vec![input(36)]] {
             let inputs: Vec<&Preprocessing> = inputs.iter().collect();
-            // The system is asked for what was announced and a little more: the peak is counted from there on.
+            // The check of the system's memory allocates slightly more than announced, so the peak is measured after
+            // it.
             let start = LIVE.get();
             let announced = Cell::new(0);
             let before = |needed: u64| {
@@ -224,7 +228,7 @@ fn decoding_uses_no_more_memory_than_it_announces() {
             let image = decoder.decode_observed(&bytes, &name, &inputs, &before).unwrap();
             let announced = announced.get();
             let used = (PEAK.get() - start + bytes.len()) as u64;
-            // Small change: messages, tables, what a decoder holds for every image.
+            // Allowance for messages, tables, and small buffers that a decoder needs for every image.
             assert!(
                 used <= announced + (300 << 10),
                 "{name}, {:?}: {used} bytes used, {announced} announced",

@@ -1,4 +1,4 @@
-//! The digest names the frozen graph, and nothing else.
+//! The digest depends on the frozen graph and on nothing else.
 
 use clr_onnx::{Graph, Op, Tensor};
 
@@ -7,10 +7,11 @@ use crate::{
     support::{backbone, head, preprocessing, ramp},
 };
 
-/// Changing this value means that every adapter in the world belongs to another backbone: raise the encoding's version and say so.
+/// Changing this value means that no existing adapter fits its backbone any more. If that is intended, increase the
+/// version of the encoding and announce it.
 const PINNED: &str = "32c7154a27c1dfe7b18dc24b204fd7f0bb1e29f4d2dcb52a1505da3a1651f1cb";
 
-/// Likewise, of the operations that came later.
+/// The same for the operations that were added later.
 const PINNED_FURTHER: &str = "5569d8def9d6b43a4d6819e2f451a25026356999450a9d8e70865a5e6339d2ab";
 
 #[test]

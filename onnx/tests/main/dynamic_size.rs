@@ -1,10 +1,10 @@
-//! An open height or width is settled by the size that the caller states.
+//! The caller's size determines an open height or width.
 
 use clr_onnx::{Backbone, ImportError, ImportOptions, ReadOptions, import_bytes};
 
 use crate::support::{Model, info, int, ints, ramp};
 
-/// A model for images of `dims`, followed by the shape arithmetic of a flattening.
+/// Returns a model for images of `dims`, followed by the shape arithmetic of a flattening.
 fn model(dims: &[Option<i64>]) -> Model {
     let mut model = Model::bare(13);
     model.graph.input.push(info("x", dims));

@@ -1,4 +1,4 @@
-//! Whatever a classifier ends in, the features are what it reads, and its own classes are kept where they are linear.
+//! For every kind of ending of a classifier, the features are its input. Its own classes are kept if it is linear.
 
 use clr_adapters::Head;
 use clr_onnx::{Backbone, ImportOptions, Op, ReadOptions, import_bytes};
@@ -13,7 +13,7 @@ fn body() -> Model {
         .node("Relu", &["k_out"], "b", &[])
 }
 
-/// `b` averaged, and a dense layer of `classes`: `z`.
+/// Returns a model that averages `b` and applies a dense layer with `classes` outputs; its output is `z`.
 fn dense(classes: i64) -> Model {
     body()
         .node("GlobalAveragePool", &["b"], "p", &[])
@@ -108,7 +108,7 @@ fn two_labels_make_one_unit_a_classifier_of_two_classes() {
     let backbone = import_bytes(&dense(1).output("z").bytes(), "binary.onnx", &options).unwrap();
     let head = backbone.classifier().expect("a classifier");
     assert_eq!((head.classes(), &head.weight[8..]), (2, &ramp(8)[..]));
-    // A written file states that it is a classifier, and is read back unchanged.
+    // A written file states that it has a classifier, and is read back unchanged.
     assert_eq!(
         Backbone::from_bytes(&backbone.to_bytes(), "again.onnx").unwrap(),
         backbone
@@ -158,7 +158,7 @@ fn a_mean_after_a_pointwise_classifier_is_taken_before_it() {
             (expected.digest(), expected.classifier())
         );
     }
-    // Here the flattening was after the Softmax and has no name for the features.
+    // In this model, the flattening came after the Softmax, so it provides no name for the features.
     let got = softmax.output("f").load().unwrap();
     assert_eq!((got.feature_count(), got.classifier()), (8, expected.classifier()));
 }
@@ -202,7 +202,7 @@ fn a_classifier_that_is_not_linear_gives_its_features_and_the_reason() {
         assert_eq!((backbone.feature_count(), backbone.classifier()), (8, None));
         note(&backbone, &[word, "cannot be kept as a linear classifier"]);
     }
-    // Nothing shows that this is a classifier: the last layer of a body looks the same.
+    // Nothing indicates a classifier: the last layer of a body looks the same.
     let backbone = squeeze("last").output("f").load().unwrap();
     assert_eq!((backbone.feature_count(), backbone.classifier()), (5, None));
 }

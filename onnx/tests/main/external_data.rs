@@ -1,4 +1,4 @@
-//! Weights in other files are read from the model's folder, and what is missing is named before anything is read.
+//! Weights in other files are read from the model's folder. Missing files are reported before anything is read.
 
 use std::{fs, path::Path};
 
@@ -9,7 +9,7 @@ use clr_onnx::{
 
 use crate::support::{Model, ramp, tensor};
 
-/// `values` of `shape` in the file `location`, from `offset` on.
+/// Returns a tensor of `shape` whose values are in the file `location`, from `offset` on.
 fn outside(name: &str, shape: &[i64], location: &str, offset: Option<usize>, length: Option<usize>) -> TensorProto {
     let entry = |key: &str, value: String| StringStringEntryProto {
         key: Some(key.into()),
@@ -25,7 +25,7 @@ fn outside(name: &str, shape: &[i64], location: &str, offset: Option<usize>, len
     }
 }
 
-/// A model of two convolutions whose weights are `first` and `second`.
+/// Returns a model with two convolutions, whose weights are `first` and `second`.
 fn model(first: TensorProto, second: TensorProto) -> Vec<u8> {
     let mut model = Model::new(13)
         .named("one", "Conv", &["x", "w"], "a", &[])
@@ -39,7 +39,7 @@ fn bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-/// A folder with a model whose weights are in `location`, after eight other bytes, and the file itself.
+/// Creates a folder with a model and the file `location`, which contains the model's weights after eight other bytes.
 fn folder(location: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let parts = [
@@ -180,7 +180,7 @@ fn a_link_out_of_the_folder_is_refused_but_a_cache_of_links_is_read() {
     fs::copy(of("net.onnx"), of("snapshot/copy.onnx")).unwrap();
     let text = error(&of("snapshot/copy.onnx"));
     assert!(text.contains("a link that leaves the folder"), "{text}");
-    // A download cache links the model and its weights into one folder.
+    // A download cache creates links to the model and its weights in one folder.
     symlink(of("net.onnx"), of("snapshot/net.onnx")).unwrap();
     assert!(Backbone::load(&of("snapshot/net.onnx")).is_ok());
 }

@@ -1,4 +1,4 @@
-//! Files of other tools and damaged files are named as what they are, with a way out.
+//! Files of other tools and damaged files are recognised, and the error suggests a remedy.
 
 use std::{fs, io::Write as _, path::Path};
 
@@ -6,7 +6,7 @@ use clr_onnx::{Backbone, ImportError, ImportOptions, OnnxError, import, import_b
 
 use crate::support::Model;
 
-/// The message for these bytes under this name, which is the same for every way in.
+/// Returns the error for these bytes under this name. Asserts that every function that reads files gives the same one.
 fn refusal(name: &str, bytes: &[u8]) -> String {
     let error = import_bytes(bytes, name, &ImportOptions::default()).expect_err(name);
     assert!(
@@ -128,7 +128,7 @@ fn text_in_place_of_a_model_is_told() {
     ];
     for (content, what, hint) in cases {
         for mark in ["", "\u{feff}"] {
-            // A pointer and an ncnn file start with their first character.
+            // In an LFS pointer and an ncnn file, nothing may precede the first character.
             if !mark.is_empty() && (content.starts_with("version") || content.starts_with("ir_")) {
                 continue;
             }
@@ -140,7 +140,7 @@ fn text_in_place_of_a_model_is_told() {
 
 #[test]
 fn protocol_buffers_of_other_tools_are_told_by_their_fields() {
-    // Field 403: the network of a Core ML classifier.
+    // Field 403 is the network of a Core ML classifier.
     let text = refusal("a.mlmodel", b"\x08\x04\x12\x02ab\x9a\x19\x03abc");
     assert!(text.contains("Core ML"), "{text}");
     let saved = [b"\x08\x01\x12\xd0\x0f".to_vec(), vec![7; 2000]].concat();

@@ -1,4 +1,4 @@
-//! Local functions are replaced by their bodies before the nodes are read.
+//! Local functions are inlined before the nodes are read.
 
 use clr_onnx::{
     Activation, Backbone, Op,
@@ -32,7 +32,7 @@ fn function(name: &str, input: &[&str], output: &[&str], node: Vec<NodeProto>) -
     }
 }
 
-/// `y = block(block(x))` with the functions `functions`.
+/// Returns the model `y = block(block(x))` with the local functions `functions`.
 fn model(functions: Vec<FunctionProto>) -> ModelProto {
     let mut model = Model::new(13)
         .floats("w", &[4, 3, 1, 1], &ramp(12))
@@ -88,7 +88,7 @@ fn load(model: &ModelProto) -> Result<Backbone, clr_onnx::OnnxError> {
     Backbone::from_bytes(&model.encode_to_vec(), "functions.onnx")
 }
 
-/// A sound model of calls whose first weight is sparse.
+/// Returns a valid model with calls, in which the first weight is sparse.
 pub(crate) fn with_a_sparse_constant() -> Vec<u8> {
     let mut model = model(vec![block(), act()]);
     let graph = model.graph.as_mut().unwrap();
@@ -154,7 +154,7 @@ fn two_functions_of_one_name_are_refused() {
     assert!(text.contains("function `local.Act` is defined twice"), "{text}");
 }
 
-/// Twenty functions, each of which calls the next one twice: a million nodes in two kilobytes.
+/// Twenty functions each call the next one twice, which gives a million nodes from two kilobytes.
 #[test]
 fn calls_that_double_at_every_level_are_refused_early() {
     let level = |index: usize| {
@@ -181,7 +181,7 @@ fn calls_that_double_at_every_level_are_refused_early() {
     assert!(load(&model).is_err());
 }
 
-/// A body with a large constant, called often: nodes may be few, their bytes are counted too.
+/// Calls a body with a large constant many times. There may be few nodes, but their bytes are counted too.
 #[test]
 fn a_large_constant_in_a_function_called_often_is_refused() {
     let large = AttributeProto {

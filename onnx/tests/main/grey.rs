@@ -1,4 +1,4 @@
-//! Networks that read one channel: colours become grey in front of them.
+//! Networks that read one channel: a conversion from colour to grey is added before them.
 
 use clr_onnx::{Backbone, Graph, Op, Origin, Preset, StatedPreprocessing, ValueId};
 
@@ -45,13 +45,13 @@ fn a_network_of_one_channel_takes_images_after_a_frozen_conversion() {
     assert!((grey.weight.data().iter().sum::<f32>() - 1.0).abs() < 1e-6);
     assert_eq!(nodes[1].inputs, [ValueId(1)]);
     assert!(backbone.notes()[0].contains("0.587 G"), "{:?}", backbone.notes());
-    // Every convolution is a site, the conversion too.
+    // Every convolution is a site, including the conversion.
     assert_eq!((backbone.feature_count(), backbone.sites().len()), (9, 2));
     assert_eq!(
         [backbone.preprocessing().height, backbone.preprocessing().width],
         [8, 6]
     );
-    // No norm of colours is assumed, and that something is, is known.
+    // The colour normalisation is not assumed, and the origin states that the values are assumed.
     assert_eq!(
         (backbone.preprocessing().mean, backbone.preprocessing().std),
         ([0.0; 3], [255.0; 3])

@@ -1,4 +1,5 @@
-//! Files in half precision, in part or as a whole, give the float backbone of the same values, and a note says so.
+//! Files that are completely or partly in half precision give the float backbone with the same values, and a note
+//! states it.
 
 use clr_onnx::{
     Backbone,
@@ -12,7 +13,7 @@ const FLOAT16: i64 = 10;
 const DOUBLE: i64 = 11;
 const BFLOAT16: i64 = 16;
 
-/// All of them are exact in either half precision.
+/// Values that both half-precision formats represent exactly.
 const WEIGHTS: [f32; 6] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
 
 fn raw(kind: i64, values: &[f32]) -> TensorProto {
@@ -30,7 +31,7 @@ fn raw(kind: i64, values: &[f32]) -> TensorProto {
     }
 }
 
-/// The bits of each value in `int32_data`, as some exporters store them.
+/// Returns a tensor with the bits of each value in `int32_data`, as some exporters store them.
 fn bits(kind: i64, values: &[f32]) -> TensorProto {
     let word = |value: &f32| {
         i32::from(if kind == BFLOAT16 {

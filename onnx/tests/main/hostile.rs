@@ -1,4 +1,4 @@
-//! Bytes from anywhere give an error or a backbone, never a panic and never an allocation out of proportion.
+//! Arbitrary bytes give an error or a backbone, but no panic and no allocation that is too large for the file.
 
 use clr_onnx::{Backbone, proto::ModelProto};
 use proptest::prelude::*;
@@ -14,7 +14,7 @@ fn victim() -> Vec<u8> {
     backbone(everything(), Some(head(8, 3))).to_bytes()
 }
 
-/// A model whose tensors change their layout, and whose constants are computed.
+/// Returns a model whose tensors change their layout and whose constants are computed.
 fn rearranged() -> ModelProto {
     channels_last::network(true)
         .floats("m", &[1, 8, 3], &ramp(24))
@@ -37,7 +37,7 @@ fn the_rearranged_model_is_sound() {
     assert!(Backbone::from_bytes(&rearranged().encode_to_vec(), "sound.onnx").is_ok());
 }
 
-/// Reads, and uses what was read.
+/// Reads the bytes, and uses the resulting backbone.
 fn survive(bytes: &[u8]) {
     if let Ok(backbone) = Backbone::from_bytes(bytes, "hostile.onnx") {
         let _ = backbone.to_bytes();
@@ -79,7 +79,7 @@ proptest! {
         survive(&bytes);
     }
 
-    /// Changes that keep the file well-formed reach deeper than changed bytes.
+    /// Changing numbers keeps the file well-formed and therefore reaches deeper than changing bytes.
     #[test]
     fn random_numbers_in_a_well_formed_model_are_survived(
         node in any::<proptest::sample::Index>(), attribute in any::<proptest::sample::Index>(), place in any::<proptest::sample::Index>(),
@@ -133,7 +133,7 @@ proptest! {
 
 #[test]
 fn a_file_of_countless_tiny_messages_is_refused_before_it_is_decoded() {
-    // Six million empty nodes: 12 MB of bytes, more than a gigabyte of nodes.
+    // Six million empty nodes: 12 MB of bytes, but more than a gigabyte of decoded nodes.
     let nodes = [0x0a, 0x00].repeat(6_000_000);
     let mut bytes = vec![0x3a];
     prost::encode_length_delimiter(nodes.len(), &mut bytes).unwrap();
@@ -172,7 +172,7 @@ fn many_axes_and_long_lists_do_not_pile_up() {
         .output("y")
         .error();
     assert!(text.contains("node `y`"), "{text}");
-    // A thousand lists of 32,768 integers, of a file that holds one.
+    // A thousand lists of 32,768 integers, from a file that contains only one.
     let model = (0..1000).fold(long(), |model, index| {
         let name = |index: usize| {
             if index == 0 {

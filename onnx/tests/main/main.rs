@@ -1,4 +1,4 @@
-//! Reading, writing and rewriting backbones, on small models built by hand.
+//! Reading, writing and rewriting of backbones, on small models built in code.
 
 mod canonical_form;
 mod channel_selection;

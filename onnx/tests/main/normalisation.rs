@@ -1,4 +1,4 @@
-//! Normalisation in the graph becomes preprocessing: the network is the same one, wherever it is done.
+//! A normalisation in the graph becomes preprocessing. The network is the same wherever the normalisation is done.
 
 use clr_adapters::ChannelOrder;
 use clr_onnx::{
@@ -12,7 +12,7 @@ use crate::support::{Model, float, info, int, ints, ramp};
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// A small network that reads `from`: two convolutions and a classifier.
+/// Adds a small network that reads `from`: two convolutions and a classifier.
 fn body(model: Model, from: &str) -> Model {
     model
         .floats("w1", &[4, 3, 3, 3], &ramp(108))
@@ -53,7 +53,8 @@ fn kernel(rows: [[f32; 3]; 3]) -> Vec<f32> {
     rows.concat()
 }
 
-/// Ways to write the normalisation of `ImageNet`, and others, in a graph; the preset that each amounts to.
+/// Returns graphs that express the normalisation of `ImageNet` and others in various ways, each with the equivalent
+/// preset.
 fn spellings() -> Vec<(&'static str, Model, Preset)> {
     let new = || Model::new(17);
     let bytes = |values: [f32; 3]| values.map(|value| value * 255.0);
@@ -293,7 +294,8 @@ fn channels_last_are_normalised_and_transposed() {
 
 #[test]
 fn what_is_no_normalisation_stays_in_the_graph() {
-    // A trained norm on an input that is normalised already; a second reader of the image; a learned mixture of the channels.
+    // Three graphs without a normalisation to move: a trained norm on an input that is already normalised, a second
+    // reader of the image, and a learned mixture of the channels.
     let norm = Model::new(17)
         .floats("s", &[1, 3, 1, 1], &[0.9, 1.2, 1.1])
         .floats("b", &[1, 3, 1, 1], &[0.05, -0.1, 0.02])
@@ -325,7 +327,7 @@ fn what_is_stated_goes_before_what_the_graph_does() {
             .node("Sub", &["n", "b"], "v", &[]);
         load(body(model, "v"))
     };
-    // The preset that the graph already amounts to is no second normalisation.
+    // The preset to which the graph is equivalent is not applied a second time.
     let tf = double()
         .with_stated(&StatedPreprocessing::preset(Preset::Tf), Origin::Option)
         .unwrap();
@@ -355,7 +357,7 @@ fn origins_are_read_back_and_a_written_backbone_is_not_normalised_again() {
     );
 }
 
-/// The error of a file with these entries in its metadata.
+/// Returns the error for a file with these metadata entries.
 fn metadata_error(entries: &[(&str, &str)]) -> String {
     let mut model = body(Model::new(17), "x").proto();
     model.metadata_props = entries

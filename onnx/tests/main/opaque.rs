@@ -1,11 +1,12 @@
-//! Parts of a network that are no operation of the graph are kept as the file's nodes, between values of the graph.
+//! Parts of a network that no operation of the graph expresses are kept as the file's nodes, between values of the
+//! graph.
 
 use clr_onnx::{Backbone, Op, Opaque, Shape};
 use prost::Message as _;
 
 use crate::support::{Model, float, int, ints, ramp};
 
-/// Attention over the pixels of `c`: softmax(cᵀ c) applied to c, then a convolution.
+/// Adds attention over the pixels of `c`, softmax(cᵀ c) applied to c, and then a convolution.
 fn attention(model: Model) -> Model {
     model
         .integers("flat", &[3], &[0, 2, -1])
@@ -45,7 +46,7 @@ fn attention_is_one_step_between_sites() {
     assert_eq!(steps[0].output(), Shape::Map([2, 8, 8]));
     let operators: Vec<&str> = steps[0].operators().collect();
     assert_eq!(operators.iter().filter(|&&operator| operator == "MatMul").count(), 2);
-    // Nodes that join the graph again are operations of it.
+    // Nodes that combine the step's result with values of the graph are operations of the graph.
     assert!(backbone.graph().nodes.iter().any(|node| node.op == Op::Add));
     assert!(
         backbone.notes().iter().any(|note| note.contains("MatMul")),
@@ -135,7 +136,8 @@ fn what_is_no_valid_node_is_no_part_of_a_step() {
 
 #[test]
 fn tokens_meet_the_graph_again_with_their_channels_last() {
-    // A token that is prepended leaves the graph; the norm and the dense layer after it are operations of it.
+    // A prepended token cannot be expressed in the graph. The norm and the dense layer after it are operations of the
+    // graph.
     let model = Model::new(17)
         .conv()
         .integers("flat", &[3], &[0, 2, -1])

@@ -1,10 +1,10 @@
-//! One of several outputs is read: the one that is named, or the one that alone is a classifier.
+//! One of several outputs is read: the one given by name, or the only one that is a classifier.
 
 use clr_onnx::{Backbone, ImportError, ImportOptions, ReadOptions, import_bytes};
 
 use crate::support::{Model, info, int, ints, ramp};
 
-/// Convolutions `one` (output `a`, 8 channels) and `two` (output `b`, 8 channels).
+/// Returns a model with the convolutions `one` (output `a`, 8 channels) and `two` (output `b`, 8 channels).
 fn body() -> Model {
     Model::new(13)
         .floats("k", &[8, 3, 2, 2], &ramp(96))
@@ -15,7 +15,7 @@ fn body() -> Model {
         .node("Relu", &["b_"], "b", &[])
 }
 
-/// A classifier of `classes` on the map `input`.
+/// Adds a classifier with `classes` classes on the map `input`.
 fn classifier(model: Model, input: &str, output: &str, classes: i64) -> Model {
     let part = |suffix: &str| format!("{output}_{suffix}");
     let (pool, flat, weight) = (part("pool"), part("flat"), part("weight"));

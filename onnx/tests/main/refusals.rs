@@ -1,4 +1,4 @@
-//! Refusals: the error names the reason and a remedy.
+//! Refusals: the error states the reason and a remedy.
 
 use clr_onnx::{Backbone, OnnxError};
 
@@ -23,7 +23,7 @@ fn the_list_of_refused_nodes_is_complete() {
         .map(|item| (item.node.as_str(), item.operator.as_str(), item.opset))
         .collect();
     assert_eq!(listed, [("r", "Resize", 13), ("k", "Conv", 13)]);
-    // Three nodes read what these should have produced.
+    // Three nodes read outputs of the refused nodes.
     assert_eq!(unchecked, 3);
 }
 
@@ -89,7 +89,7 @@ fn opsets_outside_7_to_28_are_refused() {
     for opset in [1, 6, 29] {
         let text = Model::new(opset).conv().output("c").error();
         assert!(text.contains(&format!("expected opset 7 to 28, got {opset}")), "{text}");
-        // A converter goes up from older opsets; it knows no newer ones.
+        // A converter supports older opsets, but no newer ones.
         assert_eq!(text.contains("s.infer_shapes(m), 17)"), opset < 7, "{text}");
     }
     assert!((7..=28).all(|opset| Model::new(opset).conv().output("c").load().is_ok()));

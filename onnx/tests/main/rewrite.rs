@@ -1,5 +1,5 @@
-//! The rewrite puts the right numbers after the right convolution. That the models compute the same function is checked with
-//! ONNX Runtime by `tests/tools/onnx_check.py`.
+//! The rewrite places the correct values after the correct convolution. `tests/tools/onnx_check.py` checks with ONNX
+//! Runtime that the models compute the same function.
 
 use clr_adapters::{Adapter, Head, Header, Provenance, Recipe, SiteKind, SiteWeights};
 use clr_onnx::{
@@ -12,7 +12,7 @@ use crate::{
     support::{backbone, head, preprocessing},
 };
 
-/// conv 3×3 (own bias) → norm → `ReLU` → conv 1×1 → norm → conv 1×1 (own bias) → pool.
+/// Returns a backbone: conv 3×3 (own bias) → norm → `ReLU` → conv 1×1 → norm → conv 1×1 (own bias) → pool.
 fn small() -> Backbone {
     let values = |count: usize, offset: f32| {
         (0..count)
@@ -124,7 +124,7 @@ fn sites_know_the_norm_and_the_activation_that_alone_read_them() {
             ("bare", 5, [1, 1], None, None)
         ]
     );
-    // The norm of a convolution with other readers is not fused.
+    // If a convolution has other readers, its norm is not fused.
     let mut graph = small().graph().clone();
     graph.nodes[4] = Node {
         name: "both".into(),
@@ -138,7 +138,7 @@ fn sites_know_the_norm_and_the_activation_that_alone_read_them() {
 #[test]
 fn identity_adapters_hold_the_folded_norm() {
     let backbone = small();
-    // γ = 2 and 2.25, σ² + ε = 4 and 4.25, β = 0.5 and 0.75, μ = −1 and −0.75, c = 1 and 1.25.
+    // Values: γ = 2 and 2.25, σ² + ε = 4 and 4.25, β = 0.5 and 0.75, μ = −1 and −0.75, c = 1 and 1.25.
     let factors = [1.0, 2.25 / 4.25_f64.sqrt()];
     let offset = |channel: usize, c: f64| [0.5, 0.75][channel] + (c - [-1.0, -0.75][channel]) * factors[channel];
     for recipe in Recipe::ALL {
@@ -246,7 +246,7 @@ fn a_reprogrammed_graph_takes_the_adapter_as_inputs() {
             "Gemm"
         ]
     );
-    // The frozen convolution in front of a site has no bias: it belongs after the kernel.
+    // The frozen convolution before a site has no bias, because the bias is applied after the kernel.
     assert_eq!(graph.node[0].input.len(), 2);
     let adapter = identity(&backbone, Recipe::Clr);
     for parameter in &reprogrammed.parameters {

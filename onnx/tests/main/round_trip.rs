@@ -1,4 +1,4 @@
-//! A written backbone is read back as the same one.
+//! A backbone that is written and read again is equal to the original.
 
 use clr_adapters::{ChannelOrder, Filter, Fit, Preprocessing};
 use clr_onnx::{
@@ -27,7 +27,7 @@ pub(crate) fn conv(outputs: usize, inputs: usize, group: usize, kernel: usize, p
     })
 }
 
-/// A backbone with every operation, activation and padding.
+/// Returns a graph with every operation, activation and padding.
 pub(crate) fn everything() -> Graph {
     let mut nodes: Vec<Node> = Vec::new();
     let mut add = |name: &str, op: Op, inputs: &[usize]| {
@@ -128,7 +128,7 @@ pub(crate) fn everything() -> Graph {
     }
 }
 
-/// A backbone with the operations that came after [`everything`], whose digest is pinned.
+/// Returns a graph with the operations added after [`everything`], whose digest is pinned.
 pub(crate) fn further() -> Graph {
     let mut nodes: Vec<Node> = Vec::new();
     let mut add = |name: &str, op: Op, inputs: &[usize]| {

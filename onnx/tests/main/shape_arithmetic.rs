@@ -1,4 +1,4 @@
-//! Arithmetic on sizes that are fixed becomes constant, within bounds that the file's size sets.
+//! Arithmetic on fixed sizes becomes constant, within bounds that depend on the file's size.
 
 use clr_onnx::{Op, proto::AttributeProto};
 
@@ -26,7 +26,8 @@ fn value(tensor: clr_onnx::proto::TensorProto) -> AttributeProto {
 
 #[test]
 fn padding_that_is_computed_from_the_size_is_constant() {
-    // `max((ceil(h / s) − 1) · s + k − h, 0)` for SAME with stride 2 and a window of 3, as timm traces it; h = 8 gives 1.
+    // `max((ceil(h / s) − 1) · s + k − h, 0)`, as timm traces SAME padding for stride 2 and a window of 3. h = 8 gives
+    // 1.
     let model = Model::new(17)
         .conv()
         .node("Shape", &["c"], "s", &[])
@@ -50,7 +51,7 @@ fn padding_that_is_computed_from_the_size_is_constant() {
         .integers("front", &[1], &[0])
         .node("Unsqueeze", &["before", "front"], "b", &[])
         .node("Unsqueeze", &["after", "front"], "a", &[])
-        // PyTorch counts pads from the last axis; its exporter fills up with zeros, pairs them and reverses.
+        // PyTorch counts pads from the last axis. Its exporter appends zeros, groups them in pairs and reverses them.
         .node("Concat", &["b", "a", "b", "a"], "short", &[int("axis", 0)])
         .integers("four", &[1], &[4])
         .node(
@@ -80,7 +81,7 @@ fn padding_that_is_computed_from_the_size_is_constant() {
 
 #[test]
 fn sizes_are_chosen_compared_and_expanded() {
-    // What PyTorch writes for `expand(-1, …)`: −1 means the size that is there.
+    // The nodes that PyTorch writes for `expand(-1, …)`, where −1 means the existing size.
     let model = Model::new(17)
         .conv()
         .integers("asked", &[2], &[-1, 1])
@@ -110,7 +111,7 @@ fn sizes_are_chosen_compared_and_expanded() {
 
 #[test]
 fn padding_up_to_a_multiple_is_constant() {
-    // What windows of seven need on eight pixels: (7 − 8 mod 7) mod 7, and −8 mod 7, which is as much.
+    // The padding that windows of seven need on eight pixels: (7 − 8 mod 7) mod 7, which equals −8 mod 7.
     let model = Model::new(17)
         .conv()
         .node("Shape", &["c"], "s", &[])
@@ -143,7 +144,7 @@ fn what_depends_on_the_batch_is_refused() {
     assert!(text.contains("[2·N]"), "{text}");
 }
 
-/// The refusal of a model whose convolution reads weights `w` that `how` makes.
+/// Returns the error for a model whose convolution reads the weights `w` that `how` computes.
 fn refused(how: impl FnOnce(Model) -> Model) -> String {
     how(Model::new(17))
         .named("conv", "Conv", &["x", "w"], "y", &[])
@@ -169,7 +170,7 @@ fn a_small_file_cannot_ask_for_large_constants() {
             .node("Expand", &["one", "s"], "w", &[])
     });
     assert!(text.contains("node `w`"), "{text}");
-    // Two vectors against one another make a matrix; many of them would make many.
+    // Two vectors broadcast to a matrix, so many vectors could give many matrices.
     let text = refused(|model| {
         let model = model
             .floats("a", &[1024, 1], &ramp(1024))

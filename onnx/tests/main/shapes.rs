@@ -1,10 +1,10 @@
-//! Shape inference agrees with ONNX at every border.
+//! Shape inference agrees with ONNX in all edge cases.
 
 use clr_onnx::{Conv, Graph, Node, Op, Padding, Pool, Shape, Tensor, ValueId};
 
 use crate::support::{Model, backbone, ints, preprocessing, ramp, string};
 
-/// Rows and columns of a window operation on `size`, by way of a backbone that averages them away.
+/// Returns the rows and columns that a window operation gives on `size`. The backbone averages them at its end.
 fn output(op: Op, size: [usize; 2]) -> [usize; 2] {
     let node = |name: &str, op: Op, input: usize| Node {
         name: name.into(),
@@ -81,7 +81,7 @@ fn same_padding_divides_by_the_stride_and_puts_the_odd_pixel_where_it_says() {
 fn ceil_mode_counts_a_partial_window_unless_it_starts_in_the_padding() {
     assert_eq!(output(pool(3, 2, 0, false), [8, 9]), [3, 4]);
     assert_eq!(output(pool(3, 2, 0, true), [8, 9]), [4, 4]);
-    // The third window would start right after the last pixel, in the padding: it does not count.
+    // The third window would start right after the last pixel, in the padding, so it is not included.
     assert_eq!(output(pool(2, 3, 1, true), [5, 5]), [2, 2]);
 }
 
@@ -105,7 +105,7 @@ fn every_value_has_its_shape() {
     let shapes = backbone.value_shapes(8, 8).unwrap();
     assert_eq!(shapes[..5], expected);
     assert_eq!(shapes[5], Shape::Vector(128));
-    // The features depend on the size: another size is refused.
+    // The number of features depends on the size, so another size is refused.
     let error = backbone.with_preprocessing(preprocessing(16)).unwrap_err().to_string();
     assert!(error.contains("expected features [N, 128], got [N, 512]"), "{error}");
 }

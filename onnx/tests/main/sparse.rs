@@ -98,7 +98,7 @@ fn what_does_not_fit_is_named() {
     }
 }
 
-/// Each of them is small enough alone.
+/// Each of them alone is small enough.
 #[test]
 fn many_large_ones_together_are_out_of_proportion() {
     let mut model = Model::new(13).conv().output("c");

@@ -1,10 +1,12 @@
-//! Spellings of older and newer opsets, and of exporters that compute their weights, arrive as the plain network does.
+//! Forms of older and newer opsets, and of exporters that compute their weights, give the same backbone as the plain
+//! network.
 
 use clr_onnx::{Activation, Backbone, Op, proto::AttributeProto};
 
 use crate::support::{Model, float, int, ints, ramp, tensor};
 
-/// The operations after the convolution `conv`, without the pool that the import appends, for nodes that read `c` and make `y`.
+/// Returns the operations after the convolution `conv`, without the pool that the import appends. The model's nodes
+/// read `c` and produce `y`.
 fn after_conv(model: Model) -> Vec<Op> {
     let mut ops = model.output("y").ops();
     assert!(matches!(ops.first(), Some(Op::Conv(_))), "{ops:?}");
@@ -45,7 +47,7 @@ fn min_and_max_with_a_constant_are_one_clip() {
     }
     let one_sided = model().node("Max", &["c", "0"], "y", &[]);
     assert_eq!(after_conv(one_sided), [Op::Activation(Activation::Relu)]);
-    // A Relu that something else reads as well stays what it is.
+    // A Relu with another reader is not merged.
     let shared = model()
         .node("Relu", &["c"], "r", &[])
         .node("Min", &["r", "6"], "m", &[])
@@ -123,7 +125,7 @@ fn a_mean_without_axes_is_refused_unless_it_says_that_it_does_nothing() {
 
 #[test]
 fn axes_are_attributes_or_inputs_and_slices_too() {
-    // The batch of the target is cut out of the shape: by attributes before opset 10, by inputs since.
+    // The batch in the target is sliced from the shape: with attributes before opset 10, with inputs since.
     let flatten = |opset: i64| {
         let model = Model::new(opset)
             .conv()
@@ -155,7 +157,7 @@ fn axes_are_attributes_or_inputs_and_slices_too() {
     assert_eq!(digest(squeeze(7)), digest(squeeze(23)));
 }
 
-/// The convolution `conv` with the weights `w` that `how` makes.
+/// Returns the backbone of a model whose convolution `conv` has the weights `w` that `how` computes.
 fn convolved(how: impl FnOnce(Model) -> Model) -> Backbone {
     let model = how(Model::new(13))
         .named("conv", "Conv", &["x", "w"], "c", &[])
@@ -173,7 +175,7 @@ fn weights_that_are_computed_from_constants_are_constants() {
     };
     let plain = Model::new(13).conv().output("c").load().unwrap();
     let ways: [&dyn Fn(Model) -> Model; 9] = [
-        // Height, width, inputs, outputs, as TensorFlow has them.
+        // TensorFlow's order: height, width, inputs, outputs.
         &|model| {
             model.floats("k", &[1, 1, 3, 2], &[1.0, 4.0, 2.0, 5.0, 3.0, 6.0]).node(
                 "Transpose",
@@ -206,7 +208,7 @@ fn weights_that_are_computed_from_constants_are_constants() {
                 .floats("two", &[2, 1, 1, 1], &[2.0, 2.0])
                 .node("Mul", &["k", "two"], "w", &[])
         },
-        // Weight normalisation: direction over its length, times a gain.
+        // Weight normalisation: the direction divided by its length, times a gain.
         &|model| {
             model
                 .floats("v", &[2, 3, 1, 1], &rows.map(|value| value * 3.0))
@@ -317,7 +319,7 @@ fn weights_that_the_graph_standardises_are_standardised_once() {
         };
         conv.weight.data().to_vec()
     };
-    // As a norm of the weights in training mode, as timm exports it.
+    // The same as a norm of the weights in training mode, as timm exports it.
     let norm = |model: Model| {
         let model = model.floats("k", &[1, 2, 3], &rows).floats("gain", &[2], &[0.5; 2]);
         model

@@ -1,4 +1,4 @@
-//! Builds ONNX files node by node, as an exporter would.
+//! Builder of ONNX files, node by node, as an exporter would write them.
 
 use clr_adapters::{Head, Preprocessing};
 use clr_onnx::{
@@ -49,7 +49,7 @@ impl Model {
         self
     }
 
-    /// A node; its name is that of its output.
+    /// Adds a node, which is named after its output.
     pub(crate) fn node(self, op: &str, inputs: &[&str], output: &str, attributes: &[AttributeProto]) -> Self {
         self.named(output, op, inputs, output, attributes)
     }
@@ -73,7 +73,7 @@ impl Model {
         self
     }
 
-    /// A 1×1 convolution from 3 to 2 channels called `conv`, reading `x`, producing `c`.
+    /// Adds a 1×1 convolution named `conv` from 3 to 2 channels, which reads `x` and produces `c`.
     pub(crate) fn conv(self) -> Self {
         self.floats("w", &[2, 3, 1, 1], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
             .named("conv", "Conv", &["x", "w"], "c", &[])
@@ -110,7 +110,7 @@ impl Model {
         Backbone::from_bytes(&self.bytes(), "folder/small.onnx")
     }
 
-    /// The operations of the graph that was read, pool and flattening at the end included.
+    /// Returns the operations of the imported graph, including the final pool and flattening.
     pub(crate) fn ops(self) -> Vec<Op> {
         let backbone = self.load().unwrap_or_else(|error| panic!("{error}"));
         backbone.graph().nodes.iter().map(|node| node.op.clone()).collect()
@@ -195,7 +195,7 @@ pub(crate) fn preprocessing(size: u32) -> Preprocessing {
     Backbone::default_preprocessing(size, size)
 }
 
-/// A head of `classes` on `features` with values of a ramp.
+/// Returns a head with `classes` classes on `features`, whose values are a ramp.
 pub(crate) fn head(features: usize, classes: usize) -> Head {
     Head {
         features,

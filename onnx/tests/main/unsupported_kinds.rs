@@ -1,10 +1,10 @@
-//! Files of kinds that cannot be read are named by their kind in one line, and refused nodes are grouped.
+//! Files of unsupported kinds are reported by their kind in one line, and refused nodes are grouped.
 
 use clr_onnx::OnnxError;
 
 use crate::support::{Model, info, int, ramp};
 
-/// A model with `operators` in a row, each of a domain.
+/// Returns a model with a chain of `operators`, each given with its domain.
 fn row(operators: &[(&str, &str)]) -> Model {
     let mut model = Model::new(13).conv();
     let mut last = "c".to_owned();
@@ -77,7 +77,7 @@ fn files_that_onnx_runtime_optimised_are_called_so() {
 #[test]
 fn unknown_operators_are_one_line_each_with_their_number_and_the_first_node() {
     let text = row(&[("", "NonZero"), ("", "NonZero"), ("", "Det"), ("", "NonZero")]).error();
-    // Nodes that read what was refused are counted, not listed twice: all four are unknown here.
+    // Nodes that read outputs of refused nodes are counted, and not listed twice. Here, all four are unknown.
     assert!(text.contains("4 node(s) not supported"), "{text}");
     assert!(
         text.contains("\n  3 nodes, the first is `v0`: NonZero (opset 13): unknown operator"),

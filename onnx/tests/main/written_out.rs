@@ -1,10 +1,10 @@
-//! Activations and norms that exporters write out as several nodes arrive as one operation.
+//! Activations and norms that exporters write as several nodes become a single operation.
 
 use clr_onnx::{Activation, Coordinates, Op, PadMode, Resize, ResizeMode, ResizeTarget, Rounding, Tensor};
 
 use crate::support::{Model, float, int, ints, ramp, string};
 
-/// The operations after the convolution, pool and flattening at the end left out.
+/// Returns the operations after the convolution, without the final pool and flattening.
 fn after(model: Model) -> Vec<Op> {
     let mut ops = model.output("y").ops();
     assert_eq!(ops.split_off(ops.len() - 2), [Op::GlobalAveragePool, Op::Flatten]);
@@ -307,6 +307,6 @@ fn every_mode_of_padding_is_kept() {
         .node("Pad", &["c", "p"], "m", &[string("mode", "reflect")])
         .floats("k", &[2, 2, 1, 1], &ramp(4))
         .node("Conv", &["m", "k"], "y", &[]);
-    // More than a mirror has is left to the nodes of the file.
+    // If the padding exceeds the mirror's size, the file's nodes are kept as an opaque step.
     assert!(after(large).iter().any(|op| matches!(op, Op::Opaque(_))));
 }

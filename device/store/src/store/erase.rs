@@ -3,8 +3,15 @@
 
 use std::{io, sync::Arc};
 
-use super::{Snapshot, Store, Writer, encoded, record_path};
-use crate::{atomic::Failure, checkpoints, copies, error::StoreError, examples, record::Record, state::StoredTask};
+use super::{Snapshot, Store, Writer};
+use crate::{
+    atomic::Failure,
+    copies,
+    error::StoreError,
+    layout::{CHECKPOINTS, EXAMPLES, checkpoint_of, encoded, examples_of, record_path},
+    record::Record,
+    state::StoredTask,
+};
 
 impl Store {
     /// Removes a task: its adapters, examples and run state. The highest admitted version is kept, so that removing a
@@ -46,9 +53,9 @@ impl Store {
         let pending = self.snapshot().records.get(task).is_some_and(|record| record.erasing);
         let examples = self
             .storage
-            .list(&examples::directory(&name))
+            .list(&examples_of(&name))
             .is_ok_and(|entries| !entries.is_empty());
-        !pending && (examples || self.storage.length(&checkpoints::path(&name)).is_ok())
+        !pending && (examples || self.storage.length(&checkpoint_of(&name)).is_ok())
     }
 
     /// Removes the files of a task whose record is marked as being removed.
@@ -58,16 +65,16 @@ impl Store {
             return Ok(());
         };
         let name = encoded(task)?;
-        let directory = examples::directory(&name);
+        let directory = examples_of(&name);
         for entry in absent_is_empty(self.storage.list(&directory), "list", &directory)? {
             let path = format!("{directory}/{}", entry.name);
             self.storage.remove(&path).map_err(StoreError::io("remove", &path))?;
         }
         absent_is_empty(self.storage.remove_directory(&directory), "remove", &directory)?;
-        self.sync(examples::DIRECTORY)?;
-        let checkpoint = checkpoints::path(&name);
+        self.sync(EXAMPLES)?;
+        let checkpoint = checkpoint_of(&name);
         absent_is_empty(self.storage.remove(&checkpoint), "remove", &checkpoint)?;
-        self.sync(checkpoints::DIRECTORY)?;
+        self.sync(CHECKPOINTS)?;
         self.forget_belongings(writer, task);
         if snapshot.active.as_deref() == Some(task) {
             self.put_active(writer, None)?;

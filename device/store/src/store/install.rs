@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering;
 
 use clr_adapters::{Admitted, Digest, Provenance, Refusal, SignerClass, sign, signature};
 
-use super::{Store, Writer, adapter_path};
+use super::{Store, Writer};
 use crate::{
     atomic::{self, Failure},
     error::StoreError,
+    layout::adapter_path,
     record::Record,
     state::{StoredAdapter, StoredTask},
 };

@@ -7,6 +7,7 @@ mod open;
 mod read;
 mod room;
 mod salvage;
+mod taught;
 mod time;
 mod uploads;
 
@@ -21,32 +22,25 @@ use clr_adapters::{Admitted, Digest, Policy, PublicKey, Refusal, SecretKey, Trus
 
 pub use change::StartOutcome;
 pub use install::Installed;
-pub(crate) use open::{DIRECTORIES, join, read_record};
+pub(crate) use open::read_record;
 pub use read::ServingAdapter;
-pub(crate) use room::on_disk;
 
 use crate::{
-    atomic::{self, Failure},
+    atomic::{self, Failure, is_unfinished},
     copies,
     error::StoreError,
     incoming::Incoming,
+    layout::{ACTIVE, ADAPTER_ENDING, ADAPTERS, DIRECTORIES, encoded, record_path},
     names,
     options::StoreOptions,
+    problem::Problem,
     record::{self, Record},
     sealed,
     staging::Staging,
     state::{StoredAdapter, StoredTask},
     storage::{EntryKind, Storage, StorageLock, read_file},
-    verify::Problem,
     written,
 };
-
-pub(crate) const TASKS: &str = "tasks";
-pub(crate) const ADAPTERS: &str = "adapters";
-pub(crate) const ADAPTER_ENDING: &str = ".clr";
-pub(crate) const ACTIVE: &str = "active";
-pub(crate) const LOCK: &str = "lock";
-pub(crate) const TIME: &str = "time";
 
 /// A device's store of adapters, examples and run states.
 ///
@@ -126,18 +120,6 @@ impl Snapshot {
                 known: self.list.iter().map(|state| state.task.clone()).collect(),
             })
     }
-}
-
-pub(crate) fn record_path(task: &str) -> Result<String, StoreError> {
-    Ok(format!("{TASKS}/{}", encoded(task)?))
-}
-
-pub(crate) fn adapter_path(digest: &Digest) -> String {
-    format!("{ADAPTERS}/{digest}{ADAPTER_ENDING}")
-}
-
-pub(crate) fn encoded(task: &str) -> Result<String, StoreError> {
-    names::encode(task).ok_or_else(|| StoreError::Name { task: task.to_owned() })
 }
 
 impl Store {
@@ -316,9 +298,4 @@ impl fmt::Debug for Store {
 pub(crate) fn with_own_key(mut trust: Trust, own: Option<PublicKey>) -> Trust {
     trust.device = own.or(trust.device);
     trust
-}
-
-/// Returns whether a name is that of a temporary file.
-pub(crate) fn is_unfinished(name: &str) -> bool {
-    name.ends_with(atomic::UNFINISHED)
 }

@@ -9,34 +9,25 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{
-    ACTIVE, ADAPTER_ENDING, ADAPTERS, LOCK, Snapshot, Store, TASKS, TIME, Writer, adapter_path, encoded, is_unfinished,
-    time,
-};
+use super::{Snapshot, Store, Writer, time};
 use crate::{
-    atomic, checkpoints, copies,
+    atomic::{self, is_unfinished},
+    copies,
     directory::Directory,
-    error::{Damage, StoreError},
-    examples,
+    error::StoreError,
     incoming::{self, Incoming},
+    layout::{
+        ACTIVE, ADAPTER_ENDING, ADAPTERS, CHECKPOINTS, COPIES, DIRECTORIES, EXAMPLES, INCOMING, LOCK, TASKS, TIME,
+        adapter_path, encoded, join,
+    },
     names,
     options::StoreOptions,
+    problem::{Damage, Problem, ProblemKind},
     record::{self, Record},
     sealed,
     storage::{Entry, EntryKind, LockError, Storage, read_file},
-    verify::{Problem, ProblemKind},
     written,
 };
-
-/// The directories of a store.
-pub(crate) const DIRECTORIES: [&str; 6] = [
-    TASKS,
-    copies::DIRECTORY,
-    ADAPTERS,
-    incoming::DIRECTORY,
-    examples::DIRECTORY,
-    checkpoints::DIRECTORY,
-];
 
 impl Store {
     /// Opens the store in a directory. Creates the directory if it does not exist.
@@ -104,7 +95,7 @@ impl Store {
         }
         let durable = durable.is_ok();
         if durable {
-            for directory in [TASKS, copies::DIRECTORY, checkpoints::DIRECTORY, ""] {
+            for directory in [TASKS, COPIES, CHECKPOINTS, ""] {
                 for entry in self.storage.list(directory).unwrap_or_default() {
                     if entry.kind == EntryKind::File && is_unfinished(&entry.name) {
                         self.remove_leftover(&join(directory, &entry.name));
@@ -172,8 +163,8 @@ impl Store {
 
     fn adopt_uploads(&self, incoming: &mut Incoming, durable: bool, problems: &mut Vec<Problem>) {
         let snapshot = self.snapshot();
-        for entry in self.storage.list(incoming::DIRECTORY).unwrap_or_default() {
-            let path = join(incoming::DIRECTORY, &entry.name);
+        for entry in self.storage.list(INCOMING).unwrap_or_default() {
+            let path = join(INCOMING, &entry.name);
             let digest = entry.name.strip_suffix(incoming::ENDING).and_then(names::digest);
             let Some(digest) = digest.filter(|_| entry.kind == EntryKind::File) else {
                 problems.push(Problem {
@@ -243,14 +234,6 @@ impl Store {
     }
 }
 
-pub(crate) fn join(directory: &str, name: &str) -> String {
-    if directory.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{directory}/{name}")
-    }
-}
-
 /// Lists a directory. On a read-only disk it may be missing; an unreadable one is reported as a problem.
 fn entries(storage: &dyn Storage, directory: &str, problems: &mut Vec<Problem>) -> Vec<Entry> {
     storage.list(directory).unwrap_or_else(|error| {
@@ -276,7 +259,7 @@ struct Stale {
 fn read_snapshot(storage: &dyn Storage, options: &StoreOptions, problems: &mut Vec<Problem>) -> (Snapshot, Stale) {
     let (mut snapshot, mut stale) = (Snapshot::default(), Stale::default());
     let mut tasks = BTreeSet::new();
-    for directory in [TASKS, copies::DIRECTORY] {
+    for directory in [TASKS, COPIES] {
         for Entry { name, kind, .. } in entries(storage, directory, problems) {
             match names::decode(&name) {
                 Some(task) if kind != EntryKind::Other => drop(tasks.insert(task)),
@@ -303,7 +286,7 @@ fn read_snapshot(storage: &dyn Storage, options: &StoreOptions, problems: &mut V
             None => drop(snapshot.damaged.insert(task)),
         }
     }
-    for Entry { name, kind, .. } in entries(storage, examples::DIRECTORY, problems) {
+    for Entry { name, kind, .. } in entries(storage, EXAMPLES, problems) {
         if let Some(task) = names::decode(&name).filter(|_| kind == EntryKind::Directory) {
             snapshot.taught.insert(task);
         }

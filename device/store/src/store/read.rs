@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use clr_adapters::{AUTO, Admitted, Decoded, Digest, Signature};
 
-use super::{Snapshot, Store, adapter_path};
+use super::{Snapshot, Store};
 use crate::{
     error::StoreError,
+    layout::adapter_path,
+    problem::{Problem, ProblemKind},
     state::{StoredAdapter, StoredTask},
-    verify::{Problem, ProblemKind},
 };
 
 /// Maximum number of retries of a reader whose adapter was replaced while it read.
@@ -105,7 +106,7 @@ impl Store {
             match self.read_adapter(&held) {
                 Ok(bytes) => return Ok(bytes),
                 Err(_) if self.has_moved_on(&snapshot) => {}
-                Err(problem) => return Err(problem.into_error()),
+                Err(problem) => return Err(StoreError::of_problem(problem)),
             }
         }
         Err(StoreError::NoSuchAdapter { digest: *digest })

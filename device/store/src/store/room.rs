@@ -7,21 +7,13 @@ use std::{collections::BTreeMap, io};
 
 use super::{Snapshot, Store, Writer};
 use crate::{
-    checkpoints,
     error::StoreError,
-    examples,
-    storage::{Entry, EntryKind},
+    layout::{CHECKPOINTS, EXAMPLES, examples_of},
+    storage::{BLOCK, Entry, EntryKind, on_disk},
 };
 
-/// Bytes of a block. The size of a file on the disk is a multiple of it.
-const BLOCK: u64 = 4 << 10;
 /// Bytes for a record, its copy and a temporary file.
 const RECORD: u64 = 3 * BLOCK;
-
-/// Returns the bytes of a file on the disk.
-pub(crate) fn on_disk(bytes: u64) -> u64 {
-    bytes.saturating_add(BLOCK - 1) / BLOCK * BLOCK
-}
 
 /// Bytes used by examples and run states on the disk.
 #[derive(Debug, Default)]
@@ -46,14 +38,14 @@ impl Store {
                 entries => entries.map_err(StoreError::io("list", directory)),
             };
             let mut usage = Usage::default();
-            for Entry { name, kind, .. } in files(examples::DIRECTORY)? {
+            for Entry { name, kind, .. } in files(EXAMPLES)? {
                 if kind == EntryKind::Directory {
                     // An unreadable file must not prevent an upload.
-                    let entries = self.storage.list(&examples::directory(&name)).unwrap_or_default();
+                    let entries = self.storage.list(&examples_of(&name)).unwrap_or_default();
                     usage.examples += entries.iter().map(|entry| on_disk(entry.bytes)).sum::<u64>();
                 }
             }
-            for Entry { name, bytes, .. } in files(checkpoints::DIRECTORY)? {
+            for Entry { name, bytes, .. } in files(CHECKPOINTS)? {
                 usage.checkpoints.insert(name, on_disk(bytes));
             }
             writer.usage = Some(usage);

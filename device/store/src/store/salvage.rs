@@ -4,13 +4,15 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use clr_adapters::{Digest, SignerClass};
 
-use super::{ADAPTER_ENDING, ADAPTERS, Snapshot, Store, TASKS, adapter_path, encoded, join};
+use super::{Snapshot, Store};
 use crate::{
-    atomic, copies, names,
+    atomic, copies,
+    layout::{ADAPTER_ENDING, ADAPTERS, TASKS, adapter_path, encoded, join},
+    names,
+    problem::{Problem, ProblemKind, Recovery},
     record::Record,
     state::StoredAdapter,
     storage::read_file,
-    verify::{Problem, ProblemKind, Recovery},
 };
 
 impl Store {

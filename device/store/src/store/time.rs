@@ -2,13 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Snapshot, Store, TIME};
-use crate::{
-    atomic::Failure,
-    copies,
-    error::{Damage, StoreError},
-    sealed,
-};
+use super::{Snapshot, Store};
+use crate::{atomic::Failure, copies, error::StoreError, layout::TIME, problem::Damage, sealed};
 
 /// The time in a file.
 pub(crate) fn parse(file: &[u8]) -> Result<u64, Damage> {

@@ -1,4 +1,4 @@
-//! Calls in a pickle, executed by this crate: names are matched against a list, never resolved.
+//! Calls in a pickle, implemented here for a fixed list of names. Names are never resolved in any other way.
 
 use super::danger::is_dangerous;
 use super::machine::{Machine, Step, malformed};
@@ -6,7 +6,8 @@ use super::value::{Global, Instance, NameId, Object, StorageRef, TensorRef, Valu
 use super::{MAX_NAME, MAX_NAMES, MAX_OPCODES, MAX_RANK, Reason};
 
 impl Machine<'_> {
-    /// GLOBAL: pushes the object called `module.name`. Names that run programs or code where Python loads the file are an error.
+    /// GLOBAL: pushes the object called `module.name`. A name that runs programs or code when Python loads the file is
+    /// an error.
     pub(super) fn global(&mut self, module: &str, name: &str) -> Step<()> {
         if module.len() + name.len() > 2 * MAX_NAME {
             return malformed(format!(
@@ -36,7 +37,7 @@ impl Machine<'_> {
         Ok(id)
     }
 
-    /// REDUCE: the few calls that make dictionaries and tensors, done here and now. Any other call is written down.
+    /// REDUCE: executes the few calls that create dictionaries and tensors. Any other call is only recorded.
     pub(super) fn reduce(&mut self) -> Step<()> {
         let operands = self.pop_many(2)?;
         let (callee, Some(Object::Tuple(arguments))) = (operands[0], self.object(operands[1])) else {
@@ -65,7 +66,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// Returns the tensor that a call of `global` makes, if its data are in the file and of a kind that is known.
+    /// Returns the tensor created by a call of `global`, if its data are in the file and of a known kind.
     fn rebuilt(&self, global: Global, arguments: &[Value]) -> Step<Option<TensorRef>> {
         let is_storage = |value: Value| matches!(self.object(value), Some(Object::Storage(_)));
         match global {
@@ -75,7 +76,8 @@ impl Machine<'_> {
                 Some(Object::Tensor(tensor)) => Some(tensor.clone()),
                 _ => None,
             }),
-            // Function, type, its arguments, attributes. The function is one of those above; nothing nests deeper.
+            // The arguments are the function, the type, the function's arguments and attributes. The function is one of
+            // those above, so there is no deeper nesting.
             Global::RebuildFromType => match *arguments {
                 [function, _, inner, ..] => match (self.object(function), self.object(inner)) {
                     (
@@ -90,11 +92,11 @@ impl Machine<'_> {
         }
     }
 
-    /// NEWOBJ, or a call without a meaning here: an object of `class` with the tuple `arguments`.
+    /// NEWOBJ, or a call without a meaning here: pushes an object of `class` with the tuple `arguments`.
     pub(super) fn instance(&mut self, class: Value, arguments: Value) -> Step<()> {
         let class = match self.object(class) {
             Some(&Object::Global(Global::Other(id))) => match self.object(arguments) {
-                // Protocol 2 makes objects by a function that is given the class.
+                // Protocol 2 creates objects with a function that gets the class as its argument.
                 Some(Object::Tuple(parts)) if self.names[id.0].starts_with("copy") => {
                     match parts.first().and_then(|&first| self.object(first)) {
                         Some(&Object::Global(Global::Other(class))) => class,
@@ -108,7 +110,7 @@ impl Machine<'_> {
                 return Ok(());
             }
             Some(&Object::Global(global)) => self.name_id(global.rebuilder().to_owned())?,
-            // A bound method or the like, itself found by a call that was only written down.
+            // A bound method or similar, which itself results from a call that was only recorded.
             Some(Object::Instance(Instance { class, .. })) => *class,
             _ => return malformed("calls what cannot be called"),
         };
@@ -132,7 +134,8 @@ impl Machine<'_> {
         items.iter().map(pair).collect()
     }
 
-    /// Returns the arguments of `_rebuild_tensor_v2`: storage, offset, shape, strides, and what only training needs.
+    /// Returns the tensor for the arguments of `_rebuild_tensor_v2`: storage, offset, shape, strides, and values that
+    /// only training needs.
     fn tensor(&self, arguments: &[Value]) -> Step<TensorRef> {
         let &[storage, offset, shape, strides, ..] = arguments else {
             return malformed(format!(

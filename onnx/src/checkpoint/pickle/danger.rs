@@ -1,6 +1,6 @@
-//! Python names that run programs or code, or reach files and hosts, where Python loads a pickle.
+//! Python names that run programs or code, or access files and hosts, when Python loads a pickle.
 
-/// Modules of which no checkpoint has an honest use.
+/// Modules that no legitimate checkpoint uses.
 const MODULES: [&str; 17] = [
     "asyncio",
     "ctypes",
@@ -32,7 +32,7 @@ const BUILTINS: [&str; 7] = [
     "breakpoint",
 ];
 
-/// Harmless names of the module `os` in configurations.
+/// Harmless names in the module `os` that occur in configurations.
 const HARMLESS_OF_OS: [&str; 6] = [
     "stat_result",
     "terminal_size",
@@ -42,7 +42,7 @@ const HARMLESS_OF_OS: [&str; 6] = [
     "fspath",
 ];
 
-/// Returns whether `module.name` is such a name. Nothing depends on the list for safety: no name is ever looked up.
+/// Returns whether `module.name` is such a name. Safety does not depend on this list, because no name is ever resolved.
 pub(super) fn is_dangerous(module: &str, name: &str) -> bool {
     let top = module.split('.').next().unwrap_or(module);
     match top {

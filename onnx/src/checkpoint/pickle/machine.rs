@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::value::{Instance, NameId, Object, Unpickled, Value};
 use super::{MAX_NAME, MAX_OPCODES, MAX_PICKLE_BYTES, PickleError, Reason};
 
-/// Reads the pickle at the start of `bytes`; what follows its STOP is left alone.
+/// Reads the pickle at the start of `bytes`. Bytes after its STOP are ignored.
 pub(crate) fn unpickle(bytes: &[u8]) -> Result<Unpickled, PickleError> {
     let mut machine = Machine {
         bytes: &bytes[..bytes.len().min(MAX_PICKLE_BYTES)],
@@ -41,20 +41,20 @@ pub(super) struct Machine<'a> {
     arena: Vec<Object>,
     pub(super) names: Vec<String>,
     pub(super) name_ids: HashMap<String, NameId>,
-    /// Entries copied from lists to dictionaries so far.
+    /// Number of entries copied from lists to dictionaries so far.
     pub(super) copied: usize,
 }
 
 /// The outcome of a part of an opcode.
 pub(super) type Step<T> = Result<T, Reason>;
 
-/// Returns the error for a pickle that makes no sense.
+/// Returns the error for an invalid pickle.
 pub(super) fn malformed<T>(reason: impl Into<String>) -> Step<T> {
     Err(Reason::Malformed(reason.into()))
 }
 
 impl<'a> Machine<'a> {
-    /// Executes one opcode; the root value when it was STOP.
+    /// Executes one opcode. Returns the root value if it was STOP.
     fn step(&mut self) -> Step<Option<Value>> {
         let opcode = self.take(1)?[0];
         match opcode {
@@ -63,7 +63,7 @@ impl<'a> Machine<'a> {
                 protocol => return malformed(format!("protocol: expected 2 to 5, got {protocol}")),
             },
             0x95 => {
-                // FRAME: a length that only helps streaming readers.
+                // FRAME contains a length, which only helps streaming readers.
                 self.take(8)?;
             }
             b'.' => return self.pop().map(Some),
@@ -84,7 +84,7 @@ impl<'a> Machine<'a> {
                     0x8d => self.unsigned(8)?,
                     _ => self.unsigned(4)?,
                 };
-                // Python 2 writes arrays as texts of any bytes.
+                // Python 2 writes arrays as texts with arbitrary bytes.
                 let text = std::str::from_utf8(self.take(length)?).ok().map(str::to_owned);
                 self.push(text.map_or(Object::Opaque, Object::Text));
             }
@@ -148,7 +148,7 @@ impl<'a> Machine<'a> {
                 };
                 match self.top_object()? {
                     Object::List(list) => list.extend(items),
-                    // A list of another class: its items have no names.
+                    // A subclass of list, whose items have no names.
                     Object::Instance(_) => {}
                     _ => return malformed("appends to what is not a list"),
                 }
@@ -206,7 +206,7 @@ impl<'a> Machine<'a> {
             b'b' => {
                 let attributes = self.pop()?;
                 match self.top_object()? {
-                    // torch hangs `_metadata` on the dictionary. Nothing here needs it.
+                    // torch attaches `_metadata` to the dictionary. Nothing here needs it.
                     Object::Dict(_) | Object::List(_) | Object::Tensor(_) | Object::Opaque => {}
                     Object::Instance(instance) => instance.state = Some(attributes),
                     _ => return malformed("sets attributes of what has none"),
@@ -242,7 +242,7 @@ impl<'a> Machine<'a> {
         usize::try_from(value).or_else(|_| malformed(format!("a length of {value}")))
     }
 
-    /// Returns an integer, or nothing if it has more than 16 bytes.
+    /// Returns an integer; `None` if it has more than 16 bytes.
     fn integer(&mut self, opcode: u8) -> Step<Option<i128>> {
         Ok(Some(match opcode {
             b'K' => self.take(1)?[0].into(),
@@ -284,7 +284,7 @@ impl<'a> Machine<'a> {
         self.stack.push(value);
     }
 
-    /// Returns the lowest height that pops may reach.
+    /// Returns the lowest stack height that pops may reach.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -331,7 +331,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Returns a copy of a text that names something.
+    /// Returns a copy of a text that is used as a name.
     pub(super) fn short_text(&self, value: Value) -> Step<String> {
         match self.object(value) {
             Some(Object::Text(text)) if text.len() <= MAX_NAME => Ok(text.clone()),

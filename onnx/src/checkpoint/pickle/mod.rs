@@ -1,9 +1,9 @@
-//! A machine for the pickles that `torch.save` writes (protocols 2–5).
+//! Interpreter for the pickles that `torch.save` writes (protocols 2–5).
 //!
-//! It understands dictionaries, sequences, numbers, texts, and the handful of names that tensors need. Objects of any other
-//! class become [`Instance`]s: a name with arguments and attributes, read as data. The machine has no way to look up or call
-//! anything. A pickle that refers to what runs programs or code under Python is an error, as a service to its reader. Work and
-//! memory are bounded by the caps below.
+//! It supports dictionaries, sequences, numbers, texts, and the few names that tensors need. Objects of any other class
+//! become [`Instance`]s: a name with arguments and attributes, read as data. The interpreter has no means of looking up
+//! or calling anything. A pickle that refers to functions that run programs or code under Python is an error, as a
+//! warning to the user. Work and memory are bounded by the caps below.
 
 mod calls;
 mod danger;
@@ -16,16 +16,17 @@ mod tests;
 pub(crate) use machine::unpickle;
 pub(crate) use value::{Element, Instance, Object, StorageRef, TensorRef, Unpickled, Value};
 
-/// The longest pickle; that of a ResNet-50 has 60 KB. `NumPy` arrays next to the weights are within it, and passed over.
+/// Maximum bytes of a pickle; that of a ResNet-50 has 60 KB. It includes `NumPy` arrays next to the weights, which are
+/// skipped.
 pub(crate) const MAX_PICKLE_BYTES: usize = 1 << 30;
 
-/// The most opcodes in one pickle.
+/// Maximum number of opcodes in a pickle.
 const MAX_OPCODES: usize = 2 << 20;
 
-/// The longest name of a Python object or a storage, in bytes.
+/// Maximum bytes of the name of a Python object or a storage.
 const MAX_NAME: usize = 256;
 
-/// The most different Python names in one pickle.
+/// Maximum number of different Python names in a pickle.
 const MAX_NAMES: usize = 4096;
 
 /// The most dimensions of a tensor.
@@ -43,7 +44,7 @@ pub(crate) struct PickleError {
 /// Defect of an opcode.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// It refers to this Python name.
+    /// The pickle refers to this Python name.
     Global(String),
     /// Anything else.
     Malformed(String),

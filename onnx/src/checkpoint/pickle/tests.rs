@@ -1,4 +1,4 @@
-//! Properties of the pickle machine.
+//! Tests of the pickle interpreter.
 
 use proptest::prelude::*;
 
@@ -13,7 +13,7 @@ fn malformed(bytes: &[u8]) -> String {
 
 #[test]
 fn a_pickle_that_calls_anything_is_refused_by_name() {
-    // os.system("true"), protocol 0 name inside protocol 2; builtins.eval by STACK_GLOBAL of protocol 4.
+    // Cases: os.system("true") as a protocol 0 name within protocol 2; builtins.eval by STACK_GLOBAL of protocol 4.
     let cases: [(&[u8], &str); 5] = [
         (b"\x80\x02cos\nsystem\nX\x04\0\0\0true\x85R.", "os.system"),
         (
@@ -38,7 +38,7 @@ fn a_pickle_that_calls_anything_is_refused_by_name() {
 
 #[test]
 fn objects_of_other_classes_are_written_down_and_not_made() {
-    // argparse.Namespace(lr=1) by NEWOBJ and BUILD; numpy scalar by REDUCE; a dictionary of another class by SETITEM.
+    // Cases: argparse.Namespace(lr=1) by NEWOBJ and BUILD; a numpy scalar by REDUCE; a dictionary subclass by SETITEM.
     let namespace = unpickle(b"\x80\x02cargparse\nNamespace\n)\x81}X\x02\0\0\0lrK\x01sb.").expect("it is read");
     let scalar = unpickle(b"\x80\x02cnumpy.core.multiarray\nscalar\nNU\x02\xff\xfe\x86R.").expect("it is read");
     let dictionary = unpickle(b"\x80\x02cbox\nBox\n)\x81X\x01\0\0\0kK\x07s.").expect("it is read");
@@ -153,7 +153,7 @@ fn work_is_bounded() {
         malformed(b"\x8d\xff\xff\xff\xff\xff\xff\xff\xff"),
         "ends 18446744073709551615 bytes short"
     );
-    // OrderedDict from the same long list again and again would square the work.
+    // Creating an OrderedDict from the same long list many times would take quadratic time.
     let mut copies = b"\x80\x02ccollections\nOrderedDict\nq\0](".to_vec();
     copies.extend(b"NN\x86".repeat(3000));
     copies.extend(b"e\x85q\x01");

@@ -1,5 +1,5 @@
-//! Values of a pickle. Objects are in one flat arena and refer to each other by index, so neither nesting nor
-//! cycles of a hostile file can overflow the stack or leak.
+//! Values of a pickle. Objects are in one flat arena and refer to each other by index, so nesting and cycles in a
+//! hostile file can neither overflow the stack nor leak memory.
 
 use std::collections::HashMap;
 
@@ -23,34 +23,34 @@ pub(crate) enum Value {
 pub(crate) enum Object {
     /// `str`.
     Text(String),
-    /// `bytes`, sets and integers of more than 16 bytes: no weights have a use for their content.
+    /// `bytes`, sets, and integers of more than 16 bytes. No weights use their content.
     Opaque,
     /// `tuple`.
     Tuple(Vec<Value>),
     /// `list`.
     List(Vec<Value>),
-    /// `dict` or `OrderedDict`, in order of insertion; a later equal key wins.
+    /// `dict` or `OrderedDict`, in insertion order. Of equal keys, the last one counts.
     Dict(Vec<(Value, Value)>),
-    /// A name that a pickle may refer to.
+    /// A reference to a Python name.
     Global(Global),
-    /// A piece of raw memory that is elsewhere in the file.
+    /// A storage, whose raw data are elsewhere in the file.
     Storage(StorageRef),
     /// A view of a storage.
     Tensor(TensorRef),
-    /// An object of any other class. It is data: its class is a name that was written down, nothing was looked up or made.
+    /// An object of any other class, as data. Its class is only a recorded name; nothing was looked up or created.
     Instance(Instance),
 }
 
-/// An object of a class without a meaning here.
+/// An object of an unsupported class.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Instance {
-    /// The class or function that would make it, as [`Unpickled::name`] tells.
+    /// The class or function that would create it; see [`Unpickled::name`].
     pub(crate) class: NameId,
     /// The tuple of arguments.
     pub(crate) arguments: Value,
-    /// Items set like those of a dictionary.
+    /// Items that were set as in a dictionary.
     pub(crate) items: Vec<(Value, Value)>,
-    /// Its attributes: a dictionary, or a tuple of the dictionary and that of its slots.
+    /// Its attributes: a dictionary, or a tuple of the dictionary and the dictionary of its slots.
     pub(crate) state: Option<Value>,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct Instance {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct NameId(pub(super) usize);
 
-/// The Python names that mean anything here, and all others.
+/// The supported Python names, and all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Global {
     /// `collections.OrderedDict`.
@@ -67,7 +67,7 @@ pub(crate) enum Global {
     RebuildTensor,
     /// `torch._utils._rebuild_parameter` and the form with attributes.
     RebuildParameter,
-    /// `torch._tensor._rebuild_from_type_v2`: a call of another function of this list, for tensors with attributes.
+    /// `torch._tensor._rebuild_from_type_v2`, which calls another function of this list, for tensors with attributes.
     RebuildFromType,
     /// `torch.FloatStorage` and its kin.
     Storage(Element),
@@ -76,7 +76,7 @@ pub(crate) enum Global {
 }
 
 impl Global {
-    /// Returns the object called `module.name`, if it has a meaning here.
+    /// Returns the supported object called `module.name`.
     pub(crate) fn of(module: &str, name: &str) -> Option<Self> {
         match (module, name) {
             ("collections", "OrderedDict") => Some(Self::OrderedDict),
@@ -91,7 +91,7 @@ impl Global {
         }
     }
 
-    /// Name of an object that a known function could not make.
+    /// Returns the class name of an object that a supported function could not create.
     pub(super) fn rebuilder(self) -> &'static str {
         match self {
             Self::Storage(_) => "torch storage",
@@ -113,7 +113,8 @@ pub(crate) enum Element {
     I8,
     U8,
     Bool,
-    /// Types without a value in f32 or that only newer tensors have; their sizes are known, their values are not read.
+    /// Types that f32 cannot represent, or that only newer tensors have. Their sizes are known, but their values are
+    /// not read.
     Complex64,
     Complex128,
     QInt8,
@@ -154,7 +155,7 @@ impl Element {
         }
     }
 
-    /// Reason why the values cannot be read, if any.
+    /// Returns the reason why values of this type cannot be read, if there is one.
     pub(crate) fn unreadable(self) -> Option<&'static str> {
         match self {
             Self::Complex64 | Self::Complex128 => Some("complex numbers"),
@@ -164,7 +165,7 @@ impl Element {
         }
     }
 
-    /// Returns one little-endian element of [`size`](Self::size) bytes as f32, rounded to the nearest.
+    /// Returns one little-endian element of [`size`](Self::size) bytes as f32, rounded to the nearest value.
     pub(crate) fn read(self, bytes: &[u8]) -> f32 {
         fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
             let mut array = [0; N];
@@ -188,10 +189,10 @@ impl Element {
     }
 }
 
-/// A storage that the pickle names by its persistent id.
+/// A storage that the pickle refers to by its persistent id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StorageRef {
-    /// The name under which the container holds it.
+    /// The storage's name in the container.
     pub(crate) key: String,
     /// Type of its elements.
     pub(crate) element: Element,
@@ -199,7 +200,7 @@ pub(crate) struct StorageRef {
     pub(crate) elements: usize,
 }
 
-/// A strided view of a storage, all in elements.
+/// A strided view of a storage. Offset and strides count elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TensorRef {
     /// The storage.
@@ -212,7 +213,7 @@ pub(crate) struct TensorRef {
     pub(crate) strides: Vec<usize>,
 }
 
-/// The outcome of one pickle.
+/// The result of reading a pickle.
 #[derive(Debug)]
 pub(crate) struct Unpickled {
     /// The value left by STOP.
@@ -232,12 +233,12 @@ impl Unpickled {
         }
     }
 
-    /// Returns the Python name of `name`, such as `argparse.Namespace`.
+    /// Returns the Python name with this id, such as `argparse.Namespace`.
     pub(crate) fn name(&self, name: NameId) -> &str {
         self.names.get(name.0).map_or("", String::as_str)
     }
 
-    /// Returns all storages that the pickle names.
+    /// Returns all storages that the pickle refers to.
     pub(crate) fn storages(&self) -> impl Iterator<Item = &StorageRef> {
         self.arena.iter().filter_map(|object| match object {
             Object::Storage(storage) => Some(storage),
@@ -253,7 +254,7 @@ impl Unpickled {
         }
     }
 
-    /// Returns the entries with text keys of the dictionary of `value`; the later of equal keys counts.
+    /// Returns the entries with text keys of the dictionary `value`. Of equal keys, the last one counts.
     pub(crate) fn entries(&self, value: Value) -> Option<HashMap<&str, Value>> {
         let Some(Object::Dict(pairs)) = self.object(value) else {
             return None;

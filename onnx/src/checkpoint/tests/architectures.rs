@@ -1,4 +1,4 @@
-//! The architectures: their tensors, their recognition, and the errors for what does not fit.
+//! Architectures: their tensors, their recognition, and the errors for tensors that do not match.
 
 use clr_adapters::Digest;
 
@@ -8,7 +8,7 @@ use crate::Tensor;
 
 #[test]
 fn parameter_counts_are_those_of_the_published_networks() {
-    // Trainable parameters with a 1000-way classifier.
+    // Published numbers of trainable parameters with a 1000-class classifier.
     let published = [
         4_652_008,
         5_416_680,
@@ -56,7 +56,7 @@ fn every_architecture_is_a_valid_backbone_with_its_sites_and_features() {
         (155, 2048),
         (53, 2048),
     ];
-    // The larger ones differ from these in width alone.
+    // The larger architectures differ from these only in width.
     for (architecture, (sites, features)) in Architecture::ALL.into_iter().zip(expected) {
         let backbone = seeded_backbone(architecture, 1, 10);
         assert_eq!(

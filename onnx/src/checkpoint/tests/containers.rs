@@ -1,4 +1,4 @@
-//! The containers: what PyTorch wrote comes out as PyTorch holds it, and damage is an error.
+//! Containers: tensors written by PyTorch are read with the same values, and damage is an error.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ struct Expected {
     values: Vec<f32>,
 }
 
-/// Returns all tensors, read. Two of the fixtures carry the nesting and the prefix of a training script.
+/// Returns all tensors with their values. Two of the fixtures have the nesting and the prefix of a training script.
 fn read_all(mut weights: Weights<'_>) -> Result<BTreeMap<String, Tensor>, ImportError> {
     let names: Vec<_> = weights.entries.keys().cloned().collect();
     let plain = |name: &str| name.trim_start_matches("state_dict.module.").to_owned();
@@ -109,7 +109,7 @@ fn a_changed_weight_in_a_zip_is_noticed() {
 
 #[test]
 fn a_small_storage_cannot_unfold_to_a_large_tensor() {
-    // The strides of `view.repeated` are (0, 0): give it 255 × 255 elements.
+    // The strides of `view.repeated` are (0, 0), so its shape can be changed to 255 × 255 elements.
     let pattern = b"K\x02K\x03\x86q"; // shape (2, 3) of the first such tensor
     let mut bytes = LEGACY[0].to_vec();
     let at = bytes

@@ -1,4 +1,5 @@
-//! Heads: a linear layer under any name is the classifier; any other head is left out, and a note says why.
+//! Heads: a single linear layer under any name is the classifier. Any other head is left out, with a note that states
+//! the reason.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ fn ramp(shape: &[usize]) -> Tensor {
     Tensor::new(shape.to_vec(), (0..count).map(|value| value as f32).collect::<Vec<_>>())
 }
 
-/// Imports the body under `prefix` with `head` next to it.
+/// Imports the body under `prefix`, with `head` next to it.
 fn with_head(prefix: &str, head: &[(&str, &[usize])]) -> Backbone {
     let (backbone, tensors) = body();
     let mut all: BTreeMap<_, _> = tensors
@@ -87,7 +88,7 @@ fn a_layer_without_bias_or_of_1x1_convolution_is_the_classifier() {
 fn any_other_head_is_left_out_and_named() {
     let f = FEATURES;
     let heads: [&[(&str, &[usize])]; 7] = [
-        // Two layers, in one module and in two.
+        // Two layers, in the same module and in two modules.
         &[
             ("classifier.0.weight", &[64, f]),
             ("classifier.0.bias", &[64]),
@@ -100,7 +101,7 @@ fn any_other_head_is_left_out_and_named() {
             ("classifier.bias", &[4]),
         ],
         &[("classifier.weight", &[f, f]), ("arc.weight", &[4, f])],
-        // A norm before the layer, in one module and in two.
+        // A norm before the layer, in the same module and in another.
         &[
             ("classifier.0.weight", &[f]),
             ("classifier.0.running_mean", &[f]),

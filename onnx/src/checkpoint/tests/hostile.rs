@@ -1,4 +1,4 @@
-//! Hostile files: nothing is executed, nothing panics, work and memory stay bounded.
+//! Hostile files: nothing is executed, nothing panics, and work and memory stay bounded.
 
 use std::time::{Duration, Instant};
 
@@ -41,7 +41,7 @@ fn raw(opcodes: Vec<u8>) -> Vec<u8> {
 #[test]
 fn shared_and_cyclic_objects_are_visited_once() {
     let started = Instant::now();
-    // Each dictionary has the one before twice: 2^64 ways to the innermost one.
+    // Each dictionary contains the previous one twice, so 2^64 paths lead to the innermost one.
     let mut doubled = b"}q\0".to_vec();
     for level in 0..64_u8 {
         doubled.extend(b"}q");
@@ -50,7 +50,7 @@ fn shared_and_cyclic_objects_are_visited_once() {
             doubled.extend([b'X', 1, 0, 0, 0, key, b'h', level, b's']);
         }
     }
-    // A dictionary in itself, and an object that is its own state.
+    // A dictionary that contains itself, and an object that is its own state.
     let cyclic = b"}q\0X\x01\0\0\0ah\0s".to_vec();
     let own_state = b"cm\nC\n)\x81q\0h\0b".to_vec();
     for opcodes in [doubled, cyclic, own_state] {
@@ -68,7 +68,7 @@ fn deep_nesting_ends_and_long_names_are_bounded() {
     deep.push(b'N');
     deep.extend(b"s".repeat(300_000));
     assert!(torch::read_zip(&raw(deep), "x").is_ok());
-    // Forty levels of long keys, and half a million references to one tensor at the bottom.
+    // Forty levels of long keys, with half a million references to one tensor at the bottom.
     let long = "k".repeat(250);
     let mut file = Vec::new();
     let levels = 38;
@@ -103,7 +103,7 @@ fn long_integers_cost_their_length_and_no_more() {
 
 #[test]
 fn many_places_that_look_like_a_network_do_not_multiply_the_work() {
-    // Two thousand first convolutions of a MobileNetV2 that view one storage.
+    // Two thousand first convolutions of a MobileNetV2, all views of one storage.
     let stem = Py::Tensor(Tensor::new([32, 3, 3, 3], vec![0.0; 864]));
     let places: Vec<String> = (0..2000)
         .map(|number| format!("m{number}.features.0.0.weight"))

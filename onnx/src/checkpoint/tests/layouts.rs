@@ -1,4 +1,4 @@
-//! Places: the weights are found under any keys and prefixes, and a choice between several sets is said.
+//! Places of weights: they are found under any keys and prefixes, and a note states which of several sets was selected.
 
 use std::collections::BTreeMap;
 
@@ -179,7 +179,7 @@ fn a_pickled_module_with_other_settings_is_refused_and_other_layers_are_named() 
     let got = import_bytes(&file, "x", &options).expect("the hint works");
     assert_eq!((got.digest(), got.notes().len()), (backbone.digest(), 1));
     assert!(assert_reads(&with("relu", &[], "ReLU"), &backbone, "a known layer").is_empty());
-    // The settings of a layer, noted under its name.
+    // Settings of a layer, stored under its name.
     let mut root = module(&tensors);
     set(
         &mut root,
@@ -222,7 +222,7 @@ fn set(root: &mut Py, path: &[&str], (key, value): (&str, Py)) {
     set(&mut child.expect("it is there").1, rest, (key, value));
 }
 
-/// Returns the module whose state dict is `tensors`: parameters and buffers at their modules.
+/// Returns a module with the state dict `tensors`, which holds parameters and buffers in its submodules.
 fn module(tensors: &BTreeMap<String, Tensor>) -> Py {
     let mut children: BTreeMap<&str, BTreeMap<String, Tensor>> = BTreeMap::new();
     let (mut parameters, mut buffers) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! Checkpoints, by property. The fixtures are written by `tests/tools/torch_fixtures.py`.
+//! Tests of checkpoints, grouped by property. `tests/tools/torch_fixtures.py` writes the fixtures.
 
 mod architectures;
 mod containers;

@@ -1,4 +1,4 @@
-//! Objects next to the weights: harmless ones are passed over, whatever their class; the weights are read all the same.
+//! Objects next to the weights: harmless ones are skipped, whatever their class, and the weights are read.
 
 use super::super::{Architecture, seeded_backbone};
 use super::states::{imported, state_dict};

@@ -1,4 +1,4 @@
-//! Weights in several files: read by their index; a missing or cut file is named.
+//! Sharded weights are read by their index. Errors name a missing or truncated file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::Tensor;
 
 const NAMES: [&str; 2] = ["model-00001-of-00002.safetensors", "model-00002-of-00002.bin"];
 
-/// Two files, one of safetensors and one of torch.save, and their index.
+/// Writes two files, one as safetensors and one by torch.save, and their index.
 fn write(folder: &Path) -> std::path::PathBuf {
     let architecture = Architecture::MobileNetV2;
     let tensors = state_dict(architecture, &seeded_backbone(architecture, 3, 2));

@@ -1,5 +1,5 @@
-//! Names: the same tensors under the names of another library are the same backbone, and a network that is another one is
-//! never read as one that it resembles.
+//! Naming schemes: the same tensors under another library's names give the same backbone. A different network is never
+//! taken for a similar one.
 
 use super::super::spelling::Spelling;
 use super::super::{Architecture, ImportError, ImportOptions, TensorProblem, import_bytes, seeded_backbone};
@@ -98,7 +98,7 @@ fn a_network_with_other_parts_is_never_read_as_the_one_it_resembles() {
             .to_string()
     };
     let one = || Tensor::new([1], vec![0.5]);
-    // An attention block, a convolution with a bias, a blur kernel: parts inside the body.
+    // An attention block, a convolution with a bias, and a blur kernel, all inside the body.
     for name in ["layer2.0.se.fc.weight", "conv1.bias", "layer3.0.conv1.filt"] {
         let message = change(&|tensors| {
             tensors.insert(name.into(), one());
@@ -117,7 +117,7 @@ fn a_network_with_other_parts_is_never_read_as_the_one_it_resembles() {
         message.contains("`conv1.weight`: expected [64, 3, 7, 7], got [64, 3, 3, 3]"),
         "{message}"
     );
-    // The pooling shows in no tensor, only in what the file calls itself.
+    // No tensor shows the pooling; only the name stated in the file does.
     let file = zip(&dict([
         ("arch", text("resnetblur18")),
         ("state_dict", state("", &tensors)),
@@ -143,7 +143,7 @@ fn a_mismatch_names_the_architecture_that_would_fit() {
     };
     assert!(hint.ends_with("--architecture resnet18"), "{hint}");
     assert!(matches!(&problems[0], TensorProblem::Missing { name, .. } if name.starts_with("layer1.2")));
-    // The message shows as many as help and counts the rest.
+    // The message lists the maximum number of problems and counts the rest.
     assert!(
         error.to_string().contains(&format!("and {} more", problems.len() - 12)),
         "{error}"

@@ -14,12 +14,12 @@ pub(super) fn imported(bytes: &[u8]) -> Result<Backbone, ImportError> {
     import_bytes(bytes, "net.pth", &ImportOptions::default())
 }
 
-/// Returns the state dict that `backbone` would come from, under the names of `architecture`.
+/// Returns the state dict of `backbone`, with the names of `architecture`.
 pub(super) fn state_dict(architecture: Architecture, backbone: &Backbone) -> BTreeMap<String, Tensor> {
     spelled(architecture, architecture.spellings()[0], backbone)
 }
 
-/// Returns the same, with the tensors called as in `spelling`.
+/// Returns the state dict with the tensors named as in `spelling`.
 pub(super) fn spelled(architecture: Architecture, spelling: Spelling, backbone: &Backbone) -> BTreeMap<String, Tensor> {
     let spec = architecture.spec(spelling);
     let mut state = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! A writer of `torch.save` files for the tests: Python objects as a tree, pickled by protocol 2.
+//! Writer of `torch.save` files for the tests. Python objects are given as a tree and pickled with protocol 2.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
@@ -21,15 +21,15 @@ pub(super) enum Py {
     Global(&'static str, &'static str),
     /// REDUCE: a call with arguments.
     Call(&'static str, &'static str, Vec<Py>),
-    /// NEWOBJ and BUILD: an object of a class with attributes.
+    /// NEWOBJ and BUILD: an object of a class, with attributes.
     Object(&'static str, &'static str, Vec<(Py, Py)>),
-    /// NEWOBJ and SETITEMS: an object of a class of dictionaries.
+    /// NEWOBJ and SETITEMS: an object of a dictionary subclass.
     Items(&'static str, &'static str, Vec<(Py, Py)>),
     /// A tensor of f32.
     Tensor(Tensor),
     /// A parameter of f32.
     Parameter(Tensor),
-    /// Opcodes as they are.
+    /// Raw opcodes.
     Raw(Vec<u8>),
 }
 
@@ -38,12 +38,12 @@ pub(super) fn text(text: &str) -> Py {
     Py::Text(text.to_owned())
 }
 
-/// Returns a dictionary with texts as keys.
+/// Returns a dictionary with text keys.
 pub(super) fn dict<'a>(entries: impl IntoIterator<Item = (&'a str, Py)>) -> Py {
     Py::Dict(entries.into_iter().map(|(key, value)| (text(key), value)).collect())
 }
 
-/// Returns the state dict of `tensors`, with `prefix` in front of every name.
+/// Returns the state dict of `tensors`, with `prefix` before every name.
 pub(super) fn state(prefix: &str, tensors: &BTreeMap<String, Tensor>) -> Py {
     let entry = |(name, tensor): (&String, &Tensor)| (Py::Text(format!("{prefix}{name}")), Py::Tensor(tensor.clone()));
     Py::Dict(tensors.iter().map(entry).collect())
@@ -66,7 +66,7 @@ pub(super) fn zip(root: &Py) -> Vec<u8> {
     archive.finish().expect("the archive ends").into_inner()
 }
 
-/// Returns the format before that.
+/// Returns a file in the older format.
 pub(super) fn legacy(root: &Py) -> Vec<u8> {
     let (pickle, storages) = pickled(root);
     let mut bytes = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.".to_vec();
@@ -174,7 +174,7 @@ fn write_entries(entries: &[(Py, Py)], bytes: &mut Vec<u8>, storages: &mut Vec<V
     bytes.push(b'u');
 }
 
-/// Returns the persistent id of a new storage with the values of `tensor`.
+/// Adds a storage with the values of `tensor`, and returns its persistent id.
 fn storage(tensor: &Tensor, storages: &mut Vec<Vec<u8>>) -> Vec<u8> {
     let key = storages.len().to_string();
     storages.push(tensor.data().iter().flat_map(|value| value.to_le_bytes()).collect());

@@ -1,4 +1,4 @@
-//! Small constants of a graph, and arithmetic on them that exporters leave in the file.
+//! Small constants of a graph, and the arithmetic on them that exporters leave in a file.
 
 use std::collections::HashMap;
 
@@ -9,15 +9,15 @@ use super::{
 };
 use crate::proto::{GraphProto, NodeProto, TensorProto};
 
-/// The most elements of a constant that is read here.
+/// Maximum number of elements of such a constant.
 const MAX_ELEMENTS: i64 = 64;
-/// The longest chain of nodes that make a constant.
+/// Maximum length of a chain of nodes that computes a constant.
 const MAX_DEPTH: usize = 12;
 
 /// Dimensions and values.
 type Array<T> = (Vec<usize>, Vec<T>);
 
-/// The constants of a graph: initialisers, Constant nodes, and what is computed from them.
+/// The constants of a graph: initialisers, Constant nodes, and values computed from them.
 pub(super) struct Constants<'a> {
     graph: &'a GraphProto,
     external: &'a External,
@@ -55,7 +55,7 @@ impl<'a> Constants<'a> {
         }
     }
 
-    /// Returns an initialiser or a Constant, maybe passed on.
+    /// Returns an initialiser or a Constant, possibly passed through other nodes.
     fn stored(&self, name: &str, depth: usize) -> Option<Value> {
         if let Some(tensor) = self.initialisers.get(name) {
             return self.read(tensor, name);
@@ -161,7 +161,7 @@ impl<'a> Constants<'a> {
     }
 }
 
-/// Element by element: of equal shapes, or with one value for all.
+/// Applies `operation` element by element. The shapes must be equal, or one operand has a single value.
 fn broadcast(a: Array<f64>, b: Array<f64>, operation: fn(f64, f64) -> f64) -> Option<Array<f64>> {
     let dims = if a.1.len() >= b.1.len() && a.0.len() >= b.0.len() {
         &a.0

@@ -1,8 +1,9 @@
-//! Normalisation at the start of a graph, moved out of it: arithmetic with constants per channel, a norm, a 1×1 convolution with
-//! one weight a row, the reversal of the channels, casts and transposes directly on the input.
+//! Normalisation at the start of a graph, which is moved into the preprocessing.
 //!
-//! Works on the file's nodes: the last value that depends on the image per channel only, and through which everything
-//! else depends on it, becomes the input. The graph is then the same as that of the network exported without them.
+//! It may consist of arithmetic with per-channel constants, a norm, a 1×1 convolution with one weight per row, a
+//! reversal of the channels, and casts and transposes directly on the input. The search is for the last value that
+//! depends on the image only per channel, and through which everything else depends on the image. This value becomes
+//! the input. The graph is then the same as for a network exported without these nodes.
 
 mod constants;
 mod operators;
@@ -25,7 +26,7 @@ enum Axis {
 }
 use Axis::{Batch, Channel, Column, Row};
 
-/// A value that depends on the image per channel: `scale · x[source] + bias` each.
+/// A value whose channels each depend on one channel of the image: `scale · x[source] + bias`.
 #[derive(Clone, Debug)]
 struct PerChannel {
     lanes: Vec<Lane>,
@@ -34,7 +35,8 @@ struct PerChannel {
     integer: bool,
 }
 
-/// Moves the normalisation out of `graph`, whose outputs stay as they are. `None` if the graph starts otherwise; then it is unchanged.
+/// Moves the normalisation out of `graph`, whose outputs stay the same. Returns `None` and leaves the graph unchanged
+/// if it starts in another way.
 pub(super) fn take_out(graph: &mut GraphProto, external: &External) -> Option<InGraph> {
     let (input, start) = image(graph)?;
     let integer = start.integer;
@@ -45,7 +47,7 @@ pub(super) fn take_out(graph: &mut GraphProto, external: &External) -> Option<In
         .filter(|(name, _)| place.contains_key(name.as_str()))
         .map(|(name, value)| (name.as_str(), value))
         .collect();
-    // The deepest first: it has the most nodes before it.
+    // The deepest candidate comes first, because it has the most nodes before it.
     candidates.sort_by_key(|&(name, _)| (std::cmp::Reverse(depth(graph, &place, name)), name.to_owned()));
     let (name, found, removed, axes) = candidates.into_iter().find_map(|(name, value)| {
         let lanes = match value.lanes[..] {
@@ -63,7 +65,7 @@ pub(super) fn take_out(graph: &mut GraphProto, external: &External) -> Option<In
     Some(found)
 }
 
-/// Returns the one input that is no initialiser, if it is an image of three channels or one.
+/// Returns the single input that is not an initialiser, if it is an image with three channels or one.
 fn image(graph: &GraphProto) -> Option<(String, PerChannel)> {
     let constants: HashSet<&str> = graph
         .initializer
@@ -115,9 +117,9 @@ fn producers(graph: &GraphProto) -> HashMap<&str, usize> {
         .collect()
 }
 
-/// Returns the number of nodes on the longest way from the image to `name`.
+/// Returns the number of nodes on the longest path from the image to `name`.
 fn depth(graph: &GraphProto, place: &HashMap<&str, usize>, name: &str) -> usize {
-    // Values per channel come from few nodes, without cycles: `Walk` built them one after the other.
+    // Per-channel values depend on few nodes without cycles, because `Walk` built them one after the other.
     let mut deepest = 0;
     let mut stack = vec![(name, 0_usize)];
     while let Some((name, depth)) = stack.pop() {
@@ -132,7 +134,8 @@ fn depth(graph: &GraphProto, place: &HashMap<&str, usize>, name: &str) -> usize 
     deepest
 }
 
-/// Returns the nodes that are needless once `name` is the input: all that only it needs. `None` if something else reads the image.
+/// Returns the nodes that are unnecessary if `name` is the input, because only `name` depends on them. Returns `None`
+/// if another node reads the image.
 fn cut(
     graph: &GraphProto,
     place: &HashMap<&str, usize>,
@@ -162,7 +165,7 @@ fn cut(
                 continue;
             }
             let node = &graph.node[index];
-            // The shape of the image is that of the new input, if the axes are in the same order.
+            // The shape of the image is also that of the new input, if the axes have the same order.
             let shape = stop.is_some() && node.op_type.as_deref() == Some("Shape");
             let same = |value: &str| {
                 let axes = |name: &str| values.get(name).map(|value| &value.axes);
@@ -204,7 +207,7 @@ fn rewrite(
     }
 }
 
-/// The input as floats, with its axes in the order of `axes`.
+/// Declares the input as floats, with its axes in the order of `axes`.
 fn as_floats(info: &mut ValueInfoProto, axes: &[Axis]) {
     let Some(tensor) = info.r#type.as_mut().and_then(|kind| kind.tensor_type.as_mut()) else {
         return;

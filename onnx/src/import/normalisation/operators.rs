@@ -1,4 +1,4 @@
-//! The operators that keep a value per channel.
+//! Operators that keep a value per-channel.
 
 use std::collections::HashMap;
 
@@ -35,7 +35,7 @@ impl Walk<'_> {
         }))
     }
 
-    /// Returns a 1×1 convolution of which every output reads one channel.
+    /// Returns the result of a 1×1 convolution in which every output reads a single channel.
     pub(super) fn convolution(&self, node: &NodeProto, value: &PerChannel) -> Option<Vec<PerChannel>> {
         let ints = |name: &str, expected: i64| {
             attribute(node, name).is_none_or(|attribute| attribute.ints.iter().all(|&value| value == expected))
@@ -79,7 +79,7 @@ impl Walk<'_> {
             Some(attribute) => attribute.ints.clone(),
             None => self.integers(node, 1)?.1,
         };
-        // Only the channel that a Gather of one index took away.
+        // Only restores the channel axis that a Gather with a single index removed.
         let (&[axis], 1, false) = (&axes[..], value.lanes.len(), value.axes.contains(&Channel)) else {
             return None;
         };
@@ -108,7 +108,8 @@ impl Walk<'_> {
         }])
     }
 
-    /// Channels picked from the first axis, as PyTorch's newer exporter writes `x[:, [2, 1, 0]]` between two transposes.
+    /// Returns channels selected from the first axis, as PyTorch's newer exporter writes `x[:, [2, 1, 0]]` between two
+    /// transposes.
     pub(super) fn gather_nd(&self, node: &NodeProto, value: &PerChannel) -> Option<Vec<PerChannel>> {
         let batched = attribute(node, "batch_dims")
             .and_then(|attribute| attribute.i)
@@ -182,7 +183,7 @@ impl Walk<'_> {
     }
 }
 
-/// Returns an axis or index, counted from the end if negative.
+/// Returns an axis or index; a negative one counts from the end.
 fn place(index: i64, length: usize) -> Option<usize> {
     let index = if index < 0 {
         index.checked_add(length as i64)?
@@ -247,7 +248,7 @@ pub(super) fn concat(node: &NodeProto, values: &HashMap<String, PerChannel>) -> 
     })
 }
 
-/// Returns the axis of a Gather or Split, if it is that of the channels.
+/// Returns the axis of a Gather or Split, if it is the channel axis.
 fn channel_axis(node: &NodeProto, value: &PerChannel) -> Option<usize> {
     let stated = attribute(node, "axis").and_then(|attribute| attribute.i).unwrap_or(0);
     place(stated, value.axes.len()).filter(|&axis| value.axes.get(axis) == Some(&Channel))

@@ -1,4 +1,4 @@
-//! Everything in a graph that depends on the image per channel.
+//! Finds all values in a graph that depend on the image only per channel.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Everything that depends on the image per channel, by name.
+    /// Returns these values by name.
     pub(super) fn run(&self, input: &str, start: PerChannel) -> HashMap<String, PerChannel> {
         let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
         for (index, node) in self.graph.node.iter().enumerate() {
@@ -45,7 +45,7 @@ impl<'a> Walk<'a> {
         values
     }
 
-    /// Returns the outputs of a node, if they are values per channel.
+    /// Returns the outputs of a node that are per-channel values.
     fn node(&self, node: &NodeProto, values: &HashMap<String, PerChannel>) -> Option<Vec<PerChannel>> {
         if !matches!(node.domain.as_deref(), None | Some("" | "ai.onnx")) {
             return None;
@@ -96,7 +96,7 @@ impl<'a> Walk<'a> {
         self.constants.integers(node.input.get(index)?)
     }
 
-    /// Returns a float constant that broadcasts over everything but the channels of `value`.
+    /// Returns a float constant that varies only along the channels of `value`.
     fn per_channel(&self, node: &NodeProto, index: usize, value: &PerChannel) -> Option<impl Fn(usize) -> f64> {
         let (dims, values) = self.floats(node, index)?;
         if value.integer || dims.len() > value.axes.len() {

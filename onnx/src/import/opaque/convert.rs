@@ -1,4 +1,4 @@
-//! Nodes that may be part of an opaque step.
+//! Conversion of nodes that may be part of an opaque step.
 
 use super::{
     super::{
@@ -11,9 +11,9 @@ use super::{
 };
 use crate::proto::TensorProto;
 
-/// The most elements of one value inside a step.
+/// Maximum number of elements of a value inside an opaque step.
 const MAX_ELEMENTS: i64 = 1 << 26;
-/// Operators of older opsets may mean something else in a file of opset 17.
+/// Operators of older opsets may have another meaning in a file of opset 17.
 pub(super) const OLDEST_OPSET: i64 = 13;
 
 impl<'a> Import<'a> {
@@ -95,7 +95,7 @@ impl<'a> Import<'a> {
         })
     }
 
-    /// Sizes and type of a constant that is not read.
+    /// Returns sizes and type of a constant whose values are not read.
     fn raw(&self, name: &'a str) -> Option<Info> {
         let tensor = self.raw_constant(name)?;
         tensor.dims.iter().all(|&dim| dim >= 0).then_some(())?;
@@ -121,7 +121,7 @@ impl<'a> Import<'a> {
         node.attribute.iter().find_map(|attribute| attribute.t.as_ref())
     }
 
-    /// Returns the batch as a size.
+    /// Returns the batch dimension.
     pub(super) fn batch_dim(&self) -> Dim {
         match self.batch {
             Some(batch) => Dim::Known(batch),

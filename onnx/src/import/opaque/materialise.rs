@@ -1,4 +1,4 @@
-//! Opaque steps in the graph: placeholders while nodes are converted, filled once all are.
+//! Opaque steps in the graph. They are placeholders during the conversion of nodes, and are filled at the end.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,7 +18,7 @@ use crate::{
     proto::GraphProto,
 };
 
-/// An opaque step that is not filled yet.
+/// An opaque step that has not been filled yet.
 #[derive(Clone)]
 pub(in super::super) struct Placeholder<'a> {
     /// The value of the file.
@@ -27,7 +27,8 @@ pub(in super::super) struct Placeholder<'a> {
 }
 
 impl<'a> Import<'a> {
-    /// Returns the value of the graph for a foreign value of the file, as it is laid out there; `None` if it has no such form.
+    /// Returns the value of the graph that stands for a foreign value of the file, in the file's layout. Returns `None`
+    /// if the value has no such form.
     pub(in super::super) fn materialised(&mut self, name: &'a str, foreign: &Foreign) -> Option<Value> {
         if let Some(value) = self.materialised.get(name) {
             return Some(value.clone());
@@ -67,7 +68,7 @@ impl<'a> Import<'a> {
         Some(value)
     }
 
-    /// Returns the value of the graph for a foreign value, as `view` is laid out: so that both can be added.
+    /// Returns the value of the graph for a foreign value in the layout of `view`, so that both can be added.
     pub(in super::super) fn materialised_like(
         &mut self,
         name: &'a str,
@@ -89,7 +90,7 @@ impl<'a> Import<'a> {
         Some(value)
     }
 
-    /// Returns the tensor of the file as a map of the graph, where a view of another value is laid out differently.
+    /// Returns the file's tensor as a map of the graph, if a view of another value has a different layout.
     pub(in super::super) fn plain(&mut self, name: &'a str, view: &View) -> Option<ValueId> {
         let &[channels, height, width] = &view.dims()[..] else {
             return None;
@@ -131,9 +132,10 @@ impl<'a> Import<'a> {
         Some(id)
     }
 
-    /// Fills the opaque steps that `output` needs and drops everything it does not; gives the output's new place.
+    /// Fills the opaque steps that `output` depends on, drops everything else, and returns the output's new index.
     pub(in super::super) fn fill(&mut self, output: ValueId) -> Result<ValueId, String> {
-        // First as if no step could read another: which of them are needed at all.
+        // The first pass assumes that no step can read the result of another, to find out which steps are needed at
+        // all.
         let live = self.reached(output, &HashMap::new())?;
         let cuts: HashMap<&'a str, ValueId> = self
             .placeholders
@@ -154,7 +156,7 @@ impl<'a> Import<'a> {
         Ok(self.drop_dead(output, &live))
     }
 
-    /// Returns the note about opaque steps, if there are any.
+    /// Returns a note on opaque steps, if there are any.
     pub(in super::super) fn opaque_note(&self) -> Option<String> {
         let steps: Vec<&Opaque> = self
             .nodes
@@ -187,7 +189,7 @@ impl<'a> Import<'a> {
         ))
     }
 
-    /// Returns the values that `output` needs.
+    /// Returns the values that `output` depends on.
     fn reached(&self, output: ValueId, cuts: &HashMap<&'a str, ValueId>) -> Result<HashSet<ValueId>, String> {
         let mut live = HashSet::from([output]);
         for index in (0..self.nodes.len()).rev() {

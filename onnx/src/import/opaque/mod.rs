@@ -1,8 +1,9 @@
-//! Parts of a network that are no operation of the canonical graph: values that only ONNX nodes compute.
+//! Parts of a network that no operation of the canonical graph expresses: values that only ONNX nodes can compute.
 //!
-//! A node that nothing here converts gives a [`Foreign`] value, of which no more than shape and type is known. Where an
-//! operation of the graph needs it (a convolution, a sum with a residual), an opaque step is put into the graph in its place,
-//! and filled at the end of the import with the nodes between it and the values before it.
+//! If a node cannot be converted, its outputs are [`Foreign`] values, of which only shape and type are known. When an
+//! operation of the graph needs such a value (a convolution, a sum with a residual), an opaque step is added to the
+//! graph in its place. At the end of the import, each opaque step is filled with the nodes between its value and the
+//! values before it.
 
 mod convert;
 mod infer;
@@ -16,7 +17,7 @@ pub(super) use steps::OwnSteps;
 
 use super::value::Dim;
 
-/// The reason of a node that no opaque step can have.
+/// Reason for a node that cannot be part of an opaque step.
 pub(super) const UNKNOWN: &str = "unknown operator";
 
 /// The type of a value's elements.
@@ -27,7 +28,7 @@ pub(super) enum Kind {
     Bool,
 }
 
-/// A value that nodes outside the canonical graph compute.
+/// A value that nodes outside of the canonical graph compute.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Foreign {
     pub(super) dims: Vec<Dim>,

@@ -15,10 +15,11 @@ use crate::{
     write::{OPSET, ints, raw_floats, raw_integers},
 };
 
-/// The most nodes of one step.
+/// Maximum number of nodes in a step.
 const MAX_NODES: usize = 4096;
 
-/// Conversion of the file's tensor to the graph's value: split into factors, transposed, reshaped. The batch stays in front.
+/// Conversion of the file's tensor to the graph's value: split into factors, transpose, reshape. The batch stays in
+/// front.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Tail {
     pub(in super::super) split: Option<Vec<usize>>,
@@ -26,15 +27,15 @@ pub(in super::super) struct Tail {
     pub(in super::super) dims: Option<Vec<usize>>,
 }
 
-/// The nodes of a region, and the values of the file that are values of the graph.
+/// The nodes of a region, and the file's values that are values of the graph.
 type Walk<'a> = (Vec<usize>, Vec<(&'a str, View)>);
 
-/// A value of the file as a region sees it.
+/// Origin of a value that a region reads.
 enum Source {
     /// A value of the graph.
     Graph(View),
     Constant,
-    /// The node at this place computes it.
+    /// The value is computed by the node with this index.
     Node(usize),
 }
 
@@ -70,7 +71,8 @@ impl<'a> Import<'a> {
         })
     }
 
-    /// Returns the nodes of a region in the file's order, and the values of the graph that they read, in the order of first use.
+    /// Returns the nodes of a region in the file's order, and the values of the graph that they read, in the order of
+    /// first use.
     fn walk(&self, root: ValueId, cuts: &HashMap<&'a str, ValueId>) -> Result<Walk<'a>, String> {
         let Some(placeholder) = self.placeholders.get(&root) else {
             return Err("an opaque step without a value".to_owned());
@@ -167,7 +169,7 @@ impl<'a> Import<'a> {
         Ok((step, values))
     }
 
-    /// Returns a constant as it is stored in a step.
+    /// Returns a constant in the form in which a step stores it.
     pub(super) fn stored(&mut self, name: &'a str) -> Result<TensorProto, String> {
         let failed = || format!("`{name}` is no constant");
         if !self.values.contains_key(name)
@@ -192,7 +194,7 @@ impl<'a> Import<'a> {
                 raw_integers(dims, &known.ok_or_else(failed)?, bool)
             }
             _ => {
-                // Large tables of integers: as they are.
+                // Large integer tables are stored without a change.
                 let mut tensor = raw.ok_or_else(failed)?.clone();
                 if tensor.data_location == Some(1) {
                     let bytes = self.external.bytes(&tensor)?.ok_or_else(failed)?.clone();
@@ -205,7 +207,7 @@ impl<'a> Import<'a> {
         })
     }
 
-    /// Returns whether a folded value was one of truth values.
+    /// Returns whether a folded value was boolean.
     fn is_bool(&self, name: &str) -> bool {
         let Some(&index) = self.producers.get(name) else {
             return false;
@@ -245,7 +247,7 @@ impl Region {
         self.names.insert(name.to_owned(), own);
     }
 
-    /// A node of the file with the names inside. Floats are of single precision.
+    /// Adds a node of the file with the step's own names. Floats become single precision.
     pub(super) fn node(&mut self, node: &NodeProto) {
         let inputs: Vec<String> = node
             .input
@@ -285,7 +287,7 @@ impl Region {
         });
     }
 
-    /// `name` in another arrangement; the name itself where nothing is to be done.
+    /// Rearranges `name`, and returns the new name; returns `name` itself if nothing has to be done.
     fn arranged(&mut self, name: &str, tail: &Tail) -> String {
         let mut current = name.to_owned();
         for (perm, dims) in [

@@ -1,4 +1,4 @@
-//! Opaque steps of a file that this library wrote, listed in its metadata.
+//! Opaque steps of a file that this library wrote, as listed in its metadata.
 
 use std::collections::{HashMap, HashSet};
 
@@ -33,7 +33,7 @@ impl<'a> OwnSteps<'a> {
         }
     }
 
-    /// Returns the entry of the step that a node belongs to.
+    /// Returns the entry of the step that contains a node.
     pub(in super::super) fn entry(&self, node: &str) -> Option<&'a StepEntry> {
         self.step_of.get(node).map(|&index| &self.entries[index])
     }

@@ -1,4 +1,4 @@
-//! Activations without weights, `PRelu`, and the bounds that exporters write as Min and Max.
+//! Activations without weights, `PRelu`, and bounds that exporters write as Min and Max.
 
 use super::{
     super::{
@@ -90,7 +90,7 @@ pub(super) fn clip<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted
     };
     let (min, max) = (bound(1, "min", f32::NEG_INFINITY)?, bound(2, "max", f32::INFINITY)?);
     if let Some(constant) = constant {
-        // NaN bounds leave the value as it is, and `clamp` would panic where they cross.
+        // NaN bounds leave the value unchanged. `clamp` would panic if the bounds were crossed.
         return import.mapped(&constant, |value| value.max(min).min(max));
     }
     let input = import.view(source, 0)?;
@@ -100,7 +100,7 @@ pub(super) fn clip<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted
     import.push_on(source, Op::Activation(Activation::Clip { min, max }), &input)
 }
 
-/// `min(x, bound)` or `max(x, bound)`. After a Relu or another Clip both become one Clip.
+/// Adds `min(x, bound)` or `max(x, bound)`. After a Relu or another Clip, both become one Clip.
 pub(super) fn bounded<'a>(
     import: &mut Import<'a>,
     source: Source<'a>,

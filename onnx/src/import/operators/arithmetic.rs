@@ -1,4 +1,4 @@
-//! Arithmetic: of two computed values, with constants per channel, and of constants and shapes known at import.
+//! Arithmetic on two computed values, with per-channel constants, and on constants and shapes known at import.
 
 use super::{
     super::{
@@ -92,7 +92,7 @@ pub(super) fn pow<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted 
     binary(import, source, Arithmetic::Pow)
 }
 
-/// Of integers the remainder has the divisor's sign, of floats (`fmod`) the dividend's.
+/// Computes the remainder. For integers it has the sign of the divisor, for floats (`fmod`) the sign of the dividend.
 pub(super) fn modulo<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["fmod"])?;
     let floats = matches!(import.value(source, 0)?, Value::Tensor(_));
@@ -114,7 +114,7 @@ pub(super) fn sum<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted 
     variadic(import, source, Arithmetic::Add)
 }
 
-/// Returns the variadic operators, of one or two values.
+/// Converts the variadic operators, which may have one or two values.
 fn variadic<'a>(import: &mut Import<'a>, source: Source<'a>, operation: Arithmetic) -> Converted {
     match source.proto.input.len() {
         1 => import.value(source, 0),
@@ -172,7 +172,7 @@ fn computed<'a>(import: &mut Import<'a>, source: Source<'a>, operation: Arithmet
     let (left, right) = (import.view(source, 0)?, import.view(source, 1)?);
     let (left, right) = (import.unexpanded(&left, &right), import.unexpanded(&right, &left));
     let Some(mut joined) = left.joined(&right) else {
-        // Of two tensors as they are in the graph, shape inference says best what is wrong.
+        // If both tensors have the layout of the graph, shape inference gives the best error.
         let plain = |view: &View| matches!(import.settled(source, view.clone()), Value::Data(_));
         return match [&left, &right].into_iter().find(|view| !plain(view)) {
             Some(other) => unsupported(format!("one of its inputs is {}", other.describe())),
@@ -182,7 +182,7 @@ fn computed<'a>(import: &mut Import<'a>, source: Source<'a>, operation: Arithmet
     let maps = [&left, &right].map(|view| matches!(import.shape(view.value), Shape::Map(_)));
     let mut inputs = Vec::with_capacity(2);
     for (view, map) in [&left, &right].into_iter().zip(maps) {
-        // A vector next to a map is a map of one pixel.
+        // A vector combined with a map is treated as a map of one pixel.
         let pixel = maps.contains(&true) && !map && view.is_channels_only();
         let value = if pixel {
             import.pushed_helper(source, "pixel", Op::Unflatten, view.value)?
@@ -230,7 +230,7 @@ fn difference<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     import.arranged(source, &value, &joined)
 }
 
-/// Of a computed value and constants per channel. `reversed`: the constant comes first.
+/// Combines a computed value with per-channel constants. `reversed` means that the constant is the first operand.
 fn with_constant<'a>(
     import: &mut Import<'a>,
     source: Source<'a>,
@@ -317,7 +317,7 @@ pub(super) fn greater<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conver
     compare(import, source, |left, right| left > right)
 }
 
-/// Of integers that are known. A batch equals nothing that a file can state but −1, which stands for it.
+/// Compares known integers. The batch equals no number that a file can state, except −1, which stands for it.
 fn compare<'a>(import: &mut Import<'a>, source: Source<'a>, holds: fn(i64, i64) -> bool) -> Converted {
     let (left, right) = (import.value(source, 0)?, import.value(source, 1)?);
     let (
@@ -332,7 +332,7 @@ fn compare<'a>(import: &mut Import<'a>, source: Source<'a>, holds: fn(i64, i64) 
     };
     folding::integers((dims, values), (other, others), |left, right| match (left, right) {
         (Dim::Known(left), Dim::Known(right)) => Some(Dim::Known(holds(left, right).into())),
-        // Exporters ask whether a size is −1 (not given) before they use it.
+        // Exporters check whether a size is −1 (not given) before they use it.
         (Dim::Batch(_), Dim::Known(value)) | (Dim::Known(value), Dim::Batch(_)) if value < 0 => {
             Some(Dim::Known(holds(1, value).into()))
         }
@@ -340,7 +340,7 @@ fn compare<'a>(import: &mut Import<'a>, source: Source<'a>, holds: fn(i64, i64) 
     })
 }
 
-/// `Where` on integers: the sizes of an Expand.
+/// Converts `Where` on integers, which computes the sizes of an Expand.
 pub(super) fn choose<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     let values = [0, 1, 2].map(|index| import.value(source, index));
     let [condition, yes, no] = values;
@@ -353,7 +353,7 @@ pub(super) fn choose<'a>(import: &mut Import<'a>, source: Source<'a>) -> Convert
             no.describe()
         ));
     };
-    // The smallest integer marks the places of the other choice while each is looked at in turn.
+    // The smallest integer marks the elements of the other operand while each operand is processed in turn.
     let pick = |wanted: bool, side: folding::Integers<'_>| {
         folding::integers(condition, side, move |condition, value| {
             Some(if (condition != Dim::Known(0)) == wanted {
@@ -379,7 +379,7 @@ fn known(value: &Value) -> Option<folding::Integers<'_>> {
     }
 }
 
-/// Clip of integers; `None` if its input is something else.
+/// Clips integers; `None` if the input is something else.
 pub(super) fn clipped_integers<'a>(import: &mut Import<'a>, source: Source<'a>) -> Result<Option<Value>, Refusal> {
     let Value::Integers { dims, values } = import.value(source, 0)? else {
         return Ok(None);

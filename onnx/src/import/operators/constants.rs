@@ -1,4 +1,4 @@
-//! Constants, and operators that pass their input on: Identity, Dropout, Cast.
+//! Constants, and operators that pass their input through: Identity, Dropout, Cast.
 
 use super::super::{
     Import,
@@ -34,7 +34,7 @@ pub(super) fn constant<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conve
     unsupported("a constant without a value")
 }
 
-/// Returns one value, 0 unless the attribute says otherwise, as often as the input asks.
+/// Returns a constant with one value (0 unless the attribute states another), of the shape that the input gives.
 pub(super) fn constant_of_shape<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["value"])?;
     let Some(dims) = import.integers(source, 0)? else {
@@ -90,7 +90,7 @@ pub(super) fn identity<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conve
     import.value(source, 0)
 }
 
-/// Nothing outside training. The ratio became an input in opset 12, with the flag of training.
+/// Does nothing in inference. The ratio became an input in opset 12, together with the training flag.
 pub(super) fn dropout<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["ratio", "seed"])?;
     match import.integers(source, 2)?.as_deref() {
@@ -102,7 +102,7 @@ pub(super) fn dropout<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conver
     }
 }
 
-/// Everything computed is f32 here, so that a Cast between floats changes nothing but the precision.
+/// All computed values are f32, so a Cast between float types only changes the precision.
 pub(super) fn cast<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["to", "saturate", "round_mode"])?;
     let to = source.int("to", 0)?;
@@ -136,7 +136,7 @@ pub(super) fn cast<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted
             if [TensorProto::INT64, TensorProto::INT32].contains(&kind)
                 && tensor.data().len() <= folding::MAX_INTEGERS =>
         {
-            // Toward zero, as ONNX does.
+            // Rounds towards zero, as ONNX does.
             let values = tensor.data().iter().map(|&value| Dim::Known(value as i64));
             Ok(Value::Integers {
                 dims: tensor.shape().to_vec(),

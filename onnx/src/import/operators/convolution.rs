@@ -1,4 +1,4 @@
-//! Conv, `BatchNormalization`, Pad.
+//! Conv, `BatchNormalization` and Pad.
 
 use super::{
     super::{
@@ -176,7 +176,7 @@ pub(super) fn pad<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted 
     let mode = match source.text("mode", "constant")? {
         "constant" => PadMode::Constant(match source.input(2) {
             Some(_) => match import.value(source, 2)? {
-                // Integers where the exporter lost the type.
+                // Some exporters lose the type and write an integer.
                 Value::Integers { values, .. } if values[..] == [Dim::Known(0)] => 0.0,
                 _ => scalar(&import.tensor(source, 2)?)?,
             },
@@ -190,8 +190,8 @@ pub(super) fn pad<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted 
     padded(import, source, input, sides, mode)
 }
 
-/// Rows and columns off where the padding is negative, and then the padding. The order does not matter for constants; other
-/// modes are cut first, as ONNX Runtime does.
+/// Removes rows and columns where the padding is negative, then pads. For constant padding the order does not matter;
+/// for other modes the crop comes first, as in ONNX Runtime.
 fn padded<'a>(
     import: &mut Import<'a>,
     source: Source<'a>,
@@ -232,7 +232,7 @@ fn padded<'a>(
     import.push_on(source, Op::Pad { pads, mode }, &view)
 }
 
-/// Returns the value of a constant with one element.
+/// Returns the value of a constant with a single element.
 pub(super) fn scalar(tensor: &Tensor) -> Result<f32, Refusal> {
     match tensor.data() {
         &[value] => Ok(value),

@@ -1,4 +1,4 @@
-//! Gemm and `MatMul` (its Add joins it in the canonical form).
+//! Gemm and `MatMul`. The Add after a `MatMul` is merged in the canonical form.
 
 use super::{
     super::{
@@ -45,7 +45,7 @@ pub(super) fn gemm<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted
     dense(import, source, &input, weight, bias)
 }
 
-/// Adds a dense layer on a vector, the features of whose weight `[O, F]` are in the order of the file.
+/// Adds a dense layer on a vector. The features of its weight `[O, F]` have the file's order.
 fn dense<'a>(import: &mut Import<'a>, source: Source<'a>, input: &View, weight: Tensor, bias: Tensor) -> Converted {
     let weight = if let Value::Data(_) = import.settled(source, input.clone()) {
         weight
@@ -70,7 +70,7 @@ fn times(tensor: &Tensor, factor: f32) -> Tensor {
     )
 }
 
-/// Adds a dense layer on a vector; on a map whose channels come last, a 1×1 convolution.
+/// Adds a dense layer on a vector; for a map with the channels last, adds a 1×1 convolution.
 pub(super) fn matmul<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     let input = import.view(source, 0)?;
     let weight = import.tensor(source, 1)?;

@@ -15,7 +15,7 @@ use crate::{
     graph::{Op, ValueId},
 };
 
-/// Of a computed value only its arrangement changes; a constant is transposed at once.
+/// Changes only the view of a computed value; transposes a constant immediately.
 pub(super) fn transpose<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["perm"])?;
     let value = import.value(source, 0)?;
@@ -35,7 +35,7 @@ pub(super) fn transpose<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conv
     import.taken(&value, dims, 0, &strides)
 }
 
-/// Returns the attribute; the axes in reverse if it is not there.
+/// Returns the attribute; without it, the axes in reverse order.
 fn permutation(source: Source<'_>, rank: usize) -> Vec<i64> {
     source
         .ints("perm")
@@ -84,7 +84,7 @@ pub(super) fn concat<'a>(import: &mut Import<'a>, source: Source<'a>) -> Convert
         if axis != 1 && axis != 1 - rank {
             return unsupported(format!("axis {axis}: expected the channels"));
         }
-        // One input: nothing to do.
+        // With one input, there is nothing to do.
         return if let [input] = inputs[..] {
             Ok(Value::Data(input))
         } else {
@@ -125,7 +125,7 @@ fn rearranged_concat<'a>(import: &mut Import<'a>, source: Source<'a>, views: &[V
     import.arranged(source, &value, &view)
 }
 
-/// Of constants: integers along their only axis, floats along the first.
+/// Concatenates constants: integers along their only axis, floats along the first.
 fn constants(import: &mut Import<'_>, values: Vec<Value>, axis: i64) -> Converted {
     let shapes: Option<Vec<&[usize]>> = values
         .iter()

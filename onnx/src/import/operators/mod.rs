@@ -1,4 +1,4 @@
-//! Conversions, one per operator. `docs/guide/adding-an-operator.md` has the steps to add one.
+//! Conversions, one per operator. `docs/guide/adding-an-operator.md` describes how to add one.
 
 mod activations;
 mod arithmetic;
@@ -19,10 +19,10 @@ use super::{Import, attributes::Source, value::Converted};
 pub(super) use reshape::normalise;
 pub(super) use selection::split;
 
-/// Converts a node; the value is that of its first output.
+/// Conversion of a node. Returns the value of its first output.
 pub(super) type Operator = for<'a> fn(&mut Import<'a>, Source<'a>) -> Converted;
 
-/// Returns the conversion of an ONNX operator of the default domain.
+/// Returns the conversion for an ONNX operator of the default domain.
 pub(super) fn find(operator: &str) -> Option<Operator> {
     Some(match operator {
         "Add" => arithmetic::add,

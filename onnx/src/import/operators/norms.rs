@@ -1,4 +1,5 @@
-//! Normalisations that depend on the image: `LayerNormalization`, `InstanceNormalization`, `GroupNormalization`.
+//! Normalisations whose statistics depend on the image: `LayerNormalization`, `InstanceNormalization`,
+//! `GroupNormalization`.
 
 use super::{
     super::{
@@ -11,7 +12,8 @@ use super::{
 };
 use crate::{Shape, Tensor, graph::Op};
 
-/// Over the last axes: one axis, the channels of each pixel or a vector; all axes after the batch, one group.
+/// Normalises over the last axes: over one axis for the channels of each pixel or for a vector; over all axes after the
+/// batch for a single group.
 pub(super) fn layer_norm<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["axis", "epsilon", "stash_type"])?;
     let view = import.view(source, 0)?;
@@ -39,7 +41,7 @@ pub(super) fn layer_norm<'a>(import: &mut Import<'a>, source: Source<'a>) -> Con
     import.push_on(source, Op::LayerNorm { scale, bias, epsilon }, &view)
 }
 
-/// Input `index` as one value per channel; `default` everywhere if it is not there.
+/// Returns input `index` as one value per channel; `default` for all channels if the node does not have it.
 fn parameter<'a>(
     import: &mut Import<'a>,
     source: Source<'a>,
@@ -76,7 +78,7 @@ pub(super) fn instance_norm<'a>(import: &mut Import<'a>, source: Source<'a>) -> 
     grouped(import, source, &view, groups, [&scale, &bias])
 }
 
-/// Scale and bias are per group in opset 18, per channel since 21.
+/// Scale and bias are per group in opset 18, and per channel since opset 21.
 pub(super) fn group_norm<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["epsilon", "num_groups", "stash_type"])?;
     let view = import.view(source, 0)?;
@@ -105,7 +107,7 @@ pub(super) fn group_norm<'a>(import: &mut Import<'a>, source: Source<'a>) -> Con
     grouped(import, source, &view, groups, [&scale, &bias])
 }
 
-/// Adds a norm over each of the `groups` that the first axis of `view` is divided into, and everything after it.
+/// Adds a norm over each of the `groups` into which the first axis of `view` is divided, together with all later axes.
 fn grouped<'a>(
     import: &mut Import<'a>,
     source: Source<'a>,
@@ -129,7 +131,7 @@ fn grouped<'a>(
     import.push_on(source, op, view)
 }
 
-/// Softmax over the slowest part of the channels.
+/// Converts a Softmax over the slowest-varying part of the channels.
 pub(super) fn softmax<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["axis"])?;
     if source.opset < 13 {
@@ -148,7 +150,7 @@ pub(super) fn softmax<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conver
     if let Some(groups) = view.groups(axis, shape) {
         return import.push_on(source, Op::Softmax { groups }, &view);
     }
-    // Another part of the channels: these are put in front.
+    // The axis is another part of the channels, so these are moved to the front.
     let Some((index, view)) = view.fronted(axis, shape) else {
         return unsupported(format!("over axis {axis} of {}: expected channels", view.describe()));
     };
@@ -160,7 +162,7 @@ pub(super) fn softmax<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conver
     }
 }
 
-/// Adds a sum over a part of the channels: of slices.
+/// Adds a sum over a part of the channels, as a sum of slices.
 pub(super) fn sum<'a>(import: &mut Import<'a>, source: Source<'a>, view: &View, axis: usize, keep: bool) -> Converted {
     /// More than any network has branches.
     const MOST: usize = 16;

@@ -74,7 +74,7 @@ pub(super) fn global_average_pool<'a>(import: &mut Import<'a>, source: Source<'a
     }
 }
 
-/// Axes are an attribute before opset 13, an input since.
+/// Axes are an attribute before opset 13, and an input since.
 pub(super) fn reduce_sum<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["axes", "keepdims", "noop_with_empty_axes"])?;
     let view = import.view(source, 0)?;
@@ -92,7 +92,7 @@ pub(super) fn reduce_sum<'a>(import: &mut Import<'a>, source: Source<'a>) -> Con
     }
 }
 
-/// Axes are an attribute before opset 18, an input since.
+/// Axes are an attribute before opset 18, and an input since.
 pub(super) fn reduce_mean<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["axes", "keepdims", "noop_with_empty_axes"])?;
     let value = import.value(source, 0)?;
@@ -135,7 +135,7 @@ pub(super) fn reduce_mean<'a>(import: &mut Import<'a>, source: Source<'a>) -> Co
     }
 }
 
-/// Adds a mean over the rows or the columns alone, as a window of one line.
+/// Adds a mean over only the rows or only the columns, as a pool with a window of one line.
 fn line_mean<'a>(
     import: &mut Import<'a>,
     source: Source<'a>,

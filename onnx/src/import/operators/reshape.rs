@@ -1,4 +1,4 @@
-//! Flatten, Reshape, Squeeze, Unsqueeze: between maps and vectors, between arrangements, or of constants.
+//! Flatten, Reshape, Squeeze, Unsqueeze: between maps and vectors, between layouts, or of constants.
 
 use super::super::{
     Import,
@@ -104,7 +104,7 @@ fn sizes(dims: &[usize]) -> String {
     dims.iter().fold("[N".to_owned(), |text, dim| format!("{text}, {dim}")) + "]"
 }
 
-/// Returns the new shape of a constant of shape `dims`.
+/// Returns the new shape of a constant with the shape `dims`.
 fn constant_target(dims: &[usize], target: &[Dim]) -> Result<Vec<usize>, Refusal> {
     if target.len() > MAX_RANK {
         return unsupported(format!("of a constant to {} axes: at most {MAX_RANK}", target.len()));
@@ -134,7 +134,7 @@ fn constant_target(dims: &[usize], target: &[Dim]) -> Result<Vec<usize>, Refusal
     Ok(sizes)
 }
 
-/// Returns the axes of a Squeeze or Unsqueeze: an attribute before opset 13, an input since.
+/// Returns the axes of a Squeeze or Unsqueeze. They are an attribute before opset 13, and an input since.
 fn axes<'a>(import: &mut Import<'a>, source: Source<'a>) -> Result<Option<Vec<i64>>, Refusal> {
     source.allow(&["axes"])?;
     match source.ints("axes") {
@@ -143,7 +143,7 @@ fn axes<'a>(import: &mut Import<'a>, source: Source<'a>) -> Result<Option<Vec<i6
     }
 }
 
-/// Axes counted from the front of `rank`, sorted; `None` if one is out of range or is repeated.
+/// Returns axes counted from the front of `rank`, sorted; `None` if one is out of range or repeated.
 pub(in super::super) fn normalise(axes: &[i64], rank: usize) -> Option<Vec<usize>> {
     if rank > MAX_RANK {
         return None;
@@ -179,13 +179,14 @@ pub(super) fn squeeze<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conver
             let view = import.view(source, 0)?;
             let dims = view.dims();
             let rest = match &axes {
-                // After the batch, which stays.
+                // The axes come after the batch, which stays.
                 Some(axes) => normalise(axes, view.rank()).and_then(|axes| {
                     let after = |axis: &usize| axis.checked_sub(1).filter(|&axis| dims[axis] == 1);
                     let squeezed: Option<Vec<usize>> = axes.iter().map(after).collect();
                     squeezed.map(|squeezed| without(&dims, &squeezed))
                 }),
-                // Without axes a batch of one would go too: only sensible where the exporter meant height and width.
+                // Without axes, a batch of one would be removed too. This is only accepted if the exporter meant height
+                // and width.
                 None => Some(dims.iter().copied().filter(|&dim| dim != 1).collect())
                     .filter(|rest: &Vec<usize>| rest.len() == 1 && import.batch != Some(1)),
             };

@@ -21,7 +21,7 @@ pub(super) fn nearest(size: [usize; 2]) -> Resize {
     }
 }
 
-/// Scales are the second input before opset 11, the third since; the fourth has sizes.
+/// The scales are the second input before opset 11, and the third since; the fourth input is the sizes.
 pub(super) fn resize<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&[
         "antialias",

@@ -1,4 +1,4 @@
-//! Split, and Slice and Gather of computed values: of channels, of rows and of columns.
+//! Split, and Slice and Gather of computed values: selections of channels, rows and columns.
 
 use super::{
     super::{
@@ -15,13 +15,13 @@ use crate::{
     graph::{Op, ValueId},
 };
 
-/// Places along one axis (counted with the batch).
+/// An axis (counted with the batch) and the selected indices along it.
 pub(super) type Picked = (usize, Vec<usize>);
 
-/// A rectangle of a map: start, size and step of rows and columns.
+/// A rectangle of a map: start, size and step of the rows and columns.
 type Rectangle = [[usize; 2]; 3];
 
-/// Returns the parts of `view` at the picked places. `part` tells several selections of one node apart.
+/// Returns the selected parts of `view`. `part` distinguishes several selections of the same node.
 pub(super) fn select<'a>(
     import: &mut Import<'a>,
     source: Source<'a>,
@@ -81,7 +81,7 @@ pub(super) fn select<'a>(
     Ok(view)
 }
 
-/// Adds a node on the value of a view; it has the name of the file's node if that is still free.
+/// Adds a node on the value of a view. It gets the name of the file's node if this name is still free.
 fn pushed<'a>(
     import: &mut Import<'a>,
     source: Source<'a>,
@@ -100,7 +100,7 @@ fn pushed<'a>(
     value.computed().ok_or(Refusal::Tainted)
 }
 
-/// Returns an axis of a view, counted with the batch and from the front.
+/// Returns an axis of a view, counted from the front and with the batch.
 pub(super) fn axis_of(axis: i64, view: &View) -> Result<usize, Refusal> {
     match usize::try_from(place(axis, view.rank())) {
         Ok(axis) if (1..view.rank()).contains(&axis) => Ok(axis),
@@ -138,7 +138,7 @@ pub(in super::super) fn split<'a>(import: &mut Import<'a>, source: Source<'a>) -
         Some(sizes) => Some(sizes.to_vec()),
         None => import.integers(source, 1)?,
     };
-    // Without sizes: equal parts, of which the last may be smaller.
+    // Without sizes, the parts are equal, except that the last may be smaller.
     let equal = || {
         let size = length.div_ceil(outputs.max(1));
         (0..outputs)

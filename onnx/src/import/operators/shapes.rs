@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{Shape, Tensor, graph::Op};
 
-/// Returns a place in a list, counted from the end if negative.
+/// Returns an index into a list; a negative one counts from the end.
 pub(super) fn place(index: i64, length: usize) -> i64 {
     if index < 0 {
         index.saturating_add(length as i64)
@@ -21,7 +21,7 @@ pub(super) fn place(index: i64, length: usize) -> i64 {
     }
 }
 
-/// Returns the sizes of a value, the batch included.
+/// Returns the sizes of a value, including the batch.
 fn sizes<'a>(import: &mut Import<'a>, source: Source<'a>) -> Result<Vec<Dim>, Refusal> {
     let known = |dims: &[usize]| dims.iter().map(|&dim| Dim::Known(dim as i64)).collect::<Vec<_>>();
     if let Some(Value::Foreign(foreign)) = source.input(0).and_then(|name| import.values.get(name)) {
@@ -107,7 +107,7 @@ pub(super) fn gather<'a>(import: &mut Import<'a>, source: Source<'a>) -> Convert
     let Some(picked) = picked.collect::<Option<Vec<_>>>() else {
         return unsupported(format!("indices {indices:?} of {} values", dims[axis]));
     };
-    // One slice for each index, and then the slices one after another.
+    // Takes one slice per index, and then concatenates the slices.
     let strides = folding::strides(&dims);
     let (before, after) = (dims[..axis].to_vec(), dims[axis + 1..].to_vec());
     let (mut slice_dims, mut slice_strides) = (before.clone(), strides[..axis].to_vec());
@@ -129,7 +129,7 @@ pub(super) fn gather<'a>(import: &mut Import<'a>, source: Source<'a>) -> Convert
     stacked(slices, shape)
 }
 
-/// Constants of one kind one after another, as an array of `dims`.
+/// Stacks constants of the same kind into an array of `dims`.
 pub(super) fn stacked(parts: Vec<Value>, dims: Vec<usize>) -> Converted {
     let (mut floats, mut integers) = (Vec::new(), Vec::new());
     for part in parts {
@@ -149,7 +149,7 @@ pub(super) fn stacked(parts: Vec<Value>, dims: Vec<usize>) -> Converted {
     }
 }
 
-/// Returns the first place and the number of places of a slice of `length` values.
+/// Returns the start and the number of elements of a slice of `length` values.
 fn span(start: i64, end: i64, step: i64, length: usize) -> Result<(usize, usize), Refusal> {
     let (start, end, last) = (place(start, length), place(end, length), length as i64 - 1);
     let (first, distance) = match step {
@@ -158,7 +158,7 @@ fn span(start: i64, end: i64, step: i64, length: usize) -> Result<(usize, usize)
             let first = start.clamp(0, length as i64);
             (first, end.clamp(0, length as i64) - first)
         }
-        // Backwards, from the last value or before it down to, but without, the end.
+        // Backwards: from the start, at most the last value, down to the end, which is excluded.
         _ => {
             let first = start.clamp(-1, last);
             (first, first - end.clamp(-1, last))
@@ -168,13 +168,13 @@ fn span(start: i64, end: i64, step: i64, length: usize) -> Result<(usize, usize)
     Ok((first.max(0) as usize, count as usize))
 }
 
-/// Starts and ends: attributes before opset 10, inputs since.
+/// Starts and ends are attributes before opset 10, and inputs since.
 pub(super) fn slice<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["starts", "ends", "axes"])?;
     let constant = import.value(source, 0)?;
     let computed = constant.computed().is_some();
     let mut dims = if computed {
-        // The batch cannot be cut; as an axis without end it may be named.
+        // The batch cannot be sliced, but the file may name it as an axis without an end.
         let dims = import.view(source, 0)?.dims();
         [usize::MAX >> 1].into_iter().chain(dims).collect()
     } else {
@@ -226,7 +226,7 @@ pub(super) fn slice<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converte
         return unsupported("of the batch");
     }
     if base == 0 && dims == whole && steps.iter().all(|&step| step == 1) {
-        // Exporters cut a tensor to the size that it has.
+        // Exporters may slice a tensor to the size that it already has.
         return Ok(constant);
     }
     let view = import.view(source, 0)?;
@@ -234,7 +234,7 @@ pub(super) fn slice<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converte
     Ok(import.settled(source, view))
 }
 
-/// Of a constant; of a map of one pixel, the same value everywhere.
+/// Expands a constant; a map of one pixel becomes the same value at every pixel.
 pub(super) fn expand<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     let constant = import.value(source, 0)?;
     if constant.computed().is_some() {

@@ -38,7 +38,7 @@ fn average(values: &[f32]) -> f64 {
     values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len() as f64
 }
 
-/// Normalises a constant `[1, C, …]`: with its own mean and variance where the file says training mode.
+/// Normalises a constant `[1, C, …]`. If the file specifies training mode, its own mean and variance are used.
 pub(super) fn normalised<'a>(
     import: &mut Import<'a>,
     source: Source<'a>,

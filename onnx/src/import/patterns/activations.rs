@@ -1,4 +1,4 @@
-//! GELU and Mish as exporters write them out.
+//! GELU and Mish as sequences of nodes, as exporters write them.
 
 use super::{
     super::{Import, attributes::Source, value::Value},
@@ -7,7 +7,7 @@ use super::{
 use crate::graph::{Activation, Op};
 
 impl<'a> Import<'a> {
-    /// Returns the activation that a product ends in.
+    /// Returns the activation that ends in this product.
     pub(super) fn written_out(&mut self, source: Source<'a>) -> Option<Value> {
         let output = source.proto.output.first()?;
         let tree = self.product_tree(output);
@@ -33,7 +33,7 @@ impl<'a> Import<'a> {
         None
     }
 
-    /// Returns the activation that is `constant · x · gate`.
+    /// Returns the activation that equals `constant · x · gate`.
     fn gate(&mut self, x: &'a str, gate: &'a str, constant: f64) -> Option<Activation> {
         if near(constant, 1.0) && self.is_mish_gate(x, gate) {
             return Some(Activation::Mish);

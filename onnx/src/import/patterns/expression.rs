@@ -1,4 +1,4 @@
-//! Products and sums of the file's values, constants gathered.
+//! Products and sums of the file's values, with their constants collected.
 
 use super::super::{
     Import,
@@ -13,11 +13,11 @@ const MAX_DEPTH: usize = 8;
 /// The most factors or terms.
 const MAX_PARTS: usize = 16;
 
-/// A constant and the names of what it is multiplied with, or added to.
+/// A constant, and the names of the values that it is multiplied with or added to.
 pub(super) type Parts<'a> = (f64, Vec<&'a str>);
 
 impl<'a> Import<'a> {
-    /// Returns the node that produces a value. What only passes it on is skipped.
+    /// Returns the node that produces a value, skipping nodes that only pass it through.
     pub(super) fn producer(&self, name: &'a str) -> Option<&'a NodeProto> {
         let mut name = name;
         for _ in 0..MAX_DEPTH {
@@ -30,7 +30,7 @@ impl<'a> Import<'a> {
         None
     }
 
-    /// Returns the inputs of the node that produces `name`, if it is an `operator`.
+    /// Returns the inputs of the node that produces `name`, if its type is `operator`.
     pub(super) fn inputs_of(&self, name: &'a str, operator: &str) -> Option<Vec<&'a str>> {
         let node = self.producer(name)?;
         (node.op_type.as_deref() == Some(operator)).then(|| node.input.iter().map(String::as_str).collect())
@@ -45,7 +45,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// Returns a constant of one value.
+    /// Returns a constant that has a single value.
     pub(super) fn scalar(&mut self, name: &'a str) -> Option<f64> {
         match self.known(name)?.data() {
             &[value] => Some(f64::from(value)),
@@ -53,7 +53,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// Returns the factors of a value, down to `stop`.
+    /// Returns the factors of a value. The value `stop` is not split further.
     pub(super) fn factors(&mut self, name: &'a str, stop: Option<&str>) -> Parts<'a> {
         let mut parts = (1.0, Vec::new());
         self.add_factors(name, stop, MAX_DEPTH, &mut parts);
@@ -97,7 +97,7 @@ impl<'a> Import<'a> {
         parts.1.push(name);
     }
 
-    /// Returns an integer constant of one value.
+    /// Returns an integer constant that has a single value.
     fn whole(&mut self, name: &'a str) -> Option<f64> {
         match self.list(name)?[..] {
             [value] => Some(value as f64),
@@ -105,7 +105,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// Returns the terms of a value; constants of several values are terms.
+    /// Returns the terms of a value. Constants with several values are terms too.
     pub(super) fn terms(&mut self, name: &'a str) -> Parts<'a> {
         let mut parts = (0.0, Vec::new());
         self.add_terms(name, MAX_DEPTH, &mut parts);
@@ -129,7 +129,7 @@ impl<'a> Import<'a> {
         parts.1.push(name);
     }
 
-    /// Returns every value of a tree of products, inner ones included.
+    /// Returns every value in a tree of products, including inner ones.
     pub(super) fn product_tree(&mut self, name: &'a str) -> Vec<&'a str> {
         let mut found = Vec::new();
         let mut open = vec![(name, MAX_DEPTH / 2)];
@@ -149,7 +149,7 @@ impl<'a> Import<'a> {
         found
     }
 
-    /// What a reduction reads, and its axes, if it keeps its dimensions. The axes count the batch.
+    /// Returns the input of a reduction and its axes, counted with the batch, if it keeps its dimensions.
     pub(super) fn reduction(&mut self, name: &'a str, operator: &str) -> Option<(&'a str, Vec<i64>)> {
         let node = self.producer(name)?;
         (node.op_type.as_deref() == Some(operator)).then_some(())?;
@@ -178,7 +178,7 @@ impl<'a> Import<'a> {
         values.iter().map(known).collect()
     }
 
-    /// Reads an initialiser if that was not done yet.
+    /// Reads an initialiser, unless that was already done.
     fn load(&mut self, name: &'a str) -> Option<()> {
         if !self.values.contains_key(name) {
             let tensor = *self.constants.get(name)?;
@@ -197,18 +197,18 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// Axes counted from the front of a layout, the batch included.
+    /// Returns axes counted from the front of a layout, including the batch.
     pub(super) fn front(axes: &[i64], view: &View) -> Option<Vec<usize>> {
         normalise(axes, view.rank())
     }
 }
 
-/// Returns whether two numbers are the same but for rounding to single precision.
+/// Returns whether two numbers are equal up to rounding to single precision.
 pub(super) fn near(value: f64, expected: f64) -> bool {
     (value - expected).abs() <= 1e-4 * expected.abs()
 }
 
-/// Returns whether two lists of names hold the same, in any order.
+/// Returns whether two lists contain the same names, in any order.
 pub(super) fn same(mut left: Vec<&str>, mut right: Vec<&str>) -> bool {
     left.sort_unstable();
     right.sort_unstable();

@@ -1,7 +1,7 @@
-//! Operations that exporters write out as several nodes, found at the last of these.
+//! Operations that exporters write as several nodes, recognised at the last of these nodes.
 //!
-//! The nodes before it may have become anything: what nothing else reads is dropped. Constants may stand on either side and
-//! be folded into one another, so products and sums are compared as multisets.
+//! The nodes before it may already have been converted; those that nothing else reads are dropped. A constant may be on
+//! either side and may be folded with others, so products and sums are compared as multisets.
 
 mod activations;
 mod expression;

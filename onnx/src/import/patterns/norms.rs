@@ -1,4 +1,4 @@
-//! Layer, group and global response normalisation as exporters write them out.
+//! Layer, group and global response normalisation as sequences of nodes, as exporters write them.
 
 use super::{
     super::{Import, attributes::Source, value::Value, view::Normalised},
@@ -7,7 +7,7 @@ use super::{
 use crate::{Shape, Tensor, graph::Op};
 
 impl<'a> Import<'a> {
-    /// `(x − mean) / √(mean((x − mean)²) + ε)`; constants after it join it in the canonical form.
+    /// Recognises `(x − mean) / √(mean((x − mean)²) + ε)`. Constants after it are merged in the canonical form.
     pub(super) fn written_out_norm(&mut self, source: Source<'a>) -> Option<Value> {
         let inputs: Vec<&'a str> = source.proto.input.iter().map(String::as_str).collect();
         let [left, right] = inputs[..] else { return None };
@@ -55,7 +55,7 @@ impl<'a> Import<'a> {
         self.push_on(source, op, &view).ok()
     }
 
-    /// What a square root is taken of.
+    /// Returns the argument of a square root.
     fn root(&mut self, name: &'a str) -> Option<&'a str> {
         if let Some(inputs) = self.inputs_of(name, "Sqrt") {
             return inputs.first().copied();
@@ -65,7 +65,7 @@ impl<'a> Import<'a> {
         near(power, 0.5).then(|| inputs[0])
     }
 
-    /// What the inverse of a square root is taken of.
+    /// Returns the argument of an inverse square root.
     fn inverse_root(&mut self, name: &'a str) -> Option<&'a str> {
         if let Some(inputs) = self.inputs_of(name, "Reciprocal") {
             return self.root(inputs.first()?);
@@ -81,7 +81,7 @@ impl<'a> Import<'a> {
         near(power, -0.5).then(|| inputs[0])
     }
 
-    /// For `x − mean(x)`: `x` and the axes of the mean.
+    /// For `x − mean(x)`, returns `x` and the axes of the mean.
     fn centred(&mut self, name: &'a str) -> Option<(&'a str, Vec<i64>)> {
         let inputs = self.inputs_of(name, "Sub")?;
         let [x, mean] = inputs[..] else { return None };
@@ -89,7 +89,7 @@ impl<'a> Import<'a> {
         (of == x).then_some((x, axes))
     }
 
-    /// `x + bias + scale · x · g / (mean(g) + ε)`, where `g` is the norm of each channel.
+    /// Recognises `x + bias + scale · x · g / (mean(g) + ε)`, where `g` is the norm of each channel.
     pub(super) fn response_norm(&mut self, source: Source<'a>) -> Option<Value> {
         let output = source.proto.output.first()?;
         let (offset, terms) = self.terms(output);
@@ -116,7 +116,7 @@ impl<'a> Import<'a> {
         None
     }
 
-    /// Scale and ε of `scale · x · g / (mean(g) + ε)`.
+    /// Returns scale and ε of `scale · x · g / (mean(g) + ε)`.
     fn response(&mut self, x: &'a str, product: &'a str) -> Option<(Tensor, f64)> {
         let view = self.layout(x)?;
         matches!(self.shape(view.value), Shape::Map(_)).then_some(())?;
@@ -140,7 +140,7 @@ impl<'a> Import<'a> {
         fits.then_some((scale, epsilon))
     }
 
-    /// What a Euclidean norm is taken of, and its axes.
+    /// Returns the argument of a Euclidean norm, and its axes.
     fn norm(&mut self, name: &'a str) -> Option<(&'a str, Vec<i64>)> {
         if let Some(norm) = self.reduction(name, "ReduceL2") {
             return Some(norm);

@@ -1,9 +1,10 @@
-//! A tensor seen in its own memory order (`as_strided` of PyTorch's exporter): flattened, then gathered place by place.
+//! A tensor read in memory order (`as_strided` of PyTorch's exporter): flattened, then gathered element by element.
 
 use super::super::{Import, attributes::Source, value::Value};
 
 impl<'a> Import<'a> {
-    /// `Gather(Reshape(x, [-1]), [[0, 1, 2, …]])`, which only reshapes `x`. Without a batch of one it is no function of an image.
+    /// Recognises `Gather(Reshape(x, [-1]), [[0, 1, 2, …]])`, which only reshapes `x`. If the batch is not fixed to
+    /// one, it is not a function of a single image.
     pub(super) fn strided(&mut self, source: Source<'a>) -> Option<Value> {
         let [flat, places] = &source.proto.input[..] else {
             return None;

@@ -1,10 +1,10 @@
-//! Channels of a view: constants per channel, groups, selections and concatenations.
+//! Channels of a view: per-channel constants, groups, selections and concatenations.
 
 use super::{Factor, Part, View};
 use crate::{Shape, Tensor, graph::ValueId, limits::MAX_CHANNELS};
 
 impl View {
-    /// Returns the factors of the channels of a map, or all of a vector, in the order of the value.
+    /// Returns the factors of the channels of a map, or all factors of a vector, in the order of the value.
     fn channel_factors(&self, shape: Shape) -> Vec<usize> {
         let channel = |&factor: &usize| match shape {
             Shape::Map(_) => self.factors[factor].part == Part::Channels,
@@ -13,13 +13,13 @@ impl View {
         (0..self.factors.len()).filter(channel).collect()
     }
 
-    /// Returns a constant that broadcasts to the file's tensor as one value for each channel, in the order of the value; `None` if it
-    /// also depends on something else.
+    /// Returns a constant that broadcasts to the file's tensor as one value per channel, in the order of the value.
+    /// Returns `None` if the constant also varies along another dimension.
     pub(super) fn spread(&self, constant: &Tensor, shape: Shape) -> Option<Vec<f32>> {
         let dims = constant.shape();
         let shift = self.rank().checked_sub(dims.len())?;
         let factors = self.channel_factors(shape);
-        // For every factor of the channels, the distance of neighbours in the constant.
+        // For every factor of the channels, its stride in the constant.
         let mut strides = vec![0; factors.len()];
         let mut stride = 1;
         for (place, &dim) in dims.iter().enumerate().rev() {
@@ -47,8 +47,8 @@ impl View {
         (0..shape.channels()).map(value).collect()
     }
 
-    /// If one axis enumerates all channels of a map (or a plain vector) in another order: the channel at each place, and the
-    /// view of a value whose channels are in that order.
+    /// If one axis enumerates all channels of a map (or a plain vector) in another order, returns the channel at each
+    /// position, and the view of a value with its channels in that order.
     pub(super) fn shuffled(&self, shape: Shape) -> Option<(Vec<u32>, Self)> {
         let vector = matches!(shape, Shape::Vector(_));
         if vector && !self.is_channels_only() || shape.channels() > MAX_CHANNELS {
@@ -79,8 +79,8 @@ impl View {
         Some((index, self.with_channels(&[place], &[vec![shape.channels()]])))
     }
 
-    /// Returns the view of another value, whose channels are the factors `sizes` in a row: those of the axes `places`, each with its
-    /// own. Other axes lose theirs.
+    /// Returns the view of another value, whose channels consist of the factors `sizes` in sequence. The axes at
+    /// `places` get these factors; other axes lose their channel factors.
     fn with_channels(&self, places: &[usize], sizes: &[Vec<usize>]) -> Self {
         let rest: Vec<usize> = (0..self.factors.len())
             .filter(|&factor| self.factors[factor].part != Part::Channels)
@@ -115,12 +115,12 @@ impl View {
         view
     }
 
-    /// Returns the places `picked` along `axis` (counted with the batch), if it enumerates channels: the channel of the value at each
-    /// place of the new one, and the view of that.
+    /// Selects the indices `picked` along `axis` (counted with the batch), if this axis enumerates channels. Returns
+    /// the source channel for each position of the new value, and the view of that value.
     pub(in super::super) fn selected(&self, axis: usize, picked: &[usize], shape: Shape) -> Option<(Vec<u32>, Self)> {
         let factors = self.channel_factors(shape);
         let own = self.significant(self.axis(axis)?);
-        // One run in the value's order, so that what is picked can take its place.
+        // The axis must be contiguous in the order of the value, so that the selection can replace it.
         let first = own.first().map(|own| factors.iter().position(|factor| factor == own));
         let first = match first {
             Some(first) => first?,
@@ -147,12 +147,12 @@ impl View {
         Some((index, view))
     }
 
-    /// Returns the same arrangement of `value`, whose shape is that of this view's value.
+    /// Returns the same layout for `value`, which must have the shape of this view's value.
     pub(in super::super) fn on(self, value: ValueId) -> Self {
         Self { value, ..self }
     }
 
-    /// Returns the same without `axis` (counted with the batch), which has one element.
+    /// Returns the view without `axis` (counted with the batch), which has a single element.
     pub(in super::super) fn without(mut self, axis: usize) -> Self {
         if axis > 0 && axis <= self.axes.len() {
             self.axes.remove(axis - 1);
@@ -160,8 +160,8 @@ impl View {
         self
     }
 
-    /// How several values, one after the other along `axis` (counted with the batch), are arranged once their channels are
-    /// concatenated; the first that does not fit otherwise.
+    /// Returns the layout of several values concatenated along `axis` (counted with the batch), after their channels
+    /// have been concatenated. On failure, returns the first view that does not fit.
     pub(in super::super) fn concatenated<'v>(
         views: &'v [Self],
         axis: usize,
@@ -177,7 +177,7 @@ impl View {
             let alike = view.axes.len() == first.axes.len()
                 && (0..view.axes.len())
                     .all(|at| at == place || view.signatures(&view.axes[at]) == first.signatures(&first.axes[at]));
-            // What the axis enumerates must be the slowest of the channels, since values are concatenated whole.
+            // The axis must enumerate the slowest channel factors, because complete values are concatenated.
             let own = view.significant(&view.axes[place]);
             let channels = view.significant(&view.channel_factors(shape));
             let spatial = view.factors.iter().any(|factor| factor.part != Part::Channels);
@@ -192,7 +192,7 @@ impl View {
         if matches!(shapes[0], Shape::Vector(_))
             && own.len() == view.significant(&view.channel_factors(shapes[0])).len()
         {
-            // Flattened maps after one another are no map that is flattened.
+            // A concatenation of flattened maps is not a flattened map.
             view.factors = vec![Factor {
                 size: total,
                 part: Part::Channels,
@@ -230,20 +230,20 @@ impl View {
         view
     }
 
-    /// Returns whether all factors are of channels: a vector that is no flattened map.
+    /// Returns whether all factors belong to channels, so the vector is not a flattened map.
     pub(in super::super) fn is_channels_only(&self) -> bool {
         self.factors.iter().all(|factor| factor.part == Part::Channels)
     }
 
-    /// Returns whether `axis` (counted with the batch) is the slowest of the channels; then its length.
+    /// If `axis` (counted with the batch) is the slowest factor of the channels, returns its length.
     pub(in super::super) fn groups(&self, axis: usize, shape: Shape) -> Option<usize> {
         let own = self.significant(self.axis(axis)?);
         let channels = self.significant(&self.channel_factors(shape));
         channels.starts_with(&own).then(|| self.product(&own))
     }
 
-    /// Returns the channel at each place once what `axis` (counted with the batch) enumerates is the slowest of the channels, and the
-    /// view of a value whose channels are in that order.
+    /// Moves the factor that `axis` (counted with the batch) enumerates to the front of the channels. Returns the
+    /// source channel at each position, and the view of a value with its channels in that order.
     pub(in super::super) fn fronted(&self, axis: usize, shape: Shape) -> Option<(Vec<u32>, Self)> {
         let factors = self.significant(&self.channel_factors(shape));
         let own = self.significant(self.axis(axis)?);
@@ -269,7 +269,7 @@ impl View {
         };
         let index = (0..shape.channels()).map(|index| u32::try_from(channel(index)).ok());
         let index = index.collect::<Option<Vec<u32>>>()?;
-        // The factors in their new order, and after them those of rows and columns.
+        // The channel factors in their new order, followed by those of rows and columns.
         let others = (0..self.factors.len()).filter(|factor| !order.contains(factor));
         let all: Vec<usize> = order.iter().copied().chain(others).collect();
         let mut view = self.clone();

@@ -1,4 +1,4 @@
-//! Views in an import: values of names, and nodes on views.
+//! Use of views in an import: values of names, and nodes on views.
 
 use super::{
     super::{
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl<'a> Import<'a> {
-    /// Input `index`, computed from the image, and its layout.
+    /// Returns input `index`, which must be computed from the image, with its layout.
     pub(in super::super) fn view(&mut self, source: Source<'a>, index: usize) -> Result<View, Refusal> {
         match self.value(source, index)? {
             Value::Data(value) => Ok(match self.flattened(value).map(|map| self.shape(map)) {
@@ -29,7 +29,8 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// What a name of the file stands for: the value itself where nothing is left of the other layout.
+    /// Returns the value of a name in the file. If the view does not differ from the graph's layout, this is the plain
+    /// value.
     pub(in super::super) fn settled(&self, source: Source<'a>, view: View) -> Value {
         if view.is_plain(self.shape(view.value)) {
             Value::Data(view.value)
@@ -38,13 +39,13 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// Adds a node on one value, arranged as `view` is.
+    /// Adds a node that reads one value; its result has the layout of `view`.
     pub(in super::super) fn push_on(&mut self, source: Source<'a>, op: Op, view: &View) -> Converted {
         let value = self.push(source.name, op, vec![view.value])?;
         self.arranged(source, &value, view)
     }
 
-    /// Returns the value of a node that was just pushed, arranged as `view` is.
+    /// Returns the value of a node that was just added, in the layout of `view`.
     pub(in super::super) fn arranged(&self, source: Source<'a>, value: &Value, view: &View) -> Converted {
         match *value {
             Value::Data(value) => match view.of(value, self.shape(value)) {
@@ -55,7 +56,8 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// Returns the tensor of `view` under other sizes: a flattening or its reverse where the rank asks for it. `None`: not possible.
+    /// Returns the tensor of `view` with other sizes. Flattens it or reverses a flattening if the rank requires it.
+    /// Returns `None` if this is impossible.
     pub(in super::super) fn resized(
         &mut self,
         source: Source<'a>,
@@ -74,13 +76,13 @@ impl<'a> Import<'a> {
                 let mut single = resized.clone();
                 single.unfactored(length);
                 if single.factors.len() == 1 {
-                    // Nothing but channels: a map of one pixel.
+                    // All factors are channels, so the vector becomes a map of one pixel.
                     let value = self.pushed(source, Op::Unflatten, resized.value)?;
                     resized = single.as_pixel(value);
                 } else if let Some(map) = self.flattened(resized.value)
                     && let Some(view) = resized.of(map, self.shape(map))
                 {
-                    // A map that was flattened and is a map again.
+                    // A flattened map becomes a map again.
                     resized = view;
                 }
             }
@@ -89,7 +91,8 @@ impl<'a> Import<'a> {
         Ok(Some(self.settled(source, resized)))
     }
 
-    /// Returns the view with its channels in the order of the value, if it only exchanges them: a channel shuffle.
+    /// If the view only permutes the channels (a channel shuffle), returns the view of a value with its channels in
+    /// that order.
     pub(in super::super) fn unshuffled(&mut self, source: Source<'a>, view: View) -> Result<View, Refusal> {
         let Some((index, mut view)) = view.shuffled(self.shape(view.value)) else {
             return Ok(view);
@@ -104,7 +107,7 @@ impl<'a> Import<'a> {
         Ok(view)
     }
 
-    /// Adds a further node for the same node of the file, on one value.
+    /// Adds an additional node for the same node of the file; it reads one value.
     pub(in super::super) fn pushed_helper(
         &mut self,
         source: Source<'a>,
@@ -118,7 +121,8 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// Returns a map of one pixel in place of the same value at every pixel, where the other operand has them all.
+    /// If `view` repeats one value at every pixel and the other operand has all pixels, returns a map of one pixel in
+    /// its place.
     pub(in super::super) fn unexpanded(&self, view: &View, other: &View) -> View {
         let unexpanded = || {
             let node = self.nodes.get(view.value.producer()?)?;
@@ -132,7 +136,7 @@ impl<'a> Import<'a> {
     }
 
     fn pushed(&mut self, source: Source<'a>, op: Op, value: ValueId) -> Result<ValueId, Refusal> {
-        // Several nodes for one of the file have several names.
+        // If one node of the file becomes several nodes, each needs its own name.
         let taken = self.nodes.iter().rev().take(8).any(|node| node.name == source.name);
         if taken {
             return self.pushed_helper(source, "form", op, value);
@@ -143,7 +147,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// Returns the map that `value` flattens.
+    /// Returns the map whose flattening is `value`.
     fn flattened(&self, value: ValueId) -> Option<ValueId> {
         let node = &self.nodes[value.producer()?];
         (node.op == Op::Flatten).then(|| node.inputs[0])

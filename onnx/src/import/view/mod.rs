@@ -1,10 +1,10 @@
-//! Arrangements of a computed tensor: transposed, reshaped or flattened relative to its value in the graph.
+//! Layouts of a computed tensor: transposed, reshaped or flattened relative to its value in the graph.
 //!
-//! Values of the graph are NCHW. A file may compute channels last, split the channels into groups, or flatten after a
-//! Transpose. Transpose, Reshape, Squeeze and Unsqueeze therefore compute nothing here. They only change how later
-//! nodes see the same value. A later node names an axis of the file's tensor; the view tells which dimension of the
-//! value that is. A Transpose that is undone leaves no trace. One that only reorders the channels (a channel shuffle)
-//! becomes a gather of channels.
+//! Values of the graph are NCHW. A file may compute with channels last, split the channels into groups, or flatten
+//! after a Transpose. Transpose, Reshape, Squeeze and Unsqueeze therefore compute nothing here. They only change the
+//! view through which later nodes read the same value. When a later node refers to an axis of the file's tensor, the
+//! view gives the corresponding dimension of the value. A Transpose that is undone later leaves no trace. One that only
+//! reorders the channels (a channel shuffle) becomes a gather of channels.
 
 mod channels;
 mod import;
@@ -15,12 +15,12 @@ use super::{
 };
 use crate::{Shape, Tensor, graph::ValueId};
 
-/// The most axes of a view, the batch left out.
+/// Maximum number of axes of a view, without the batch.
 const MAX_AXES: usize = 8;
-/// The most characters of a name that a view holds.
+/// Maximum number of characters of a name in a view.
 const MAX_NAME: usize = 100;
 
-/// The dimension of the graph's value that a factor belongs to.
+/// The dimension of the graph's value to which a factor belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Channels,
@@ -30,39 +30,40 @@ pub(super) enum Part {
 
 const PARTS: [Part; 3] = [Part::Channels, Part::Rows, Part::Columns];
 
-/// A size of which a dimension of the value is a product.
+/// A factor of a dimension's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Factor {
     size: usize,
     part: Part,
 }
 
-/// A tensor of the file that is not laid out like its value in the graph.
+/// A tensor of the file whose layout differs from that of its value in the graph.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct View {
     pub(super) value: ValueId,
-    /// Sizes whose row-major product enumerates the value: those of C, H and W of a map or of a flattened map, or of F.
+    /// Factors whose row-major product enumerates the value: those of C, H and W of a map or of a flattened map, or
+    /// those of F.
     factors: Vec<Factor>,
-    /// The factors that each axis after the batch enumerates, slowest first. Those of size 1 may be missing.
+    /// For each axis after the batch, the factors that it enumerates, slowest first. Factors of size 1 may be missing.
     axes: Vec<Vec<usize>>,
-    /// The node that left the layout of the graph, or the input that never had it.
+    /// Name of the node that changed the layout, or of the input that has another one.
     origin: Option<String>,
 }
 
-/// Elements that a norm is computed over.
+/// The elements over which a norm is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Normalised {
     /// The channels of each pixel, or a vector.
     Channels,
-    /// All pixels of each of so many groups of channels.
+    /// All pixels of each group of channels, with this number of groups.
     Groups(usize),
 }
 
-/// What distinguishes a factor among those of values of other sizes: its part, its stride within it, its size.
+/// Identifies a factor across values of different sizes: its part, its stride within the part, and its size.
 type Signature = (Part, usize, usize);
 
 impl View {
-    /// Returns a value as it is in the graph.
+    /// Returns the view of a value in its own layout.
     pub(super) fn plain(value: ValueId, shape: Shape) -> Self {
         let factors = parts(shape);
         let axes = (0..factors.len()).map(|factor| vec![factor]).collect();
@@ -74,7 +75,7 @@ impl View {
         }
     }
 
-    /// Returns a vector, as the map that it flattens.
+    /// Returns the view of a vector as the map that was flattened.
     fn flattened(value: ValueId, map: Shape) -> Self {
         let factors = parts(map);
         Self {
@@ -85,7 +86,7 @@ impl View {
         }
     }
 
-    /// Returns the image, `[N, H, W, C]` in the file.
+    /// Returns the view of an image that is `[N, H, W, C]` in the file.
     pub(super) fn channels_last(value: ValueId, shape: Shape, origin: String) -> Self {
         let view = Self::plain(value, shape);
         Self {
@@ -98,7 +99,7 @@ impl View {
         }
     }
 
-    /// Tokens `[N, L, C]`, of which the value is the map `[C, L, 1]`.
+    /// Returns the view of tokens `[N, L, C]`, whose value is the map `[C, L, 1]`.
     pub(super) fn tokens(value: ValueId, shape: Shape, origin: String) -> Self {
         let view = Self::plain(value, shape);
         Self {
@@ -118,12 +119,12 @@ impl View {
             .fold(1, |product, &factor| self.factors[factor].size.saturating_mul(product))
     }
 
-    /// Axes of the file's tensor, the batch included.
+    /// Returns the number of axes of the file's tensor, including the batch.
     pub(super) fn rank(&self) -> usize {
         self.axes.len() + 1
     }
 
-    /// For messages: what is in the way.
+    /// Describes the layout for error messages.
     pub(super) fn describe(&self) -> String {
         let dims: Vec<String> = self.dims().iter().map(ToString::to_string).collect();
         let dims = dims.join(", ");
@@ -154,12 +155,13 @@ impl View {
         self.significant(&of_part.collect::<Vec<_>>())
     }
 
-    /// Returns the axis (counted with the batch), the batch excepted.
+    /// Returns the factors of an axis (counted with the batch); `None` for the batch itself.
     fn axis(&self, axis: usize) -> Option<&[usize]> {
         self.axes.get(axis.checked_sub(1)?).map(Vec::as_slice)
     }
 
-    /// Returns the part that `axis` (counted with the batch) enumerates, if it is exactly one, in the order of the value.
+    /// Returns the part that `axis` (counted with the batch) enumerates, if it is exactly one part in the order of the
+    /// value.
     pub(super) fn part(&self, axis: usize) -> Option<Part> {
         let axis = self.axis(axis)?;
         let part = self.factors[*axis.first()?].part;
@@ -169,27 +171,28 @@ impl View {
         (whole && self.significant(axis) == self.of_part(part)).then_some(part)
     }
 
-    /// Returns whether `axis` (counted with the batch) enumerates the channels of a map and nothing else.
+    /// Returns whether `axis` (counted with the batch) enumerates exactly the channels of a map.
     pub(super) fn is_channels(&self, axis: usize) -> bool {
         let own = |axis: &[usize]| axis.iter().any(|&factor| self.factors[factor].part == Part::Channels);
         self.axis(axis)
             .is_some_and(|axis| own(axis) && self.significant(axis) == self.of_part(Part::Channels))
     }
 
-    /// Returns whether it is a vector, or channels, rows and columns in any order.
+    /// Returns whether the tensor is a vector, or has channels, rows and columns in any order.
     pub(super) fn is_whole(&self) -> bool {
         self.rank() == 2
             || (1..self.rank())
                 .all(|axis| self.part(axis).is_some() || self.axis(axis).is_some_and(|axis| self.product(axis) == 1))
     }
 
-    /// Returns whether the tensor is the value as it is in the graph.
+    /// Returns whether the tensor has the layout of its value in the graph.
     fn is_plain(&self, shape: Shape) -> bool {
         let order = self.significant(&self.axes.concat());
         self.dims() == shape.dims() && order.is_sorted()
     }
 
-    /// Axis `i` of the result is axis `perm[i]`; both count the batch, which must stay in front.
+    /// Returns the transposed view: axis `i` of the result is axis `perm[i]`. Both count the batch, which must stay in
+    /// front.
     pub(super) fn transposed(&self, perm: &[i64]) -> Option<Self> {
         let (&first, rest) = perm.split_first()?;
         let mut sorted = perm.to_vec();
@@ -203,7 +206,7 @@ impl View {
         })
     }
 
-    /// Returns the same elements under other sizes (the batch left out). A factor is split where the sizes ask for it.
+    /// Returns the same elements with other sizes (without the batch). Factors are split where the sizes require it.
     pub(super) fn reshaped(&self, dims: &[usize]) -> Option<Self> {
         if self.dims() == dims {
             return Some(self.clone());
@@ -221,7 +224,7 @@ impl View {
                     return None;
                 }
                 if wanted < size {
-                    // The slower part belongs to this axis, the faster one to the next.
+                    // The slower part belongs to this axis, and the faster part to the next.
                     size.is_multiple_of(wanted).then_some(())?;
                     view.split(factor, wanted);
                     let shift = |list: &mut Vec<usize>| {
@@ -246,7 +249,7 @@ impl View {
         Some(view)
     }
 
-    /// Splits a factor into `slow` and what is left, which follows it.
+    /// Splits a factor into `slow` and the rest, which follows it.
     fn split(&mut self, factor: usize, slow: usize) {
         let Factor { size, part } = self.factors[factor];
         self.factors[factor].size = slow;
@@ -259,7 +262,7 @@ impl View {
         );
     }
 
-    /// Joins factors of one part that follow one another in the value and in one axis.
+    /// Merges factors of the same part that are adjacent both in the value and in an axis.
     fn merge(&mut self) {
         let mut factor = 0;
         while factor + 1 < self.factors.len() {
@@ -286,7 +289,8 @@ impl View {
         }
     }
 
-    /// Returns the same arrangement of another value: of the same shape, up to sizes of parts that are one factor.
+    /// Returns the same layout for another value. Its shape must be the same, except for the sizes of parts that
+    /// consist of one factor.
     pub(super) fn of(&self, value: ValueId, shape: Shape) -> Option<Self> {
         let mut view = Self { value, ..self.clone() };
         match shape {
@@ -307,7 +311,8 @@ impl View {
         Some(view)
     }
 
-    /// Forgets factors of size 1, so that at most one of `length` is left; nothing where several are larger.
+    /// Removes factors of size 1, so that at most one factor of size `length` remains. Does nothing if several factors
+    /// are larger.
     fn unfactored(&mut self, length: usize) {
         if self.factors.iter().filter(|factor| factor.size > 1).count() > 1 {
             return;
@@ -326,7 +331,8 @@ impl View {
         }];
     }
 
-    /// For every place along the only axis of a vector, the place in the graph's vector; `None` if it is the same.
+    /// Returns, for every position along the only axis of a vector, the position in the graph's vector; `None` if both
+    /// are the same.
     fn places(&self) -> Option<Vec<usize>> {
         let [axis] = &self.axes[..] else { return None };
         let axis = self.significant(axis);
@@ -344,13 +350,13 @@ impl View {
         Some(places.collect())
     }
 
-    /// Distance of neighbours along a factor in the value.
+    /// Returns the stride of a factor in the value.
     fn stride(&self, factor: usize) -> usize {
         self.factors[factor + 1..].iter().map(|factor| factor.size).product()
     }
 
-    /// Rows of values, one for each place of a flattened vector, in the order of the graph's vector; `None` if it is no
-    /// vector or has another length.
+    /// Reorders rows of values, one per position of a flattened vector, to the order of the graph's vector. Returns
+    /// `None` if the view is not a vector or has another length.
     pub(super) fn vector(&self, tensor: &Tensor) -> Option<Tensor> {
         let fits = tensor.shape().last() == self.dims().first() && self.rank() == 2;
         fits.then(|| self.in_graph_order(tensor))
@@ -381,9 +387,10 @@ impl View {
         self.significant(axis).into_iter().map(signature).collect()
     }
 
-    /// How the result of an operation on two tensors is arranged, if their layouts agree wherever both have elements.
+    /// Returns the layout of the result of an operation on two tensors, if their layouts agree in all dimensions in
+    /// which both have several elements.
     pub(super) fn joined(&self, other: &Self) -> Option<Self> {
-        // Fewer axes would put the batch next to another axis.
+        // With fewer axes, the batch would be aligned with another axis.
         if self.rank() != other.rank() {
             return None;
         }
@@ -407,12 +414,13 @@ impl View {
         })
     }
 
-    /// Returns the arrangement after a mean over `axes` (counted with the batch), if these are all of height and width.
+    /// Returns the layout after a mean over `axes` (counted with the batch), if these are exactly height and width.
     pub(super) fn averaged(&self, axes: &[usize], keep: bool) -> Option<Self> {
         self.reduced(axes, &[Part::Rows, Part::Columns], keep)
     }
 
-    /// Returns the arrangement once `parts` have one element, if these are exactly what `axes` (counted with the batch) enumerate.
+    /// Returns the layout after `parts` are reduced to one element, if `axes` (counted with the batch) enumerate
+    /// exactly these parts.
     pub(super) fn reduced(&self, axes: &[usize], parts: &[Part], keep: bool) -> Option<Self> {
         let gone = axes
             .iter()
@@ -463,21 +471,22 @@ impl View {
         if gone == channels {
             return Some(Normalised::Channels);
         }
-        // All but the slowest factors, which are channels.
+        // The norm covers all factors except the slowest, which are channels.
         let kept = all.strip_suffix(&gone[..])?;
         let groups = matches!(shape, Shape::Map(_)) && channels.starts_with(kept);
         groups.then(|| Normalised::Groups(self.product(kept)))
     }
 
-    /// Returns the same, with the node that made it so unless one did before.
+    /// Returns the view with `origin` as the node that changed the layout, unless an earlier node is already recorded.
     fn named(mut self, origin: &str) -> Self {
-        // Cut, since every view that follows holds it.
+        // Truncated, because every later view contains the name.
         self.origin
             .get_or_insert_with(|| format!("`{}`", origin.chars().take(MAX_NAME).collect::<String>()));
         self
     }
 
-    /// Constants of a layer `[C]` that broadcast over everything but the channels of a map, or over the batch of a vector.
+    /// Returns constants of a layer `[C]`. They must vary only along the channels of a map, or be constant over the
+    /// batch of a vector.
     pub(super) fn per_channel(&self, constant: &Tensor, shape: Shape) -> Result<Tensor, Refusal> {
         let channels = shape.channels();
         if let &[value] = constant.data() {
@@ -499,7 +508,7 @@ impl View {
 }
 
 impl View {
-    /// Conversion from the value to the file's tensor.
+    /// Returns the conversion from the value to the file's tensor.
     pub(super) fn head(&self, shape: Shape) -> Tail {
         let all = self.significant(&(0..self.factors.len()).collect::<Vec<_>>());
         let order = self.significant(&self.axes.concat());
@@ -509,7 +518,7 @@ impl View {
         steps(shape.dims(), sizes, perm, self.dims())
     }
 
-    /// Conversion from the file's tensor to the value.
+    /// Returns the conversion from the file's tensor to the value.
     pub(super) fn tail(&self, shape: Shape) -> Tail {
         let all = self.significant(&(0..self.factors.len()).collect::<Vec<_>>());
         let order = self.significant(&self.axes.concat());
@@ -520,7 +529,8 @@ impl View {
     }
 }
 
-/// From sizes `from` by a split, a transposition and a last reshape to sizes `to`; what does nothing is left out.
+/// Returns the conversion from sizes `from` to sizes `to` by a split, a transposition and a final reshape, without
+/// steps that do nothing.
 fn steps(from: &[usize], sizes: Vec<usize>, perm: Vec<usize>, to: Vec<usize>) -> Tail {
     if perm.is_sorted() {
         return Tail {
@@ -536,7 +546,7 @@ fn steps(from: &[usize], sizes: Vec<usize>, perm: Vec<usize>, to: Vec<usize>) ->
     }
 }
 
-/// Returns the factors of a value as it is.
+/// Returns the factors of a value in its own layout.
 fn parts(shape: Shape) -> Vec<Factor> {
     let sizes = shape.dims().iter().zip(PARTS);
     sizes.map(|(&size, part)| Factor { size, part }).collect()

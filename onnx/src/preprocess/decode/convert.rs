@@ -1,11 +1,12 @@
-//! Rows of samples to 8-bit RGB: grey repeated, 16 bits rounded to 8, transparency composed onto white.
+//! Conversion of rows of samples to 8-bit RGB: grey is repeated, 16 bits are rounded to 8, and transparency is composed
+//! onto white.
 
 use super::ImageNotes;
 
-/// Conversion of an image's rows, and what was met on the way.
+/// Conversion of an image's rows, and the kinds of samples found so far.
 #[derive(Debug)]
 pub(super) struct Convert {
-    /// Grey, grey and alpha, RGB, or RGB and alpha.
+    /// Number of channels: grey, grey and alpha, RGB, or RGB and alpha.
     channels: usize,
     /// Byte order of a 16-bit sample.
     sixteen: Option<fn([u8; 2]) -> u16>,
@@ -42,7 +43,7 @@ impl Convert {
                     if index < colours {
                         largest = largest.max(value);
                     }
-                    // Of 16 bits the nearest of 8, in the same range.
+                    // The nearest 8-bit value of the 16-bit value, both in the range 0–1.
                     *sample = ((u32::from(value) + 128) / 257) as u8;
                 }
                 rgb.extend_from_slice(&self.pixel(&samples));
@@ -66,7 +67,7 @@ impl Convert {
         }
     }
 
-    /// `(colour · alpha + 255 · (255 − alpha)) / 255`, rounded.
+    /// Returns `(colour · alpha + 255 · (255 − alpha)) / 255`, rounded.
     fn over_white(&mut self, colour: [u8; 3], alpha: u8) -> [u8; 3] {
         self.notes.transparent |= alpha < 255;
         let alpha = u32::from(alpha);

@@ -1,6 +1,6 @@
 //! Reasons why an image cannot be decoded.
 
-/// Why an image could not be decoded. Every message names the file.
+/// Reason why an image could not be decoded. Every message names the file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {
@@ -12,7 +12,7 @@ pub enum ImageError {
         /// The operating system's reason.
         source: std::io::Error,
     },
-    /// The content is of none of the supported formats, whatever the file's extension says.
+    /// The content has none of the supported formats, whatever the file's extension.
     #[error(
         "{origin}: not an image in a supported format\nhint: supported are PNG, JPEG, BMP, WebP, GIF and PNM, with the host's commands TIFF too, told by the content"
     )]
@@ -20,14 +20,14 @@ pub enum ImageError {
         /// The file.
         origin: String,
     },
-    /// The content is of a known format that is not read.
+    /// The content has a known format that is not supported.
     #[error("{origin}: {format} is not read\nhint: {advice}")]
     UnreadFormat {
         /// The file.
         origin: String,
         /// The format's name.
         format: &'static str,
-        /// A way to an image that is read.
+        /// A way to convert it to a supported image.
         advice: &'static str,
     },
     /// More pixels than [`DecodeLimits::pixels`](super::DecodeLimits::pixels).
@@ -52,16 +52,17 @@ pub enum ImageError {
         /// The limit.
         limit: u64,
     },
-    /// Decoding takes more memory than [`DecodeLimits::memory`](super::DecodeLimits::memory), or than the system gives.
+    /// Decoding needs more memory than [`DecodeLimits::memory`](super::DecodeLimits::memory), or than the system can
+    /// provide.
     #[error(
         "{origin}: decoding takes {needed} bytes of memory, {available} are available\nhint: scale the image down first, or store it as JPEG"
     )]
     TooMuchMemory {
         /// The file.
         origin: String,
-        /// Bytes that decoding, rotation and conversion take together.
+        /// Bytes that decoding, rotation and conversion need together.
         needed: u64,
-        /// Bytes that they may take.
+        /// Bytes available to them.
         available: u64,
     },
     /// Decoding took longer than [`DecodeLimits::time`](super::DecodeLimits::time).
@@ -90,12 +91,12 @@ pub enum ImageError {
         /// The defect and its place.
         what: String,
     },
-    /// The content uses a feature that the decoder lacks.
+    /// The content uses a feature that the decoder does not support.
     #[error("{origin}: cannot be decoded: {source}\nhint: {advice}")]
     Decode {
         /// The file.
         origin: String,
-        /// A way to an image that is read.
+        /// A way to convert it to a supported image.
         advice: &'static str,
         /// The decoder's reason.
         source: image::ImageError,
@@ -103,7 +104,7 @@ pub enum ImageError {
 }
 
 impl ImageError {
-    /// Returns whether the image is refused for what it would take, not for what it is.
+    /// Returns whether the image is refused because of the resources it needs, and not because of its content.
     #[must_use]
     pub fn is_over_limit(&self) -> bool {
         matches!(

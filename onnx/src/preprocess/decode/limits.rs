@@ -1,4 +1,4 @@
-//! Decoding limits, and the memory that decoders share.
+//! Decoding limits, and the memory budget shared by decoders.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,17 +11,18 @@ use super::memory;
 pub struct DecodeLimits {
     /// Bytes of the file.
     pub bytes: u64,
-    /// Pixels of the image as stored.
+    /// Maximum number of pixels of the image as stored.
     pub pixels: u64,
-    /// Bytes of memory for the file, the decoder's buffers, conversion, rotation and scaling together. Large images that are
-    /// decoded at the same time share it.
+    /// Maximum bytes of memory for the file, the decoder's buffers, conversion, rotation and scaling together. Large
+    /// images that are decoded at the same time share this budget.
     pub memory: u64,
-    /// Wall-clock time. It is looked at between rows: a step in a decoder that has none is bounded by pixels and memory.
+    /// Maximum wall-clock time. It is checked between rows; for a decoder that cannot be interrupted, pixels and memory
+    /// bound the time.
     pub time: Duration,
 }
 
 impl DecodeLimits {
-    /// Limits of host commands: 512 MB, 100 megapixels, 1.5 GB of memory, two minutes.
+    /// Limits for host commands: 512 MB, 100 megapixels, 1.5 GB of memory, two minutes.
     pub const HOST: Self = Self {
         bytes: 512 << 20,
         pixels: 100_000_000,
@@ -29,11 +30,12 @@ impl DecodeLimits {
         time: Duration::from_mins(2),
     };
 
-    /// Bytes of the largest file on a device, where it is not configured.
+    /// Default maximum bytes of a file on a device.
     pub const DEVICE_BYTES: u64 = 32 << 20;
 
-    /// Limits of a device whose network takes `height` × `width` pixels: 32 MB, 100 megapixels, ten seconds, and 96 MB of memory and
-    /// 256 bytes per input pixel, at most an eighth of what the process may have and at least 16 MB.
+    /// Returns the limits for a device whose network input is `height` × `width` pixels: 32 MB, 100 megapixels, ten
+    /// seconds. The memory is 96 MB plus 256 bytes per input pixel, but at most an eighth of what the process may use,
+    /// and at least 16 MB.
     #[must_use]
     pub fn device(height: u32, width: u32) -> Self {
         const LEAST: u64 = 16 << 20;
@@ -47,20 +49,21 @@ impl DecodeLimits {
         }
     }
 
-    /// Up to this many bytes an image neither waits nor is counted: ordinary frames do not queue after a large image.
+    /// Returns the number of bytes up to which an image neither waits nor counts towards the budget, so that ordinary
+    /// frames do not queue behind a large image.
     fn small(&self) -> u64 {
         self.memory / 16
     }
 }
 
-/// Memory that is promised to large images in progress.
+/// Memory reserved for large images that are being decoded.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     promised: Mutex<u64>,
     freed: Condvar,
 }
 
-/// A part of the budget; given back when dropped.
+/// A part of the budget, which is released when dropped.
 #[derive(Debug)]
 pub(super) struct Reservation {
     pool: Arc<Pool>,
@@ -68,7 +71,7 @@ pub(super) struct Reservation {
 }
 
 impl Pool {
-    /// Takes `bytes` of the budget, waiting until `deadline` for large images in progress.
+    /// Reserves `bytes` of the budget. Waits until `deadline` for other large images to finish.
     pub(super) fn reserve(
         self: &Arc<Self>,
         bytes: u64,
@@ -105,14 +108,14 @@ impl Pool {
 /// Why no memory was promised.
 #[derive(Debug)]
 pub(super) enum Refused {
-    /// As many bytes are available.
+    /// Only this many bytes are available.
     Memory(u64),
     /// The time was over first.
     Time,
 }
 
 impl Reservation {
-    /// Gives back what goes beyond `bytes`.
+    /// Releases everything beyond `bytes`.
     pub(super) fn shrink_to(&mut self, bytes: u64) {
         let back = self.bytes.saturating_sub(bytes);
         self.bytes -= back;

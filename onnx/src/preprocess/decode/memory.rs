@@ -1,23 +1,24 @@
-//! Memory limits of the system: limits of the process, of its control group and of the machine.
+//! Memory limits of the system: of the process, its control group and the machine.
 
-/// Smaller requests are not looked into: the rest of the program allocates as much.
+/// Smaller requests are not checked, because the rest of the program allocates as much.
 const UNPROBED: u64 = 1 << 20;
 
-/// Room that other threads keep while an image is decoded.
+/// Memory left for other threads while an image is decoded.
 const ROOM: u64 = 8 << 20;
 
-/// Returns `Err` with the bytes available where the system would not give `bytes`.
+/// Checks that the system can provide `bytes`; otherwise returns the number of available bytes as `Err`.
 ///
-/// Decoders allocate without asking, and an allocation that fails ends the process. So the limits on the address space and on data
-/// (`ulimit -v`, `prlimit --data`) are tried with an allocation that may fail and is never touched; memory of the control group and of
-/// the machine, which the kernel grants and enforces by killing a process, are read.
+/// Decoders allocate without checking, and a failed allocation ends the process. The limits on address space and data
+/// (`ulimit -v`, `prlimit --data`) are therefore tested with an allocation that may fail and is never touched. The
+/// memory of the control group and of the machine is read instead, because the kernel grants such an allocation and
+/// later kills a process.
 pub(super) fn probe(bytes: u64) -> Result<(), u64> {
     if bytes <= UNPROBED {
         return Ok(());
     }
     let wanted = usize::try_from(bytes + ROOM).map_err(|_| usize::MAX as u64)?;
     if Vec::<u8>::new().try_reserve_exact(wanted).is_err() {
-        // As near as a few halvings come.
+        // Approximated by halving a few times.
         let fits = (1..24)
             .map(|halvings| wanted >> halvings)
             .find(|&less| Vec::<u8>::new().try_reserve_exact(less).is_ok());
@@ -29,7 +30,7 @@ pub(super) fn probe(bytes: u64) -> Result<(), u64> {
     }
 }
 
-/// Returns the bytes that the process may have at most; `None` where the system does not say.
+/// Returns the maximum bytes that the process may use; `None` if the system does not report it.
 pub(super) fn of_process() -> Option<u64> {
     system::total()
 }
@@ -38,7 +39,7 @@ pub(super) fn of_process() -> Option<u64> {
 mod system {
     use std::fs::read_to_string;
 
-    /// Returns the least of the machine's memory, the control group's and the process's limits.
+    /// Returns the minimum of the machine's memory, the control group's limit and the process's limits.
     pub(super) fn total() -> Option<u64> {
         let machine = meminfo(&read_to_string("/proc/meminfo").ok()?, "MemTotal:");
         let process = read_to_string("/proc/self/limits").ok().and_then(|text| limits(&text));
@@ -46,7 +47,7 @@ mod system {
         machine.into_iter().chain(process).chain(groups).min()
     }
 
-    /// Free memory of the machine and the control groups.
+    /// Returns the free memory of the machine and the control groups.
     pub(super) fn available() -> Option<u64> {
         let machine = meminfo(&read_to_string("/proc/meminfo").ok()?, "MemAvailable:");
         let groups = groups().into_iter().map(|group| group.most.saturating_sub(group.used));
@@ -71,11 +72,11 @@ mod system {
     /// A control group with a limit.
     struct Group {
         most: u64,
-        /// Without what the kernel may drop.
+        /// Used bytes, without memory that the kernel may reclaim.
         used: u64,
     }
 
-    /// Returns the control groups of version 2 from the process's own to the root, as far as they have limits.
+    /// Returns the control groups (version 2) from the process's own to the root, as far as they have limits.
     fn groups() -> Vec<Group> {
         let text = read_to_string("/proc/self/cgroup").unwrap_or_default();
         let Some(own) = text.lines().find_map(|line| line.strip_prefix("0::")) else {

@@ -1,7 +1,8 @@
-//! Image files to 8-bit RGB, within limits on bytes, pixels, memory and time.
+//! Decoding of image files to 8-bit RGB, with limits on bytes, pixels, memory and time.
 //!
-//! A large image is reduced by 2, 4 or 8 while it is decoded: JPEG by the size of its inverse transform, PNG row by row, the others from
-//! their buffer. The factor follows from the image's size and the input's alone, so training and device see the same pixels.
+//! A large image is reduced by 2, 4 or 8 while it is decoded: JPEG through the size of its inverse transform, PNG row
+//! by row, other formats from their buffer. The factor depends only on the size of the image and of the network input,
+//! so training and device see the same pixels.
 
 mod convert;
 mod error;
@@ -40,20 +41,20 @@ use super::{
     image_view::{ImageNotes, ImageView, ReducedImage},
 };
 
-/// Pixels of the largest image that host commands read.
+/// Maximum number of pixels of an image that host commands read.
 pub const MAX_IMAGE_PIXELS: u64 = DecodeLimits::HOST.pixels;
 
 /// Error text for an image on which a decoder panicked.
 const PANICKED: &str = "the decoder failed on it";
 
-/// Decodes images within limits. Large images that are decoded at the same time share the memory of one.
+/// Image decoder with limits. Large images that are decoded at the same time share the memory budget of one.
 #[derive(Debug)]
 pub struct ImageDecoder {
     limits: DecodeLimits,
     pool: Arc<Pool>,
 }
 
-/// A decoded image. It counts towards the decoder's memory until it is dropped.
+/// A decoded image. Until it is dropped, it counts towards the decoder's memory budget.
 #[derive(Debug)]
 pub struct DecodedImage {
     image: ReducedImage,
@@ -95,14 +96,15 @@ impl ImageDecoder {
         &self.limits
     }
 
-    /// Decodes a PNG, JPEG, BMP, WebP, GIF, PNM (PBM, PGM, PPM, PAM) or, with feature `tiff`, TIFF file to 8-bit RGB; of an animation or of
-    /// several pages, the first.
+    /// Decodes a PNG, JPEG, BMP, WebP, GIF, PNM (PBM, PGM, PPM, PAM) or, with feature `tiff`, TIFF file to 8-bit RGB.
+    /// Of an animation or a file with several pages, decodes the first image.
     ///
-    /// The format is told by the content. The EXIF orientation is applied; 16-bit samples are rounded to 8 bits; grey is repeated in all
-    /// three channels; what is transparent is laid over white. Colour profiles and texts are skipped.
+    /// The content determines the format. The EXIF orientation is applied. 16-bit samples are rounded to 8 bits, grey
+    /// is repeated in all three channels, and transparent pixels are composed onto white. Colour profiles and texts are
+    /// skipped.
     ///
-    /// The image is reduced by 8, 4 or 2 where it stays at least three times as wide and high as each of `inputs` needs, and kept as it is
-    /// without `inputs`. `origin` names the image in errors.
+    /// The image is reduced by 8, 4 or 2, as long as its width and height remain at least three times what each of
+    /// `inputs` needs. Without `inputs`, it is not reduced. `origin` names the image in errors.
     ///
     /// # Errors
     /// [`ImageError`], naming `origin`.
@@ -110,7 +112,8 @@ impl ImageDecoder {
         self.decode_observed(bytes, origin, inputs, &|_| {})
     }
 
-    /// [`decode`](Self::decode), and `before` is called with the bytes of memory that are about to be used, each time some are taken.
+    /// Decodes like [`decode`](Self::decode), and calls `before` each time before it uses more memory, with the number
+    /// of bytes.
     ///
     /// # Errors
     /// [`ImageError`], naming `origin`.
@@ -161,11 +164,11 @@ impl ImageDecoder {
                 );
             }
         };
-        // A decoder that panics has met bytes that its authors did not think of.
+        // If a decoder panics, the bytes caused a case that its authors did not expect.
         catch_unwind(AssertUnwindSafe(|| decode(&job))).unwrap_or_else(|_| Err(job.damaged(PANICKED)))
     }
 
-    /// [`decode`](Self::decode) for a file.
+    /// Reads and decodes a file; see [`decode`](Self::decode).
     ///
     /// # Errors
     /// [`ImageError`], naming the file.
@@ -173,7 +176,7 @@ impl ImageDecoder {
         self.decode(&self.read_file(path)?, &path.display().to_string(), inputs)
     }
 
-    /// Reads a file that is not longer than the limit.
+    /// Reads a file, if it is not longer than the limit.
     ///
     /// # Errors
     /// [`ImageError`], naming the file.
@@ -188,7 +191,7 @@ impl ImageDecoder {
             let mut bytes = Vec::new();
             if metadata.len() <= limit {
                 bytes.try_reserve_exact(metadata.len() as usize + 1)?;
-                // One byte more than allowed, where the file grows meanwhile.
+                // Reads one byte more than allowed, to detect a file that has grown in the meantime.
                 File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
             }
             Ok((bytes, metadata.len()))
@@ -218,7 +221,7 @@ fn unreduced(decoded: DecodedImage) -> RgbImage {
     decoded.image.into()
 }
 
-/// [`ImageDecoder::decode_file`] at full size, within [`DecodeLimits::HOST`].
+/// Reads and decodes a file at full size, within [`DecodeLimits::HOST`].
 ///
 /// # Errors
 /// [`ImageError`], naming the file.
@@ -226,7 +229,7 @@ pub fn decode_image(path: &Path) -> Result<RgbImage, ImageError> {
     host().decode_file(path, &[]).map(unreduced)
 }
 
-/// [`decode_image`] for an image in memory; `origin` names it in errors.
+/// Decodes an image in memory like [`decode_image`]. `origin` names it in errors.
 ///
 /// # Errors
 /// [`ImageError`], naming `origin`.
@@ -234,7 +237,7 @@ pub fn decode_image_bytes(bytes: &[u8], origin: &str) -> Result<RgbImage, ImageE
     host().decode(bytes, origin, &[]).map(unreduced)
 }
 
-/// [`decode_image`], reduced for `inputs` as the device does it; see [`ImageDecoder::decode`].
+/// Reads and decodes a file like [`decode_image`], reduced for `inputs` as on the device; see [`ImageDecoder::decode`].
 ///
 /// # Errors
 /// [`ImageError`], naming the file.
@@ -242,7 +245,7 @@ pub fn decode_image_for(path: &Path, inputs: &[&Preprocessing]) -> Result<Reduce
     host().decode_file(path, inputs).map(Into::into)
 }
 
-/// [`decode_image_for`] for an image in memory; `origin` names it in errors.
+/// Decodes an image in memory like [`decode_image_for`]. `origin` names it in errors.
 ///
 /// # Errors
 /// [`ImageError`], naming `origin`.
@@ -262,9 +265,9 @@ pub fn read_image_file(path: &Path) -> Result<Vec<u8>, ImageError> {
     host().read_file(path)
 }
 
-/// Decodes whatever bytes within a few megabytes, at full size and reduced: the entry for fuzzing.
+/// Entry point for fuzzing: decodes arbitrary bytes within a few megabytes, at full size and reduced.
 ///
-/// Returns the pixels of both, as far as the bytes are an image within the limits.
+/// Returns the number of pixels of both results, if the bytes are an image within the limits.
 pub fn decode_hostile(bytes: &[u8]) -> [Option<u64>; 2] {
     let decoder = ImageDecoder::new(DecodeLimits {
         bytes: 1 << 20,
@@ -302,7 +305,7 @@ struct Geometry {
 }
 
 impl Geometry {
-    /// Width and height of the result before it is turned.
+    /// Returns width and height of the result before it is rotated.
     fn reduced(&self) -> [u32; 2] {
         reduce::reduced(self.size, self.factor)
     }
@@ -319,7 +322,7 @@ impl Geometry {
 }
 
 impl Job<'_> {
-    /// Checks the number of pixels and chooses the reduction.
+    /// Checks the number of pixels and selects the reduction.
     fn geometry(&self, size: [u32; 2], orientation: Orientation) -> Result<Geometry, ImageError> {
         let [width, height] = size;
         let origin = || self.origin.to_owned();
@@ -347,7 +350,7 @@ impl Job<'_> {
         })
     }
 
-    /// Takes `decoding` bytes of the budget, and no less than turning and scaling the result takes.
+    /// Reserves `decoding` bytes of the budget, but at least what rotating and scaling the result needs.
     fn reserve(&self, decoding: u64, geometry: &Geometry) -> Result<Reservation, ImageError> {
         let needed = decoding
             .max(2 * geometry.result())
@@ -361,7 +364,7 @@ impl Job<'_> {
         Ok(reservation)
     }
 
-    /// Returns the result, turned as the orientation says.
+    /// Returns the result, rotated according to the orientation.
     fn finish(
         &self,
         image: RgbImage,
@@ -423,12 +426,12 @@ impl Job<'_> {
         }
     }
 
-    /// Returns the error for memory that the system refused although its limits allow it.
+    /// Returns the error for memory that the system refused although it is within the limits.
     fn no_memory(&self, geometry: &Geometry) -> ImageError {
         self.too_much_memory(geometry.result(), 0)
     }
 
-    /// Returns an error of one of `image`'s decoders.
+    /// Converts an error of a decoder of the `image` crate.
     fn decoder_error(&self, error: image::ImageError) -> ImageError {
         match error {
             image::ImageError::Limits(_) => self.too_much_memory(self.limits.memory, self.limits.memory),

@@ -1,8 +1,8 @@
-//! EXIF orientation, applied to the reduced image.
+//! EXIF orientation, which is applied to the reduced image.
 
 use image::{DynamicImage, RgbImage, metadata::Orientation};
 
-/// Returns whether width and height change places.
+/// Returns whether width and height are exchanged.
 fn swaps(orientation: Orientation) -> bool {
     matches!(
         orientation,
@@ -10,7 +10,7 @@ fn swaps(orientation: Orientation) -> bool {
     )
 }
 
-/// Width and height as they are to be seen.
+/// Returns width and height as displayed.
 pub(super) fn size([width, height]: [u32; 2], orientation: Orientation) -> [u32; 2] {
     if swaps(orientation) {
         [height, width]
@@ -19,7 +19,8 @@ pub(super) fn size([width, height]: [u32; 2], orientation: Orientation) -> [u32;
     }
 }
 
-/// What is at the right and lower edge as stored, as far as it is seen at the left and upper edge.
+/// Returns how many pixels the first displayed column and row lack. `after` is the same for the right and lower edge as
+/// stored.
 pub(super) fn before(after: [u32; 2], orientation: Orientation) -> [u32; 2] {
     let [x, y] = size(after, orientation);
     match orientation {
@@ -40,7 +41,7 @@ pub(super) fn apply(image: RgbImage, orientation: Orientation) -> RgbImage {
     image.into_rgb8()
 }
 
-/// Returns the orientation in a TIFF structure as EXIF has it; upright where there is none.
+/// Returns the orientation in the TIFF structure of EXIF data; upright if there is none.
 pub(super) fn of_exif(tiff: Option<&[u8]>) -> Orientation {
     tiff.and_then(Orientation::from_exif_chunk)
         .unwrap_or(Orientation::NoTransforms)

@@ -1,4 +1,4 @@
-//! PNG, row by row: only the current rows and the reduced image are in memory.
+//! PNG, decoded row by row: only the current rows and the reduced image are in memory.
 
 use std::io::Cursor;
 
@@ -7,11 +7,12 @@ use png::{BitDepth, DecodingError, Transformations};
 
 use super::{DecodedImage, ImageError, Job, PILLOW, convert::Convert, orientation, reduce::Reducer};
 
-/// Bytes of the decompressor's window and buffers.
+/// Bytes used by the decompressor's window and buffers.
 const WINDOW: u64 = 512 << 10;
 
 pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
-    // Chunks other than rows are held whole: the file's own bytes are the most that they take, as nothing but rows is inflated.
+    // Chunks other than image rows are stored completely. They cannot exceed the file's own bytes, because only rows
+    // are inflated.
     let limits = png::Limits {
         bytes: usize::try_from(job.limits.memory).unwrap_or(usize::MAX),
     };
@@ -22,9 +23,9 @@ pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
     let header = decoder.read_header_info().map_err(|error| fault(job, error))?;
     let (size, bits) = ([header.width, header.height], header.bits_per_pixel() as u64);
     let interlaced = header.interlaced;
-    // Before anything else is read, so that a bomb is refused by its header.
+    // Computed before anything else is read, so that the header alone suffices to refuse a decompression bomb.
     let stored = job.geometry(size, Orientation::NoTransforms)?;
-    // Rows as stored, unfiltered and expanded; a palette's pixels become four bytes.
+    // Rows as stored, unfiltered and expanded. A pixel of a palette image becomes four bytes.
     let rows = u64::from(size[0]) * (3 * bits.div_ceil(8) + 8);
     let check = job.reserve(rows + WINDOW, &super::Geometry { factor: 8, ..stored })?;
     let mut reader = decoder.read_info().map_err(|error| fault(job, error))?;
@@ -69,13 +70,13 @@ pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
 /// A row as it is stored.
 pub(super) struct Line {
     y: u32,
-    /// Its first column, and the distance between its pixels.
+    /// Its first column, and the distance between its pixels in columns.
     left: u32,
     across: u32,
     pub(super) pixels: u32,
 }
 
-/// Returns the rows in the order of the file; passes without pixels are left out.
+/// Returns the rows in the file's order, without empty passes.
 pub(super) fn lines([width, height]: [u32; 2], interlaced: bool) -> impl Iterator<Item = Line> {
     let passes = if interlaced { &ADAM7[..] } else { &[(0, 0, 1, 1)] };
     passes.iter().flat_map(move |&(left, top, across, down)| {
@@ -90,7 +91,8 @@ pub(super) fn lines([width, height]: [u32; 2], interlaced: bool) -> impl Iterato
     })
 }
 
-/// First column and row, and distances between columns and rows, of each pass (PNG specification, section 8.2).
+/// First column and row, and the distances between columns and between rows, for each pass (PNG specification, section
+/// 8.2).
 const ADAM7: [(u32, u32, u32, u32); 7] = [
     (0, 0, 8, 8),
     (4, 0, 8, 8),

@@ -1,21 +1,22 @@
-//! Memory that the prefix codes of a lossless WebP image take a decoder (RFC 9649, section 3).
+//! Memory that the prefix codes of a lossless WebP image need in a decoder (RFC 9649, section 3).
 //!
-//! A file states up to 65,536 groups of five codes. A group takes some dozens of bytes in the file and up to 120 kB in the decoder, so groups
-//! are counted before it runs: everything up to the pixels is read, among it the image that says how many groups there are. What that
-//! image copies from earlier pixels states no new group, so its literals alone decide.
+//! A file may declare up to 65,536 groups of five codes. A group takes a few dozen bytes in the file and up to 120 kB
+//! in the decoder, so the groups are counted before the decoder runs. Everything up to the pixels is read, including
+//! the entropy image, which determines the number of groups. Pixels that this image copies from earlier ones cannot
+//! refer to a new group, so only its literals count.
 
 use super::{ImageError, Job};
 
-/// Symbols of green and lengths, without a colour cache; of red, blue and alpha; of distances.
+/// Numbers of symbols: of green and lengths, without a colour cache; of red, blue and alpha; of distances.
 const ALPHABETS: [usize; 5] = [256 + 24, 256, 256, 256, 40];
-/// The order in which lengths of the code of lengths are stored.
+/// The order in which the lengths of the code-length code are stored.
 const ORDER: [usize; 19] = [17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 const LONGEST: usize = 15;
-/// Longer codes are not in a decoder's table, which has an entry of four bytes for each number of so many bits.
+/// Longer codes are not in a decoder's table, which has a 4-byte entry for each number of this many bits.
 const TABLE_BITS: usize = 10;
-/// Bytes of a node of the tree of longer codes, of which there are fewer than two for each code.
+/// Bytes of a node in the tree of longer codes. There are fewer than two nodes per code.
 const NODE: u64 = 16;
-/// Bytes of a code without its table and tree. The groups are held in a vector that grows by doubling.
+/// Bytes of a code without its table and tree. The groups are stored in a vector that grows by doubling.
 const CODE: u64 = 3 * 64;
 
 /// Why the codes cannot be counted.
@@ -26,9 +27,9 @@ enum Fault {
 
 type Result<T> = std::result::Result<T, Fault>;
 
-/// Returns the bytes that the codes of an image of `size` take. `bytes` begin at the transforms.
+/// Returns the bytes that the codes of an image of `size` need. `bytes` start at the transforms.
 ///
-/// The count ends where it exceeds the limit on memory.
+/// Counting stops when it exceeds the memory limit.
 pub(super) fn memory(job: &Job<'_>, bytes: &[u8], size: [u32; 2]) -> std::result::Result<u64, ImageError> {
     let mut reader = Reader { job, bytes, at: 0 };
     reader.all(size).map_err(|fault| match fault {
@@ -46,7 +47,7 @@ struct Reader<'a> {
 
 /// A prefix code.
 struct Code {
-    /// Codes of each length; none where there is a single symbol, which takes no bits.
+    /// Number of codes of each length; all zero if there is a single symbol, which needs no bits.
     counts: [u16; LONGEST + 1],
     /// In the order of the codes.
     symbols: Vec<u16>,
@@ -54,7 +55,7 @@ struct Code {
 
 impl Reader<'_> {
     fn all(&mut self, [mut width, height]: [u32; 2]) -> Result<u64> {
-        // Codes of an image in the header are dropped before the next is read.
+        // The decoder drops the codes of an image in the header before it reads the next one, so the maximum counts.
         let mut most = 0;
         let mut seen = [false; 4];
         while self.bits(1)? == 1 {
@@ -102,7 +103,8 @@ impl Reader<'_> {
         Ok(most.max(memory))
     }
 
-    /// Reads an image of the header: the memory of its codes, and the largest of its literals' red and green.
+    /// Reads an image of the header. Returns the memory of its codes, and the largest red-green value among its
+    /// literals.
     fn image(&mut self, [width, height]: [u32; 2]) -> Result<(u64, u32)> {
         let cache = self.cache()?;
         let [green, red, blue, alpha, distance] = self.group(cache)?;
@@ -134,7 +136,7 @@ impl Reader<'_> {
                         .checked_sub(length)
                         .ok_or(Fault::Damaged("pixels beyond the image"))?;
                 }
-                // A colour of the cache was a literal before, or is black.
+                // A colour from the cache was a literal before, or is black.
                 _ => left -= 1,
             }
         }
@@ -256,7 +258,7 @@ impl Reader<'_> {
         Ok(value as u32)
     }
 
-    /// Returns the next bits, at least 57 of them; zeros beyond the end.
+    /// Returns at least the next 57 bits; zeros beyond the end.
     fn ahead(&self) -> u64 {
         let rest = self.bytes.get(self.at / 8..).unwrap_or(&[]);
         let value = rest.first_chunk().map_or_else(
@@ -271,7 +273,7 @@ impl Reader<'_> {
 }
 
 impl Code {
-    /// From the length of each symbol's code; 0 for symbols without one.
+    /// Creates a code from the length of each symbol's code, which is 0 for symbols without one.
     fn new(lengths: &[u8]) -> Result<Self> {
         let mut counts = [0_u16; LONGEST + 1];
         for &length in lengths {
@@ -292,7 +294,7 @@ impl Code {
         Ok(Self { counts, symbols })
     }
 
-    /// Returns the bytes that a decoder takes for it.
+    /// Returns the bytes that a decoder needs for this code.
     fn memory(&self) -> u64 {
         if self.symbols.len() < 2 {
             return CODE;
@@ -306,7 +308,7 @@ impl Code {
     }
 }
 
-/// Blocks of `1 << bits` pixels that cover a side.
+/// Returns the number of blocks of `1 << bits` pixels that cover a side.
 fn blocks(side: u32, bits: u32) -> u32 {
     side.div_ceil(1 << bits)
 }

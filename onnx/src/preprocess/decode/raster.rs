@@ -25,7 +25,7 @@ pub(super) fn gif(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
     let mut decoder = GifDecoder::new(Cursor::new(job.bytes)).map_err(|error| job.decoder_error(error))?;
     let (width, height) = decoder.dimensions();
     let geometry = job.geometry([width, height], Orientation::NoTransforms)?;
-    // The first frame may be larger than the canvas, and has a buffer then.
+    // The first frame may be larger than the canvas; in that case it has its own buffer.
     let canvas = 4 * geometry.pixels();
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(canvas.max(1 << 20));
@@ -37,7 +37,7 @@ pub(super) fn pnm(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
     let decoder = PnmDecoder::new(Cursor::new(job.bytes)).map_err(|error| job.decoder_error(error))?;
     let (width, height) = decoder.dimensions();
     let geometry = job.geometry([width, height], Orientation::NoTransforms)?;
-    // The decoder reads wide samples of a PAM without a tuple type as narrow ones.
+    // For a PAM file without a tuple type, the decoder reads 16-bit samples as 8-bit ones.
     if let Some(header) = decoder.header().as_arbitrary()
         && header.tupltype.is_none()
         && header.maxval > 255
@@ -51,7 +51,7 @@ pub(super) fn pnm(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
     decode(job, decoder, &geometry, 0)
 }
 
-/// Reads the whole image, whose decoder takes `working` bytes in addition to the buffer it fills.
+/// Reads the complete image. The decoder uses `working` bytes in addition to the buffer that it fills.
 pub(super) fn decode(
     job: &Job<'_>,
     decoder: impl ImageDecoder,

@@ -1,10 +1,10 @@
-//! Area averaging of rows during decoding: a large image is never in memory at full size.
+//! Area averaging of rows during decoding, so that a large image is never in memory at full size.
 
 use std::collections::TryReserveError;
 
 use image::RgbImage;
 
-/// Averages blocks of `factor` × `factor` pixels; blocks at the right and lower edge may be smaller.
+/// Averages blocks of `factor` × `factor` pixels. Blocks at the right and lower edge may be smaller.
 #[derive(Debug)]
 pub(super) struct Reducer {
     factor: u32,
@@ -12,7 +12,7 @@ pub(super) struct Reducer {
     size: [u32; 2],
     /// Width and height of the result.
     reduced: [u32; 2],
-    /// Sums of the blocks of one row of the result, or of all where pixels come in any order.
+    /// Sums of the blocks in one row of the result; in all rows if the pixels arrive in any order.
     sums: Vec<u32>,
     pixels: Vec<u8>,
 }
@@ -22,7 +22,7 @@ pub(super) fn reduced([width, height]: [u32; 2], factor: u32) -> [u32; 2] {
     [width.div_ceil(factor), height.div_ceil(factor)]
 }
 
-/// Returns a vector of zeros; an error where the system gives no memory for it.
+/// Returns a vector of zeros, or an error if the system has no memory for it.
 pub(super) fn zeroed<T: Copy + Default>(length: usize) -> Result<Vec<T>, TryReserveError> {
     let mut values = Vec::new();
     values.try_reserve_exact(length)?;
@@ -30,9 +30,10 @@ pub(super) fn zeroed<T: Copy + Default>(length: usize) -> Result<Vec<T>, TryRese
     Ok(values)
 }
 
-/// Lets the blocks at the right and lower edge that hold fewer pixels stand for whole ones: what is missing continues the block before.
+/// Extends partial blocks at the right and lower edge to complete ones, by continuing the neighbouring block.
 ///
-/// A resampler takes all blocks for whole, so it would give the few pixels of such a block too much weight.
+/// A resampler assumes that all blocks are complete, so it would give the few pixels of a partial block too much
+/// weight.
 pub(super) fn fill_edges(mut image: RgbImage, size: [u32; 2], factor: u32) -> RgbImage {
     let [columns, rows] = size.map(|size| size % factor);
     let (width, height) = image.dimensions();
@@ -53,7 +54,7 @@ pub(super) fn fill_edges(mut image: RgbImage, size: [u32; 2], factor: u32) -> Rg
 }
 
 impl Reducer {
-    /// For rows from top to bottom, or for pixels in any order where `scattered`.
+    /// Creates a reducer for rows from top to bottom or, with `scattered`, for pixels in any order.
     pub(super) fn new(size: [u32; 2], factor: u32, scattered: bool) -> Result<Self, TryReserveError> {
         let [width, height] = reduced(size, factor);
         let row = 3 * width as usize;
@@ -71,7 +72,7 @@ impl Reducer {
         })
     }
 
-    /// Returns the bytes that a reducer takes.
+    /// Returns the bytes that a reducer needs.
     pub(super) fn bytes(size: [u32; 2], factor: u32, scattered: bool) -> u64 {
         let [width, height] = reduced(size, factor).map(u64::from);
         let sums = match factor {
@@ -168,7 +169,7 @@ mod tests {
         assert_eq!(rows, pixels);
         assert_eq!(rows.dimensions(), (3, 2));
         assert_eq!(rows.get_pixel(0, 0).0, [5, 10, 0]);
-        // One column and one row are left: the pixel (4, 2) alone.
+        // The last column and row contain a single pixel, (4, 2).
         assert_eq!(rows.get_pixel(2, 1).0, [40, 40, 8]);
         assert_eq!(rows.get_pixel(2, 0).0, [40, 10, 2]);
     }

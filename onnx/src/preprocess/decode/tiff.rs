@@ -1,4 +1,4 @@
-//! TIFF: the first image, in compressions that reveal damage.
+//! TIFF: the first image, in compressions that allow damage to be detected.
 
 use std::io::Cursor;
 
@@ -6,7 +6,8 @@ use image::{ImageDecoder as _, ImageFormat, Limits, codecs::tiff::TiffDecoder, m
 
 use super::{super::frames::Directory, DecodedImage, ImageError, Job, PILLOW, raster};
 
-/// Compressions that end in an error where data is missing: none, LZW, Deflate (two numbers), `PackBits`. JPEG and fax data are filled up.
+/// Compressions whose decoders report missing data: none, LZW, Deflate (two numbers), `PackBits`. For JPEG and fax
+/// data, decoders fill in missing pixels.
 const CHECKED: [u64; 5] = [1, 5, 8, 32_946, 32_773];
 const COMPRESSION: u16 = 259;
 
@@ -25,10 +26,11 @@ pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
     let (width, height) = decoder.dimensions();
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let geometry = job.geometry([width, height], orientation)?;
-    // Samples as they are stored, of which the decoder drops those of black ink, and a strip or tile on its way.
+    // The samples as stored, from which the decoder removes those of black ink, and a strip or tile that is being
+    // decoded.
     let stored = decoder.total_bytes() / 3 * 4 + 8;
     let working = 2 * stored + job.bytes.len() as u64 + (1 << 20);
-    // Before the decoder takes any of it.
+    // Reserved before the decoder allocates any of it.
     drop(job.reserve(working, &geometry)?);
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(working);

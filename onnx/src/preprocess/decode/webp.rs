@@ -1,4 +1,4 @@
-//! WebP: the container is checked before the decoder allocates memory for its sizes.
+//! WebP: the container is checked before the decoder allocates memory according to its sizes.
 
 use std::{collections::BTreeMap, io::Cursor, ops::Range};
 
@@ -6,7 +6,7 @@ use image::{ImageDecoder as _, codecs::webp::WebPDecoder, metadata::Orientation}
 
 use super::{DecodedImage, ImageError, Job, prefix_codes, raster};
 
-/// Place of a lossless bitstream from its transforms on, and its width and height.
+/// Position of a lossless bitstream from its transforms on, and its width and height.
 type Bitstream = (Range<usize>, [u32; 2]);
 
 /// Content of the chunks.
@@ -16,20 +16,20 @@ type Bitstream = (Range<usize>, [u32; 2]);
     reason = "flags of the container, independent of each other"
 )]
 struct Container {
-    /// Pixels of the largest of canvas, frames and bitstreams.
+    /// Number of pixels of the largest among canvas, frames and bitstreams.
     pixels: u64,
     alpha: bool,
     any_lossless: bool,
     animated: bool,
-    /// Whether EXIF is there, and all of it: the decoder allocates what its length says.
+    /// Whether EXIF data exist and are complete, because the decoder allocates as much as their length field claims.
     exif: bool,
-    /// Width and height of the canvas, or of the frame that is walked through.
+    /// Width and height of the canvas, or of the frame that is being read.
     canvas: [u32; 2],
     /// Of an animation no other is decoded.
     first_frame_read: bool,
     /// Lossless bitstreams: the first of each kind, outside and inside of a frame.
     lossless: BTreeMap<(bool, [u8; 4]), Bitstream>,
-    /// Bytes of the prefix codes of one of them.
+    /// Bytes of the prefix codes of one bitstream.
     codes: u64,
 }
 
@@ -37,7 +37,7 @@ pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
     let mut container = Container::default();
     chunks(job, 12, job.bytes.len(), false, &mut container)?;
     if container.pixels > job.limits.pixels {
-        // The canvas may be small and the frames in it large.
+        // The canvas may be small although its frames are large.
         let side = u32::try_from(container.pixels).unwrap_or(u32::MAX);
         return Err(job
             .geometry([side, 1], Orientation::NoTransforms)
@@ -46,11 +46,11 @@ pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
     }
     let mut decoder = WebPDecoder::new(Cursor::new(job.bytes)).map_err(|error| job.decoder_error(error))?;
     let (width, height) = decoder.dimensions();
-    // Metadata that cannot be read is no reason to refuse the image.
+    // Unreadable metadata are no reason to refuse the image.
     let orientation = container.exif.then(|| decoder.orientation().ok()).flatten();
     let orientation = orientation.unwrap_or(Orientation::NoTransforms);
     let geometry = job.geometry([width, height], orientation)?;
-    // The codes are read only of what is within the limits without them.
+    // The codes are only read if the image is within the limits without them.
     drop(job.reserve(container.working(), &geometry)?);
     for (range, size) in container.lossless.values() {
         let codes = prefix_codes::memory(job, &job.bytes[range.clone()], *size)?;
@@ -60,10 +60,11 @@ pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
 }
 
 impl Container {
-    /// Returns the bytes of the decoder's buffers next to the one that it fills.
+    /// Returns the bytes of the decoder's buffers in addition to the one that it fills.
     fn working(&self) -> u64 {
-        // Lossless: a copy as RGBA, and images of transforms and code groups at a quarter of the size. Lossy: planes of luma and chroma
-        // in blocks of 16. Alpha is a lossless image, then a plane. A frame of an animation has a buffer, and a canvas it is laid on.
+        // Lossless images need a copy as RGBA, and images of transforms and code groups at a quarter of the size. Lossy
+        // images need planes of luma and chroma in blocks of 16. Alpha needs a lossless image and then a plane. A frame
+        // of an animation needs a buffer, and a canvas on which it is composed.
         let lossless = if self.any_lossless { 28 } else { 10 };
         let alpha = if self.alpha { 28 } else { 0 };
         let animated = if self.animated { 32 } else { 0 };
@@ -71,7 +72,7 @@ impl Container {
     }
 }
 
-/// Walks through the chunks between two positions.
+/// Reads the chunks between two positions.
 fn chunks(
     job: &Job<'_>,
     mut at: usize,

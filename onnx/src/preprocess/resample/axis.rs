@@ -6,24 +6,25 @@ use clr_adapters::Filter;
 
 use super::FRACTION_BITS;
 
-/// One axis of a resampling: a region of the source is resized to `target` pixels, and `count` of them from `first` on are computed.
+/// One axis of a resampling. A region of the source is resized to `target` pixels, of which `count` pixels from `first`
+/// on are computed.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::preprocess) struct Axis {
     /// Pixels of the source.
     pub(in crate::preprocess) source: u32,
     /// Start and length of the region, in pixels of the source.
     pub(in crate::preprocess) region: [f64; 2],
-    /// Pixels that the region is resized to.
+    /// Number of pixels to which the region is resized.
     pub(in crate::preprocess) target: f64,
-    /// The first of them that is computed.
+    /// The first pixel to compute.
     pub(in crate::preprocess) first: f64,
-    /// Number of pixels that are computed.
+    /// Number of pixels to compute.
     pub(in crate::preprocess) count: u32,
     /// The filter.
     pub(in crate::preprocess) filter: Filter,
 }
 
-/// Weights of some outputs, one after another.
+/// Weights of several outputs in sequence.
 #[derive(Default)]
 pub(super) struct Weights {
     exact: Vec<f64>,
@@ -31,22 +32,23 @@ pub(super) struct Weights {
 }
 
 impl Axis {
-    /// Pixels of the source for one of the target.
+    /// Returns the number of source pixels per target pixel.
     fn scale(&self) -> f64 {
         self.region[1] / self.target
     }
 
-    /// Width of the filter in pixels of the source for one of its argument: it is stretched where the image becomes smaller.
+    /// Returns the width of the filter in source pixels per unit of its argument. The filter is stretched if the image
+    /// becomes smaller.
     fn stretch(&self) -> f64 {
         self.scale().max(1.0)
     }
 
-    /// Returns the place of an output in the source.
+    /// Returns the position of an output's centre in the source.
     fn center(&self, output: u32) -> f64 {
         self.region[0] + (self.first + f64::from(output) + 0.5) * self.scale()
     }
 
-    /// Returns the source's pixels that an output may depend on; at least one.
+    /// Returns the source pixels that an output may depend on; at least one.
     pub(super) fn window(&self, output: u32) -> Range<u32> {
         let (center, support) = (self.center(output), support(self.filter) * self.stretch());
         let start = ((center - support + 0.5) as u32).min(self.source - 1);
@@ -54,7 +56,7 @@ impl Axis {
         start..end.max(start + 1)
     }
 
-    /// Returns the source's pixels that all outputs may depend on.
+    /// Returns the source pixels that all outputs together may depend on.
     pub(super) fn span(&self) -> Range<u32> {
         match self.count.checked_sub(1) {
             Some(last) => self.window(0).start..self.window(last).end,
@@ -62,7 +64,7 @@ impl Axis {
         }
     }
 
-    /// Appends an output's weights to `weights.fixed` and returns the pixel of the first; outer zeros are left out.
+    /// Appends an output's weights to `weights.fixed`, without outer zeros. Returns the pixel of the first weight.
     #[inline(always)]
     pub(super) fn append(&self, output: u32, weights: &mut Weights) -> u32 {
         let Weights { exact, fixed } = weights;

@@ -1,4 +1,4 @@
-//! The horizontal pass, on sixteen rows at a time.
+//! Horizontal pass, on sixteen rows at a time.
 //!
 //! Rows are transposed to `[column, channel, row]`, so that one weight multiplies 48 neighbouring bytes.
 
@@ -14,14 +14,15 @@ use super::{
 const ROWS: usize = 16;
 /// Bytes of a transposed column.
 const COLUMN: usize = 3 * ROWS;
-/// Columns of the source that are transposed at a time, unless one output needs more: 24 KiB, which the first cache holds.
+/// Number of source columns that are transposed at a time, unless one output needs more. They take 24 KiB, which fits
+/// in the L1 cache.
 const TILE: u32 = 512;
 
-/// Outputs that are computed from the same transposed columns.
+/// Outputs computed from the same transposed columns.
 #[derive(Default)]
 struct Tile {
     weights: Weights,
-    /// For each output its first column of the source and the end of its weights.
+    /// For each output, its first source column and the end of its weights.
     taps: Vec<(u32, usize)>,
     /// Columns of the source.
     span: Range<u32>,
@@ -46,7 +47,7 @@ impl Tile {
     }
 }
 
-/// Resamples rows `rows` along `axis`: `[rows, axis.count, 3]`.
+/// Resamples the rows `rows` along `axis`. Returns `[rows, axis.count, 3]`.
 #[inline(always)]
 pub(super) fn horizontal(source: Rows<'_>, rows: Range<u32>, axis: &Axis) -> Vec<u8> {
     let line = 3 * axis.count as usize;
@@ -61,7 +62,7 @@ pub(super) fn horizontal(source: Rows<'_>, rows: Range<u32>, axis: &Axis) -> Vec
         for (block, target) in out.chunks_mut(ROWS * line).enumerate() {
             let count = target.len() / line;
             let top = rows.start + (block * ROWS) as u32;
-            // Rows that are lacking at the end are the last one again.
+            // Missing rows at the end are replaced by the last row.
             let lines = array::from_fn(|row| &source.from(top + row.min(count - 1) as u32, tile.span.start)[..bytes]);
             transpose(lines, &mut columns[..bytes]);
             convolve(&tile, columns.as_flattened(), &mut results);
@@ -98,7 +99,7 @@ fn transpose(rows: [&[u8]; ROWS], out: &mut [[u8; ROWS]]) {
     }
 }
 
-/// The outputs of a tile, `[output, channel, row]`, from its columns.
+/// Computes the outputs of a tile, `[output, channel, row]`, from its columns.
 #[inline(always)]
 fn convolve(tile: &Tile, columns: &[u8], results: &mut [[u8; COLUMN]]) {
     let columns = columns.as_chunks::<COLUMN>().0;

@@ -1,9 +1,9 @@
 //! Antialiased resampling of 8-bit RGB, bit-identical to Pillow's `Image.resize`.
 //!
-//! A separable filter: the horizontal pass comes first, then the vertical one, or the other way round where the height shrinks by more than
-//! twice as many pixels as the width. Each pass rounds and clips to bytes. Weights are computed and normalised in f64, rounded to 22 fractional
-//! bits and summed in i32, so the pixels do not depend on the CPU. Only outputs that are asked for are computed, from the rows and columns
-//! that they need.
+//! The filter is separable. The horizontal pass comes first, or the vertical one if the height shrinks by more than
+//! twice as many pixels as the width. Each pass rounds and clips to bytes. Weights are computed and normalised in f64,
+//! rounded to 22 fractional bits and summed in i32, so the pixels do not depend on the CPU. Only the requested outputs
+//! are computed, from the rows and columns that they depend on.
 
 #![expect(
     clippy::inline_always,
@@ -24,12 +24,12 @@ pub(super) use axis::Axis;
 use horizontal::horizontal;
 use vertical::vertical;
 
-/// Bits after the point of a weight: 32, less 8 of a byte and 2 for sums beyond 0 to 255.
+/// Fractional bits of a weight: 32, minus 8 for a byte and 2 for sums outside of 0 to 255.
 const FRACTION_BITS: u32 = 32 - 8 - 2;
-/// One half, where sums start: the shift then rounds to nearest.
+/// One half, the start value of sums, so that the shift rounds to nearest.
 const HALF: i32 = 1 << (FRACTION_BITS - 1);
 
-/// Resamples an image; the result is `columns.count` × `rows.count` pixels.
+/// Resamples an image. The result has `columns.count` × `rows.count` pixels.
 pub(super) fn resample(image: &RgbImage, columns: &Axis, rows: &Axis) -> RgbImage {
     let pixels = pulp::Arch::new().dispatch(Resample { image, columns, rows });
     RgbImage::from_raw(columns.count, rows.count, pixels).expect("the buffer fills its size")
@@ -40,7 +40,7 @@ pub(super) fn resample(image: &RgbImage, columns: &Axis, rows: &Axis) -> RgbImag
 struct Rows<'a> {
     pixels: &'a [u8],
     stride: usize,
-    /// Row and column of the image that come first.
+    /// The first row and column of the image.
     top: u32,
     left: u32,
 }
@@ -72,7 +72,8 @@ impl pulp::WithSimd for Resample<'_> {
             top: 0,
             left: 0,
         };
-        // Both passes round, so their order can be seen. This is Pillow 13's; older ones differ for high images.
+        // Both passes round, so their order affects the result. This order is that of Pillow 13; earlier versions
+        // differ for tall images.
         let [fewer_columns, fewer_rows] =
             [(width, columns), (height, rows)].map(|(side, axis)| f64::from(side) - axis.target);
         if fewer_rows > 0.0 && fewer_rows > 2.0 * fewer_columns {
@@ -99,9 +100,9 @@ impl pulp::WithSimd for Resample<'_> {
     }
 }
 
-/// Sums of weighted bytes, each rounded to a byte; `tap` returns the bytes of a weight.
+/// Returns sums of weighted bytes, each rounded to a byte. `tap` returns the bytes that a weight multiplies.
 ///
-/// The sums stay in memory, so eight taps are added at a time where there are as many.
+/// The sums do not fit in registers, so eight taps are added at a time if there are as many.
 #[inline(always)]
 fn weighted<'a, const LANES: usize>(weights: &[i32], tap: impl Fn(usize) -> &'a [u8; LANES]) -> [u8; LANES] {
     let mut sums = [HALF; LANES];

@@ -1,11 +1,11 @@
-//! Pixels against Pillow's, by digest, and parts against the whole.
+//! Compares pixels with Pillow's, by digest, and parts with the complete result.
 
 use clr_adapters::{Digest, Filter};
 use image::RgbImage;
 
 use super::{Axis, resample};
 
-/// Returns bytes from a linear congruential generator, blocks of them black or white, so that a cubic filter overshoots.
+/// Returns bytes from a linear congruential generator with black and white blocks, at which a cubic filter overshoots.
 fn drawn([width, height]: [u32; 2]) -> RgbImage {
     let mut state = 1_u32;
     let pixels = (0..3 * width * height)
@@ -32,8 +32,8 @@ fn whole(source: u32, target: u32, filter: Filter) -> Axis {
     }
 }
 
-/// Sources and results, `[width, height]`, and the digests of bilinear and bicubic pixels of Pillow 13.0.0:
-/// `tests/tools/pillow_resampling.py --golden`.
+/// Sizes of sources and results, `[width, height]`, with the digests of Pillow 13.0.0's bilinear and bicubic pixels,
+/// from `tests/tools/pillow_resampling.py --golden`.
 const GOLDEN: [([u32; 2], [u32; 2], &str); 7] = [
     ([97, 61], [24, 17], "0a1d6eaf7719 035c0d207096"),
     ([13, 9], [40, 31], "dba9d31b40ed a738ffa88473"),
@@ -58,7 +58,7 @@ fn pixels_are_those_of_pillow() {
 
 #[test]
 fn a_part_of_the_result_is_the_same_as_cut_from_the_whole() {
-    // Also where the vertical pass comes first, and where a tile holds only some of the columns.
+    // The cases include vertical passes that come first, and tiles with only some of the columns.
     for (source, target) in [
         ([700, 90], [61, 40]),
         ([40, 500], [30, 45]),
@@ -84,7 +84,7 @@ fn a_part_of_the_result_is_the_same_as_cut_from_the_whole() {
     }
 }
 
-/// The portable code is what `pulp` runs where it finds no wider instruction set.
+/// Compares with the portable code, which `pulp` runs if there is no wider instruction set.
 #[test]
 fn the_instruction_set_does_not_change_a_pixel() {
     for (source, target) in [([401, 297], [97, 61]), ([33, 57], [224, 224]), ([64, 900], [50, 20])] {

@@ -1,4 +1,4 @@
-//! The vertical pass: weighted sums of rows.
+//! Vertical pass: weighted sums of rows.
 
 use std::ops::Range;
 
@@ -8,10 +8,10 @@ use super::{
     weighted,
 };
 
-/// Bytes of a row that are summed at a time.
+/// Number of bytes of a row that are summed at a time.
 const BLOCK: usize = 64;
 
-/// Resamples columns `columns` along `axis`: `[axis.count, columns, 3]`.
+/// Resamples the columns `columns` along `axis`. Returns `[axis.count, columns, 3]`.
 #[inline(always)]
 pub(super) fn vertical(source: Rows<'_>, columns: Range<u32>, axis: &Axis) -> Vec<u8> {
     let line = 3 * columns.len();
@@ -28,7 +28,7 @@ pub(super) fn vertical(source: Rows<'_>, columns: Range<u32>, axis: &Axis) -> Ve
             }
             continue;
         }
-        // The last block ends with the row and may overlap the one before.
+        // The last block ends at the end of the row, and may overlap the previous one.
         for at in (0..line).step_by(BLOCK).map(|at| at.min(line - BLOCK)) {
             out[at..at + BLOCK].copy_from_slice(&block::<BLOCK>(&rows[at..], source.stride, weights));
         }
@@ -36,7 +36,7 @@ pub(super) fn vertical(source: Rows<'_>, columns: Range<u32>, axis: &Axis) -> Ve
     out
 }
 
-/// Weighted sums of the first bytes of rows that are `stride` bytes apart.
+/// Returns weighted sums of the first bytes of rows that are `stride` bytes apart.
 #[inline(always)]
 fn block<const BYTES: usize>(rows: &[u8], stride: usize, weights: &[i32]) -> [u8; BYTES] {
     weighted(weights, |tap| {

@@ -1,4 +1,4 @@
-//! Activations and their spellings.
+//! Activations, and the ways in which exporters write them.
 
 use clr_onnx::{Activation, Op};
 

@@ -1,4 +1,4 @@
-//! Constants per channel: affine operations, biases and norms.
+//! Per-channel constants: affine operations, biases and norms.
 
 use clr_onnx::{Activation, BatchNorm, Op};
 

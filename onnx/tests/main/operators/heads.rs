@@ -1,11 +1,11 @@
-//! Ends of classifiers: flattening, dense layers, a final Softmax.
+//! Ends of classifiers: flattening, dense layers and a final Softmax.
 
 use clr_onnx::{Op, Tensor};
 
 use super::vector;
 use crate::support::{Model, float, int, ints, ramp};
 
-/// A model that flattens the pooled features in `how` and ends in a Gemm.
+/// Returns a model that flattens the pooled features as `how` does and ends in a Gemm.
 fn classified(how: impl FnOnce(Model) -> Model) -> Model {
     how(Model::new(13).conv().node("GlobalAveragePool", &["c"], "p", &[]))
         .floats("k", &[4, 2], &ramp(8))
@@ -68,7 +68,7 @@ fn a_dense_layer_is_the_same_as_gemm_and_as_matmul_with_add() {
             .node("Flatten", &["p"], "f", &[])
             .floats("b", &[2], &[1.0, 2.0])
     };
-    // The second dense layer is the classifier; the first stays in the graph.
+    // The second dense layer is the classifier, and the first remains in the graph.
     let end = |model: Model| {
         model
             .floats("k", &[3, 2], &ramp(6))

@@ -1,4 +1,4 @@
-//! Every operator arrives in the canonical graph as what it computes, in each of the spellings that exporters use.
+//! Every operator becomes the equivalent operation of the canonical graph, in each of the forms that exporters write.
 
 mod activations;
 mod affine;
@@ -14,7 +14,8 @@ fn vector(values: &[f32]) -> Tensor {
     Tensor::new([values.len()], values)
 }
 
-/// The operations between the convolution `conv` and the pool that the import appends, for nodes that read `c` and produce `y`.
+/// Returns the operations between the convolution `conv` and the pool that the import appends. The model's nodes read
+/// `c` and produce `y`.
 fn after_conv(model: Model) -> Vec<Op> {
     let mut ops = model.output("y").ops();
     assert!(matches!(ops.first(), Some(Op::Conv(_))), "{ops:?}");

@@ -1,9 +1,9 @@
-//! Operators that move, select, count or reduce elements.
+//! Shapes of operators that move, select, count or reduce elements.
 
 use super::{Dim, Info, Kind, Node, broadcast, front, known, product, quotient, within_images};
 use crate::import::operators::normalise;
 
-/// Returns whether this file infers it.
+/// Returns whether this file infers the operator.
 pub(super) fn is_known(operator: &str) -> bool {
     matches!(
         operator,

@@ -1,10 +1,10 @@
-//! Products of matrices.
+//! Shapes of matrix products.
 
 use std::collections::HashMap;
 
 use super::{Dim, Info, Kind, Node, broadcast, within_images};
 
-/// Returns whether this file infers it.
+/// Returns whether this file infers the operator.
 pub(super) fn is_known(operator: &str) -> bool {
     matches!(operator, "Einsum" | "Gemm" | "MatMul")
 }
@@ -88,7 +88,7 @@ fn einsum(node: &Node<'_>) -> Result<Vec<Dim>, String> {
             }
         }
     }
-    // Without a result: the letters that occur once, in alphabetical order.
+    // Without an explicit result, its letters are those that occur once, in alphabetical order.
     let result = result.unwrap_or_else(|| {
         let mut once: Vec<char> = counts
             .iter()

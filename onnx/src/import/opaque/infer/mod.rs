@@ -13,7 +13,7 @@ use super::{
 };
 use crate::proto::TensorProto;
 
-/// Known properties of a value: its sizes, its type, and for small constants its elements.
+/// Known properties of a value: its sizes, its type and, for small constants, its elements.
 #[derive(Clone, Debug)]
 pub(super) struct Info {
     pub(super) dims: Vec<Dim>,
@@ -21,7 +21,7 @@ pub(super) struct Info {
     pub(super) known: Option<Known>,
 }
 
-/// Elements that are known at import.
+/// Elements with values known at import.
 #[derive(Clone, Debug)]
 pub(super) enum Known {
     Integers(Vec<Dim>),
@@ -45,7 +45,7 @@ impl Info {
         })
     }
 
-    /// Its elements as sizes.
+    /// Returns the elements as sizes.
     fn sizes(&self) -> Result<&[Dim], String> {
         match &self.known {
             Some(Known::Integers(values)) => Ok(values),
@@ -53,13 +53,13 @@ impl Info {
         }
     }
 
-    /// Its elements as integers.
+    /// Returns the elements as integers.
     fn integers(&self) -> Result<Vec<i64>, String> {
         self.sizes()?.iter().map(|&dim| known(dim)).collect()
     }
 }
 
-/// Returns a size that does not depend on the batch.
+/// Returns a size that must not depend on the batch.
 fn known(dim: Dim) -> Result<i64, String> {
     match dim {
         Dim::Known(size) => Ok(size),
@@ -67,8 +67,8 @@ fn known(dim: Dim) -> Result<i64, String> {
     }
 }
 
-/// Returns the operators that may be inside an opaque step: those of the default domain whose shapes are inferred here. tract runs
-/// all of them.
+/// Returns whether an operator may be inside an opaque step. These are operators of the default domain whose shapes are
+/// inferred here; tract can run all of them.
 pub(super) fn is_known(operator: &str) -> bool {
     of_one(operator)
         || of_several(operator)
@@ -77,7 +77,7 @@ pub(super) fn is_known(operator: &str) -> bool {
         || windows::is_known(operator)
 }
 
-/// Operators whose first output has the shape of their first input.
+/// Returns whether the operator's first output has the shape of its first input.
 fn of_one(operator: &str) -> bool {
     matches!(
         operator,
@@ -146,7 +146,7 @@ fn of_one(operator: &str) -> bool {
     )
 }
 
-/// Operators on several values that broadcast.
+/// Returns whether the operator broadcasts several values.
 fn of_several(operator: &str) -> bool {
     let arithmetic = [
         "Add", "Sub", "Mul", "Div", "Pow", "Mod", "Min", "Max", "Sum", "Mean", "Where", "And", "Or", "Xor",
@@ -154,7 +154,7 @@ fn of_several(operator: &str) -> bool {
     arithmetic.contains(&operator) || compares(operator)
 }
 
-/// Of these, those that give truth values.
+/// Returns whether such an operator returns truth values.
 fn compares(operator: &str) -> bool {
     matches!(
         operator,
@@ -174,7 +174,8 @@ pub(super) fn infer(source: Source<'_>, inputs: &[Option<Info>]) -> Result<Vec<I
         for input in inputs.iter().flatten() {
             dims = broadcast(&dims, &input.dims)?;
         }
-        // The first input of Where is the condition, the second of Pow may be integers.
+        // The first input of Where is the condition, and the second input of Pow may be an integer, so neither
+        // determines the type.
         let typed = usize::from(operator == "Where");
         let kind = if compares(operator) {
             Kind::Bool
@@ -225,7 +226,7 @@ impl Node<'_> {
         Ok(text.to_owned())
     }
 
-    /// Integers that are an attribute or input `index`, if they are there.
+    /// Returns integers from the attribute `name` or from input `index`, if the node has one of them.
     fn ints(&self, name: &str, index: usize) -> Result<Option<Vec<i64>>, String> {
         if let Some(values) = self.source.ints(name) {
             return Ok(Some(values.to_vec()));
@@ -274,7 +275,7 @@ impl Node<'_> {
     }
 }
 
-/// Returns an axis counted from the front of `rank`.
+/// Returns an axis, counted from the front of `rank`.
 fn front(axis: i64, rank: usize) -> Result<usize, String> {
     let front = if axis < 0 {
         axis.saturating_add(rank as i64)
@@ -287,7 +288,7 @@ fn front(axis: i64, rank: usize) -> Result<usize, String> {
         .ok_or_else(|| format!("axis {axis} of {rank} axes"))
 }
 
-/// Refuses what works across the images of a batch.
+/// Refuses an operation across the images of a batch.
 fn within_images(dims: &[Dim]) -> Result<(), String> {
     if dims.iter().any(|dim| matches!(dim, Dim::Batch(_))) {
         return Err("it mixes the images of a batch".to_owned());
@@ -295,7 +296,7 @@ fn within_images(dims: &[Dim]) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns the sizes that two values broadcast to.
+/// Returns the sizes to which two values broadcast.
 fn broadcast(left: &[Dim], right: &[Dim]) -> Result<Vec<Dim>, String> {
     let rank = left.len().max(right.len());
     let at = |dims: &[Dim], axis: usize| {
@@ -325,7 +326,7 @@ fn product(dims: &[Dim]) -> Result<Dim, String> {
     })
 }
 
-/// `whole / part`, if it is a size.
+/// Returns `whole / part`, if that is a size.
 fn quotient(whole: Dim, part: Dim) -> Result<Dim, String> {
     let divided = |whole: i64, part: i64| (part > 0 && whole % part == 0).then(|| whole / part);
     let result = match (whole, part) {

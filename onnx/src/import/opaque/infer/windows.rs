@@ -1,8 +1,8 @@
-//! Convolutions, pools and resizing of any number of spatial dimensions.
+//! Shapes of convolutions, pools and resizing, for any number of spatial dimensions.
 
 use super::{Dim, Info, Kind, Known, Node, front, known};
 
-/// Returns whether this file infers it.
+/// Returns whether this file infers the operator.
 pub(super) fn is_known(operator: &str) -> bool {
     matches!(
         operator,

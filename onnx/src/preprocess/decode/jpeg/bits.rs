@@ -1,27 +1,27 @@
-//! Bits of entropy-coded data: stuffed zeros are dropped, a marker ends them (ITU T.81, F.2.2.5).
+//! Bit reader for entropy-coded data. It drops stuffed zeros, and a marker ends the data (ITU T.81, F.2.2.5).
 
-/// Reads bits until a marker or the end of the file.
+/// Reader of bits up to a marker or the end of the file.
 #[derive(Debug)]
 pub(super) struct Bits<'a> {
     data: &'a [u8],
-    /// The next byte that is not in `buffer`.
+    /// Position of the next byte that is not in `buffer`.
     at: usize,
     /// Bits to come, the next at the top.
     buffer: u64,
-    /// How many of them there are. Less than none once more was taken: those were zeros.
+    /// Number of bits in the buffer. Negative if more bits were taken than existed; these were zeros.
     count: i32,
-    /// Whether a marker or the end was met.
+    /// Whether a marker or the end of the file was reached.
     ended: bool,
 }
 
-/// Data between the used bits and the next marker.
+/// Data between the consumed bits and the next marker.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Rest {
-    /// Whole bytes.
+    /// The complete bytes.
     pub(super) bytes: Vec<u8>,
-    /// Position of the marker, or the end of the file.
+    /// Position of the marker, or the length of the file.
     pub(super) marker: usize,
-    /// Whether the bytes used last are zeros as well.
+    /// Whether the last consumed bytes are zeros as well.
     pub(super) after_zeros: bool,
 }
 
@@ -46,7 +46,7 @@ impl<'a> Bits<'a> {
             && self.count >= 0
         {
             let word = u32::from_be_bytes([a, b, c, d]);
-            // No byte of all ones: no stuffing and no marker.
+            // No byte is 0xff, so there is no stuffing and no marker.
             if (!word).wrapping_sub(0x0101_0101) & word & 0x8080_8080 == 0 {
                 self.buffer |= u64::from(word) << (32 - self.count);
                 self.count += 32;
@@ -76,20 +76,20 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// Returns the next `count` bits, 1 to 16, of those made ready.
+    /// Returns the next `count` bits, 1 to 16, of those in the buffer.
     #[inline]
     pub(super) fn peek(&self, count: u32) -> u32 {
         (self.buffer >> (64 - count)) as u32
     }
 
-    /// Drops `count` bits, at most 16, of those made ready.
+    /// Drops `count` bits, at most 16, of those in the buffer.
     #[inline]
     pub(super) fn consume(&mut self, count: u32) {
         self.buffer <<= count;
         self.count -= count as i32;
     }
 
-    /// Takes `count` bits, at most 16, of those made ready.
+    /// Takes `count` bits, at most 16, of those in the buffer.
     #[inline]
     pub(super) fn take(&mut self, count: u32) -> u32 {
         if count == 0 {
@@ -109,7 +109,7 @@ impl<'a> Bits<'a> {
         self.take(1) == 1
     }
 
-    /// Returns whether more was taken than there was.
+    /// Returns whether more bits were taken than existed.
     #[inline]
     pub(super) fn overrun(&self) -> bool {
         self.count < 0
@@ -122,7 +122,7 @@ impl<'a> Bits<'a> {
         let mut bytes: Vec<u8> = (0..buffered / 8)
             .map(|index| (self.buffer << padding << (8 * index) >> 56) as u8)
             .collect();
-        // Stuffing makes this a byte or two too late, which does not matter for what it is used for.
+        // Because of stuffing, this is one or two bytes too far. For this purpose that does not matter.
         let used = self.at.saturating_sub(bytes.len());
         let after_zeros = used >= 8 && self.data[used - 8..used].iter().all(|&byte| byte == 0);
         let mut at = self.at;
@@ -151,7 +151,7 @@ impl<'a> Bits<'a> {
         self.data
     }
 
-    /// Goes on after a marker.
+    /// Continues after a marker.
     pub(super) fn restart(&mut self, at: usize) {
         *self = Self::new(self.data, at);
     }

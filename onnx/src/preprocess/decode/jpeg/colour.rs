@@ -1,4 +1,4 @@
-//! Planes to RGB.
+//! Conversion of component planes to RGB.
 
 use std::collections::TryReserveError;
 
@@ -57,11 +57,12 @@ pub(super) fn assemble(
     Ok(RgbImage::from_raw(width, height, pixels).expect("the buffer fills its size"))
 }
 
-/// How a component's samples lie to the image's pixels on an axis: as many `samples` as `pixels` in a unit, or more or fewer.
+/// Relation of a component's samples to the image's pixels along an axis. A unit has `samples` samples and `pixels`
+/// pixels; either may be larger.
 struct Axis {
     samples: usize,
     pixels: usize,
-    /// Samples that the image has.
+    /// Number of samples that belong to the image.
     valid: usize,
 }
 
@@ -70,13 +71,14 @@ impl Axis {
         self.samples == self.pixels
     }
 
-    /// Samples that give a pixel, with their weights in quarters.
+    /// Returns the samples that determine a pixel, with their weights in quarters.
     fn taps(&self, pixel: usize) -> [(usize, usize); 4] {
         let last = self.valid - 1;
         let mut taps = [(0, 0); 4];
         let many = self.samples / self.pixels;
         if 2 * self.samples == self.pixels {
-            // ITU T.81 places a sample in the middle of two pixels: three quarters of the nearest, one of the next.
+            // According to ITU T.81, a sample is centred between two pixels: three quarters of the nearest and one
+            // quarter of the next.
             let near = pixel / 2;
             let next = if pixel.is_multiple_of(2) {
                 near.saturating_sub(1)

@@ -1,4 +1,4 @@
-//! Headers of a JPEG file: frame, tables, scans (ITU T.81, annex B).
+//! Headers of a JPEG file: frame, tables and scans (ITU T.81, annex B).
 
 use image::metadata::Orientation;
 
@@ -14,7 +14,7 @@ pub(super) const NATURAL: [u8; 64] = [
     47, 55, 62, 63,
 ];
 
-/// Neither Pillow nor most builds of `ImageMagick` read 12 bits.
+/// Hint for 12-bit files, which neither Pillow nor most builds of `ImageMagick` can read.
 const TWELVE: &str = "convert it in Python (pip install imagecodecs): import imagecodecs as c; \
                       c.imwrite('OUT.png', (c.imread('IN.jpg') >> 4).astype('uint8'))";
 const REWRITE: &str = "save it again with the program that wrote it, as baseline JPEG or PNG";
@@ -23,7 +23,7 @@ const REWRITE: &str = "save it again with the program that wrote it, as baseline
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     Damaged(String),
-    /// A feature that is not read, and a way to an image that is.
+    /// An unsupported feature, and a way to convert the image to a supported one.
     Unsupported(String, &'static str),
 }
 
@@ -58,7 +58,7 @@ impl Frame {
         [0, 1].map(|axis| self.size[axis].div_ceil(8 * self.most[axis]))
     }
 
-    /// Blocks of a component that hold pixels, across and down.
+    /// Returns the number of blocks of a component that contain pixels, horizontally and vertically.
     pub(super) fn blocks(&self, component: usize) -> [u32; 2] {
         let sampling = self.components[component].sampling;
         [0, 1].map(|axis| (self.size[axis] * sampling[axis]).div_ceil(8 * self.most[axis]))
@@ -72,7 +72,7 @@ pub(super) struct Scan {
     pub(super) components: Vec<(usize, usize, usize)>,
     /// First and last coefficient, in zig-zag order.
     pub(super) band: [usize; 2],
-    /// Bits sent before and after this scan; 0 before the first.
+    /// Successive approximation: the bit position before and after this scan; 0 before the first scan.
     pub(super) high: u32,
     pub(super) low: u32,
 }
@@ -96,7 +96,7 @@ pub(super) struct Headers<'a> {
     pub(super) ac: [Option<Table>; 4],
     /// In natural order.
     pub(super) quantisation: [Option<[u16; 64]>; 4],
-    /// Units between restart markers; 0 without them.
+    /// Number of units between restart markers; 0 if there are none.
     pub(super) restart: u32,
     adobe: Option<u8>,
     exif: Option<&'a [u8]>,
@@ -120,7 +120,7 @@ impl<'a> Headers<'a> {
         orientation::of_exif(self.exif)
     }
 
-    /// As the decoder for unreduced images decides it.
+    /// Returns the colour space, decided as by the decoder for unreduced images.
     pub(super) fn colour(&self) -> Colour {
         let components = self.frame.as_ref().map_or(&[][..], |frame| &frame.components);
         match (components, self.adobe) {
@@ -133,10 +133,11 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// Reads segments from `at` to the next scan: its header and where its data begin. `None` at the end of the image.
+    /// Reads segments from `at` to the next scan. Returns the scan's header and the start of its data; `None` at the
+    /// end of the image.
     pub(super) fn next_scan(&mut self, mut at: usize) -> Result<Option<(Scan, usize)>, Fault> {
         loop {
-            // Bytes between segments are against the standard, and some cameras write them.
+            // Bytes between segments violate the standard, but some cameras write them.
             let Some(ahead) = self
                 .bytes
                 .get(at..)
@@ -167,7 +168,7 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// Where the data of the segment whose length is at `at` begin and end.
+    /// Returns the start and end of the data of the segment whose length field is at `at`.
     fn segment(&self, at: usize, marker: u8) -> Result<(usize, usize), Fault> {
         let Some(&[high, low]) = self.bytes.get(at..at + 2) else {
             return damaged(format!("it ends in the header of segment {marker:02x}"));
@@ -233,7 +234,7 @@ impl<'a> Headers<'a> {
             });
         }
         if let [only] = &mut components[..] {
-            // A single component is never interleaved: its sampling says nothing.
+            // A single component is never interleaved, so its sampling factors do not matter.
             only.sampling = [1, 1];
         }
         let most = [0, 1].map(|axis| {
@@ -322,7 +323,7 @@ impl<'a> Headers<'a> {
             low: u32::from(bits & 15),
         };
         if !frame.progressive {
-            // Some encoders fill these in wrongly, and nothing depends on them.
+            // Some encoders write wrong values here, and nothing depends on them.
             (scan.band, scan.high, scan.low) = ([0, 63], 0, 0);
         }
         let [first, last] = scan.band;

@@ -7,17 +7,18 @@ const FAST: u32 = 9;
 /// A table of codes of up to 16 bits.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
-    /// By the next nine bits: length and value of the code, 0 for longer ones.
+    /// By the next nine bits: length and value of the code; 0 for longer codes.
     fast: [u16; 1 << FAST],
-    /// By length: the first number that is beyond the codes, at 16 bits.
+    /// By length: the first number beyond the codes, aligned to 16 bits.
     beyond: [u32; 17],
-    /// By length: what to add to a code to get the index of its value.
+    /// By length: the number to add to a code to get the index of its value.
     offset: [i32; 17],
     values: Vec<u8>,
 }
 
 impl Table {
-    /// From the numbers of codes of each length and their values; `None` where there are more codes than bits allow.
+    /// Creates a table from the numbers of codes of each length and their values. Returns `None` if there are more
+    /// codes than the lengths allow.
     pub(super) fn new(counts: &[u8; 16], values: &[u8]) -> Option<Self> {
         let mut table = Self {
             fast: [0; 1 << FAST],
@@ -47,7 +48,7 @@ impl Table {
         (index == values.len()).then_some(table)
     }
 
-    /// Returns the value of the next code of the bits made ready; `None` where no code begins like this.
+    /// Returns the value of the next code in the buffered bits; `None` if no code starts like this.
     #[inline]
     pub(super) fn decode(&self, bits: &mut Bits<'_>) -> Option<u8> {
         let fast = self.fast[bits.peek(FAST) as usize];
@@ -62,13 +63,13 @@ impl Table {
         self.values.get(usize::try_from(index).ok()?).copied()
     }
 
-    /// Returns the value whose code is zeros alone.
+    /// Returns the value of the code that consists only of zeros.
     pub(super) fn of_zeros(&self) -> Option<u8> {
         self.values.first().copied()
     }
 }
 
-/// Returns a number of `size` bits with its sign (F.2.2.1, EXTEND).
+/// Returns a signed number of `size` bits (F.2.2.1, EXTEND).
 #[inline]
 pub(super) fn signed(bits: &mut Bits<'_>, size: u32) -> i32 {
     if size == 0 {
@@ -88,7 +89,7 @@ mod tests {
 
     #[test]
     fn codes_of_every_length_are_found_and_others_are_not() {
-        // One code of each of ten lengths: 0, 10, 110, …; what begins with ten ones is none.
+        // One code of each of ten lengths: 0, 10, 110, …; ten ones are not the start of any code.
         let mut counts = [0; 16];
         counts[..10].fill(1);
         let table = Table::new(&counts, &(0..10).collect::<Vec<u8>>()).unwrap();

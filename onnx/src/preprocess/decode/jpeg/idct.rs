@@ -1,13 +1,14 @@
-//! Inverse cosine transform of 8 × 8 coefficients to 8, 4, 2 or 1 samples a side.
+//! Inverse cosine transform of 8 × 8 coefficients to 8, 4, 2 or 1 samples per side.
 //!
-//! Of fewer samples only the lowest coefficients count, as in libjpeg's scaled decoding: the image is low-passed and sampled in one step.
-//! Integers with 13 fractional bits, so the result is the same on every CPU.
+//! For fewer samples, only the lowest coefficients are used, as in libjpeg's scaled decoding: this low-pass filters and
+//! samples the image in one step. The arithmetic uses integers with 13 fractional bits, so the result is the same on
+//! every CPU.
 
 use std::sync::LazyLock;
 
 const FRACTION: u32 = 13;
 
-/// `[sample][coefficient]` for each number of samples, zero beyond it.
+/// `[sample][coefficient]` for one number of samples; zero beyond it.
 type Basis = [[i32; 8]; 8];
 
 /// Bases for 2, 4 and 8 samples.
@@ -25,9 +26,10 @@ fn basis(side: usize) -> Basis {
     basis
 }
 
-/// Writes `side` × `side` samples to rows of `out` that are `stride` apart. Coefficients and their steps are in natural order.
+/// Writes `side` × `side` samples to rows of `out` that are `stride` apart. Coefficients and quantisation steps are in
+/// natural order.
 pub(super) fn block(side: usize, coefficients: &[i16; 64], steps: &[u16; 64], out: &mut [u8], stride: usize) {
-    // Beyond this the coefficient of a sample of 8 bits cannot be.
+    // A coefficient of 8-bit samples cannot exceed this range.
     let value = |index: usize| (i32::from(coefficients[index]) * i32::from(steps[index])).clamp(-32_768, 32_767);
     match side {
         1 => out[0] = sample((value(0) + 4) >> 3),
@@ -104,7 +106,7 @@ mod tests {
 
     #[test]
     fn fewer_samples_are_about_the_means_of_the_full_ones() {
-        // Low frequencies alone: of those the reduced transform keeps all.
+        // Only low frequencies, all of which the reduced transform keeps.
         let mut smooth = [0; 64];
         (smooth[0], smooth[1], smooth[8], smooth[9]) = (200, -90, 60, 25);
         let full = exact(&smooth);

@@ -1,9 +1,9 @@
-//! JPEG: every scan is read to its last bit, so that a truncated or damaged file is detected; where the image is to be reduced, the same
-//! pass gives its pixels.
+//! JPEG reader. It reads every scan to its last bit, so that a truncated or damaged file is detected. If the image is
+//! to be reduced, the same pass produces its pixels.
 //!
-//! Decoders show what there is of a damaged file, and grey for the rest: right for a viewer, wrong for a classifier. This reader knows
-//! baseline, extended and progressive files with Huffman coding and 8 bits per sample; others are refused. Unreduced pixels come from the
-//! `image` crate.
+//! Other decoders show the existing part of a damaged file and grey for the rest, which suits a viewer but not a
+//! classifier. This reader supports baseline, extended and progressive files with Huffman coding and 8 bits per sample;
+//! others are refused. Unreduced pixels are decoded by the `image` crate.
 
 mod bits;
 mod colour;
@@ -48,10 +48,10 @@ pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
     job.finish(image, &geometry, ImageNotes::default(), reservation)
 }
 
-/// Pixels of a file that is known to be sound.
+/// Returns the full-size pixels of a file that is known to be intact.
 fn unreduced(job: &Job<'_>, frame: &Frame, geometry: &Geometry) -> Result<DecodedImage, ImageError> {
     let decoder = JpegDecoder::new(Cursor::new(job.bytes)).map_err(|error| job.decoder_error(error))?;
-    // A copy of the file, current rows, and all coefficients where scans are not interleaved.
+    // Memory: a copy of the file, the current rows, and all coefficients if scans are not interleaved.
     let coefficients = if frame.progressive || multiscan(job) {
         let blocks = |component: usize| {
             let [across, down] = frame.blocks(component).map(u64::from);
@@ -76,7 +76,7 @@ fn multiscan(job: &Job<'_>) -> bool {
         .is_some()
 }
 
-/// Reads all scans; the planes are empty where nothing is to be reduced.
+/// Reads all scans. The planes are empty if the image is not reduced.
 fn scans(
     job: &Job<'_>,
     headers: &mut Headers<'_>,
@@ -89,7 +89,7 @@ fn scans(
         .map(|component| Plane::new(frame, component, factor))
         .collect();
     let mut planes = planes.map_err(|_| job.no_memory(geometry))?;
-    // Of each component: coefficients that are sent to their last bit.
+    // For each component, the coefficients that were sent completely.
     let mut sent = vec![0_u64; planes.len()];
     let mut next = Some(first);
     let mut end = 0;
@@ -106,14 +106,14 @@ fn scans(
         }
         next = match headers.next_scan(end) {
             Ok(next) => next,
-            // What follows a whole image is not its damage.
+            // Data after a complete image do not count as damage.
             Err(_) if sent.iter().all(|&sent| sent == u64::MAX) => None,
             Err(fault) => return Ok(Err(fault)),
         };
     }
     let ended = job.bytes.get(end..end + 2) == Some(&[0xff, 0xd9]);
     let missing = sent.iter().filter(|&&sent| sent != u64::MAX).count();
-    // A progressive file that its writer ended early is whole; one that just stops is not.
+    // A progressive file whose writer ended it early is intact; one that just stops is not.
     if planes.iter().any(|plane| plane.quantisation.is_none()) || missing > 0 && !ended {
         return Ok(frame::damaged(format!(
             "scans of {missing} of {} components are missing",

@@ -1,4 +1,4 @@
-//! Samples of the components at the reduced size, and coefficients of progressive files as far as that size needs them.
+//! Component samples at the reduced size, and the coefficients of progressive files that this size needs.
 
 use std::collections::TryReserveError;
 
@@ -8,28 +8,30 @@ use super::{
     idct,
 };
 
-/// One component.
+/// A component.
 #[derive(Debug)]
 pub(super) struct Plane {
-    /// Samples of a block across and down: 1, 2, 4 or 8; 0 where the file is only checked.
+    /// Samples of a block per side: 1, 2, 4 or 8; 0 if the file is only checked.
     pub(super) side: usize,
-    /// Blocks across, those beyond the image's edge included.
+    /// Number of blocks horizontally, including those beyond the image's edge.
     blocks: usize,
-    /// Stored samples that the image has, across and down: an encoder fills its blocks with whatever beyond them.
+    /// Number of stored samples inside the image, horizontally and vertically. Beyond them, the content of blocks is
+    /// arbitrary.
     stored: [usize; 2],
     pub(super) samples: Vec<u8>,
-    /// Of progressive files: which coefficients are not zero, by block, in zig-zag order.
+    /// For progressive files: which coefficients are not zero, by block, in zig-zag order.
     pub(super) known: Vec<u64>,
-    /// Of progressive files: the `side` × `side` lowest coefficients of each block.
+    /// For progressive files: the `side` × `side` lowest coefficients of each block.
     low: Vec<i16>,
-    /// In force when the component's first scan began.
+    /// The quantisation table that was in effect when the component's first scan began.
     pub(super) quantisation: Option<[u16; 64]>,
 }
 
-/// Samples of a component's block where the image is reduced by `factor`; 0 for none.
+/// Returns the samples per side of a component's block if the image is reduced by `factor`; 0 if none are needed.
 ///
-/// A component with fewer samples than the others is reduced less, so that it need not be enlarged again: as much less as on the axis where it
-/// has the fewest, so on the other it may have more than the image, of which means are taken.
+/// A component with fewer samples than the others is reduced less, so that it does not have to be enlarged again. The
+/// axis with the fewest samples determines by how much less. The other axis may then have more samples than the image;
+/// their means are used.
 fn side(frame: &Frame, component: usize, factor: u32) -> usize {
     if factor == 1 {
         return 0;
@@ -47,13 +49,13 @@ fn side(frame: &Frame, component: usize, factor: u32) -> usize {
     side.min(8) as usize
 }
 
-/// Blocks of a component, across and down, those beyond the image's edge included.
+/// Returns the number of blocks of a component horizontally and vertically, including those beyond the image's edge.
 fn padded(frame: &Frame, component: usize) -> [usize; 2] {
     let (units, sampling) = (frame.units(), frame.components[component].sampling);
     [0, 1].map(|axis| (units[axis] * sampling[axis]) as usize)
 }
 
-/// Returns the bytes that the planes of all components take.
+/// Returns the bytes of the planes of all components.
 pub(super) fn bytes(frame: &Frame, factor: u32) -> u64 {
     (0..frame.components.len())
         .map(|component| {
@@ -84,12 +86,12 @@ impl Plane {
         })
     }
 
-    /// Samples from one row to the next.
+    /// Returns the number of samples from one row to the next.
     pub(super) fn stride(&self) -> usize {
         self.blocks * self.side
     }
 
-    /// Samples that the image has, across and down.
+    /// Returns the number of samples inside the image, horizontally and vertically.
     pub(super) fn valid(&self) -> [usize; 2] {
         self.stored.map(|stored| stored.div_ceil(8 / self.side.max(1)))
     }
@@ -98,7 +100,7 @@ impl Plane {
         y as usize * self.blocks + x as usize
     }
 
-    /// Where the coefficient of a zig-zag index is kept.
+    /// Returns where the coefficient with this zig-zag index is stored.
     fn kept(&self, block: usize, index: usize) -> Option<usize> {
         let natural = usize::from(NATURAL[index]);
         let (row, column) = (natural / 8, natural % 8);
@@ -115,11 +117,11 @@ impl Plane {
         }
     }
 
-    /// Adds a bit of lower weight to a coefficient that is not zero, away from zero.
+    /// Adds a bit of lower weight to a non-zero coefficient, away from zero.
     pub(super) fn refine(&mut self, block: usize, index: usize, bit: i32) {
         if let Some(at) = self.kept(block, index) {
             let value = i32::from(self.low[at]);
-            // Sent twice, it counts once.
+            // If the bit is sent twice, it counts once.
             if value & bit == 0 || index == 0 {
                 self.low[at] = if value < 0 && index > 0 {
                     value - bit
@@ -130,7 +132,7 @@ impl Plane {
         }
     }
 
-    /// Samples of a block from its coefficients in natural order.
+    /// Computes the samples of a block from its coefficients in natural order.
     pub(super) fn transform(&mut self, [x, y]: [u32; 2], coefficients: &[i16; 64]) {
         let Some(quantisation) = &self.quantisation else { return };
         if self.side == 0 {
@@ -156,7 +158,7 @@ impl Plane {
         }
     }
 
-    /// Samples of a progressive file once all scans are read.
+    /// Computes the samples of a progressive file after all scans have been read.
     pub(super) fn transform_all(&mut self) {
         let side = self.side;
         if side == 0 || self.known.is_empty() {
@@ -175,7 +177,7 @@ impl Plane {
     }
 }
 
-/// Returns the mean of `step` × `step` samples of a block, as far as they are inside.
+/// Returns the mean of `step` × `step` samples of a block, as far as they are inside the image.
 fn mean(block: &[u8; 64], [left, top]: [usize; 2], step: usize, [width, height]: [usize; 2]) -> u8 {
     let (across, down) = (left..width.min(left + step), top..height.min(top + step));
     let count = (across.len() * down.len()) as u32;

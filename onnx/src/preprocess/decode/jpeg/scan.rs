@@ -1,4 +1,4 @@
-//! Entropy-coded data of a scan, read to its last bit and checked (ITU T.81, annexes F and G).
+//! Entropy-coded data of a scan, read to the last bit and checked (ITU T.81, annexes F and G).
 
 use super::{
     super::{ImageError, Job},
@@ -8,7 +8,7 @@ use super::{
     planes::Plane,
 };
 
-/// Zeros in a row that no image codes, where a code of zeros stands for a coefficient.
+/// Number of consecutive zero bytes that no image contains if a code of zeros stands for a coefficient.
 const LOST: usize = 64;
 
 /// A scan in progress.
@@ -16,14 +16,14 @@ struct Reader<'a, 'b> {
     bits: Bits<'a>,
     frame: &'b Frame,
     scan: &'b Scan,
-    /// DC and AC table of each of the scan's components.
+    /// DC and AC table of each component of the scan.
     tables: Vec<[Option<&'b Table>; 2]>,
     predicted: [i32; 4],
-    /// Blocks that end early.
+    /// Number of further blocks in the current end-of-band run.
     run: u32,
 }
 
-/// Reads the scan whose data begin at `start`; returns where they end.
+/// Reads the scan whose data start at `start`. Returns where they end.
 pub(super) fn read(
     job: &Job<'_>,
     headers: &Headers<'_>,
@@ -169,7 +169,7 @@ impl<'a, 'b> Reader<'a, 'b> {
             return damaged("an invalid difference");
         }
         let value = self.predicted[index] + signed(&mut self.bits, u32::from(size));
-        // The mean of 64 samples is eight times within ±1,024; twice that leaves room for encoders that are careless.
+        // The mean of 64 samples, times eight, is within ±1,024. Twice that tolerates inaccurate encoders.
         let step = plane.quantisation.map_or(1, |steps| i32::from(steps[0]));
         if (value << self.scan.low).saturating_mul(step).abs() > 2048 + step {
             return damaged("a mean out of range");
@@ -281,7 +281,8 @@ impl<'a, 'b> Reader<'a, 'b> {
         Ok(())
     }
 
-    /// Passes `zeros` coefficients that are zero, and refines the others on the way; returns the next that is zero.
+    /// Skips `zeros` zero coefficients and refines the others on the way. Returns the index of the next zero
+    /// coefficient.
     fn skip(&mut self, mut at: usize, last: usize, mut zeros: usize, block: usize, plane: &mut Plane) -> usize {
         while at <= last {
             if plane.known[block] >> at & 1 == 1 {
@@ -314,13 +315,13 @@ impl<'a, 'b> Reader<'a, 'b> {
         Ok(())
     }
 
-    /// Between the last bit used and a marker there is padding alone.
+    /// Checks that there is only padding between the last used bit and a marker.
     fn check_rest(&self, rest: &super::bits::Rest) -> Result<(), Fault> {
         if self.run > 0 {
             return damaged("a run goes beyond the last block");
         }
         let padding = |byte: u8| rest.bytes.iter().all(|&other| other == byte);
-        // Some cameras fill a buffer with zeros; where zeros were taken for image data as well, a sector was lost.
+        // Some cameras fill a buffer with zeros. If zeros were also taken as image data, a sector was lost.
         if rest.bytes.len() <= 1 || padding(0xff) || padding(0) && !rest.after_zeros {
             return Ok(());
         }
@@ -347,7 +348,7 @@ impl<'a, 'b> Reader<'a, 'b> {
 
 /// Returns the start of a run of [`LOST`] zeros.
 fn zeros(data: &[u8]) -> Option<usize> {
-    // Such a run covers at least one whole piece of half its length.
+    // Such a run contains at least one complete piece of half its length.
     let pieces = data.chunks_exact(LOST / 2).enumerate();
     let mut candidates = pieces.filter(|(_, piece)| piece.iter().all(|&byte| byte == 0));
     candidates.find_map(|(index, _)| {

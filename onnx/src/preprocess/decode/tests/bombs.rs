@@ -1,4 +1,4 @@
-//! Decompression bombs: refused by the budget, or decoded within it.
+//! Decompression bombs are refused because of the memory budget, or are decoded within it.
 
 use std::io::Write as _;
 
@@ -40,7 +40,7 @@ fn zeros(count: u64) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Returns a black PNG; `interlaced` ones have rows of every pass, which is about as much.
+/// Returns a black PNG. If `interlaced`, it has rows of every pass, of about the same size in total.
 fn png(width: u32, height: u32, depth: u8, colour: u8, interlaced: bool, extra: &[u8]) -> Vec<u8> {
     let channels = match colour {
         2 => 3,
@@ -110,7 +110,7 @@ fn profiles_and_texts_of_a_png_are_not_inflated() {
 
 #[test]
 fn a_webp_of_34_bytes_is_refused_by_what_its_bitstream_says() {
-    // VP8L, 10,000 × 10,000: the header alone.
+    // VP8L, 10,000 × 10,000 pixels: only the header.
     let bits = (0x270f_u32 | 0x270f << 14).to_le_bytes();
     let data = [&[0x2f][..], &bits, &[0; 9]].concat();
     let file = |chunks: &[u8]| [b"RIFF", &(4 + chunks.len() as u32).to_le_bytes()[..], b"WEBP", chunks].concat();
@@ -121,7 +121,7 @@ fn a_webp_of_34_bytes_is_refused_by_what_its_bitstream_says() {
     let canvas = [&b"VP8X\x0a\0\0\0"[..], &[0; 10]].concat();
     let hidden = file(&[&canvas[..], &bitstream].concat());
     expect_refusal(&hidden, &[]);
-    // A lossy one, and metadata that state a length of gigabytes.
+    // A lossy one, and metadata that claim a length of gigabytes.
     let lossy = [
         &b"VP8 \x0a\0\0\0\x10\x00\x00\x9d\x01\x2a"[..],
         &16_000_u16.to_le_bytes(),

@@ -1,4 +1,4 @@
-//! Truncated files and files with lost bytes are reported as damaged.
+//! Truncated files and files with missing bytes are reported as damaged.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn expect_damage(name: &str, bytes: &[u8], what: &str) {
 #[test]
 fn a_file_that_is_cut_is_damaged_wherever_it_is_cut() {
     for (name, bytes) in sound() {
-        // At its end a file has a marker or a checksum that no pixel needs.
+        // At the end, a file has a marker or a checksum that no pixel depends on.
         let tail = match name.as_str() {
             "Png" => 28,
             "Gif" => 6,
@@ -86,7 +86,7 @@ fn a_sector_of_zeros_within_baseline_data_is_damage() {
 
 #[test]
 fn most_sectors_of_zeros_within_progressive_data_are_damage() {
-    // Refinement has no codes that could be wrong, so it cannot be all.
+    // Refinement bits are never invalid codes, so not every damage can be detected.
     let mut found = 0;
     let mut all = 0;
     for (_, bytes) in JPEGS.iter().filter(|(name, _)| name.starts_with("progressive")) {

@@ -1,4 +1,4 @@
-//! Decoding within limits: damage, reduction and refusals, for every format.
+//! Decoding within limits, for every format: damage, reduction and refusals.
 
 mod bombs;
 mod damage;
@@ -13,7 +13,8 @@ use image::{DynamicImage, ImageFormat, RgbImage, codecs::jpeg::JpegEncoder};
 use super::*;
 use crate::preprocess::imagenet_preprocessing;
 
-/// Files that Pillow wrote, 203 × 157 pixels: baseline and progressive, with and without restart markers, of every usual sampling.
+/// Files written by Pillow, 203 × 157 pixels: baseline and progressive, with and without restart markers, with all
+/// common samplings.
 const JPEGS: [(&str, &[u8]); 10] = [
     ("baseline_420", include_bytes!("../fixtures/baseline_420.jpg")),
     ("baseline_422", include_bytes!("../fixtures/baseline_422.jpg")),
@@ -30,7 +31,7 @@ const JPEGS: [(&str, &[u8]); 10] = [
     ),
 ];
 
-/// Returns an input of `side` × `side` pixels that takes the whole image.
+/// Returns an input of `side` × `side` pixels, to which the complete image is scaled.
 fn input(side: u32) -> Preprocessing {
     Preprocessing {
         height: side,
@@ -63,7 +64,7 @@ fn jpeg(image: &RgbImage) -> Vec<u8> {
     bytes
 }
 
-/// Returns every file that decodes: the fixtures and one of each other format.
+/// Returns all decodable files: the fixtures, and one file of each other format.
 fn sound() -> Vec<(String, Vec<u8>)> {
     let image = DynamicImage::ImageRgb8(scene(203, 157));
     let mut files: Vec<(String, Vec<u8>)> = JPEGS

@@ -1,4 +1,4 @@
-//! Images that are much larger than the input are reduced while they are decoded.
+//! Images much larger than the input are reduced during decoding.
 
 use super::*;
 use crate::preprocess::Preprocess as _;
@@ -30,7 +30,7 @@ fn difference(a: &RgbImage, b: &RgbImage) -> f64 {
     sum as f64 / a.as_raw().len() as f64
 }
 
-/// The side of an input for which an image of 203 × 157 is reduced by a factor.
+/// Factors, with the side of an input for which an image of 203 × 157 pixels is reduced by this factor.
 const SIDES: [(u32, u32); 3] = [(2, 16), (4, 12), (8, 6)];
 
 #[test]
@@ -40,7 +40,7 @@ fn jpegs_of_every_kind_are_reduced_as_if_by_averaging() {
         for (factor, side) in SIDES {
             let got = reduced(bytes, &[&input(side)]);
             let difference = difference(&got, &averaged(&full, factor));
-            // A reduced transform is sharper than a mean, and keeps what it can of the coarser chroma.
+            // A reduced transform is sharper than a mean, and keeps as much of the coarser chroma as possible.
             assert!(difference < 2.5, "{name} by {factor}: {difference}");
         }
     }
@@ -81,7 +81,7 @@ fn the_largest_input_decides_and_moderate_images_are_kept() {
     assert_eq!(of(&[6]), (26, 20));
     assert_eq!(of(&[6, 13]), (51, 40));
     assert_eq!(of(&[6, 100]), (203, 157));
-    // A centre cut needs more of the image than its own size.
+    // A centre crop needs more pixels of the image than its own size.
     let cut = imagenet_preprocessing();
     let photo = |width, height| {
         let bytes = jpeg(&RgbImage::new(width, height));
@@ -105,7 +105,8 @@ fn orientation_is_applied_after_the_reduction() {
     assert!(difference(&got, &turned) < 3.0);
 }
 
-/// Mean and largest difference of the input values from reduced and from whole pixels, also in the last column and row alone.
+/// Returns the mean and the maximum difference between input values from reduced and from full-size pixels, and the
+/// same for only the last column and row.
 fn of_input(bytes: &[u8], side: u32, fit: Fit) -> [f64; 3] {
     let input = Preprocessing { fit, ..input(side) };
     let before = input.fit(&decode_image_bytes(bytes, "file").unwrap());

@@ -1,4 +1,4 @@
-//! Unsupported features: the hint names a conversion that was tried.
+//! Unsupported features: the hint gives a conversion that has been tested.
 
 use super::*;
 
