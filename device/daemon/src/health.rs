@@ -169,7 +169,7 @@ fn clock(_: &Runtime) -> Finding {
     match time::behind() {
         None => ok("the clock is set"),
         Some(seconds) => degraded(format!(
-            "the clock is {seconds} s behind the known minimum, which decides expiry instead"
+            "the clock is {seconds} s behind the latest known time, which is used for expiry instead"
         )),
     }
 }
