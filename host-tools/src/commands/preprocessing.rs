@@ -351,7 +351,7 @@ mod tests {
         for (arguments, expected) in [
             (["--preset", "torch"], "imagenet, tf, caffe, 0-255, unit"),
             (["--preset", "paper"], "--schedule paper"),
-            (["--mean", "0.5,0.5"], "three numbers"),
+            (["--mean", "0.5,0.5"], "three comma-separated numbers"),
             (["--crop", "1.5"], "stretch"),
             (["--filter", "lanczos"], "bilinear or bicubic"),
             (["--range", "2"], "1 (values"),

@@ -425,7 +425,7 @@ mod tests {
                 "cut at {cut}: {report:?}"
             );
             let text = fs::read_to_string(&path).unwrap();
-            let said = text.contains(&format!("a line of {torn} bytes was cut"));
+            let said = text.contains(&format!("removed an incomplete line of {torn} bytes"));
             assert_eq!(said, torn > 0, "cut at {cut}");
         }
     }

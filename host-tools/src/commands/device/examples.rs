@@ -301,6 +301,11 @@ mod tests {
         let examples = [example(0xab), example(0xac)];
         assert_eq!(find("t", "AC", &examples).unwrap(), examples[1].id);
         assert!(find("t", "a", &examples).unwrap_err().to_string().contains("several"));
-        assert!(find("t", "ff", &examples).unwrap_err().to_string().contains("no image"));
+        assert!(
+            find("t", "ff", &examples)
+                .unwrap_err()
+                .to_string()
+                .contains("no digest")
+        );
     }
 }
