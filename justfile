@@ -28,7 +28,7 @@ demo:
     cargo run --release --bin clr -- demo
 
 # Run the tests that take too long for `check`; docs/reference/security.md describes them.
-nightly: loom miri fuzz killed soak noisy-line advisories msrv packages
+nightly: loom miri fuzz killed soak noisy-line advisories msrv packages arm
 
 # Needs host-tools/bench/setup.sh, `pip install onnx onnxscript` in its environment, and an idle machine. Prints Markdown tables.
 # Measure the inference of twenty networks (one thread) and the training step of ten, compared with other engines.
@@ -70,6 +70,19 @@ fuzz seconds="300" targets="adapter_file checkpoint configuration difference fra
         cargo fuzz run -O "$target" -- -max_total_time={{seconds}} -max_len=65536 -rss_limit_mb=1024 -timeout=10 \
             $([ ! -f "$words" ] || echo "-dict=$words")
     done
+
+# Build the released device program for ARM, print its size with and without opaque operators, and test its kernels under an emulator.
+arm target="aarch64-unknown-linux-gnu":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    .ci/setup-arm {{target}}
+    . "${CLR_ARM_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/clr/arm}/env.sh"
+    export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/arm
+    for features in "--no-default-features --features tuning" ""; do
+        cargo build --profile device --locked --target {{target}} -p clr-daemon $features
+        printf 'clr-device %s: %s bytes\n' "$features" "$(stat -c %s "$CARGO_TARGET_DIR/{{target}}/device/clr-device")"
+    done
+    cargo test --profile device --locked --target {{target}} -p clr-kernels -- results_are_bit_identical
 
 # Kill the device at random moments under load (kill -9), ten thousand times.
 killed rounds="10000":

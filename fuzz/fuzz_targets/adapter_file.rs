@@ -1,7 +1,7 @@
-//! The adapter file: `clr_adapters::decode`.
+//! Fuzz target of the adapter file: `clr_adapters::decode`.
 //!
-//! Checksums would stop almost every mutation at the door, so the bytes are tried as they are and once more with magic, version and
-//! checksums repaired.
+//! Checksums would reject almost every mutation, so the bytes are decoded unchanged and a second time with magic,
+//! version and checksums repaired.
 #![no_main]
 
 use clr_adapters::{Adapter, Encoding, Header, decode, encode};
@@ -22,7 +22,7 @@ fn set_crc(bytes: &mut [u8], at: usize, crc: u32) {
     }
 }
 
-/// The payload takes what the header leaves; every checksum that can be found is made right.
+/// Returns the bytes with every locatable checksum repaired. The payload is everything after the header.
 fn repair(data: &[u8]) -> Option<Vec<u8>> {
     let mut file = data.to_vec();
     file.get_mut(..PREFIX.len())?.copy_from_slice(PREFIX);
@@ -48,7 +48,7 @@ fn repair(data: &[u8]) -> Option<Vec<u8>> {
     Some(file)
 }
 
-/// Numbers of the profile, which are no parameters.
+/// Returns the number of values in the profile, which do not count as parameters.
 fn profile(adapter: &Adapter) -> usize {
     let profile = adapter.header.profile.as_ref();
     profile.map_or(0, |profile| {
@@ -70,7 +70,7 @@ fn check(file: &[u8]) {
         if encoding == Encoding::F32 {
             assert_eq!(&back, adapter);
         } else {
-            // Of the header, the profile alone is quantised.
+            // In the header, only the profile is quantised.
             assert_eq!(profile(&back), profile(adapter));
             let header = Header {
                 profile: adapter.header.profile.clone(),

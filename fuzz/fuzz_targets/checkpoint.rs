@@ -1,7 +1,7 @@
-//! Checkpoints from anywhere: `clr_onnx::import_bytes`.
+//! Fuzz target of checkpoints: `clr_onnx::import_bytes`.
 //!
-//! A changed byte mostly breaks an archive's checksums or lengths, so the bytes are tried as they are, as the pickle of an archive of
-//! `torch.save`, as a file of the format before it, and as the header of a `.safetensors` file.
+//! A changed byte usually breaks an archive's checksums or lengths. The bytes are therefore tried unchanged, as the
+//! pickle of a `torch.save` archive, as a file of the older format, and as the header of a `.safetensors` file.
 #![no_main]
 
 #[path = "../../adapters/format/tests/allocation.rs"]
@@ -13,13 +13,13 @@ use clr_onnx::{Architecture, Backbone, ImportOptions, import_bytes};
 use libfuzzer_sys::fuzz_target;
 use zip::{ZipWriter, write::SimpleFileOptions};
 
-/// What reading may take beyond a fixed amount, for each byte of the file.
+/// Maximum bytes of memory per byte of the file, in addition to a fixed amount.
 const PER_BYTE: usize = 1 << 10;
 const BASE: usize = 64 << 20;
-/// Bytes of every storage and of a safetensors file after its header.
+/// Bytes of every storage, and of a safetensors file after its header.
 const STORAGE: usize = 1 << 10;
 
-/// Reads, guessing the architecture and told one, and uses what was read.
+/// Reads the bytes, once with a recognised and once with a given architecture, and uses the result.
 fn check(bytes: &[u8], origin: &str) {
     for architecture in [None, Architecture::from_name("resnet18")] {
         let options = ImportOptions::default().with_architecture(architecture);
@@ -40,7 +40,7 @@ fn check(bytes: &[u8], origin: &str) {
     }
 }
 
-/// An archive as `torch.save` writes it, with four storages.
+/// Returns an archive in the format of `torch.save`, with four storages.
 fn archive(pickle: &[u8]) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
@@ -56,7 +56,7 @@ fn archive(pickle: &[u8]) -> Vec<u8> {
     zip.finish().expect("a buffer takes it").into_inner()
 }
 
-/// The pickles in front of the state dict in the older format: magic number, protocol, and sizes of the machine.
+/// The pickles before the state dict in the older format: magic number, protocol, and sizes of the machine's types.
 const LEGACY: &[u8] = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}q\x00.";
 
 fuzz_target!(|data: &[u8]| {

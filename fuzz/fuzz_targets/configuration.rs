@@ -1,6 +1,6 @@
-//! The configuration file: `clr_daemon::Config::read`.
+//! Fuzz target of the configuration file: `clr_daemon::Config::read`.
 //!
-//! What is read has the paths and the trust that the daemon asks for; what is refused is refused with the file's name.
+//! An accepted configuration provides the paths and trust rules that the daemon needs. A refusal names the file.
 #![no_main]
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 use clr_daemon::Config;
 use libfuzzer_sys::fuzz_target;
 
-/// One file a process; memory where the system has it as a folder.
+/// One file per process, in memory if the system has a folder for that.
 static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() {

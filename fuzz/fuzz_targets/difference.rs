@@ -1,7 +1,7 @@
-//! Differences between files: `clr_adapters::delta`.
+//! Fuzz target of deltas between files: `clr_adapters::delta`.
 //!
-//! The bytes are tried as they are and with the prefix repaired (magic, version, the base's digest); and the two halves of the bytes
-//! are compared and put together again.
+//! The bytes are applied as a delta unchanged, and with a repaired prefix (magic, version, the base's digest). In
+//! addition, a delta between the two halves of the bytes is computed and applied.
 #![no_main]
 
 use clr_adapters::{

@@ -1,6 +1,7 @@
-//! The frame decoder: `clr_transfer::Decoder`, and the readers of messages after it.
+//! Fuzz target of the frame decoder, `clr_transfer::Decoder`, and of the parsers of messages in frames.
 //!
-//! The first bytes say how the rest is cut into pieces, what is mutated in between, and which body follows the garbage.
+//! The first bytes determine how the rest is divided into pieces, what is mutated between them, and which body follows
+//! the garbage.
 #![no_main]
 
 #[path = "../../adapters/format/tests/allocation.rs"]
@@ -12,7 +13,7 @@ use libfuzzer_sys::{
     fuzz_target,
 };
 
-/// What stands on the line.
+/// A part of the bytes on the line.
 #[derive(Arbitrary, Debug)]
 enum Part<'a> {
     Raw(&'a [u8]),
@@ -29,7 +30,7 @@ enum Part<'a> {
         body: &'a [u8],
         at: u16,
     },
-    /// Many bytes of one kind, up to beyond the cap.
+    /// Many equal bytes, possibly more than the cap.
     Long {
         byte: u8,
         length: u32,
@@ -43,7 +44,7 @@ struct Line<'a> {
     parts: Vec<Part<'a>>,
 }
 
-/// A body that a decoder takes: of nine bytes or more.
+/// Returns the frame of a body that a decoder accepts, which has at least nine bytes.
 fn framed(body: &[u8]) -> Vec<u8> {
     let mut body = body[..body.len().min(MAX_BODY)].to_vec();
     body.resize(body.len().max(9), b'Q');
@@ -77,7 +78,7 @@ impl Part<'_> {
 
 type Found = Vec<(FrameEvent, Vec<u8>)>;
 
-/// Every event of a stream that comes in pieces of these lengths, over and over.
+/// Returns every event of a stream that arrives in pieces of these lengths, repeated cyclically.
 fn events(decoder: &mut Decoder, mut bytes: &[u8], pieces: &[u16]) -> Found {
     let mut found = Found::new();
     let mut lengths = pieces.iter().cycle();
@@ -99,7 +100,7 @@ fn events(decoder: &mut Decoder, mut bytes: &[u8], pieces: &[u16]) -> Found {
     found
 }
 
-/// What is read of a body is written the same way again.
+/// Asserts that a message read from a body is encoded to the same bytes.
 fn read(body: &[u8]) {
     let Some((_, message)) = Head::split(body) else { return };
     if let Ok(request) = Request::read(message) {
@@ -108,7 +109,7 @@ fn read(body: &[u8]) {
     }
     if let Ok(response) = Response::read(message) {
         let again = postcard::to_allocvec(&response).expect("what was read can be written");
-        // NaN is not equal to itself, so bytes are compared.
+        // Compares bytes, because NaN does not equal itself.
         let back = Response::read(&again).expect("what was written can be read");
         assert_eq!(postcard::to_allocvec(&back).as_deref(), Ok(again.as_slice()));
     }
@@ -137,7 +138,7 @@ fuzz_target!(|data: &[u8]| {
     let mut decoder = Decoder::new(cap);
     let mut found = Found::new();
     let mut pieces = Found::new();
-    // What the events copy is not the decoder's, so they are counted apart.
+    // The memory of copies of the events is not the decoder's, so it is counted separately.
     let peak = allocation::peak(|| {
         let mut rest = &bytes[..];
         while !rest.is_empty() {
@@ -158,7 +159,7 @@ fuzz_target!(|data: &[u8]| {
         assert!(body.len() <= cap && (*event == FrameEvent::Frame || body.is_empty()));
         read(body);
     }
-    // Garbage costs itself alone: the frame after it is read if it fits.
+    // Garbage only affects itself: the frame after it is read if it fits.
     if bytes.len() - garbage - 2 <= cap {
         let mut expected = body.to_vec();
         expected.resize(expected.len().max(9), b'Q');

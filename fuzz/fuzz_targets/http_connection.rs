@@ -1,6 +1,7 @@
-//! The bytes of an HTTP connection: `clr_daemon::http_answer`, the server over bytes in memory.
+//! Fuzz target of an HTTP connection: `clr_daemon::http_answer`, the server on in-memory bytes.
 //!
-//! The bytes are sent as they are, and once more as a request whose start is sound. How they are cut on the way makes no difference.
+//! The bytes are sent unchanged, and a second time as a request with a valid start. The division into pieces must not
+//! affect the response.
 #![no_main]
 
 use clr_daemon::http_answer;
@@ -9,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 /// The cap on bodies.
 const BODY: u64 = 256;
 
-/// Starts of requests, of which fuzzing would find few.
+/// Starts of requests that fuzzing would rarely find.
 const STARTS: [&str; 5] = [
     "",
     "GET /metrics HTTP/1.1\r\nHost: a\r\n",
@@ -18,7 +19,7 @@ const STARTS: [&str; 5] = [
     "GET /",
 ];
 
-/// Status of the only answer; nothing where the connection was closed without one.
+/// Returns the status of the only response; `None` if the connection was closed without one.
 fn status(answer: &[u8]) -> Option<u16> {
     if answer.is_empty() {
         return None;
@@ -37,11 +38,11 @@ fn status(answer: &[u8]) -> Option<u16> {
     code
 }
 
-/// The start of HTTP/2, which no part of this server speaks: closed without an answer if it arrives in one piece, else answered with 400;
-/// so is a wrong head in front of it.
+/// The start of HTTP/2, which the server does not support. If it arrives in one piece, the connection is closed without
+/// a response; otherwise the response is 400. The same applies to an invalid head before it.
 const HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Whether the bytes hold a head that hyper sees the end of however it arrives.
+/// Returns whether the bytes contain a head whose end hyper recognises, however the bytes are divided.
 fn ends(sent: &[u8]) -> bool {
     let first = sent.iter().position(|byte| !b"\r\n".contains(byte));
     let head = &sent[first.unwrap_or(sent.len())..];
@@ -56,7 +57,7 @@ fuzz_target!(|data: &[u8]| {
     let sent = [start, data].concat();
     let whole = status(&http_answer(&sent, usize::MAX, BODY));
     let pieces = status(&http_answer(&sent, piece, BODY));
-    // A head without end that is seen to be wrong is answered early, or closed at the end of the bytes.
+    // An invalid head without an end gets an early response, or the connection is closed at the end of the bytes.
     let http_2 = sent.windows(HTTP_2.len()).any(|bytes| bytes == HTTP_2);
     if (whole.is_none() || pieces.is_none()) && (http_2 || !ends(&sent)) {
         return;

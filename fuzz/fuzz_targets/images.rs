@@ -1,6 +1,7 @@
-//! Image files under small limits: `clr_onnx::ImageDecoder`.
+//! Fuzz target of image files under small limits: `clr_onnx::ImageDecoder`.
 //!
-//! The bytes are decoded as they are; decoding takes no more memory than the limits allow, and gives the same pixels twice.
+//! The bytes are decoded unchanged. Decoding must not use more memory than the limits allow, and decoding twice must
+//! give the same pixels.
 #![no_main]
 
 #[path = "../../adapters/format/tests/allocation.rs"]
@@ -13,7 +14,8 @@ use clr_onnx::{DecodeLimits, FileKind, ImageDecoder, ImageError, has_further_ima
 use image::RgbImage;
 use libfuzzer_sys::fuzz_target;
 
-/// Beyond the budget: an allocation of 8 MiB more than is needed, which is tried and never touched, and the text of an error.
+/// Allowance beyond the budget: a test allocation of 8 MiB more than needed, which is never touched, and the text of an
+/// error.
 const SLACK: usize = 9 << 20;
 
 static DECODER: LazyLock<ImageDecoder> = LazyLock::new(|| {
@@ -21,7 +23,7 @@ static DECODER: LazyLock<ImageDecoder> = LazyLock::new(|| {
     limits.bytes = 64 << 10;
     limits.pixels = 1 << 22;
     limits.memory = 32 << 20;
-    // What takes too long is libFuzzer's to say: a busy machine is no fault of an image.
+    // libFuzzer reports inputs that take too long. A busy machine must not count as an image's fault.
     limits.time = Duration::from_mins(5);
     ImageDecoder::new(limits)
 });
@@ -44,8 +46,8 @@ fn decode(data: &[u8], inputs: &[&Preprocessing]) -> Result<RgbImage, ImageError
     decoded.unwrap().map(|image| image.pixels().clone())
 }
 
-/// A panic in a library's decoder is caught by `ImageDecoder` and becomes the image's error: it is told and does not end the run, as any
-/// other does.
+/// Replaces the panic hook. `ImageDecoder` catches a panic of a library's decoder and returns it as the image's error,
+/// so it is only printed. Any other panic ends the run.
 fn forgive_decoders() {
     let end = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -69,7 +71,7 @@ fuzz_target!(init: forgive_decoders(), |data: &[u8]| {
                 decode(data, &[]).is_ok_and(|again| again == image),
                 "decoded twice, it differs"
             );
-            // Reduced or not: of an image that can be decoded, a network's input can be made.
+            // If the image can be decoded, it can also be decoded in reduced size and scaled to a network's input.
             let reduced = decode(data, &[&INPUT]).expect("an image that can be decoded");
             assert!(reduced.width() <= image.width() && reduced.height() <= image.height());
         }

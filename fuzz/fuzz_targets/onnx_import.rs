@@ -1,7 +1,7 @@
-//! Backbones from anywhere: `clr_onnx::Backbone::from_bytes`.
+//! Fuzz target of backbone files: `clr_onnx::Backbone::from_bytes`.
 //!
-//! A changed byte mostly breaks the lengths of a protocol buffer, so the bytes are tried as they are, and once more as changes of
-//! a sound model that has one node of every operator.
+//! A changed byte usually breaks the lengths in a protocol buffer. The bytes are therefore tried unchanged, and a
+//! second time as a list of changes to a valid model with one node of every operator.
 #![no_main]
 
 #[path = "../../adapters/format/tests/allocation.rs"]
@@ -19,11 +19,11 @@ use libfuzzer_sys::{
 };
 use prost::Message as _;
 
-/// What reading may take beyond the caps of the importer, for each byte of the file.
+/// Maximum bytes of memory per byte of the file, in addition to the importer's caps.
 const PER_BYTE: usize = 1 << 10;
 const BASE: usize = 64 << 20;
 
-/// A change that keeps a file well-formed. Places are taken modulo what there is.
+/// A change that keeps a file well-formed. Indices are taken modulo the number of elements.
 #[derive(Arbitrary, Debug)]
 enum Change {
     /// A number of an attribute.
@@ -44,14 +44,14 @@ enum Change {
         node: u8,
         other: u8,
     },
-    /// An input, from another node's inputs or outputs.
+    /// Replaces an input by a value from another node's inputs or outputs.
     Input {
         node: u8,
         place: u8,
         other: u8,
         output: bool,
     },
-    /// One input fewer, or an attribute.
+    /// Removes an input or an attribute.
     Fewer {
         node: u8,
         attribute: bool,
@@ -73,7 +73,7 @@ enum Change {
         floats: Vec<f32>,
         integers: Vec<Number>,
     },
-    /// A constant's type, and its bytes as they are.
+    /// Sets a constant's type and raw bytes.
     Raw {
         constant: u8,
         kind: u8,
@@ -100,7 +100,7 @@ enum Change {
     },
 }
 
-/// Small numbers mostly, and those where arithmetic breaks.
+/// Mostly small numbers, and numbers at which arithmetic overflows.
 #[derive(Arbitrary, Debug, Clone, Copy)]
 enum Number {
     Small(i8),
@@ -219,7 +219,7 @@ fn change(graph: &mut GraphProto, change: &Change, opset: &mut Option<i64>) -> O
     Some(())
 }
 
-/// Reads, and uses what was read: it must come back from its own bytes.
+/// Reads the bytes and uses the result, which must be equal after writing and reading it.
 fn check(bytes: &[u8]) {
     let mut read = None;
     let peak = allocation::peak(|| read = Some(Backbone::from_bytes(bytes, "fuzzed.onnx")));

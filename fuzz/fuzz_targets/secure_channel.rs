@@ -1,7 +1,8 @@
-//! The device's end of an encrypted connection: `clr_transfer::Channel`.
+//! Fuzz target of the device's end of an encrypted connection: `clr_transfer::Channel`.
 //!
-//! Frames of handshakes, sealed and plain frames, arbitrary and altered ones, of a host that is known and of one that is not. No session
-//! opens and nothing is carried out but for the host whose key is known; without the code no host is enrolled.
+//! It receives handshake frames, sealed frames and plain frames, arbitrary or altered, from a known host and from an
+//! unknown one. A session may only be opened, and a request only executed, for the host whose key is known. Without the
+//! code, no host may be enrolled.
 #![no_main]
 
 #[allow(dead_code)]
@@ -29,7 +30,7 @@ const DEVICE: [u8; 32] = [3; 32];
 static HOST: LazyLock<PeerKey> = LazyLock::new(|| PeerSecret::from_bytes(KNOWN).public());
 static DEVICE_KEY: LazyLock<PeerKey> = LazyLock::new(|| PeerSecret::from_bytes(DEVICE).public());
 
-/// One known host; an enrolment is open, and its code is not the peer's.
+/// Admission with one known host and an open enrolment, whose code the peer does not know.
 #[derive(Default)]
 struct Door {
     entered: Mutex<Vec<PeerKey>>,
@@ -71,14 +72,14 @@ impl Admission for Door {
 #[derive(Arbitrary, Debug)]
 enum Act<'a> {
     Raw(&'a [u8]),
-    /// A frame of any kind, with a head of its own.
+    /// A frame of any kind, with an arbitrary head.
     Headed {
         kind: u8,
         session: u32,
         sequence: u32,
         message: &'a [u8],
     },
-    /// The first message of a handshake, with a bit flipped or not.
+    /// The first message of a handshake, optionally with a flipped bit.
     First {
         known: bool,
         enrol: bool,
@@ -89,7 +90,7 @@ enum Act<'a> {
     Third {
         session: u32,
     },
-    /// A body in the last session that was agreed on.
+    /// A body in the session that was established last.
     Sealed {
         body: &'a [u8],
         counter: u8,
@@ -99,7 +100,7 @@ enum Act<'a> {
     Again,
 }
 
-/// What the peers remember.
+/// State of the peers.
 #[derive(Default)]
 struct Peer {
     transport: Option<(StatelessTransportState, bool)>,
@@ -126,7 +127,7 @@ fn flipped(mut bytes: Vec<u8>, flip: Option<u16>) -> Vec<u8> {
     bytes
 }
 
-/// The message in a reply, which is one sound frame after its first byte.
+/// Returns the message in a reply, which must be a single valid frame.
 fn unframed(reply: &[u8]) -> Vec<u8> {
     let mut decoder = Decoder::default();
     let (taken, event) = decoder.feed(&reply[1..]);

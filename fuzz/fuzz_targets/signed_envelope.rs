@@ -1,9 +1,9 @@
-//! The signed envelope and the release statement: `clr_adapters::{signature, sign, sign_release, admit, admit_release}` with a set of
-//! trusted keys.
+//! Fuzz target of the signed envelope and the release statement: `clr_adapters::{signature, sign, sign_release, admit,
+//! admit_release}` with a set of trusted keys.
 //!
-//! A mutation hardly ever hits a signature, so the bytes are tried as they are, with the checksum repaired, and signed by one of
-//! several keys: trusted, trusted for other tasks only, the device's own, unknown. They are also tried as an announcement, as they are
-//! and signed again.
+//! A mutation almost never gives a valid signature. The bytes are therefore tried unchanged, with the checksum
+//! repaired, and signed by one of several keys: a trusted one, one that is trusted only for other tasks, the device's
+//! own, and an unknown one. They are also tried as an announcement, unchanged and signed again.
 #![no_main]
 
 #[path = "../../adapters/format/tests/allocation.rs"]
@@ -17,17 +17,18 @@ use clr_adapters::{
 };
 use libfuzzer_sys::fuzz_target;
 
-/// Bytes of a trailer with a signature: its four bytes, a key, a signature, a checksum. One with a statement is longer.
+/// Bytes of a trailer with a signature: four bytes, a key, a signature and a checksum. A trailer with a statement is
+/// longer.
 const TRAILER: usize = 4 + 32 + 64 + 4;
-/// Versions of flowers below this are not taken.
+/// The minimum version for flowers.
 const MINIMUM: u64 = 2;
-/// Caps of a small device, so that what a file may cost is small as well.
+/// Caps of a small device, so that a file can only use little memory.
 const LIMITS: Limits = Limits {
     file_bytes: 64 << 10,
     parameters: 64 << 10,
     ..Limits::DEFAULT
 };
-/// What a file may take while it is judged: its parameters as `f32`, its texts, and copies of it.
+/// Maximum bytes of memory while a file is checked: its parameters as `f32`, its texts, and copies of it.
 const MOST: usize = 2 << 20;
 
 struct World {
@@ -35,7 +36,8 @@ struct World {
     trust: Trust,
 }
 
-/// Keys 0 and 1 are publishers', the second for flowers only; 2 is the device's; 3 is a stranger's.
+/// Keys 0 and 1 belong to publishers, of which the second is trusted only for flowers. Key 2 is the device's, and key 3
+/// is unknown.
 static WORLD: LazyLock<World> = LazyLock::new(|| {
     let keys = [1, 2, 9, 7].map(|seed| SecretKey::from_bytes(&[seed; 32]));
     let publishers = [(0, None), (1, Some(vec!["flowers*".to_owned()]))].map(|(key, tasks)| TrustedKey {
@@ -56,7 +58,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
 });
 
 fn check(file: &[u8], world: &World) {
-    // Whatever backbone the file names is the one in service, so that it is judged to the end.
+    // The policy has the backbone that the file names, so that all checks are reached.
     let named = decode(file).map_or(Digest([0; 32]), |decoded| decoded.adapter.header.backbone);
     let policy = Policy {
         trust: &world.trust,
@@ -84,7 +86,8 @@ fn check(file: &[u8], world: &World) {
             key
         }
     };
-    // Ed25519 signatures are a function of key and message: the only file that key could have made of these bytes is this one.
+    // Ed25519 signatures are a function of key and message, so this is the only valid file that the key can produce
+    // from these bytes.
     let again = match &admitted.decoded.release {
         None => sign(file, signer.class, key),
         Some(release) => {
@@ -100,7 +103,7 @@ fn check(file: &[u8], world: &World) {
     assert!(!header.task.starts_with("flowers") || header.version >= MINIMUM);
     assert!(header.expires.is_none_or(|expires| expires > 1_800_000_000));
 
-    // Whose keys are not trusted is refused, and one altered byte of what was signed as well.
+    // Without trusted keys the file is refused, and so is a file in which one signed byte was altered.
     let nobody = Policy {
         trust: &Trust::default(),
         ..policy.clone()
@@ -112,7 +115,7 @@ fn check(file: &[u8], world: &World) {
     assert!(admit(&sealed(altered), &policy).is_err());
 }
 
-/// Bytes as an announcement: read in one form only, and admitted only if signed.
+/// Checks bytes as an announcement: they can be parsed only in canonical form, and admitted only if signed.
 fn check_announcement(bytes: &[u8], world: &World) {
     let mut read = None;
     let peak = allocation::peak(|| read = SignedRelease::from_bytes(bytes).ok());
@@ -156,7 +159,7 @@ fuzz_target!(|data: &[u8]| {
     check_announcement(data, world);
     let file = sealed(data.to_vec());
     check(&file, world);
-    // Only one signature a run, as each takes longer than all the rest.
+    // Only one signature per run, because it takes longer than everything else.
     let choice = file.last().copied().unwrap_or(0);
     let key = &world.keys[usize::from(choice & 3)];
     let signed = match choice & 12 {

@@ -1,7 +1,7 @@
-//! Files of a store, damaged in any way: `clr_store::Store::open`, its readers and its writers.
+//! Fuzz target of damaged store files: `clr_store::Store::open`, its readers and its writers.
 //!
-//! One file of a store is replaced by the bytes: as they are, sealed again (magic, length and checksum repaired), or as a change of what
-//! was there. The task of the other files must be served as before, and take an update.
+//! One file of a store is replaced by the bytes: unchanged, sealed again (magic, length and checksum repaired), or as a
+//! change to the original file. The task of the other files must be served as before, and accept an update.
 #![no_main]
 
 #[path = "../../adapters/format/tests/allocation.rs"]
@@ -20,19 +20,19 @@ use libfuzzer_sys::{
 };
 use world::{NOW, confirmed, confirmed_tuned, file, open, options, push, tuned};
 
-/// The task whose files are left alone.
+/// The task whose files are not changed.
 const UNTOUCHED: &str = "fish";
 
-/// The bytes that a damaged file may make a store hold while it opens, beyond what the disk's copies take.
+/// Maximum bytes that opening a store with a damaged file may use, in addition to the disk's copies.
 const MEMORY: usize = 8 << 20;
 
-/// What happens to the file.
+/// The change to the file.
 #[derive(Arbitrary, Debug)]
 enum Damage<'a> {
     Replaced(&'a [u8]),
-    /// Contents of a sealed file, under the magic that the file has.
+    /// Replaces the contents of a sealed file, and keeps its magic.
     Sealed(&'a [u8]),
-    /// Contents of a sealed file, and what follows them.
+    /// Replaces the contents of a sealed file and the bytes after them.
     SealedHead {
         contents: &'a [u8],
         rest: &'a [u8],
@@ -41,7 +41,7 @@ enum Damage<'a> {
         at: u16,
         bytes: &'a [u8],
     },
-    /// As before, with the checksum of a sealed file repaired.
+    /// Overwrites bytes of a sealed file and repairs its checksum.
     OverwrittenSealed {
         at: u16,
         bytes: &'a [u8],
@@ -58,7 +58,8 @@ struct Case<'a> {
     damage: Damage<'a>,
 }
 
-/// A store with everything in it: confirmed, on trial, tuned, examples, a checkpoint, an active task, an upload in progress.
+/// A store with every kind of content: confirmed, on trial, tuned, examples, a run state, an active task, an upload in
+/// progress.
 static WHOLE: LazyLock<Arc<Disk>> = LazyLock::new(|| {
     let disk = Arc::new(Disk::new());
     let store = open(disk.clone());
@@ -67,7 +68,7 @@ static WHOLE: LazyLock<Arc<Disk>> = LazyLock::new(|| {
     confirmed_tuned(&store, &tuned("birds", 2, 1));
     store.install(&file("birds", 3), NOW).unwrap();
     for image in [&b"one image"[..], b"another image"] {
-        store.add_example("birds", "robin", image, NOW).unwrap();
+        store.add_example("birds", Some("robin"), image, NOW).unwrap();
     }
     store.put_checkpoint("birds", &[7; 300]).unwrap();
     store.set_active("birds").unwrap();
@@ -86,7 +87,7 @@ fn sealed(before: &[u8], contents: &[u8]) -> Vec<u8> {
     file
 }
 
-/// Repairs length and checksum of a file that is sealed as a whole.
+/// Repairs length and checksum of a file that is sealed completely.
 fn sealed_again(file: &mut [u8]) {
     if let Some(contents) = file.len().checked_sub(16) {
         file[8..12].copy_from_slice(&(contents as u32).to_le_bytes());
@@ -123,7 +124,7 @@ impl Damage<'_> {
     }
 }
 
-/// Reads everything; what is damaged is an error and no panic.
+/// Reads everything. Damaged data must give an error and not a panic.
 fn read(store: &Store) {
     for state in store.tasks().iter() {
         if let Ok(serving) = store.serving(&state.task) {
@@ -141,7 +142,7 @@ fn read(store: &Store) {
     let _ = store.verify();
 }
 
-/// Bytes of records and adapters of a task that is left alone, by name and by digest.
+/// Returns whether a file is a record or adapter of the unchanged task, by its name or digest.
 fn untouched(name: &str) -> bool {
     name.contains(UNTOUCHED) || name == format!("adapters/{}.clr", Digest::of(&file(UNTOUCHED, 1)))
 }
@@ -165,7 +166,7 @@ fuzz_target!(|data: &[u8]| {
         .unwrap_or_else(|error| panic!("`{name}`: the store does not open: {error}"));
     read(&store);
 
-    // The other task is served as before and takes an update; what was damaged may be used again.
+    // The other task is served as before and accepts an update. Whatever was damaged can be used again.
     let serving = store.serving(UNTOUCHED).expect("a task whose files are whole");
     assert_eq!(serving.held.version, 1, "`{name}`");
     confirmed(&store, &file(UNTOUCHED, 2));
@@ -174,7 +175,7 @@ fuzz_target!(|data: &[u8]| {
         let _ = store.record_start("birds", true, NOW);
         let _ = store.rollback("birds", NOW);
     }
-    let _ = store.add_example("birds", "wren", b"a third image", NOW);
+    let _ = store.add_example("birds", Some("wren"), b"a third image", NOW);
     let _ = push(&store, &file("cats", 1), 64);
     drop(store);
     let store = open(disk);

@@ -1,8 +1,9 @@
-//! The stream of images on standard input: `clr_daemon::fuzz::split_stream`.
+//! Fuzz target of the image stream on standard input: `clr_daemon::fuzz::split_stream`.
 //!
-//! A stream is made of garbage and of sound, cut and damaged images. What arrives at once is delivered at most once, byte by byte; what
-//! arrives in pieces has the same images. It may have cut ones too, each delivered before the bytes came that would have contradicted
-//! it: a splitter that waited for them would hold back sound images. Sound images at the end are found.
+//! The stream consists of garbage and of valid, truncated and damaged images. If all bytes arrive at once, each is
+//! delivered at most once. If they arrive in pieces, the same images must be found. In that case there may be
+//! additional truncated images, delivered before the bytes arrived that would have contradicted them; a splitter that
+//! waited for such bytes would delay valid images. Valid images at the end of the stream must be found.
 #![no_main]
 
 use clr_daemon::fuzz::split_stream;
@@ -39,11 +40,11 @@ impl Format {
 enum Part<'a> {
     Raw(&'a [u8]),
     Sound(Format),
-    /// An image that ends early.
+    /// A truncated image.
     Cut(Format, u16),
-    /// An image with other bytes at one place.
+    /// An image with bytes replaced at one position.
     Damaged(Format, u16, &'a [u8]),
-    /// A head alone, with a length of its own.
+    /// Only a RIFF header, with an arbitrary length.
     Riff(u32),
     Bitmap(u32),
     Zeros(u16),
@@ -110,7 +111,7 @@ fuzz_target!(|data: &[u8]| {
         stream.piece
     );
 
-    // Damage costs the images that it touches: two sound ones after it are there.
+    // Damage only affects the images that it touches, so two valid images after it are found.
     bytes.extend(PNG);
     bytes.extend(JPEG);
     let (images, _) = split_stream(&bytes, usize::MAX);

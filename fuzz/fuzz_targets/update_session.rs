@@ -1,7 +1,8 @@
-//! The device's end of the update protocol: `clr_transfer::{Decoder, Session}`.
+//! Fuzz target of the device's end of the update protocol: `clr_transfer::{Decoder, Session}`.
 //!
-//! The bytes are tried as a stream, as messages in sound frames after a greeting (checksums would stop almost every mutation at the
-//! door), and as what a host and a bad line do with three files: greet, begin, send, commit, double, delay, damage, cut.
+//! The bytes are tried in three ways: as a stream; as messages in valid frames after a greeting, because checksums
+//! would reject almost every mutation; and as the actions of a host with three files on an unreliable line (greet,
+//! begin, send, commit, duplicate, delay, damage, cut).
 #![no_main]
 
 #[path = "update_session/device.rs"]
@@ -18,7 +19,8 @@ use libfuzzer_sys::{
 use device::Keeping;
 use host::{Act, Host};
 
-/// The answer to a piece of a stream, if it ends a frame and one is due: its head, and itself as one sound frame with one message.
+/// Returns the reply to a piece of a stream, if the piece ends a frame that needs one: its head, and the reply as a
+/// single valid frame with one message.
 fn answers(session: &mut Session<'_>, decoder: &mut Decoder, mut bytes: &[u8]) -> Vec<(Head, Vec<u8>)> {
     let mut all = Vec::new();
     while !bytes.is_empty() {

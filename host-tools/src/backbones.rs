@@ -1,4 +1,4 @@
-//! Backbones and adapters of the commands: reading, and writing an imported backbone with its own classifier.
+//! Backbones and adapters of the commands: reads them, and writes an imported backbone with its own classifier.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ pub(crate) struct Imported {
     pub(crate) original_adapter: Option<PathBuf>,
 }
 
-/// Writes `path` and `<stem>.original.clr` next to it: both, or neither without space for both.
+/// Writes `path` and, in the same folder, `<stem>.original.clr`. Writes neither if there is not enough space for both.
 pub(crate) fn import_to(backbone: &Backbone, path: &Path) -> anyhow::Result<Imported> {
     let original = match backbone.original_adapter() {
         Some(adapter) => Some((original_path(path), clr_adapters::encode(&adapter, Encoding::F32)?)),
@@ -36,7 +36,7 @@ pub(crate) fn import_to(backbone: &Backbone, path: &Path) -> anyhow::Result<Impo
     })
 }
 
-/// Returns the path of the own classifier of the backbone at `path`.
+/// Returns the path of the own classifier that belongs to the backbone at `path`.
 pub(crate) fn original_path(path: &Path) -> PathBuf {
     path.with_extension("original.clr")
 }
@@ -60,7 +60,8 @@ pub(crate) fn read_backbone(path: &Path) -> anyhow::Result<Backbone> {
     Ok(backbone)
 }
 
-/// Rejects a network whose output is no classifier and too short for features: its last layers were not recognised.
+/// Rejects a network whose output is neither a classifier nor long enough for features, because its last layers were
+/// not recognised.
 pub(crate) fn check_features(backbone: &Backbone, path: &Path) -> anyhow::Result<()> {
     let features = backbone.feature_count();
     if backbone.classifier().is_some() || features >= MIN_FEATURES {

@@ -1,4 +1,4 @@
-//! Logits of image files from the training network, in batches: evaluation on a GPU.
+//! Logits of image files from the training network, in batches, for evaluation on a GPU.
 
 use std::path::PathBuf;
 
@@ -10,8 +10,8 @@ use rayon::prelude::*;
 
 const BATCH: usize = 32;
 
-/// Returns logits in the order of `files`; an error for a file that cannot be read. `progress` gets the
-/// number of files of each step.
+/// Returns logits in the order of `files`, with an error for each unreadable file. `progress` receives the number of
+/// files after each step.
 pub(crate) fn logits(
     device: &Device,
     backbone: &Backbone,

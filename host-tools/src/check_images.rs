@@ -1,4 +1,4 @@
-//! Check of a preprocessing: the original classifier on images, with it and every preset.
+//! Check of a preprocessing: runs the original classifier on images with it, and with every preset.
 
 mod labels;
 
@@ -23,14 +23,14 @@ pub(crate) struct Report {
     folder: PathBuf,
     /// Number of images that could be read.
     images: usize,
-    /// Rule that labelled the images; `None` for plain images.
+    /// The rule that assigned labels to the images; `None` for images without labels.
     labelled_by: Option<&'static str>,
     /// With the preprocessing in force.
     in_force: Outcome,
-    /// The same images, or `images` of them, with the presets.
+    /// Results with the presets, on the same images or on `images` of them.
     presets: Vec<PresetOutcome>,
     unreadable: Vec<Unreadable>,
-    /// Folders that name no class of the classifier.
+    /// Folders whose names match no class of the classifier.
     unknown_classes: Vec<String>,
     warning: Option<String>,
 }
@@ -42,7 +42,7 @@ struct Outcome {
     labelled: usize,
     top_1: usize,
     top_5: usize,
-    /// Fractions of the labelled images; `None` without any.
+    /// Accuracy as a fraction of the labelled images; `None` without labelled images.
     top_1_accuracy: Option<f64>,
     top_5_accuracy: Option<f64>,
     /// Mean of the largest probability.
@@ -54,7 +54,7 @@ struct Outcome {
 #[derive(Debug, Serialize)]
 struct PresetOutcome {
     preset: &'static str,
-    /// Whether it is the one in force.
+    /// Whether it equals the backbone's own preprocessing.
     in_force: bool,
     #[serde(flatten)]
     outcome: Outcome,
@@ -116,7 +116,7 @@ pub(crate) fn check(backbone: &Backbone, folder: &Path, output: &Output) -> anyh
         .par_iter()
         .enumerate()
         .map(|(index, image)| {
-            // Every preset for an evenly spaced subset, the preprocessing in force for all.
+            // Every preset is evaluated on an evenly spaced subset, and the backbone's preprocessing on all images.
             let asked = if index % step == 0 {
                 &residents[..]
             } else {
@@ -181,7 +181,7 @@ pub(crate) fn check(backbone: &Backbone, folder: &Path, output: &Output) -> anyh
     })
 }
 
-/// Result for an image: rank of its class, if known, and the largest probability.
+/// Result for an image: the rank of its class, if that is known, and the largest probability.
 struct Prediction {
     rank: Option<usize>,
     confidence: f64,
@@ -189,7 +189,7 @@ struct Prediction {
 
 fn classify(engine: &Engine, residents: &[ResidentAdapter], image: &Labelled) -> anyhow::Result<Vec<Prediction>> {
     let inputs: Vec<&Preprocessing> = residents.iter().map(ResidentAdapter::preprocessing).collect();
-    // Decoded as in `classify` and `eval`, for the input in force.
+    // Decoded as in `classify` and `eval`, for the backbone's preprocessing.
     let decoded = clr_onnx::decode_image_for(&image.path, &inputs)?;
     let prediction = |resident: &ResidentAdapter| {
         let classification = engine.classify(resident, &decoded)?;
@@ -229,7 +229,7 @@ impl Outcome {
         }
     }
 
-    /// Returns the top-1 accuracy, or the mean confidence of plain images.
+    /// Returns the top-1 accuracy; for images without labels, the mean confidence.
     fn score(&self) -> f64 {
         self.top_1_accuracy.unwrap_or(self.mean_confidence)
     }
@@ -253,14 +253,14 @@ impl Outcome {
     }
 }
 
-/// Returns a warning if a preset is clearly better than the preprocessing in force.
+/// Returns a warning if a preset is clearly better than the backbone's preprocessing.
 fn warning(in_force: &Outcome, presets: &[PresetOutcome]) -> Option<String> {
     let best = presets
         .iter()
         .max_by(|a, b| a.outcome.score().total_cmp(&b.outcome.score()))?;
     let (own, other) = (in_force.score(), best.outcome.score());
     let labelled = in_force.labelled > 0;
-    // Two standard errors of a fraction; confidence alone is less reliable.
+    // Two standard errors of a fraction. Confidence alone is less reliable, so it needs a larger margin.
     let margin = if labelled {
         (2.0 * (other * (1.0 - other) / in_force.labelled as f64).sqrt()).max(0.02)
     } else {

@@ -1,4 +1,4 @@
-//! Copies of fetched backbones and tasks in a folder that the user named.
+//! Copies of fetched backbones and tasks in a folder that the user specified.
 
 use std::{
     fs,
@@ -9,10 +9,10 @@ use anyhow::{Context as _, bail};
 
 use crate::destination::write_atomically;
 
-/// File that describes a task, at the top of its folder.
+/// The file in a task's folder that describes the task.
 const TASK_FILE: &str = "task.json";
 
-/// Copies a backbone and its own classifier into `folder`; returns the path of the copy.
+/// Copies a backbone and its own classifier into `folder`. Returns the path of the copy.
 pub(crate) fn copy_backbone(path: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
     let original = crate::backbones::original_path(path);
     let mut copy = PathBuf::new();
@@ -24,7 +24,7 @@ pub(crate) fn copy_backbone(path: &Path, folder: &Path) -> anyhow::Result<PathBu
     Ok(copy)
 }
 
-/// Copies a task to `folder/name`; returns that path. An existing copy of the same task is kept.
+/// Copies a task to `folder/name`. Returns that path. An existing copy of the same task is kept.
 pub(crate) fn copy_task(path: &Path, folder: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let copy = folder.join(name);
     if copy.exists() {
@@ -39,7 +39,7 @@ pub(crate) fn copy_task(path: &Path, folder: &Path, name: &str) -> anyhow::Resul
     }
     let cannot = || format!("cannot write '{}'", copy.display());
     fs::create_dir_all(folder).with_context(cannot)?;
-    // Atomic, since training on a partial copy would not fail.
+    // Written atomically, because training on a partial copy would not fail.
     let part = tempfile::Builder::new()
         .prefix(".part-")
         .tempdir_in(folder)

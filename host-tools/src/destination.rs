@@ -1,4 +1,5 @@
-//! Output files: tested before the work, replaced atomically; removal of stale temporary files.
+//! Output files: writability is tested before the work, files are replaced atomically, and stale temporary files are
+//! removed.
 
 use std::{
     fs,
@@ -15,19 +16,20 @@ use crate::system_error;
 
 /// Prefix of temporary files, `.clr-<pid>-…`.
 const PREFIX: &str = ".clr-";
-/// Minimum age of a temporary file for its removal if its process does not run: it may run on another machine.
+/// Minimum age of a temporary file for its removal if its process does not run, because the process may run on another
+/// machine.
 const STALE: Duration = Duration::from_mins(2);
 
-/// Tests before the work whether `bytes` can be written to `path`. Changes nothing.
+/// Tests whether `bytes` can be written to `path`, before the work starts. Changes nothing.
 ///
 /// # Errors
-/// If `path` is a folder, a device or read-only, or its folder cannot be written to or has no space.
+/// If `path` is a folder, a device or read-only, or if its folder is not writable or has no space.
 pub(crate) fn try_output(path: &Path, bytes: u64) -> anyhow::Result<()> {
     let target = resolve(path)?;
     probe(folder_of(&target), path, bytes)
 }
 
-/// Same as [`try_output`], for a folder of files.
+/// Does the same as [`try_output`], for a folder of files.
 pub(crate) fn try_folder(path: &Path, bytes: u64) -> anyhow::Result<()> {
     if path.exists() && !path.is_dir() {
         bail!(
@@ -38,12 +40,12 @@ pub(crate) fn try_folder(path: &Path, bytes: u64) -> anyhow::Result<()> {
     probe(path, path, bytes)
 }
 
-/// Writes a file atomically: a temporary file next to it, then rename.
+/// Writes a file atomically: a temporary file in the same folder, then a rename.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     publish(path, bytes, |_| Ok(()))
 }
 
-/// Same as [`write_atomically`], but renames only if `check` of the written file succeeds.
+/// Writes like [`write_atomically`], but renames the file only if `check` accepts the written file.
 pub(crate) fn publish(
     path: &Path,
     bytes: &[u8],
@@ -54,14 +56,14 @@ pub(crate) fn publish(
     staged.commit()
 }
 
-/// Writes several files: all are complete on disk before the first rename.
+/// Writes several files. All of them are complete on disk before the first one is renamed.
 pub(crate) fn write_together(files: &[(&Path, &[u8])]) -> anyhow::Result<()> {
     let staged = files.iter().map(|(path, bytes)| Staged::new(path, bytes));
     let staged = staged.collect::<anyhow::Result<Vec<_>>>()?;
     staged.into_iter().try_for_each(Staged::commit)
 }
 
-/// A complete temporary file next to its destination.
+/// A complete temporary file and its destination.
 struct Staged {
     file: tempfile::NamedTempFile,
     target: PathBuf,
@@ -107,7 +109,7 @@ fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
         .tempfile_in(folder)
 }
 
-/// Returns the file to write: the target of a link, so that the link stays.
+/// Returns the file to write. For a link, this is its target, so that the link is kept.
 fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
     let fail = |reason: &str, hint: &str| anyhow!("cannot write '{}': {reason}\nhint: {hint}", path.display());
     let text = path.as_os_str().to_string_lossy();
@@ -144,10 +146,10 @@ fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Writes and removes a file of `bytes` in `folder`; errors name `path`.
+/// Writes a file of `bytes` in `folder` and removes it. Errors name `path`.
 fn probe(folder: &Path, path: &Path, bytes: u64) -> anyhow::Result<()> {
     let fail = |error| cannot_write(path, folder, error);
-    // A missing folder is created with the first file.
+    // A missing folder is created together with the first file.
     let existing = folder.ancestors().map(in_place).find(|ancestor| ancestor.exists());
     let existing = existing.unwrap_or(Path::new("."));
     if existing != in_place(folder) {
@@ -191,7 +193,7 @@ fn folder_of(path: &Path) -> &Path {
     in_place(path.parent().unwrap_or(Path::new("")))
 }
 
-/// Returns the current folder for the empty path.
+/// Returns the path, or the current folder for an empty path.
 fn in_place(path: &Path) -> &Path {
     if path.as_os_str().is_empty() {
         Path::new(".")
@@ -200,10 +202,10 @@ fn in_place(path: &Path) -> &Path {
     }
 }
 
-/// Returns an error of the file system with a hint.
+/// Returns an error of the file system, with a hint.
 fn cannot_write(path: &Path, folder: &Path, error: io::Error) -> anyhow::Error {
     let hint = system_error::hint(&error, Some(folder)).unwrap_or_else(|| "name a writable path".to_owned());
-    // `tempfile` adds the name of the temporary file: remove it.
+    // `tempfile` adds the name of the temporary file, which is removed here.
     let text = error.to_string();
     let reason = text.split(" at path ").next().unwrap_or(&text);
     anyhow!("cannot write '{}': {reason}\nhint: {hint}", path.display())

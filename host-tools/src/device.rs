@@ -1,4 +1,4 @@
-//! `--device`: the device of training and evaluation.
+//! `--device`: the device for training and evaluation.
 
 use candle_core::Device;
 use clap::ValueEnum;
@@ -61,11 +61,11 @@ fn gpu() -> anyhow::Result<Device> {
     })
 }
 
-/// Returns the first GPU, if its results equal the CPU's.
+/// Returns the first GPU, if its results match the CPU's.
 #[cfg(feature = "cuda")]
 fn try_gpu() -> anyhow::Result<Device> {
     let device = Device::new_cuda(0).map_err(|error| {
-        // The first line only: candle may add a backtrace.
+        // Only the first line is used, because candle may add a backtrace.
         let text = error.to_string();
         anyhow::anyhow!("no GPU can be used: {}", text.lines().next().unwrap_or_default())
     })?;

@@ -1,4 +1,4 @@
-//! Exit codes and printing of errors.
+//! Exit codes, and printing of errors.
 
 use std::{error::Error as StdError, io::Write};
 
@@ -10,14 +10,14 @@ use crate::{output::Output, system_error};
 
 /// The command failed.
 pub(crate) const FAILURE: u8 = 1;
-/// Two engines disagree; no result was written.
+/// Two engines disagree, and no result was written.
 pub(crate) const PARITY: u8 = 3;
-/// A package could not be downloaded, or its bytes are not the pinned ones.
+/// A package could not be downloaded, or differs from the pinned one.
 pub(crate) const DOWNLOAD: u8 = 4;
 
 /// A device cannot be reached, or the connection to it was lost.
 pub(crate) const UNREACHABLE: u8 = 5;
-/// A device refused; its state is as before.
+/// A device refused the request. Its state has not changed.
 pub(crate) const REFUSED: u8 = 6;
 
 /// Two implementations of a network gave different results.
@@ -34,7 +34,7 @@ pub(crate) struct ParityError {
     pub(crate) image: String,
 }
 
-/// Returns the exit code of an error: that of the first cause with a specific code.
+/// Returns the exit code of an error, which is that of the first cause with a specific code.
 pub(crate) fn code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
         if cause.is::<ParityError>() {
@@ -56,7 +56,7 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
     FAILURE
 }
 
-/// Returns whether the reader closed stdout, which is no failure.
+/// Returns whether the reader closed stdout, which is not a failure.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause
@@ -65,7 +65,7 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Returns the chain of causes as one message, and its hints.
+/// Returns the chain of causes as a single message, and its hints.
 pub(crate) fn describe(error: &anyhow::Error) -> (String, Vec<String>) {
     let (mut message, mut hints) = (String::new(), Vec::new());
     for cause in error.chain() {
@@ -105,7 +105,7 @@ struct ErrorDocument<'a> {
     exit_code: u8,
 }
 
-/// Prints the chain and its hints to stderr, and with `--json` a `clr.error/1` document to stdout.
+/// Prints the message and its hints to stderr. With `--json`, also prints a `clr.error/1` document to stdout.
 pub(crate) fn report(output: &Output, error: &anyhow::Error) -> u8 {
     let code = code(error);
     let (message, hints) = describe(error);

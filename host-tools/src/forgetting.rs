@@ -1,4 +1,4 @@
-//! Comparison of a task's logits before and after other tasks, bit for bit.
+//! Bit-identity of a task's logits before and after other tasks were learned.
 
 use std::{
     hint::black_box,
@@ -36,7 +36,7 @@ pub(crate) fn all_logits(
     paths.par_iter().map(|path| logits(engine, adapter, path)).collect()
 }
 
-/// Returns the first task's logits, with a frame of each other task between any two of its frames.
+/// Returns the logits of the first task when a frame of each other task is classified between any two of its frames.
 pub(crate) fn interleaved(
     engine: &Engine,
     tasks: &TaskSet,
@@ -72,7 +72,7 @@ pub(crate) fn compare(before: &[Vec<u32>], after: &[Vec<u32>]) -> Forgetting {
     }
 }
 
-/// Returns the median time of a switch in seconds, over batches of a hundred.
+/// Returns the median time of a switch in seconds, measured in batches of a hundred.
 pub(crate) fn switch_time(tasks: &TaskSet, names: &[&str]) -> anyhow::Result<f64> {
     const BATCH: usize = 100;
     let mut times = Vec::new();

@@ -1,7 +1,7 @@
 //! Keys of this host and of its enrolled devices, in `~/.config/clr/` (or `$CLR_CONFIG`).
 //!
 //! ```text
-//! host.key         x25519-secret:…       made on first use, readable by its owner alone
+//! host.key         x25519-secret:…       created on first use, readable only by its owner
 //! known_devices    ENDPOINT x25519:…     one line per device
 //! ```
 
@@ -23,7 +23,7 @@ pub(crate) struct KnownDevices {
 }
 
 impl KnownDevices {
-    /// Opens `$CLR_CONFIG`, by default the platform's configuration folder.
+    /// Opens `$CLR_CONFIG`; default: the platform's configuration folder.
     pub(crate) fn open() -> anyhow::Result<Self> {
         let folder = match std::env::var_os("CLR_CONFIG") {
             Some(folder) => PathBuf::from(folder),
@@ -39,7 +39,7 @@ impl KnownDevices {
         self.folder.join("known_devices")
     }
 
-    /// Returns the secret key of this host, which is made on first use.
+    /// Returns the secret key of this host. Creates it on first use.
     pub(crate) fn secret(&self) -> anyhow::Result<PeerSecret> {
         let path = self.folder.join("host.key");
         match read_text(&path) {
@@ -111,7 +111,7 @@ impl KnownDevices {
         self.write(&entries)
     }
 
-    /// Replaces a device's key by the one it announced, for every endpoint with the old key.
+    /// Replaces a device's old key by the key that it announced, for every endpoint with the old key.
     pub(crate) fn follow(&self, old: PeerKey, new: PeerKey) -> anyhow::Result<()> {
         let mut entries = self.entries()?;
         for (_, key) in entries.iter_mut().filter(|(_, key)| *key == old) {
@@ -120,7 +120,7 @@ impl KnownDevices {
         self.write(&entries)
     }
 
-    /// Forgets a device; returns whether it was known.
+    /// Removes a device from the list. Returns whether it was known.
     pub(crate) fn forget(&self, endpoint: &Endpoint) -> anyhow::Result<bool> {
         let place = endpoint.to_string();
         let mut entries = self.entries()?;
@@ -158,7 +158,7 @@ fn make_key(path: &Path) -> anyhow::Result<PeerSecret> {
     Ok(secret)
 }
 
-/// Reads a text file that may have been edited: UTF-8, with or without a byte order mark.
+/// Reads a text file that a person may have edited: UTF-8, with or without a byte order mark.
 fn read_text(path: &Path) -> io::Result<String> {
     clr_adapters::text_from_bytes(fs::read(path)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
@@ -197,7 +197,7 @@ mod tests {
         known.follow(PeerKey([1; 32]), PeerKey([3; 32])).unwrap();
         let keys: Vec<u8> = known.entries().unwrap().iter().map(|(_, key)| key.0[0]).collect();
         assert_eq!(keys, [3, 3, 2]);
-        // A device that was forgotten meanwhile is not added again.
+        // A device that was forgotten in the meantime is not added again.
         known.forget(&"tcp:robot:7171".parse().unwrap()).unwrap();
         known.follow(PeerKey([1; 32]), PeerKey([4; 32])).unwrap();
         assert_eq!(known.entries().unwrap().len(), 2);

@@ -1,4 +1,4 @@
-//! Training for the commands: progress, metrics, and a check of the adapter before it is written.
+//! Training for the commands: shows progress, writes metrics, and checks the adapter before it is written.
 
 use std::{
     fs::{self, File},
@@ -22,10 +22,10 @@ use crate::{
     output::Output,
 };
 
-/// Maximum difference of two engines' logits, relative to the largest logit.
+/// Maximum difference between the logits of two engines, relative to the largest logit.
 pub(crate) const TOLERANCE: f64 = 1e-3;
 
-/// Draws a bar, logs epochs, and appends each to `metrics.jsonl`.
+/// Observer that draws a bar, logs epochs, and appends each epoch to `metrics.jsonl`.
 pub(crate) struct Watcher<'a> {
     output: &'a Output,
     label: String,
@@ -34,7 +34,7 @@ pub(crate) struct Watcher<'a> {
 }
 
 impl<'a> Watcher<'a> {
-    /// Creates an observer. `metrics.jsonl` in `folder` is truncated unless `append`.
+    /// Creates an observer. `metrics.jsonl` in `folder` is truncated unless `append` is set.
     pub(crate) fn new(output: &'a Output, label: &str, folder: Option<&Path>, append: bool) -> anyhow::Result<Self> {
         let metrics = match folder {
             Some(folder) => {
@@ -152,7 +152,7 @@ pub(crate) struct Parity {
     pub(crate) tolerance: f64,
 }
 
-/// Decodes the adapter, compares candle and the device engine on validation images, then writes a temporary file,
+/// Decodes the adapter and compares candle with the device engine on validation images. Then writes a temporary file,
 /// reads it back and renames it.
 pub(crate) fn publish_checked(backbone: &Backbone, trained: &Trained, path: &Path) -> anyhow::Result<Parity> {
     let adapter = clr_adapters::decode(&trained.bytes)
@@ -165,7 +165,7 @@ pub(crate) fn publish_checked(backbone: &Backbone, trained: &Trained, path: &Pat
         "no validation image to compare the engines with"
     );
     let parity = compare(&trained.parity, &|input| Ok(engine.logits(&resident, input)?))?;
-    // Written last: an interrupted run leaves its temporary file.
+    // Written last. If the run is interrupted, only a temporary file remains.
     publish(path, &trained.bytes, |written| {
         let bytes = fs::read(written).with_context(|| format!("cannot read back '{}'", written.display()))?;
         anyhow::ensure!(
@@ -178,7 +178,8 @@ pub(crate) fn publish_checked(backbone: &Backbone, trained: &Trained, path: &Pat
     Ok(parity)
 }
 
-/// Returns the largest relative difference between the samples' logits and `other`'s; an error beyond [`TOLERANCE`].
+/// Returns the largest relative difference between the samples' logits and `other`'s. A difference above [`TOLERANCE`]
+/// is an error.
 pub(crate) fn compare(
     samples: &[ParitySample],
     other: &dyn Fn(&[f32]) -> anyhow::Result<Vec<f32>>,
@@ -205,7 +206,7 @@ pub(crate) fn compare(
     Ok(parity)
 }
 
-/// Returns `max |a − b| / max |a|`; infinite for different lengths.
+/// Returns `max |a − b| / max |a|`; infinity if the lengths differ.
 pub(crate) fn relative_difference(a: &[f32], b: &[f32]) -> f64 {
     if a.len() != b.len() {
         return f64::INFINITY;
@@ -222,7 +223,8 @@ pub(crate) fn relative_difference(a: &[f32], b: &[f32]) -> f64 {
     ) / largest
 }
 
-/// Writes `learning-curve.svg` and `confusion.svg` (of the test split if there is one, else validation).
+/// Writes `learning-curve.svg` and `confusion.svg`. The latter is for the test split if there is one, otherwise for
+/// validation.
 pub(crate) fn write_plots(trained: &Trained, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut written = Vec::new();
     let mut write = |name: &str, svg: String| -> anyhow::Result<()> {

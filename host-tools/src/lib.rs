@@ -1,6 +1,6 @@
 //! The program `clr`: fetch, import, train, evaluate, inspect, export, merge, classify and bench.
 //!
-//! A library only so that the end-to-end tests can build the program too; it exports [`main`] alone.
+//! It is a library only so that the end-to-end tests can build the program too. It exports [`main`] alone.
 #![deny(unsafe_code)]
 
 mod backbones;
@@ -45,8 +45,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Leaves the cores to the training operators' own threads: candle's pool spins while it waits, which cost a fifth of
-/// the CPU time of a run (24.7 s against 19.5 s, two epochs of 600 images at 96 px on 2 cores).
+/// Limits candle's thread pool, so that the CPU cores are left to the training operators' own threads. The pool spins
+/// while it waits, which took a fifth of the CPU time of a run (24.7 s compared with 19.5 s, for two epochs of 600
+/// images at 96 px on 2 cores).
 #[expect(
     unsafe_code,
     reason = "setting a variable of the process is unsafe, and candle offers no other way"
@@ -54,7 +55,7 @@ pub fn main() -> ExitCode {
 fn quiet_candle() {
     const VARIABLE: &str = "CANDLE_NUM_THREADS";
     if std::env::var_os(VARIABLE).is_none() {
-        // SAFETY: `main` calls this first, when no other thread could read the environment.
+        // SAFETY: `main` calls this first, before another thread exists that could read the environment.
         unsafe { std::env::set_var(VARIABLE, "1") };
     }
 }
@@ -86,8 +87,8 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<u8> {
     }
 }
 
-/// Starts logging to stderr: this project's crates at info, others at warn. `-v`, `-vv` and `-q` change the levels,
-/// `CLR_LOG` overrides them.
+/// Starts logging to stderr: this project's crates at level info, others at warn. `-v`, `-vv` and `-q` change the
+/// levels, and `CLR_LOG` overrides them.
 fn start_logging(verbose: u8, quiet: bool) {
     let directives = match (quiet, verbose) {
         (true, _) => "error",

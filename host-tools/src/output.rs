@@ -1,4 +1,4 @@
-//! Output: data on stdout, progress and logs on stderr, bars only on a terminal.
+//! Output: data on stdout, progress and logs on stderr, progress bars only on a terminal.
 
 use std::{
     io::{IsTerminal, Write},
@@ -16,11 +16,11 @@ pub(crate) struct Output {
     pub(crate) json: bool,
     /// Whether to show no progress.
     quiet: bool,
-    /// Whether stdout may carry colour.
+    /// Whether stdout may contain colours.
     colour: bool,
 }
 
-/// A JSON document with its versioned schema first.
+/// A JSON document that starts with its versioned schema.
 #[derive(Serialize)]
 struct Document<'a, T> {
     schema: String,
@@ -28,10 +28,10 @@ struct Document<'a, T> {
     body: &'a T,
 }
 
-/// Versions of documents whose keys changed since version 1.
+/// Versions of the documents whose keys have changed since version 1.
 const VERSIONS: [(&str, u32); 1] = [("bench", 2)];
 
-/// Returns `body` as the document `clr.<command>/<version>`.
+/// Returns `body` as a document `clr.<command>/<version>`.
 pub(crate) fn document<T: Serialize>(command: &str, body: &T) -> std::io::Result<String> {
     let version = VERSIONS.iter().find(|(name, _)| *name == command);
     let document = Document {
@@ -48,7 +48,7 @@ impl Output {
         Self { json, quiet, colour }
     }
 
-    /// Writes `body` as the document `clr.<command>/<version>`.
+    /// Writes `body` as a document `clr.<command>/<version>`.
     pub(crate) fn document<T: Serialize>(&self, command: &str, body: &T) -> std::io::Result<()> {
         self.line(&document(command, body)?)
     }
@@ -65,7 +65,7 @@ impl Output {
         stdout.flush()
     }
 
-    /// Writes a table, columns aligned, the head emphasised on a terminal.
+    /// Writes a table with aligned columns. On a terminal, its head is emphasised.
     pub(crate) fn table(&self, table: &Table) -> std::io::Result<()> {
         for (index, line) in table.lines().iter().enumerate() {
             if index == 0 && self.colour {
@@ -155,7 +155,7 @@ impl Table {
         self.rows.push(cells.into());
     }
 
-    /// Returns the lines, with two spaces between columns and numbers to the right.
+    /// Returns the lines, with two spaces between columns and numbers aligned to the right.
     pub(crate) fn lines(&self) -> Vec<String> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {

@@ -1,4 +1,4 @@
-//! Log of a scan: images by format, then files left out and passed over.
+//! Log of a scan: images by format, then files that were left out or ignored.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use clr_training::{Outcome, ScanReport, display_path};
 /// Maximum number of files named in a line.
 pub(crate) const NAMED: usize = 3;
 
-/// Logs the report: files left out as warnings, with `-v` every file.
+/// Logs the report: files that were left out as warnings, and with `-v` every file.
 pub(crate) fn log(report: &ScanReport) {
     images(report);
     for line in report.lines.iter().filter(|line| line.outcome == Outcome::LeftOut) {
@@ -15,7 +15,7 @@ pub(crate) fn log(report: &ScanReport) {
     }
 }
 
-/// Logs all but the files left out, which training reports as warnings.
+/// Logs everything except the files that were left out, which training reports as warnings.
 pub(crate) fn images(report: &ScanReport) {
     if report.count(Outcome::Image) > 0 {
         tracing::info!("{}", report.images());
@@ -31,7 +31,7 @@ pub(crate) fn images(report: &ScanReport) {
     }
 }
 
-/// Returns an error for folders without an image, with their content.
+/// Returns an error for folders without an image, which states what they contain.
 pub(crate) fn ensure_images(found: &ScanReport, folders: &[impl AsRef<Path>]) -> anyhow::Result<()> {
     if found.count(Outcome::Image) > 0 {
         return Ok(());

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-/// Returns a hint for an error of the system; `place` is the file or folder, if known.
+/// Returns a hint for an error of the operating system. `place` is the file or folder, if known.
 pub(crate) fn hint(error: &Error, place: Option<&Path>) -> Option<String> {
     Some(match error.kind() {
         ErrorKind::NotFound => {

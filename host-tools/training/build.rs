@@ -1,11 +1,10 @@
-//! Compiles the CUDA kernels to PTX, with the feature `cuda` only.
+//! Compiles the CUDA kernels to PTX, only with the feature `cuda`.
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Minimum compute capability. The driver compiles the PTX for the GPU that it finds. CUDA 13 supports nothing
-/// older.
+/// Minimum compute capability, the oldest that CUDA 13 supports. The driver compiles the PTX for the GPU in use.
 const ARCHITECTURE: &str = "compute_75";
 
 fn main() {

@@ -1,1 +1,1 @@
-//! End-to-end tests, in `tests/tests/`; each module is named by the property that it tests.
+//! End-to-end tests, in `tests/tests/`. The name of each module is the property that it tests.

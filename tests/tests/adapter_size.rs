@@ -1,4 +1,4 @@
-//! An int8 adapter of EfficientNet-Lite0 with ten classes takes at most 147 kB and keeps its results.
+//! An int8 adapter of EfficientNet-Lite0 with ten classes has at most 147 kB and gives the same results.
 
 use clr_adapters::{Canary, Digest, Encoding, Metrics, Profile, Recipe, decode, encode};
 use clr_engine::{Engine, EngineOptions};

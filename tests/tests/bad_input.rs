@@ -1,4 +1,4 @@
-//! Bad input: a message that names the cause, a hint, exit code 1, and no partial output.
+//! Bad input gives a message that states the cause, a hint, exit code 1, and no partial output.
 
 use clr_onnx::{Architecture, proto};
 
@@ -26,7 +26,7 @@ fn refused(mut command: assert_cmd::Command, words: &[&str]) {
     assert!(!stderr.contains("panicked"), "{stderr}");
 }
 
-/// No GPU is visible here, whether or not the program was built for one.
+/// No GPU is visible in this test, whether or not the program was built for one.
 #[test]
 fn a_gpu_that_cannot_be_used_is_refused_and_auto_takes_the_cpu() {
     let bench = Workbench::new();

@@ -1,4 +1,4 @@
-//! Every command on real files, with its JSON document.
+//! Every command runs on real files and gives its JSON document.
 
 use serde_json::Value;
 
@@ -89,12 +89,12 @@ fn a_task_is_trained_inspected_measured_asked_and_exported() {
         assert_eq!(written["schema"], format!("clr.{command}/1"));
         check_document(command, &written);
     }
-    // A merged model is an ordinary network: it can be imported again, with the task's head as its classifier.
+    // A merged model is an ordinary network. It can be imported again, with the task's head as its classifier.
     let again = json(&mut bench.clr(&["import", "--json", "merge.onnx", "-o", "again.onnx"]));
     assert_eq!(again["schema"], "clr.import/1");
     check_document("import", &again);
 
-    // Two adapters, and a folder for each: which task an image belongs to.
+    // Two adapters, each with a folder of images, to evaluate the selection of the task.
     let auto = [
         "eval",
         "--json",
@@ -162,7 +162,7 @@ fn a_network_of_ones_own_is_measured_and_one_that_cannot_be_read_stops_nothing()
     assert_eq!(written, document);
 }
 
-/// A stand-in for a Python without the peers' packages.
+/// Uses a stand-in for a Python without the packages of the peers.
 #[cfg(unix)]
 #[test]
 fn a_peer_that_is_not_installed_is_left_out_with_the_command_that_installs_it() {

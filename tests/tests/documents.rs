@@ -1,4 +1,4 @@
-//! Links in documents, and documents named in code, exist.
+//! Links in documents, and documents that code refers to, exist.
 
 use std::{
     collections::BTreeSet,
@@ -33,7 +33,7 @@ fn files(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
     found
 }
 
-/// Returns the lines of a document outside blocks of code.
+/// Returns the lines of a document outside of code blocks.
 fn prose(text: &str) -> impl Iterator<Item = &str> {
     let mut code = false;
     text.lines().filter(move |line| {

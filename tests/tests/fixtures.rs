@@ -11,7 +11,7 @@ use clr_onnx::{Architecture, Backbone, RgbImage, identity_adapter, seeded_backbo
 use clr_training::{Dataset, RecipeChoice, Schedule, SplitOptions, TrainOptions, Trained, train};
 use tempfile::TempDir;
 
-/// Side of the images and of the input, in pixels.
+/// Side of the images and of the network input, in pixels.
 pub(crate) const SIDE: u32 = 32;
 
 /// Returns the program, with a separate cache.
@@ -34,7 +34,7 @@ pub(crate) fn backbone(architecture: Architecture, seed: u64) -> Backbone {
     backbone.with_preprocessing(preprocessing).unwrap()
 }
 
-/// Returns EfficientNet-Lite0 with seeded weights, made once.
+/// Returns EfficientNet-Lite0 with seeded weights; created once.
 pub(crate) fn lite0() -> &'static Backbone {
     static LITE0: OnceLock<Backbone> = OnceLock::new();
     LITE0.get_or_init(|| backbone(Architecture::EfficientNetLite0, 1))
@@ -51,7 +51,7 @@ pub(crate) fn numbers(seed: u64) -> impl FnMut() -> f32 {
     }
 }
 
-/// Returns an adapter of `recipe` that differs from the backbone in every value.
+/// Returns an adapter of `recipe` in which every value differs from the backbone's.
 pub(crate) fn random_adapter(backbone: &Backbone, recipe: Recipe, task: &str, classes: usize, seed: u64) -> Adapter {
     let mut next = numbers(seed);
     let features = backbone.feature_count();
@@ -86,7 +86,7 @@ pub(crate) fn random_adapter(backbone: &Backbone, recipe: Recipe, task: &str, cl
     adapter
 }
 
-/// Returns an image of noise around a colour and a stripe that depend on `class`.
+/// Returns an image of noise with a colour and a stripe that depend on `class`.
 pub(crate) fn image(class: u32, seed: u64) -> RgbImage {
     let mut next = numbers(seed * 31 + u64::from(class));
     RgbImage::from_fn(SIDE, SIDE, |x, y| {
@@ -119,7 +119,7 @@ pub(crate) fn write_images(folder: &Path, classes: u32, each: u64, seed: u64) {
     }
 }
 
-/// A temporary folder with `data/` (class folders) and `backbone.onnx` (seeded Lite0).
+/// A temporary folder with `data/` (class folders) and `backbone.onnx` (Lite0 with seeded weights).
 pub(crate) struct Workbench {
     folder: TempDir,
 }
@@ -154,21 +154,19 @@ impl Workbench {
 
 /// Returns a short run with a fixed recipe.
 pub(crate) fn options(recipe: Recipe, seed: u64) -> TrainOptions {
-    TrainOptions {
-        recipe: RecipeChoice::Fixed(recipe),
-        schedule: Schedule {
+    TrainOptions::default()
+        .with_recipe(RecipeChoice::Fixed(recipe))
+        .with_schedule(Schedule {
             epochs: 1,
             batch: 8,
             ..Schedule::default()
-        },
-        seed,
-        threads: Some(2),
-        created: Some(1_700_000_000),
-        ..TrainOptions::default()
-    }
+        })
+        .with_seed(seed)
+        .with_threads(Some(2))
+        .with_created(Some(1_700_000_000))
 }
 
-/// Learns generated images as a task.
+/// Trains an adapter on generated images.
 pub(crate) fn learn(backbone: &Backbone, recipe: Recipe, classes: u32, seed: u64) -> Trained {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join(format!("task-{seed}"));
@@ -177,7 +175,7 @@ pub(crate) fn learn(backbone: &Backbone, recipe: Recipe, classes: u32, seed: u64
     train(backbone, &dataset, &options(recipe, seed), &mut ()).unwrap()
 }
 
-/// Returns the largest absolute difference over the largest absolute value.
+/// Returns the largest absolute difference divided by the largest absolute value.
 pub(crate) fn relative_difference(left: &[f32], right: &[f32]) -> f32 {
     assert_eq!(left.len(), right.len());
     let size = right.iter().fold(1e-6f32, |size, value| size.max(value.abs()));

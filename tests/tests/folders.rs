@@ -1,4 +1,4 @@
-//! Real-world folders: every file is in exactly one line of the report, in all commands.
+//! Realistic folders: in all commands, every file is in exactly one line of the report.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use crate::fixtures::{SIDE, Workbench, image};
 /// Number of files.
 const FILES: usize = 1000;
 
-/// A folder under construction, with the expected report of each file.
+/// Builder of a folder, with the expected report of each file.
 struct Folder {
     root: PathBuf,
     expected: BTreeMap<String, &'static str>,
@@ -36,7 +36,7 @@ impl Folder {
         assert!(self.expected.insert(path.to_owned(), outcome).is_none(), "{path} twice");
     }
 
-    /// Returns an image that is in no other file.
+    /// Returns an image that no other file has.
     fn image(&mut self, class: u32) -> DynamicImage {
         self.seed += 1;
         image(class, self.seed).into()
@@ -58,7 +58,7 @@ fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// Builds the folder: class folders in `Training/` and `Testing/`, with every kind of problem.
+/// Builds a folder with class folders in `Training/` and `Testing/`, and with every kind of problem.
 fn troubled(root: &Path) -> Folder {
     let mut folder = Folder {
         root: root.to_owned(),
@@ -111,7 +111,7 @@ fn troubled(root: &Path) -> Folder {
                 drop(encoder);
                 folder.put(&place(&format!("{index}.gif")), &moving, "image");
             }
-            // Formats that are not read, and files that are no images.
+            // Unsupported formats, and files that are not images.
             let brand = |brand: &str| {
                 [
                     &b"\0\0\0\x18ftyp"[..],
@@ -207,7 +207,7 @@ fn troubled(root: &Path) -> Folder {
     std::fs::write(outside.with_extension("png"), bytes).unwrap();
     symlink(outside.with_extension("png"), folder.path("Training/cat/linked.png")).unwrap();
     folder.expect("Training/cat/linked.png", "image");
-    // Next to the class folders, and next to the splits.
+    // Images next to the class folders, and next to the splits.
     for file in ["lost.png", "Training/lost.png", "Testing/lost.png"] {
         let bytes = folder.encoded(0, png);
         folder.put(file, &bytes, "left-out");
@@ -224,7 +224,7 @@ fn troubled(root: &Path) -> Folder {
     folder
 }
 
-/// Returns the report in a command's output: outcome, kind and reason of each file.
+/// Returns the report in a command's output: outcome, kind and reason of each file. `strip` is removed from the paths.
 fn scan(document: &Value, strip: &str) -> BTreeMap<String, (String, String, String)> {
     let mut files = BTreeMap::new();
     let scan = &document["scan"];
@@ -276,7 +276,7 @@ fn a_thousand_files_with_forty_kinds_of_trouble_are_told_alike_by_every_command(
     assert_eq!(outcomes.len(), FILES);
     assert_eq!(scan(&eval, ""), told);
     assert_eq!(scan(&doctor, ""), told);
-    // With the folder as argument, images without a label are classified too.
+    // If the folder is an argument, images without a label are classified too.
     let mut asked = told.clone();
     for (outcome, _, reason) in asked
         .values_mut()
@@ -288,7 +288,7 @@ fn a_thousand_files_with_forty_kinds_of_trouble_are_told_alike_by_every_command(
     assert_eq!(scan(&classify, "photos/"), asked);
     let images = asked.values().filter(|(outcome, ..)| outcome == "image").count();
     assert_eq!(classify["results"].as_array().unwrap().len(), images);
-    // Each kind of problem is a line: of files, and of images' content.
+    // The report has one line per kind of problem, both of files and of image content.
     let kinds: std::collections::BTreeSet<_> = told.values().filter(|(.., reason)| !reason.is_empty()).collect();
     assert!(kinds.len() >= 30, "{kinds:#?}");
     let checks: Vec<&str> = train["warnings"]

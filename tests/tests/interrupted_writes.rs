@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::fixtures::Workbench;
 
-/// Returns the program with files limited to `blocks` of 512 bytes, like a full disk: a write past that fails.
+/// Runs the program with files limited to `blocks` of 512 bytes. As with a full disk, writing more fails.
 fn with_file_limit(bench: &Workbench, blocks: u32, arguments: &str) -> std::process::Output {
     let program = assert_cmd::cargo::cargo_bin!("clr-under-test");
     let script = format!(
@@ -63,7 +63,7 @@ fn an_interrupted_download_leaves_nothing_in_the_cache() {
     let bench = Workbench::new();
     let programs = bench.path("programs");
     std::fs::create_dir(&programs).unwrap();
-    // A client whose connection breaks: it fails with half a file written.
+    // A client whose connection breaks: it writes half of the file and fails.
     let script = "#!/bin/sh\nwhile [ $# -gt 0 ]; do case $1 in -d|--dest) shift; echo half > \"$1/half.whl\";; esac; shift; done\n\
                   echo 'connection reset' >&2\nexit 1\n";
     for name in ["pip", "pip3", "python3", "python"] {

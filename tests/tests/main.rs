@@ -1,4 +1,4 @@
-//! End-to-end tests on small networks with seeded weights, without downloads and Python.
+//! End-to-end tests on small networks with seeded weights, without downloads and without Python.
 
 mod adapter_size;
 mod bad_input;

@@ -1,4 +1,4 @@
-//! Learning a task changes no older one: its logits stay bit-identical.
+//! Learning a task does not change earlier ones: their logits stay bit-identical.
 
 use std::sync::Arc;
 

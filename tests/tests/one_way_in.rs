@@ -1,11 +1,11 @@
-//! Every command reads an ONNX file in the same way: external weights, chosen output, stated size.
+//! Every command supports the same features of an ONNX file: external weights, a chosen output, a stated size.
 
 use clr_onnx::proto::{DimensionProto, GraphProto, ModelProto, StringStringEntryProto, ValueInfoProto};
 use prost::Message as _;
 
 use crate::fixtures::Workbench;
 
-/// Changes the backbone of the bench and writes it under another name.
+/// Changes the workbench's backbone and writes it under another name.
 fn change(bench: &Workbench, name: &str, change: impl FnOnce(&mut ModelProto)) {
     let mut model = ModelProto::decode(&*std::fs::read(bench.path("backbone.onnx")).unwrap()).unwrap();
     change(&mut model);
@@ -16,7 +16,7 @@ fn graph(model: &mut ModelProto) -> &mut GraphProto {
     model.graph.as_mut().unwrap()
 }
 
-/// Moves every initialiser of floats out of the model, as exporters do; returns the bytes of the other file.
+/// Moves every float initialiser to another file, as exporters do. Returns the bytes of that file.
 fn move_weights(model: &mut ModelProto, location: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     for tensor in &mut graph(model).initializer {
@@ -53,7 +53,7 @@ fn run(bench: &Workbench, arguments: &[&str]) -> (Option<i32>, String, String) {
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-/// Every command that takes a backbone, with `outside.onnx`.
+/// Every command that takes a backbone, called with `outside.onnx`.
 const COMMANDS: [&[&str]; 7] = [
     &["inspect", "outside.onnx"],
     &["import", "outside.onnx", "-o", "again.onnx"],
@@ -106,7 +106,7 @@ fn weights_in_another_file_are_read_by_every_command_and_named_by_every_command_
     }
 }
 
-/// Makes a file as other tools write it: with outputs for logits and features.
+/// Changes the model to one as other tools write it, with outputs for logits and features.
 fn foreign(model: &mut ModelProto) {
     model.metadata_props.clear();
     let features = ValueInfoProto {
@@ -178,7 +178,7 @@ fn an_open_size_is_settled_by_its_option_which_the_refusal_names() {
 #[test]
 fn a_backbone_of_a_handful_of_features_is_refused_with_a_hint_that_works() {
     let bench = Workbench::new();
-    // A regression of two values with a Tanh-like end that is no classifier: Relu on a dense layer.
+    // A regression of two values: a Relu after a dense layer is not the end of a classifier.
     change(&bench, "short.onnx", |model| {
         model.metadata_props.clear();
         let graph = graph(model);

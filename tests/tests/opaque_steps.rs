@@ -1,4 +1,4 @@
-//! Networks with an opaque step: import, training of the sites after it, classification.
+//! Networks with an opaque step: import, training of the sites after it, and classification.
 
 use clr_adapters::{SiteWeights, decode};
 use clr_onnx::{Backbone, Op, proto};
@@ -6,7 +6,7 @@ use prost::Message as _;
 
 use crate::fixtures::Workbench;
 
-/// The backbone's file with an error function in place of the clip in the middle.
+/// Writes the backbone with an error function in place of the clip in the middle.
 fn with_an_opaque_step(bench: &Workbench) {
     let mut model = proto::ModelProto::decode(&*std::fs::read(bench.path("backbone.onnx")).unwrap()).unwrap();
     let nodes = &mut model.graph.as_mut().unwrap().node;

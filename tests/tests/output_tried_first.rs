@@ -1,8 +1,8 @@
-//! A command whose result cannot be written fails before the work; existing files stay.
+//! A command whose result cannot be written fails before the work starts, and existing files stay unchanged.
 
 use crate::fixtures::Workbench;
 
-/// Runs a command that must fail before its work; returns its message.
+/// Runs a command that must fail before its work starts. Returns its message.
 fn refused(bench: &Workbench, arguments: &[&str]) -> String {
     let output = bench.clr(arguments).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -33,7 +33,7 @@ fn every_command_tries_its_output_before_the_work() {
         refused(&bench, &["merge", "-b", "backbone.onnx", "-a", "t.clr", "-o", output]);
         refused(&bench, &["export", "-b", "backbone.onnx", "-a", "t.clr", "-o", output]);
         refused(&bench, &["bench", "--quick", "--no-peers", "-o", output]);
-        // No device listens there, since the file is tested first.
+        // There is no device at this address, because the output file is tested first.
         refused(
             &bench,
             &["pull", "task", "--from", "tcp:127.0.0.1:9", "-o", output, "--force"],

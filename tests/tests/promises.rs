@@ -1,8 +1,8 @@
 //! Snapshots of the interface: keys and types of JSON documents, and help texts.
 //!
-//! A test fails when the interface changes. If intended: raise the document's version if a key was removed or changed
-//! its type, update docs/reference/json.md, and write the snapshots with `INSTA_UPDATE=always cargo test
-//! --release --workspace`.
+//! A test fails if the interface changes. If the change is intended: increase the document's version if a key was
+//! removed or changed its type, update docs/reference/json.md, and write the snapshots with `INSTA_UPDATE=always cargo
+//! test --release --workspace`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::Value;
 
-/// Compares the keys and types of a document with the snapshot `json-<name>`.
+/// Compares the keys and value types of a document with the snapshot `json-<name>`.
 pub(crate) fn check_document(name: &str, document: &Value) {
     let mut types = BTreeMap::new();
     collect("", document, &mut types);
@@ -49,7 +49,7 @@ fn compare(name: &str, text: &str) {
     settings.bind(|| insta::assert_snapshot!(name, text));
 }
 
-/// Collects the types of all values below `path`; elements of an array share a path.
+/// Collects the types of all values below `path`. The elements of an array share a path.
 fn collect(path: &str, value: &Value, types: &mut BTreeMap<String, BTreeSet<&'static str>>) {
     let kind = match value {
         Value::Null => "null",
@@ -75,7 +75,7 @@ fn collect(path: &str, value: &Value, types: &mut BTreeMap<String, BTreeSet<&'st
     types.entry(path.to_owned()).or_default().insert(kind);
 }
 
-/// Returns the names under `Commands:` in a help text.
+/// Returns the names listed under `Commands:` in a help text.
 fn commands(help: &str) -> Vec<String> {
     let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let lines = lines.take_while(|line| !line.is_empty());

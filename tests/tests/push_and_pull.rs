@@ -1,4 +1,4 @@
-//! `clr push`, `clr pull` and `clr device` with a device, over TCP and a Unix socket.
+//! `clr push`, `clr pull` and `clr device` with a device, over TCP and over a Unix socket.
 
 use std::{net::TcpListener, os::unix::net::UnixListener, path::Path};
 

@@ -1,4 +1,4 @@
-//! Equal seed, data and thread count give a bit-identical adapter file.
+//! Equal seed, data and thread count give a byte-identical adapter file.
 
 use clr_adapters::{Recipe, decode};
 
@@ -13,7 +13,7 @@ fn the_same_seed_gives_the_same_file() {
     assert_ne!(first.bytes, other.bytes);
 }
 
-/// Kills the program once its resume file is written, and starts it again.
+/// Kills the program when its resume file has been written, and starts it again.
 #[test]
 fn a_killed_training_goes_on_and_learns_the_same_adapter() {
     let bench = Workbench::new();

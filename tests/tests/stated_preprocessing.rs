@@ -1,4 +1,4 @@
-//! Preprocessing is stated, recognised, or assumed with a warning; `--check-images` checks it.
+//! Preprocessing is stated, recognised, or assumed with a warning. `--check-images` checks it.
 
 use clr_onnx::proto::{ModelProto, StringStringEntryProto};
 use prost::Message as _;
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::fixtures::{Workbench, lite0};
 
-/// Returns a workbench with `raw.onnx`, the backbone as other tools write it, and `labels.txt`.
+/// Returns a workbench with `raw.onnx`, the backbone as other tools would write it, and `labels.txt`.
 fn bench() -> Workbench {
     let bench = Workbench::new();
     let mut model = ModelProto::decode(&lite0().to_bytes()[..]).unwrap();
@@ -17,7 +17,7 @@ fn bench() -> Workbench {
     bench
 }
 
-/// Returns the document on stdout and the text on stderr of a command that succeeds.
+/// Runs a command that must succeed. Returns the document on stdout and the text on stderr.
 fn run(bench: &Workbench, arguments: &[&str]) -> (Value, String) {
     let output = bench.clr(arguments).arg("--json").output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -100,7 +100,7 @@ fn the_original_classifier_is_checked_as_eval_would_and_with_every_preset() {
     assert_eq!((&check["images"], &check["labelled_by"]), (&16.into(), &"label".into()));
     let presets = check["presets"].as_array().unwrap();
     assert_eq!(presets.len(), 5);
-    // They include the one in force, with the same result.
+    // The presets include the backbone's own preprocessing, with the same result.
     let own = presets.iter().find(|preset| preset["in_force"] == true).unwrap();
     assert_eq!(
         (&own["preset"], &own["top_1"]),

@@ -1,4 +1,4 @@
-//! `clr device teach` on real-world files: large photographs, unsupported formats, damaged files.
+//! `clr device teach` with realistic files: large photographs, unsupported formats, damaged files.
 
 use std::{net::TcpListener, path::Path};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{fixtures::clr, push_and_pull::memory_device::MemoryDevice};
 
-/// Runs `clr device teach` against a device in memory; returns its exit code, its document and stderr.
+/// Runs `clr device teach` with an in-memory device. Returns the exit code, the document and stderr.
 fn teach(device: &MemoryDevice, paths: &[&str], folder: &Path) -> (Option<i32>, Value, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let place = format!("tcp:{}", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! Unreadable and vanishing files are named with a fitting hint; others are classified.
+//! Errors name unreadable and vanished files with a suitable hint, and all other files are classified.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use std::{
 
 use crate::fixtures::Workbench;
 
-/// The user `nobody`, without permissions.
+/// Id of the user `nobody`, who has no permissions.
 const NOBODY: u32 = 65_534;
 
 fn command(bench: &Workbench, arguments: &[&str]) -> Command {
@@ -30,7 +30,8 @@ fn set_mode(bench: &Workbench, name: &str, mode: u32) {
     fs::set_permissions(bench.path(name), fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Runs `clr` as a user bound by permissions: `nobody` in place of the superuser. `None` if that user cannot run it.
+/// Runs `clr` as a user to whom permissions apply: `nobody` if the tests run as root. Returns `None` if that user
+/// cannot run it.
 fn bound(bench: &Workbench, arguments: &[&str]) -> Option<Output> {
     let mut command = command(bench, arguments);
     if fs::metadata(bench.path(".")).unwrap().uid() == 0 {
@@ -110,7 +111,7 @@ fn an_image_that_vanishes_while_others_are_classified_is_named() {
     let bench = Workbench::new();
     bench.adapter("t.clr", "task");
     fs::create_dir(bench.path("many")).unwrap();
-    // Long names, so that the output fills the pipe before the last image, and the program waits for its reader.
+    // Long names, so that the output fills the pipe before the last image and the program has to wait for its reader.
     let name = |number: usize| format!("many/{number:0200}.png");
     for number in 0..IMAGES {
         fs::copy(bench.path("data/kind-0/0.png"), bench.path(&name(number))).unwrap();

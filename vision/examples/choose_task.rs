@@ -1,4 +1,4 @@
-//! Chooses one of several tasks for each image, and classifies the image with it.
+//! Selects one of several tasks for each image, and classifies the image with it.
 //!
 //! ```text
 //! cargo run --release -p clr-vision --example choose_task -- lite0.onnx birds.clr flowers.clr -- photos/*.jpg
@@ -20,7 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let adapter = adapters::decode(&fs::read(file)?)?.adapter;
         tasks.insert(engine.prepare(&adapter)?);
     }
-    // Images without an order; a stream of frames takes `ChooserOptions::default()`, which waits before it switches.
+    // These images are unrelated. For a stream of frames, `ChooserOptions::default()` is suitable, which waits before
+    // it switches.
     let mut chooser = TaskChooser::new(ChooserOptions::independent_images());
     for path in images {
         let image = backbones::decode_image(Path::new(path))?;

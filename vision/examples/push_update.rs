@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The first argument is the endpoint of `clr-device`: `unix:PATH`, `tcp:HOST:PORT`, `serial:PATH@BAUD` or
-//! `exec:COMMAND`. Without a key, the file is sent as it is. A device that knows its hosts needs an enrolled one: `clr
-//! device enrol`.
+//! `exec:COMMAND`. Without a key, the file is sent unchanged. If the device has known hosts, this host must be
+//! enrolled: `clr device enrol`.
 
 use std::{error::Error, fs, path::Path};
 
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let endpoint: Endpoint = endpoint.parse()?;
     let clock = SystemClock::default();
     let mut client = endpoint.client(&clock, endpoint.options());
-    // After a lost connection, the client reconnects and the transfer resumes.
+    // If the connection is lost, the client reconnects and the transfer resumes.
     let pushed = client.push(&bytes, Kind::Adapter, &mut |_| {})?;
     if let Committed::Adapter {
         task,

@@ -1,8 +1,8 @@
 //! One frozen CNN, any number of kilobyte-sized tasks.
 //!
-//! A *backbone* is a convolutional network in an ONNX file; it never changes. A *task* is an *adapter*: a file of some
-//! kilobytes that makes the backbone a classifier for its own classes. All adapters share the backbone in memory, and
-//! switching between them reloads nothing.
+//! A *backbone* is a convolutional network in an ONNX file, which never changes. A *task* is an *adapter*: a file of a
+//! few kilobytes that turns the backbone into a classifier for its own classes. All adapters share the backbone in
+//! memory, and switching between them reloads nothing.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -55,7 +55,7 @@ pub use clr_engine::*;
 pub use clr_adapters as adapters;
 /// Backbones: ONNX in and out, image decoding, preprocessing (crate `clr-onnx`).
 pub use clr_onnx as backbones;
-/// Learning an adapter from images (crate `clr-training`).
+/// Training of adapters from images (crate `clr-training`).
 #[cfg(feature = "training")]
 pub use clr_training as training;
 /// Transfer of adapters to a device (crate `clr-transfer`).
@@ -67,7 +67,7 @@ pub use clr_transfer as update;
 #[doc = include_str!("../README.md")]
 struct CrateReadme;
 
-/// The library example of the repository's README compiles.
+/// Compiles the library example of the repository's README.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;

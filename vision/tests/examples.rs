@@ -1,4 +1,4 @@
-//! The examples: two tasks trained, used together, chosen between, one sent to a device.
+//! Runs the examples: two tasks are trained, used together and selected between, and one is sent to a device.
 
 use std::{fs, os::unix::net::UnixListener, path::Path, process::Command, thread};
 
@@ -15,7 +15,7 @@ const SIDE: u32 = 32;
 /// Number of images of a class.
 const IMAGES: u32 = 24;
 
-/// Runs an example, which Cargo builds next to this test.
+/// Runs an example, which Cargo builds together with this test.
 fn example(name: &str, arguments: &[&str], folder: &Path) -> String {
     let test = std::env::current_exe().unwrap();
     let path = test.parent().unwrap().parent().unwrap().join("examples").join(name);
@@ -33,7 +33,8 @@ fn example(name: &str, arguments: &[&str], folder: &Path) -> String {
     text
 }
 
-/// Returns stripes; direction and spacing distinguish classes and tasks. `index` moves and dims them.
+/// Returns an image of stripes. Direction and spacing distinguish classes and tasks; `index` moves and dims the
+/// stripes.
 fn striped(direction: f32, spacing: f32, index: u32) -> RgbImage {
     RgbImage::from_fn(48, 48, |x, y| {
         let along = x as f32 * direction.cos() + y as f32 * direction.sin();

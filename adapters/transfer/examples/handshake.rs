@@ -202,10 +202,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     bytes: &bytes,
                 })
             };
-            let options = ClientOptions {
-                security: security.clone(),
-                ..ClientOptions::default()
-            };
+            let options = ClientOptions::default().with_security(security.clone());
             Client::new(connect, &clock, options).device()?;
         }
         let whole = started.elapsed().as_secs_f64() * 1e3 / f64::from(count);

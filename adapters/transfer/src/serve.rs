@@ -14,6 +14,7 @@ use crate::{
 
 /// Deadlines and caps of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ServeLimits {
     /// Maximum time of a frame from its first byte to its last, in either direction. It limits the chunk size on a slow
     /// line: see [`ServeLimits::for_baud`].
@@ -57,6 +58,41 @@ impl ServeLimits {
             },
             ..Self::default()
         }
+    }
+
+    /// Sets the maximum time of a frame from its first byte to its last, in either direction.
+    #[must_use]
+    pub fn with_frame(mut self, frame: Duration) -> Self {
+        self.frame = frame;
+        self
+    }
+
+    /// Sets the maximum time without a valid frame from the peer.
+    #[must_use]
+    pub fn with_idle(mut self, idle: Duration) -> Self {
+        self.idle = idle;
+        self
+    }
+
+    /// Sets the maximum time of the connection.
+    #[must_use]
+    pub fn with_session(mut self, session: Duration) -> Self {
+        self.session = session;
+        self
+    }
+
+    /// Sets the maximum time until the session is open.
+    #[must_use]
+    pub fn with_opening(mut self, opening: Duration) -> Self {
+        self.opening = opening;
+        self
+    }
+
+    /// Sets the caps on sizes.
+    #[must_use]
+    pub fn with_caps(mut self, caps: SessionLimits) -> Self {
+        self.caps = caps;
+        self
     }
 }
 

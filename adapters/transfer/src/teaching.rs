@@ -66,6 +66,7 @@ pub struct RemovedExamples {
 
 /// Limits of a device on stored images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TeachLimits {
     /// Maximum bytes of one image file.
     pub image_bytes: u64,
@@ -73,6 +74,19 @@ pub struct TeachLimits {
     pub images_per_task: u32,
     /// Width and height of the network input for this task, in pixels.
     pub input: [u32; 2],
+}
+
+impl TeachLimits {
+    /// Creates limits from the maximum bytes of an image file, the maximum number of images per task, and width and
+    /// height of the network input in pixels.
+    #[must_use]
+    pub const fn new(image_bytes: u64, images_per_task: u32, input: [u32; 2]) -> Self {
+        Self {
+            image_bytes,
+            images_per_task,
+            input,
+        }
+    }
 }
 
 /// The state of the last attempt to teach a class.

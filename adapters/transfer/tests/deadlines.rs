@@ -104,11 +104,9 @@ fn a_peer_that_takes_one_byte_a_second_is_dropped_at_its_deadline() {
 }
 
 fn short() -> ServeLimits {
-    ServeLimits {
-        frame: Duration::from_millis(300),
-        idle: Duration::from_millis(600),
-        ..ServeLimits::default()
-    }
+    ServeLimits::default()
+        .with_frame(Duration::from_millis(300))
+        .with_idle(Duration::from_millis(600))
 }
 
 /// Serves one TCP connection with short deadlines to a hostile `peer`.

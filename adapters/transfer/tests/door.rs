@@ -74,21 +74,18 @@ impl Door {
 
     pub(crate) fn options(&self, speaks: Spoken) -> ClientOptions {
         let secret = self.host.clone();
-        ClientOptions {
-            security: match speaks {
-                Spoken::Plain => Security::Plain,
-                Spoken::Known => Security::Known {
-                    secret,
-                    device: self.secret.public(),
-                },
-                Spoken::Enrol => Security::Enrol {
-                    secret,
-                    code: self.code.clone(),
-                    name: "anna".into(),
-                },
+        ClientOptions::default().with_security(match speaks {
+            Spoken::Plain => Security::Plain,
+            Spoken::Known => Security::Known {
+                secret,
+                device: self.secret.public(),
             },
-            ..ClientOptions::default()
-        }
+            Spoken::Enrol => Security::Enrol {
+                secret,
+                code: self.code.clone(),
+                name: "anna".into(),
+            },
+        })
     }
 }
 

@@ -280,10 +280,7 @@ impl embedded_io::Write for Wire<'_> {
 }
 
 pub(crate) fn limits(chunk: u32) -> SessionLimits {
-    SessionLimits {
-        chunk,
-        ..SessionLimits::default()
-    }
+    SessionLimits::default().with_chunk(chunk)
 }
 
 /// Runs `f` with a client whose n-th connection (from 0) has the faults `faults(n)`. Returns the counters of the lines:

@@ -69,10 +69,7 @@ fn a_key_that_was_dropped_or_never_was_is_refused() {
         device: PeerSecret::from_bytes([9; 32]).public(),
     };
     let refused = (Err(ClientError::NotAdmitted(AccessRefusal::WrongKey)), Vec::new());
-    let of_stranger = ClientOptions {
-        security: stranger,
-        ..options.clone()
-    };
+    let of_stranger = options.clone().with_security(stranger);
     assert_eq!(ask(&door, of_stranger, 1, |_| honest()), refused);
     door.old = None;
     assert_eq!(ask(&door, options, 1, |_| honest()), refused);
@@ -113,10 +110,7 @@ fn without_the_old_key_nobody_can_name_its_successor() {
                 vec![framed(bytes)]
             })
         };
-        let options = ClientOptions {
-            attempts: 1,
-            ..options.clone()
-        };
+        let options = options.clone().with_attempts(1);
         ask(&door, options, 1, forge)
     };
     let noticed = ClientError::Lost {
@@ -144,10 +138,7 @@ fn without_the_old_key_nobody_can_name_its_successor() {
                 vec![framed(bytes)]
             })
         };
-        let options = ClientOptions {
-            attempts: 1,
-            ..options.clone()
-        };
+        let options = options.clone().with_attempts(1);
         let (answer, followed) = ask(&door, options, 1, flip);
         // X25519 ignores the highest bit of a key, but the handshake's hash covers it.
         assert!(answer.is_err() && followed.is_empty(), "bit {bit}: {answer:?}");

@@ -319,10 +319,7 @@ fn who_is_not_known_is_refused_by_name() {
         (known(&door.host, &stranger), AccessRefusal::WrongKey),
         (enrol([8; 20]), AccessRefusal::WrongCode),
     ] {
-        let options = ClientOptions {
-            security,
-            ..ClientOptions::default()
-        };
+        let options = ClientOptions::default().with_security(security);
         let answer = through(&device, &door, options, |_| honest(), |client| client.rollback("birds"));
         assert_eq!(answer, Err(ClientError::NotAdmitted(expected)));
         assert!(answer.unwrap_err().to_string().contains("hint: "));

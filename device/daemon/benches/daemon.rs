@@ -28,9 +28,7 @@ use std::{
 
 use clr_adapters::{Adapter, Encoding, Recipe, encode};
 use clr_onnx::{Architecture, Backbone, RgbImage, identity_adapter, seeded_backbone};
-use clr_transfer::{
-    ClientError, ClientOptions, Endpoint, EndpointClient, Kind, PeerKey, PeerSecret, Security, SystemClock,
-};
+use clr_transfer::{ClientError, Endpoint, EndpointClient, Kind, PeerKey, PeerSecret, Security, SystemClock};
 use serde_json::Value;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -167,14 +165,13 @@ fn flood(device: &Device, port: u16) -> Result<UnderFlood> {
                 let endpoint = Endpoint::Tcp(format!("127.0.0.1:{port}"));
                 let mut connections = 0;
                 while !over.load(Ordering::Relaxed) {
-                    let options = ClientOptions {
-                        security: Security::Known {
+                    let options = endpoint
+                        .options()
+                        .with_security(Security::Known {
                             secret: PeerSecret::from_bytes([number; 32]),
                             device: device_key,
-                        },
-                        attempts: 1,
-                        ..endpoint.options()
-                    };
+                        })
+                        .with_attempts(1);
                     let _ = endpoint.client(&SystemClock::new(), options).status();
                     connections += 1;
                 }

@@ -1,4 +1,5 @@
-//! The kernels that inference and learning spend their time in, on one thread: `cargo bench -p clr-kernels`.
+//! Benchmark of the kernels that dominate the time of inference and training, on one thread: `cargo bench -p
+//! clr-kernels`.
 
 use std::{hint::black_box, sync::Arc, time::Duration};
 
@@ -33,7 +34,7 @@ fn conv([out, input, kernel, stride, group]: [usize; 5]) -> Conv {
     }
 }
 
-/// Convolutions of `[out, in, kernel, stride, groups]` on maps of `side`, with scale, bias and clamp.
+/// Convolutions `[out, in, kernel, stride, groups]` on maps with this side, each with scale, bias and clamp.
 const CONVOLUTIONS: [(&str, [usize; 5], usize); 15] = [
     ("pointwise 96 to 24 at 56", [24, 96, 1, 1, 1], 56),
     ("pointwise 320 to 1280 at 7", [1280, 320, 1, 1, 1], 7),

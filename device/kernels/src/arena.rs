@@ -1,13 +1,13 @@
-//! Working memory that outlives a run, so that a frame allocates nothing large.
+//! Workspace buffers that outlive a run, so that a frame causes no large allocation.
 
 use std::sync::{Mutex, PoisonError};
 
-/// Buffers not in use. Every engine has one; a thread takes a buffer for as long as it needs it.
+/// Buffers that are not in use. Every engine has one arena, and a thread takes a buffer for as long as it needs it.
 #[derive(Debug, Default)]
 pub struct Arena(Mutex<Vec<Vec<f32>>>);
 
 impl Arena {
-    /// Lends `length` values with unspecified content to `work`.
+    /// Calls `work` with a buffer of `length` values, whose content is unspecified.
     pub fn lend<R>(&self, length: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
         let mut buffer = self.acquire(length);
         let result = work(&mut buffer[..length]);
@@ -15,11 +15,12 @@ impl Arena {
         result
     }
 
-    /// Takes a buffer of at least `length` values with unspecified content.
+    /// Returns a buffer of at least `length` values with unspecified content.
     pub fn acquire(&self, length: usize) -> Vec<f32> {
         let mut buffer = {
             let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            // The smallest that is large enough, else the largest: few buffers, each grown once.
+            // The smallest buffer that is large enough, otherwise the largest. So there are few buffers, and each grows
+            // only once.
             let best = (0..free.len()).min_by_key(|&at| {
                 let capacity = free[at].len();
                 if capacity >= length {

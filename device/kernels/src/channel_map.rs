@@ -1,10 +1,10 @@
-//! Output channels that are copies of input channels: Concat, Split, Slice and Gather along the channels, channel
+//! Output channels that are copies of input channels: Concat, Split, Slice and Gather along the channels, and channel
 //! shuffle.
 
 use crate::simd::{LANES, vectors, vectors_mut};
 
-/// A map of the channels of several inputs to output channels, the same for every pixel. Lanes beyond the channels of an
-/// input are not read, those of the output are written as zero.
+/// A mapping from the channels of several inputs to output channels, the same for every pixel. Lanes beyond the
+/// channels of an input are not read; those of the output are written as zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelMap {
     /// Channels of each input.
@@ -15,12 +15,12 @@ pub struct ChannelMap {
     blocks: Vec<Sources>,
 }
 
-/// The sources of the channels of one block, sixteen at most.
+/// The source channels of one output block, at most sixteen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Sources {
-    /// As many channels from the first lane of a block on.
+    /// This number of consecutive channels, starting at the first lane of a block.
     Aligned(Channel, usize),
-    /// One by one.
+    /// Individual channels.
     Single(Vec<Channel>),
 }
 
@@ -32,8 +32,8 @@ struct Channel {
 }
 
 impl ChannelMap {
-    /// Returns the map in which output channel `c` is channel `index[c]` of the inputs, one after another. `inputs` are
-    /// their channels.
+    /// Returns the mapping in which output channel `c` is channel `index[c]` of the concatenated inputs. `inputs`
+    /// contains their numbers of channels.
     ///
     /// # Panics
     /// If the inputs have no such channel.
@@ -66,7 +66,7 @@ impl ChannelMap {
         self.inputs[input].div_ceil(LANES) * self.pixels * LANES
     }
 
-    /// Computes `out` from the inputs, all in blocks.
+    /// Computes `out` from the inputs, all in blocks of sixteen channels.
     pub fn run(&self, inputs: &[&[f32]], out: &mut [f32]) {
         assert_eq!(out.len(), self.blocks.len() * self.pixels * LANES);
         assert!(inputs.len() == self.inputs.len());
@@ -81,7 +81,7 @@ impl ChannelMap {
                     }
                 }
                 Sources::Single(sources) => {
-                    // Lanes beyond the channels read what the first one reads, and are cleared.
+                    // Lanes beyond the channels read the same source as the first lane, and are then cleared.
                     let source = |lane: usize| *sources.get(lane).unwrap_or(&sources[0]);
                     let planes: [&[[f32; LANES]]; LANES] = std::array::from_fn(|lane| plane(source(lane)));
                     let lanes: [usize; LANES] = std::array::from_fn(|lane| source(lane).channel % LANES);
@@ -94,8 +94,8 @@ impl ChannelMap {
         }
     }
 
-    /// Computes the gradients of the inputs, all of them, from `dy`, that of the output: a channel that was taken several
-    /// times gets the sum. `None` for an input whose gradient is not wanted.
+    /// Computes the complete gradients of the inputs from `dy`, the gradient of the output. A channel that was copied
+    /// several times gets the sum. `None` skips an input whose gradient is not needed.
     pub fn gradient(&self, dy: &[f32], dx: &mut [Option<&mut [f32]>]) {
         assert_eq!(dy.len(), self.blocks.len() * self.pixels * LANES);
         assert!(dx.len() == self.inputs.len());

@@ -1,4 +1,4 @@
-//! Mixing channels: the 1-D convolution along the channels, softmax over groups.
+//! Operations across channels: 1-D convolution along the channels, and softmax over groups.
 //!
 //! Channel `c` of a value is in block `c / 16`, lane `c % 16`. Lanes beyond the channels are not read and are written
 //! as zero.
@@ -8,8 +8,9 @@ use crate::{
     simd::{Isa, Kernel, LANES, Simd, Vector, dispatch},
 };
 
-/// `out[c] = bias + Σ_k kernel[k] · x[c + k − before]`, with zeros beyond the channels: a convolution along the channels
-/// of a vector `[C]` (efficient channel attention). `pads` are the zeros before and after.
+/// Computes `out[c] = bias + Σ_k kernel[k] · x[c + k − before]`, with zeros beyond the channels. This is a convolution
+/// along the channels of a vector `[C]` (efficient channel attention). `pads` are the numbers of zeros before and
+/// after.
 pub fn channel_conv(x: &[f32], channels: usize, kernel: &[f32], bias: f32, pads: [usize; 2], out: &mut [f32]) {
     let outputs = channel_conv_outputs(channels, kernel.len(), pads);
     assert!(x.len() >= channels && out.len() >= outputs);
@@ -20,26 +21,26 @@ pub fn channel_conv(x: &[f32], channels: usize, kernel: &[f32], bias: f32, pads:
     }
 }
 
-/// Returns the channels that [`channel_conv`] makes of `channels`.
+/// Returns the number of output channels of [`channel_conv`] for `channels` input channels.
 pub fn channel_conv_outputs(channels: usize, kernel: usize, pads: [usize; 2]) -> usize {
     (channels + pads[0] + pads[1] + 1).saturating_sub(kernel)
 }
 
-/// The taps of output channel `c` that meet a channel.
+/// Returns the range of taps of output channel `c` that meet an input channel.
 pub(crate) fn reach(c: usize, channels: usize, kernel: usize, before: usize) -> (usize, usize) {
     let from = before.saturating_sub(c).min(kernel);
     let to = (channels + before).saturating_sub(c).min(kernel);
     (from, to.max(from))
 }
 
-/// Softmax over the G groups of a vector viewed `[G, C]`, in place: for each of the C its G values sum to 1. `x` holds
-/// `groups · C` channels; the rest is left as it is.
+/// Computes a softmax over the G groups of a vector viewed as `[G, C]`, in place: for each of the C channels, its G
+/// values sum to 1. `x` contains `groups · C` channels; lanes beyond them stay unchanged.
 pub fn softmax_groups(isa: Isa, x: &mut [f32], channels: usize, groups: usize) {
     assert!(x.len() >= channels && groups > 0 && channels.is_multiple_of(groups));
     let each = channels / groups;
     let mut largest = vec![f32::NEG_INFINITY; each];
     for group in x[..channels].chunks_exact(each.max(1)) {
-        // A NaN stays, whatever it is compared with.
+        // NaN is kept, whatever it is compared with.
         let larger = |largest: &mut f32, &x: &f32| *largest = if x <= *largest { *largest } else { x };
         largest
             .iter_mut()

@@ -1,5 +1,5 @@
-//! The depthwise convolution on one block of 16 channels: a backbone's own depthwise convolution, or a CLR layer; and
-//! the convolution of groups that share a block evenly.
+//! Depthwise convolution on one block of 16 channels, used for a backbone's own depthwise convolutions and for CLR
+//! layers. Also convolutions with narrow groups that divide a block evenly.
 //!
 //! Input rows `[Wp, 16]` with their zero border, taps `[kh · kw][group i][16 o]`, output rows `[W, 16]`.
 
@@ -8,11 +8,11 @@ use super::{
     simd::{Isa, Kernel, LANES, Simd, Vector, dispatch, vectors, vectors_mut},
 };
 
-/// Pixels that are computed side by side, so that no sum waits for itself.
+/// Number of pixels that are computed at a time, so that consecutive instructions do not depend on the same sum.
 const PIXELS: usize = 4;
 
-/// Starts of runs of `P` pixels that cover a row of `width`. The last run may reach back over the one before it: what is
-/// computed twice is the same.
+/// Returns the starts of runs of `P` pixels that cover a row of `width` pixels. The last run may overlap the one before
+/// it, and recomputes the same values.
 #[inline(always)]
 fn runs<const P: usize>(width: usize) -> impl Iterator<Item = usize> {
     (0..width.div_ceil(P)).map(move |index| (index * P).min(width - P))
@@ -20,9 +20,9 @@ fn runs<const P: usize>(width: usize) -> impl Iterator<Item = usize> {
 
 /// Some rows of a depthwise convolution.
 pub(crate) struct Depthwise<'a> {
-    /// The first tap of the first output pixel, and everything after it.
+    /// The input, starting at the first tap of the first output pixel.
     pub input: &'a [f32],
-    /// From one input row to the next, in f32.
+    /// Distance between input rows, in f32 values.
     pub pitch: usize,
     /// `[kh · kw][group i][16 o]`.
     pub taps: &'a [f32],
@@ -34,14 +34,14 @@ pub(crate) struct Depthwise<'a> {
     pub stride: [usize; 2],
     /// Rows, columns.
     pub dilation: [usize; 2],
-    /// `[16]`: what the sums start from; zero without.
+    /// `[16]`: initial values of the sums; zero if `None`.
     pub start: Option<&'a [f32]>,
-    /// `[scale 16, bias 16]` for the finished sums.
+    /// `[scale 16, bias 16]`, applied to the finished sums.
     pub affine: Option<&'a [f32]>,
-    /// Added to the finished sums, in the layout of `out`.
+    /// Added to the finished sums; it has the layout of `out`.
     pub residual: Option<&'a [f32]>,
     pub out: &'a mut [f32],
-    /// From one output row to the next, in f32.
+    /// Distance between output rows, in f32 values.
     pub out_pitch: usize,
     /// Output rows.
     pub rows: usize,
@@ -51,8 +51,9 @@ pub(crate) struct Depthwise<'a> {
 }
 
 impl<'a> Depthwise<'a> {
-    /// A 3×3 convolution of stride 1 on a plane with a border of one pixel, as the CLR layer is: `input`
-    /// `[rows + 2, width + 2, 16]`, nine taps, `out` `[rows, width, 16]`.
+    /// Returns a 3×3 convolution of stride 1 on a plane with a border of one pixel, such as a CLR layer.
+    ///
+    /// `input` is `[rows + 2, width + 2, 16]`, `taps` are nine, `out` is `[rows, width, 16]`.
     pub(crate) fn bordered(
         input: &'a [f32],
         taps: &'a [f32],
@@ -108,7 +109,7 @@ impl Kernel for Depthwise<'_> {
         let (kernel, stride, dilation) = (self.kernel, self.stride[1], self.dilation[1]);
         let rows = Rows {
             simd: s,
-            // Sums start here, [scale, bias] of the finished ones, and what is added to those.
+            // The initial values of the sums, [scale, bias] for the finished sums, and the values added to these.
             start: self.start.map_or(s.zero(), |start| s.load(&vectors(start)[0])),
             affine: self.affine.map(|affine| {
                 let affine = vectors(affine);
@@ -134,7 +135,7 @@ impl Kernel for Depthwise<'_> {
     }
 }
 
-/// What is done to the sums, in registers.
+/// Initial values and post-operations of the sums, in registers.
 struct Rows<'a, S: Simd> {
     simd: S,
     start: S::Vector,
@@ -145,7 +146,8 @@ struct Rows<'a, S: Simd> {
 }
 
 impl<S: Simd> Rows<'_, S> {
-    /// K × K taps, column stride STEP, no column dilation: every index but that of the row is known to the compiler.
+    /// Computes K × K taps with column stride STEP and no column dilation. The compiler knows every index except the
+    /// row's.
     #[inline(always)]
     fn square<const K: usize, const STEP: usize>(&self, of: &mut Depthwise<'_>) {
         let s = self.simd;
@@ -166,7 +168,7 @@ impl<S: Simd> Rows<'_, S> {
             });
             let at = y * of.out_pitch / LANES;
             let out = &mut vectors_mut(&mut of.out[at * LANES..(at + width) * LANES])[..width];
-            // Loops, not `for_each`: a closure of vectors is not always inlined.
+            // Loops in place of `for_each`, because a closure that captures vectors is not always inlined.
             if width >= PIXELS {
                 for x in runs::<PIXELS>(width) {
                     self.pixels::<K, STEP, PIXELS>(&weights, &lines, x, at, out);
@@ -181,7 +183,7 @@ impl<S: Simd> Rows<'_, S> {
         }
     }
 
-    /// P pixels from column `x` on, of the row that starts at `at`.
+    /// Computes P pixels from column `x` on, in the row that starts at `at`.
     #[inline(always)]
     fn pixels<const K: usize, const STEP: usize, const P: usize>(
         &self,
@@ -193,7 +195,7 @@ impl<S: Simd> Rows<'_, S> {
     ) {
         let mut sums = [self.start; P];
         for row in 0..K {
-            // Of a length that the compiler knows: the indices below need no check.
+            // The compiler knows this length, so the indices below need no bounds checks.
             let line = &lines[row][x * STEP..x * STEP + (P - 1) * STEP + K];
             for column in 0..K {
                 for pixel in 0..P {
@@ -205,10 +207,10 @@ impl<S: Simd> Rows<'_, S> {
         self.finish(sums, at + x, &mut out[x..x + P]);
     }
 
-    /// Groups of WIDTH channels: every sum takes WIDTH inputs per tap.
+    /// Computes groups of WIDTH channels. Every sum takes WIDTH inputs per tap.
     #[inline(always)]
     fn groups<const WIDTH: usize>(&self, of: &mut Depthwise<'_>) {
-        // As many pixels side by side as have room for their inputs and sums.
+        // As many pixels at a time as registers allow for their inputs and sums.
         if S::REGISTERS >= 32 {
             self.group_rows::<WIDTH, 8>(of);
         } else {
@@ -288,7 +290,8 @@ impl<S: Simd> Rows<'_, S> {
         }
     }
 
-    /// P pixels of row `y` from column `x` on, STEP apart in the input (0: as the stride says).
+    /// Computes P pixels of row `y` from column `x` on. Their inputs are STEP columns apart (0: according to the
+    /// stride).
     #[inline(always)]
     fn any<const STEP: usize, const P: usize>(&self, of: &mut Depthwise<'_>, y: usize, x: usize) {
         let stride = if STEP == 0 { of.stride[1] } else { STEP };
@@ -310,7 +313,7 @@ impl<S: Simd> Rows<'_, S> {
         self.finish(sums, at, &mut of.out.as_chunks_mut().0[at..at + P]);
     }
 
-    /// Writes P finished pixels, the first of which is pixel `at` of the residual.
+    /// Writes P finished pixels. `at` is the index of the first one in the residual.
     #[inline(always)]
     fn finish<const P: usize>(&self, mut sums: [S::Vector; P], at: usize, out: &mut [[f32; LANES]]) {
         if let Some([scale, bias]) = self.affine {

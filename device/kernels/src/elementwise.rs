@@ -1,11 +1,11 @@
-//! Element by element: sums, products, per-channel scale and bias, where they could not be fused into a convolution.
+//! Element-wise operations that could not be fused into a convolution: sums, products, per-channel scale and bias.
 
 use super::{
     rows::{AFFINE_PARAMETERS, Bounds},
     simd::{Isa, Kernel, LANES, Simd, Vector, dispatch, vectors, vectors_mut},
 };
 
-/// Which operation on two values.
+/// A binary operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binary {
     /// A sum.
@@ -24,19 +24,19 @@ impl Binary {
     }
 }
 
-/// How the right operand of a [`Binary`] meets the left one, `[⌈C / 16⌉, H, W, 16]`.
+/// Shape of the right operand of a [`Binary`], relative to the left one, `[⌈C / 16⌉, H, W, 16]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broadcast {
     /// Value by value: the same shape.
     None,
     /// One value per channel: `[⌈C / 16⌉, 1, 1, 16]` (ONNX `[N, C, 1, 1]`).
     Channels,
-    /// One value per pixel: `[1, H, W, 16]`, of which lane 0 counts (ONNX `[N, 1, H, W]`).
+    /// One value per pixel: `[1, H, W, 16]`, of which only lane 0 is used (ONNX `[N, 1, H, W]`).
     Pixels,
 }
 
-/// `out = left ∘ right`, clamped. `right` has the shape of `left` or one value per channel: its length decides;
-/// `plane` is the number of values per block of `left`.
+/// Computes `out = left ∘ right`, clamped. `right` has either the shape of `left` or one value per channel, depending
+/// on its length. `plane` is the number of values per block of `left`.
 pub fn binary(isa: Isa, op: Binary, left: &[f32], right: &[f32], plane: usize, out: &mut [f32], bounds: Bounds) {
     let broadcast = if left.len() == right.len() {
         Broadcast::None
@@ -46,7 +46,7 @@ pub fn binary(isa: Isa, op: Binary, left: &[f32], right: &[f32], plane: usize, o
     broadcast_binary(isa, op, broadcast, left, right, plane, out, bounds);
 }
 
-/// Like [`binary`], with any [`Broadcast`] of `right`.
+/// Does the same as [`binary`], with any [`Broadcast`] of `right`.
 pub fn broadcast_binary(
     isa: Isa,
     op: Binary,
@@ -73,7 +73,7 @@ pub fn broadcast_binary(
     );
 }
 
-/// Asserts that the operands fit.
+/// Asserts that the operands' lengths match.
 pub(crate) fn check(broadcast: Broadcast, left: &[f32], right: &[f32], plane: usize) {
     assert!(left.len().is_multiple_of(plane) && plane.is_multiple_of(LANES));
     let expected = match broadcast {
@@ -129,7 +129,7 @@ impl Kernel for Combine<'_> {
     }
 }
 
-/// `out = x · scale + bias`, clamped; `parameters` are `[scale 16, bias 16]` per block of `plane` values.
+/// Computes `out = x · scale + bias`, clamped. `parameters` are `[scale 16, bias 16]` per block of `plane` values.
 pub fn affine(isa: Isa, x: &[f32], parameters: &[f32], plane: usize, out: &mut [f32], bounds: Bounds) {
     assert!(x.len() == out.len() && x.len() / plane * AFFINE_PARAMETERS == parameters.len());
     dispatch(
@@ -170,7 +170,7 @@ impl Kernel for Affine<'_> {
     }
 }
 
-/// `out = x if x ≥ 0 else slope · x`, slope `[16]` per block of `plane` values (ONNX `PRelu`).
+/// Computes `out = x if x ≥ 0 else slope · x`, with slope `[16]` per block of `plane` values (ONNX `PRelu`).
 pub fn prelu(isa: Isa, x: &[f32], slope: &[f32], plane: usize, out: &mut [f32]) {
     assert!(x.len() == out.len() && x.len() / plane * LANES == slope.len());
     dispatch(isa, PRelu { x, slope, plane, out });

@@ -1,4 +1,4 @@
-//! Results recorded before the kernels were rewritten on safe vectors: results must stay bit-identical.
+//! Regression test against recorded results of an earlier implementation, with which the results must be bit-identical.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ impl Digest {
     }
 }
 
-/// Fused convolutions in every form, with every epilogue.
+/// Hashes the results of fused convolutions in every form, with every epilogue.
 fn convolutions(isa: Isa, digest: &mut Digest) {
     let mut random = Random(5);
     for case in cases() {
@@ -64,7 +64,7 @@ fn convolutions(isa: Isa, digest: &mut Digest) {
             }
         }
         let arena = Arc::default();
-        // A padding that the kernel does not reach over was refused then.
+        // The earlier implementation refused padding beyond the reach of the kernel.
         let reached = pads.iter().all(|&pad| pad <= (kernel - 1) * dilation);
         if !image && reached {
             let gradient = ConvGradient::new(&conv, [input[1], input[2]], output, pads, isa, &arena);
@@ -76,7 +76,7 @@ fn convolutions(isa: Isa, digest: &mut Digest) {
     }
 }
 
-/// The CLR layer, the per-channel affine, pools, the dense layer, forward and backward.
+/// Hashes the results of the CLR layer, the per-channel affine, pools and the dense layer, forward and backward.
 fn the_rest(isa: Isa, digest: &mut Digest) {
     let mut random = Random(6);
     let arena = Arena::default();
@@ -143,8 +143,9 @@ fn results_are_bit_identical_to_the_recorded_ones() {
         let mut digest = Digest(0xcbf2_9ce4_8422_2325);
         convolutions(isa, &mut digest);
         the_rest(isa, &mut digest);
-        // Vectors round once after a product and a sum, plain Rust twice. Recorded when small maps came to use Winograd's
-        // algorithm; with the choices of before, the kernels gave the digest of the first ones.
+        // Vector instructions round once after a product and a sum, plain Rust rounds twice. The digests were recorded
+        // again when small maps began to use Winograd's algorithm; with the previous selection of forms, the kernels
+        // gave the original digests.
         let recorded = match format!("{isa:?}").as_str() {
             "Portable" => 0xc9d7_368d_4b33_083b,
             _ => 0x2b69_560b_c83e_9921,

@@ -1,8 +1,8 @@
-//! The dense layer: `weight [O, I] · x [I] + bias [O]`, forward and backward.
+//! Dense layer, `weight [O, I] · x [I] + bias [O]`: forward and backward pass.
 
 use super::simd::{Isa, Kernel, LANES, Simd, Vector, dispatch};
 
-/// `out = weight · x + bias`. Every row is summed in the same order, whatever the number of rows.
+/// Computes `out = weight · x + bias`. Every row is summed in the same order, whatever the number of rows.
 pub fn dense(isa: Isa, weight: &[f32], bias: &[f32], x: &[f32], out: &mut [f32]) {
     assert!(bias.len() == out.len() && weight.len() == out.len() * x.len());
     dispatch(isa, Dense { weight, bias, x, out });
@@ -22,7 +22,7 @@ impl Kernel for Dense<'_> {
         let length = self.x.len();
         let (xs, x_rest) = self.x.as_chunks::<LANES>();
         let (steps, _) = xs.as_chunks::<4>();
-        // Values after the last complete step of four vectors are summed one by one.
+        // Values after the last complete step of four vectors are summed individually.
         let rest = steps.len() * 4 * LANES;
         let x_rest = &self.x[length - x_rest.len() - (xs.len() - steps.len() * 4) * LANES..];
         for (index, (out, &bias)) in self.out.iter_mut().zip(self.bias).enumerate() {
@@ -43,7 +43,7 @@ impl Kernel for Dense<'_> {
     }
 }
 
-/// `dx = weightᵀ · dy`: the gradient of [`dense`]'s input.
+/// Computes `dx = weightᵀ · dy`, the gradient of [`dense`]'s input.
 pub fn dense_gradient(isa: Isa, weight: &[f32], dy: &[f32], dx: &mut [f32]) {
     assert_eq!(weight.len(), dy.len() * dx.len());
     dispatch(isa, DenseGradient { weight, dy, dx });

@@ -1,8 +1,8 @@
-//! From planes to blocks and back.
+//! Conversions between planes and blocks of sixteen channels.
 
 use super::simd::LANES;
 
-/// `[C, H, W]` to `[H, W, C]`: the image as the first convolution reads it.
+/// Converts `[C, H, W]` to `[H, W, C]`, the layout in which the first convolution reads the image.
 pub fn interleave(planes: &[f32], channels: usize, out: &mut [f32]) {
     let plane = planes.len() / channels;
     for (channel, values) in planes.chunks_exact(plane).enumerate() {
@@ -12,7 +12,7 @@ pub fn interleave(planes: &[f32], channels: usize, out: &mut [f32]) {
     }
 }
 
-/// `[H, W, C]` with few channels to `[⌈C / 16⌉, H, W, 16]`; the lanes beyond `channels` are zero.
+/// Converts `[H, W, C]` with few channels to `[⌈C / 16⌉, H, W, 16]`. The lanes beyond `channels` are zero.
 pub fn block(pixels: &[f32], channels: usize, out: &mut [f32]) {
     let plane = pixels.len() / channels * LANES;
     for (index, out) in out.chunks_exact_mut(plane).enumerate() {
@@ -25,7 +25,7 @@ pub fn block(pixels: &[f32], channels: usize, out: &mut [f32]) {
     }
 }
 
-/// A vector `[C]` to `[⌈C / 16⌉, 16]`, filled up with `rest`.
+/// Converts a vector `[C]` to `[⌈C / 16⌉, 16]`. The lanes beyond the channels are `rest`.
 pub fn block_channels(vector: &[f32], rest: f32) -> Vec<f32> {
     let mut blocks = vector.to_vec();
     blocks.resize(vector.len().next_multiple_of(LANES), rest);
@@ -43,7 +43,8 @@ pub fn unblock(blocks: &[f32], channels: usize, out: &mut [f32]) {
     }
 }
 
-/// Puts a border of `value` around every plane: `size` rows × columns of `x`, `pads` top, left, bottom, right.
+/// Adds a border of `value` around every plane. `size` is the rows and columns of `x`; `pads` are top, left, bottom,
+/// right.
 pub fn pad(x: &[f32], size: [usize; 2], pads: [usize; 4], value: f32, out: &mut [f32]) {
     out.fill(value);
     let row = (size[1] + pads[1] + pads[3]) * LANES;
@@ -61,8 +62,8 @@ pub fn pad(x: &[f32], size: [usize; 2], pads: [usize; 4], value: f32, out: &mut 
     }
 }
 
-/// `[C, P]` to `[⌈C / 16⌉, P, 16]`: the inverse of [`unblock`], and the gradient of flattening a map. The lanes beyond
-/// `channels` are zero.
+/// Converts `[C, P]` to `[⌈C / 16⌉, P, 16]`. This is the inverse of [`unblock`], and the gradient of flattening a map.
+/// The lanes beyond `channels` are zero.
 pub fn block_planes(planes: &[f32], channels: usize, out: &mut [f32]) {
     let pixels = planes.len() / channels;
     assert_eq!(out.len(), channels.div_ceil(LANES) * pixels * LANES);

@@ -1,11 +1,11 @@
-//! f32 kernels over blocks of sixteen channels, `[⌈C / 16⌉, H, W, 16]`: what the engine's plan computes, and what learning on a
-//! processor adds to it.
+//! f32 kernels for values in blocks of sixteen channels, `[⌈C / 16⌉, H, W, 16]`, for inference and for training on a
+//! CPU.
 //!
-//! Where C is no multiple of 16, the last block has lanes beyond the channels. Kernels that work lane by lane carry them along, and
-//! they may then hold anything; kernels that mix channels do not read them, and write zeros there.
+//! If C is not a multiple of 16, the last block has lanes beyond the channels. Kernels that work lane by lane compute
+//! these lanes too, so their content is arbitrary. Kernels that mix channels do not read them, and write zeros there.
 //!
-//! Lengths come from a plan that was checked when it was made; every kernel asserts them once more, and panics on operands that do not
-//! fit.
+//! Lengths come from a plan that was checked when it was created. Every kernel asserts them again, and panics if its
+//! operands do not fit.
 
 #![expect(clippy::missing_panics_doc, reason = "the crate's documentation says it for all")]
 #![expect(
@@ -43,7 +43,7 @@ pub use arena::Arena;
 pub use channel_map::ChannelMap;
 pub use channels::{channel_conv, channel_conv_outputs, softmax_groups};
 pub use elementwise::{Binary, Broadcast, affine, binary, broadcast_binary, prelu};
-pub use fused::{Epilogue, FusedConv, winograd_scratch};
+pub use fused::{ConvImage, Epilogue, FusedConv, winograd_scratch};
 pub use head::{dense, dense_gradient};
 pub use layout::{block, block_channels, block_planes, interleave, pad, unblock};
 pub use learn::{

@@ -1,4 +1,5 @@
-//! Convolution weights in the order in which the kernels read them. Packed once per engine, shared by every plan.
+//! Convolution weights in the order in which the kernels read them. They are packed once per engine and shared by all
+//! plans.
 
 use clr_onnx::Conv;
 
@@ -26,18 +27,19 @@ pub struct PackedConv {
 /// The weights of a [`PackedConv`].
 #[derive(Debug)]
 pub(crate) enum Weights {
-    /// Output block by output block: `[input blocks][kh][kw][16 i][16 o]`.
+    /// By output block: `[input blocks][kh][kw][16 i][16 o]`.
     Dense {
-        /// All blocks, one after another.
+        /// All blocks in sequence.
         data: Vec<f32>,
-        /// Which input blocks each output block reads, and where its weights start.
+        /// For each output block, the input blocks that it reads and the start of its weights.
         reads: Vec<Reads>,
-        /// Channels per input block: 16, or the image's own three.
+        /// Number of channels per input block: 16, or the image's own three.
         lanes: usize,
     },
-    /// Groups of `width` channels in and out: 1 (depthwise), 2 or 4: `[C / 16][kh · kw][width i][16 o]`.
+    /// Groups with `width` input and output channels, where `width` is 1 (depthwise), 2 or 4: `[C / 16][kh · kw][width
+    /// i][16 o]`.
     Narrow {
-        /// All blocks, one after another.
+        /// All blocks in sequence.
         taps: Vec<f32>,
         /// Channels of a group.
         width: usize,
@@ -46,10 +48,10 @@ pub(crate) enum Weights {
     Winograd(TransformedWeights),
 }
 
-/// How a convolution is computed, which decides how its weights are packed.
+/// Form in which a convolution is computed. It determines how the weights are packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// From the image `[H, W, C]` rather than from blocks.
+    /// Reads the image `[H, W, C]` in place of blocks.
     Image,
     /// From blocks.
     Direct,
@@ -58,8 +60,8 @@ pub enum Form {
 }
 
 impl Form {
-    /// The fastest form for feature maps of `output` rows × columns, by counting for every pair of an input and an output
-    /// channel the multiplications and the weights to read.
+    /// Returns the fastest form for feature maps of `output` (rows, columns). The estimate counts, per pair of input
+    /// and output channel, the multiplications and the weights to read.
     pub fn choose(conv: &Conv, image: bool, output: [usize; 2]) -> Self {
         if image {
             Self::Image
@@ -68,9 +70,9 @@ impl Form {
         }
     }
 
-    /// The same for a convolution as `conv` from `inputs` channels per group.
+    /// Returns the fastest form for a convolution like `conv` with `inputs` input channels per group.
     pub(crate) fn from_blocks(conv: &Conv, inputs: usize, output: [usize; 2]) -> Self {
-        /// Multiplications in the time in which one weight is read.
+        /// Number of multiplications that take as long as reading one weight.
         const READING: usize = 10;
         let small = [conv.stride, conv.dilation] == [[1; 2]; 2] && conv.group == 1 && conv.kernel() == [3; 2];
         if !small || inputs < LANES {
@@ -88,23 +90,24 @@ impl Form {
     }
 }
 
-/// The input channels that one output block reads.
+/// The input channels that an output block reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reads {
     /// The first input block.
     pub first: usize,
     /// The number of input blocks.
     pub blocks: usize,
-    /// Channels of the first block that are not read.
+    /// Number of channels of the first block that are not read.
     pub skip: usize,
-    /// Channels of the last block up to the last one read.
+    /// Number of channels of the last block, up to the last one that is read.
     pub last: usize,
-    /// Where the weights start in the data.
+    /// Start of the weights in the data.
     pub offset: usize,
 }
 
 impl Reads {
-    /// For the output block whose first channel is `out`, of a convolution of `out_channels` in groups of `[out, in]` channels.
+    /// Creates the entry for the output block whose first channel is `out`, in a convolution to `out_channels` with
+    /// groups of `[out, in]` channels.
     fn new(out: usize, out_channels: usize, [out_group, in_group]: [usize; 2], lanes: usize, offset: usize) -> Self {
         let last_out = (out + LANES).min(out_channels) - 1;
         let (start, end) = (out / out_group * in_group, (last_out / out_group + 1) * in_group);
@@ -125,8 +128,9 @@ impl Reads {
     }
 }
 
-/// The width of groups of as many channels in as out that are computed without the zeros between them; for wider ones the
-/// zeros of a block cost less than telling the channels apart.
+/// Returns the width of groups that are computed without the zeros between them; the groups must have equal numbers of
+/// input and output channels. For wider groups, multiplying the zeros of a block takes less time than handling the
+/// channels separately.
 fn narrow(group: usize, out_channels: usize, per_group: usize) -> Option<usize> {
     (group > 1 && per_group * group == out_channels && [1, 2, 4].contains(&per_group)).then_some(per_group)
 }
@@ -155,7 +159,7 @@ impl PackedConv {
         }
     }
 
-    /// Bytes that the weights of `conv` would take when packed, without packing them.
+    /// Returns the bytes that the weights of `conv` would have when packed, without packing them.
     pub fn bytes_of(conv: &Conv, form: Form) -> usize {
         let (out_channels, per_group) = (conv.channels(), conv.weight.shape()[1]);
         packed_bytes(out_channels, per_group, conv.group, conv.kernel(), form)
@@ -175,7 +179,7 @@ impl PackedConv {
     }
 }
 
-/// Bytes of the packed weights of a convolution to `out_channels`, each from `per_group` channels of its group.
+/// Returns the bytes of the packed weights of a convolution to `out_channels`, each with `per_group` input channels.
 pub(crate) fn packed_bytes(
     out_channels: usize,
     per_group: usize,

@@ -1,9 +1,9 @@
-//! Parameters after a convolution, per channel, in rows and in blocks of sixteen channels.
+//! Per-channel parameters of an epilogue: conversion between rows and blocks of sixteen channels.
 
 use super::simd::LANES;
 
-/// `weights` `[C][taps]` and `bias` `[C]` as `[taps][16]`, bias `[16]` per block: a CLR layer's parameters with nine taps, scale and bias with
-/// one. Lanes beyond the channels are zero.
+/// Packs `weights` `[C][taps]` and `bias` `[C]` as `[taps][16]` and bias `[16]` per block. With nine taps these are a
+/// CLR layer's parameters, with one tap scale and bias. Lanes beyond the channels are zero.
 pub fn pack_parameters(weights: &[f32], bias: &[f32]) -> Vec<f32> {
     let taps = weights.len() / bias.len().max(1);
     assert_eq!(weights.len(), bias.len() * taps);
@@ -18,7 +18,7 @@ pub fn pack_parameters(weights: &[f32], bias: &[f32]) -> Vec<f32> {
     blocks
 }
 
-/// Returns `weights` and `bias` of this number of channels: the reverse conversion.
+/// Returns `weights` and `bias` for this number of channels, as the inverse of [`pack_parameters`].
 pub fn unpack_parameters(blocks: &[f32], channels: usize) -> (Vec<f32>, Vec<f32>) {
     let block = blocks.len() / channels.div_ceil(LANES).max(1);
     let taps = (block / LANES).saturating_sub(1);

@@ -1,18 +1,19 @@
-//! Output pixels that are copies or averages of input pixels, chosen by row and by column: cropping, padding, resizing.
+//! Output pixels that are copies or averages of input pixels, selected by row and by column: cropping, padding,
+//! resizing.
 
 use clr_onnx::{PadMode, Resize, Taps};
 
 use crate::simd::{Isa, Kernel, LANES, Simd, Vector, dispatch, vectors, vectors_mut};
 
-/// A map of input pixels to output pixels, the same for every channel, for one input size.
+/// A mapping from input pixels to output pixels, the same for every channel, for one input size.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PixelMap {
     pub(crate) input: [usize; 2],
-    /// `None` where the output is the constant.
+    /// `None` if the output is the constant.
     pub(crate) rows: Vec<Option<Taps>>,
     pub(crate) columns: Vec<Option<Taps>>,
     pub(crate) constant: f32,
-    /// Whether any weight is not zero.
+    /// Whether any weight is non-zero.
     pub(crate) weighted: bool,
 }
 
@@ -25,7 +26,7 @@ fn copy(from: usize) -> Taps {
 }
 
 impl PixelMap {
-    /// Makes a map of its sources per row and per column.
+    /// Creates a mapping from its sources per row and per column.
     fn new(input: [usize; 2], axes: [Vec<Option<Taps>>; 2], constant: f32) -> Self {
         for (axis, taps) in axes.iter().enumerate() {
             let inside = |taps: &Taps| taps.low < input[axis] && taps.high < input[axis];
@@ -46,8 +47,8 @@ impl PixelMap {
         }
     }
 
-    /// Returns the map of a rectangle of `size` rows × columns that starts at `start` and takes every `step`-th (ONNX
-    /// `Slice`).
+    /// Returns the mapping for a rectangle of `size` (rows, columns) that starts at `start` and takes every `step`-th
+    /// pixel (ONNX `Slice`).
     pub fn crop(input: [usize; 2], start: [usize; 2], size: [usize; 2], step: [usize; 2]) -> Self {
         let axis = |axis: usize| {
             let places = (0..size[axis]).map(|at| start[axis] + at * step[axis]);
@@ -56,8 +57,8 @@ impl PixelMap {
         Self::new(input, [axis(0), axis(1)], 0.0)
     }
 
-    /// Returns the map that puts a border around the input: `pads` top, left, bottom, right (ONNX `Pad`). Reflection
-    /// goes back and forth where a border is wider than the input.
+    /// Returns the mapping that adds a border around the input. `pads` are top, left, bottom, right (ONNX `Pad`). If a
+    /// border is wider than the input, reflection continues back and forth.
     pub fn pad(input: [usize; 2], pads: [usize; 4], mode: PadMode) -> Self {
         let axis = |axis: usize| {
             let size = input[axis];
@@ -86,7 +87,7 @@ impl PixelMap {
         Self::new(input, [axis(0), axis(1)], constant)
     }
 
-    /// Returns the map of an interpolation (ONNX `Resize`).
+    /// Returns the mapping of an interpolation (ONNX `Resize`).
     pub fn resize(input: [usize; 2], resize: &Resize) -> Self {
         let axis = |axis: usize| resize.taps(axis, input[axis]).into_iter().map(Some).collect();
         Self::new(input, [axis(0), axis(1)], 0.0)
@@ -103,7 +104,7 @@ impl PixelMap {
         dispatch(isa, Forward { map: self, x, out });
     }
 
-    /// Asserts that the values fit.
+    /// Asserts that the lengths match.
     pub(crate) fn check(&self, x: usize, out: usize) {
         let plane = self.input[0] * self.input[1] * LANES;
         assert_eq!(x % plane, 0);

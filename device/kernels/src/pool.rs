@@ -2,14 +2,14 @@
 
 use super::simd::{Isa, Kernel, LANES, Simd, Vector, dispatch, vectors, vectors_mut};
 
-/// Which pooling.
+/// Kind of pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolKind {
     /// The largest; padding never wins.
     Max,
-    /// The mean; whether padding counts (ONNX `count_include_pad`).
+    /// The mean (ONNX `AveragePool`).
     Average {
-        /// Whether padding counts.
+        /// Whether the padding is included (ONNX `count_include_pad`).
         include_pad: bool,
     },
 }
@@ -17,23 +17,23 @@ pub enum PoolKind {
 /// A pooling window on a plane. All pairs are rows, columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolShape {
-    /// Which pooling.
+    /// Kind of pooling.
     pub kind: PoolKind,
     /// Size of the input.
     pub input: [usize; 2],
-    /// Size of the output; with ONNX's `ceil_mode`, the last windows reach beyond the padded input.
+    /// Size of the output. With ONNX's `ceil_mode`, the last windows extend beyond the padded input.
     pub output: [usize; 2],
     /// Size of the window.
     pub kernel: [usize; 2],
     /// Distance of windows.
     pub stride: [usize; 2],
-    /// Distance of the places that a window reads.
+    /// Distance between the positions that a window reads.
     pub dilation: [usize; 2],
     /// Top, left, bottom, right.
     pub pads: [usize; 4],
 }
 
-/// The places along one axis that one window reads: `from`, `from + step`, … below `to`.
+/// The positions that one window reads along one axis: `from`, `from + step`, … below `to`.
 #[derive(Clone, Copy)]
 pub(crate) struct Window {
     pub(crate) from: usize,
@@ -49,11 +49,11 @@ impl Window {
 }
 
 impl PoolShape {
-    /// The rows (axis 0) or columns of the part of window `at` inside the plane.
+    /// Returns the rows (axis 0) or columns of window `at` that are inside the plane.
     #[inline(always)]
     pub(crate) fn window(&self, axis: usize, at: usize) -> Window {
         let (start, pad, step) = (at * self.stride[axis], self.pads[axis], self.dilation[axis]);
-        // The first of the window's places that is not in the padding before the plane.
+        // The first position of the window that is not in the padding before the plane.
         let skipped = pad.saturating_sub(start).div_ceil(step);
         let from = start + skipped * step - pad;
         let to = (start + (self.kernel[axis] - 1) * step + 1).saturating_sub(pad);
@@ -64,8 +64,8 @@ impl PoolShape {
         }
     }
 
-    /// What the mean of the window at `at` (row, column) divides by, at least 1. `include_pad` counts the window's part inside the padded
-    /// plane.
+    /// Returns the divisor of the mean for the window at `at` (row, column), at least 1. With `include_pad`, the part
+    /// of the window inside the padded plane counts.
     pub(crate) fn count(&self, at: [usize; 2], include_pad: bool) -> usize {
         let along = |axis: usize| {
             if include_pad {
@@ -83,8 +83,8 @@ impl PoolShape {
     }
 }
 
-/// Pools one block: `x [H, W, 16]` to `out [H', W', 16]`. A window of padding alone has the maximum −∞
-/// and the mean 0.
+/// Pools one block: `x [H, W, 16]` to `out [H', W', 16]`. A window that contains only padding has the maximum −∞ and
+/// the mean 0.
 pub fn pool(isa: Isa, shape: &PoolShape, x: &[f32], out: &mut [f32]) {
     assert_eq!(x.len(), shape.input[0] * shape.input[1] * LANES);
     assert_eq!(out.len(), shape.output[0] * shape.output[1] * LANES);
@@ -128,7 +128,7 @@ impl Kernel for Pool<'_> {
     }
 }
 
-/// The mean of every channel: `x [C / 16, plane / 16, 16]` to `out [C / 16, 16]`.
+/// Computes the mean of every channel: `x [C / 16, plane / 16, 16]` to `out [C / 16, 16]`.
 pub fn global_average(isa: Isa, x: &[f32], plane: usize, out: &mut [f32]) {
     assert_eq!(x.len() / plane * LANES, out.len());
     dispatch(isa, GlobalAverage { x, plane, out });

@@ -1,6 +1,6 @@
-//! The proof that most kernels share: the forward kernel equals a definition in double precision, the backward kernel
-//! its derivative by differences, at every instruction set of this machine, and lanes beyond the channels neither
-//! count nor are left as they were.
+//! Common test of most kernels, for every instruction set of this machine. The forward kernel must equal a definition
+//! in double precision, and the backward kernel the derivative by differences. Lanes beyond the channels must have no
+//! effect, and must be written.
 
 use crate::{
     Isa, LANES, block_planes,
@@ -11,7 +11,7 @@ use crate::{
 /// `[C, H, W]`.
 pub(crate) type Shape = [usize; 3];
 
-/// `[C, H, W]` in blocks, with NaN in the lanes beyond the channels.
+/// Returns `[C, H, W]` in blocks, with NaN in the lanes beyond the channels.
 pub(crate) fn poisoned(planes: &[f32], [channels, height, width]: Shape) -> Vec<f32> {
     let pixels = height * width;
     let mut blocks = vec![0.0; channels.div_ceil(LANES) * pixels * LANES];
@@ -25,7 +25,7 @@ pub(crate) fn poisoned(planes: &[f32], [channels, height, width]: Shape) -> Vec<
     blocks
 }
 
-/// Back to `[C, H, W]`; the lanes beyond the channels must be zero.
+/// Converts back to `[C, H, W]`, and asserts that the lanes beyond the channels are zero.
 pub(crate) fn planes(blocks: &[f32], [channels, height, width]: Shape, what: &str) -> Vec<f32> {
     let pixels = height * width;
     assert_eq!(blocks.len(), channels.div_ceil(LANES) * pixels * LANES, "{what}");
@@ -41,7 +41,7 @@ pub(crate) fn planes(blocks: &[f32], [channels, height, width]: Shape, what: &st
     planes
 }
 
-/// The derivative of `Σ f(x) · dy` by differences.
+/// Returns the derivative of `Σ f(x) · dy` by differences.
 pub(crate) fn slopes(f: &dyn Fn(&[f64]) -> Vec<f64>, x: &[f32], dy: &[f32]) -> Vec<f32> {
     const STEP: f64 = 1e-5;
     let x: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();
@@ -61,10 +61,10 @@ pub(crate) fn slopes(f: &dyn Fn(&[f64]) -> Vec<f64>, x: &[f32], dy: &[f32]) -> V
 /// From `x` to the result, in blocks.
 pub(crate) type Forward<'a> = dyn Fn(Isa, &[f32]) -> Vec<f32> + 'a;
 
-/// From `x` and the result's gradient to that of `x`, in blocks.
+/// Computes the gradient of `x` from `x` and the result's gradient, all in blocks.
 pub(crate) type Backward<'a> = dyn Fn(Isa, &[f32], &[f32]) -> Vec<f32> + 'a;
 
-/// Proves a kernel from maps of shape `from` to maps of shape `to`.
+/// Tests a kernel that maps shape `from` to shape `to`.
 pub(crate) fn prove(
     what: &str,
     [from, to]: [Shape; 2],
@@ -73,7 +73,7 @@ pub(crate) fn prove(
     backward: &Backward<'_>,
 ) {
     if cfg!(miri) {
-        // These kernels are safe code: the interpreter has nothing to find, and needs minutes for the differences.
+        // These kernels are safe code, so Miri has nothing to find, and the differences would take it minutes.
         return;
     }
     let mut random = Random(from.iter().chain(&to).fold(7, |seed, side| seed * 31 + *side as u64));

@@ -1,8 +1,8 @@
-//! What the row kernels share: parameter layouts and bounds.
+//! Definitions shared by row kernels: parameter layouts and bounds.
 
 use super::simd::LANES;
 
-/// Bounds of a clamp; infinite ones do nothing.
+/// Bounds of a clamp; infinite bounds have no effect.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bounds {
     /// The least value.
@@ -19,7 +19,7 @@ impl Bounds {
     };
 }
 
-/// A CLR layer's parameters per block: `[9 taps][16]` and `[16]` of bias.
+/// Number of a CLR layer's parameters per block: `[9 taps][16]` and bias `[16]`.
 pub(crate) const CLR_PARAMETERS: usize = 10 * LANES;
-/// An affine's parameters per block: `[16]` of scale and `[16]` of bias.
+/// Number of an affine's parameters per block: scale `[16]` and bias `[16]`.
 pub const AFFINE_PARAMETERS: usize = 2 * LANES;

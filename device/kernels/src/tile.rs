@@ -1,50 +1,50 @@
-//! The inner loop of a dense convolution: a tile of up to 12 pixels × up to 2 blocks of 16 output channels, held in
-//! registers over the whole sum.
+//! Inner loop of a dense convolution: a tile of up to 12 pixels × up to 2 blocks of 16 output channels, kept in
+//! registers for the complete sum.
 //!
-//! Input `[I / 16, H, W, 16]` (already padded), weights `[O / 16][I / 16][kh][kw][16 i][16 o]`, output
-//! `[O / 16, H, W, 16]`.
+//! Input `[I / 16, H, W, 16]` (already padded), weights `[O / 16][I / 16][kh][kw][16 i][16 o]`, output `[O / 16, H, W,
+//! 16]`.
 
 use super::simd::{Isa, Kernel, LANES, Simd, Token, Vector};
 
 /// Output blocks per tile, at most.
 pub(crate) const MAX_BLOCKS: usize = 2;
 
-/// One tile: where it reads and writes, and what it does to the sums at the end. Strides are in f32.
+/// A tile: the addresses that it reads and writes, and the post-operations of its sums. Strides are in f32 values.
 #[derive(Clone, Copy)]
 pub(crate) struct Tile {
-    /// The first pixel's first tap in the first input block.
+    /// The first tap of the first pixel in the first input block.
     pub x: *const f32,
-    /// The first input block's weights of the first output block.
+    /// The weights of the first output block for the first input block.
     pub w: *const f32,
     /// The first pixel of each output block.
     pub to: [*mut f32; MAX_BLOCKS],
-    /// The same places in the value to be added, or null.
+    /// The corresponding positions of the value to add, or null.
     pub residual: [*const f32; MAX_BLOCKS],
-    /// `[scale 16, bias 16]` per output block, applied to the finished sums; null leaves the sums as they are.
+    /// `[scale 16, bias 16]` per output block, applied to the finished sums; with null, the sums stay unchanged.
     pub affine: *const f32,
-    /// Whether the sums start from what stands at `to`.
+    /// Whether the sums start from the current content of `to`.
     pub resume: bool,
     /// Input blocks to sum over.
     pub blocks: usize,
-    /// Channels in every input block but the last one.
+    /// Number of channels in every input block except the last.
     pub lanes: usize,
     /// Channels in the last input block.
     pub last_lanes: usize,
-    /// Channels of the first input block that are not summed, and have no weights.
+    /// Number of channels of the first input block that are not summed, and have no weights.
     pub skip: usize,
     /// Rows and columns of the kernel.
     pub kernel: [usize; 2],
-    /// From one input block to the next.
+    /// Distance between input blocks.
     pub x_block: usize,
-    /// From one kernel row to the next.
+    /// Distance between the inputs of adjacent kernel rows.
     pub x_row: usize,
-    /// From one kernel column to the next.
+    /// Distance between the inputs of adjacent kernel columns.
     pub x_tap: usize,
-    /// From one output pixel's input to the next one's.
+    /// Distance between the inputs of adjacent output pixels.
     pub x_pixel: usize,
-    /// From one output block's weights to the next one's.
+    /// Distance between the weights of adjacent output blocks.
     pub w_block: usize,
-    /// From these weights to those that are read after them, which are fetched meanwhile.
+    /// Distance to the weights that are read next, which are prefetched in the meantime.
     pub w_next: usize,
     /// Bounds of the activation.
     pub low: f32,
@@ -55,10 +55,11 @@ pub(crate) struct Tile {
 /// Computes one tile of a fixed number of pixels and blocks.
 ///
 /// # Safety
-/// All pointers of the tile must be valid for what its counts and strides span.
+/// All pointers of the tile must be valid for the ranges that its counts and strides span.
 pub(crate) type TileFn = unsafe fn(Isa, &Tile);
 
-/// The tile kernels of one shape class, by the number of pixels − 1, to be called with the same isa.
+/// Returns the tile kernels of one shape class, indexed by the number of pixels − 1. They must be called with the same
+/// `isa`.
 pub(crate) fn tiles(isa: Isa, blocks: usize, x_pixel: usize) -> &'static [TileFn] {
     match isa.token() {
         Token::Portable(_) => portable::find(blocks, x_pixel),
@@ -71,8 +72,8 @@ pub(crate) fn tiles(isa: Isa, blocks: usize, x_pixel: usize) -> &'static [TileFn
     }
 }
 
-/// How many output blocks a tile takes at most: with 32 registers, two blocks of 12 pixels are what the compiler keeps
-/// in registers (with 14 it spills, at a third of the speed).
+/// Returns the maximum number of output blocks per tile. With 32 registers, the compiler keeps two blocks of 12 pixels
+/// in registers; with 14 pixels it spills, which reduces the speed to a third.
 pub(crate) fn tile_blocks(isa: Isa) -> usize {
     match isa.token() {
         #[cfg(target_arch = "x86_64")]
@@ -81,8 +82,8 @@ pub(crate) fn tile_blocks(isa: Isa) -> usize {
     }
 }
 
-/// A tile of `OB` output blocks × `PX` pixels, which are `STEP` values apart (0: as the tile says). Only [`TileFn`]s make
-/// one: their contract is what its pointers rest on.
+/// A tile of `OB` output blocks × `PX` pixels, whose inputs are `STEP` values apart (0: according to the tile). Only
+/// [`TileFn`]s create it, so their contract covers its pointers.
 struct Sums<'a, const OB: usize, const PX: usize, const STEP: usize>(&'a Tile);
 
 impl<const OB: usize, const PX: usize, const STEP: usize> Kernel for Sums<'_, OB, PX, STEP> {
@@ -90,9 +91,9 @@ impl<const OB: usize, const PX: usize, const STEP: usize> Kernel for Sums<'_, OB
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let t = self.0;
-        // Bounds checks would cost a compare and a branch per multiplication here.
-        // SAFETY: by the contract of the function that made this tile, every address that its counts and strides span is
-        // valid; arrays of f32 are aligned as f32 is.
+        // Bounds checks would take a comparison and a branch per multiplication here.
+        // SAFETY: the contract of the function that created this tile guarantees that every address spanned by its
+        // counts and strides is valid; arrays of f32 have the alignment of f32.
         unsafe {
             let load = |from: *const f32| s.load(&*from.cast());
             let mut sums = [[s.zero(); PX]; OB];
@@ -151,7 +152,7 @@ impl<const OB: usize, const PX: usize, const STEP: usize> Kernel for Sums<'_, OB
     }
 }
 
-/// One module per instruction set, with a table of kernels per (output blocks, pixel stride).
+/// Defines a module per instruction set, with a table of kernels by (output blocks, pixel stride).
 macro_rules! instruction_set {
     ($module:ident, $isa:ident, $($blocks:literal: [$($pixels:literal)*])*) => {
         mod $module {

@@ -1,9 +1,10 @@
-//! Winograd's minimal filtering F(m × m, 3 × 3) for m of 2 and 4 (Lavin and Gray, *Fast Algorithms for Convolutional Neural
-//! Networks*, CVPR 2016, section 4): a 3×3 convolution of stride 1 with 4/9 or 1/4 of the multiplications.
+//! Winograd's minimal filtering F(m × m, 3 × 3) for m of 2 and 4 (Lavin and Gray, *Fast Algorithms for Convolutional
+//! Neural Networks*, CVPR 2016, section 4): a 3×3 convolution of stride 1 with 4/9 or 1/4 of the multiplications.
 //!
-//! The map is cut into tiles of m × m outputs that overlap by two inputs. Each input tile of n × n, n = m + 2, is transformed,
-//! the channels are mixed by one matrix product per point of the n², and each result of n × n is transformed back. The weights
-//! are frozen, so their transform is made once, in double precision.
+//! The map is divided into tiles of m × m outputs, whose inputs overlap by two pixels. Each input tile has n × n
+//! values, where n is m + 2, and is transformed. For each of the n² points, one matrix product mixes the channels. Each
+//! result of n × n is then transformed back. The weights are frozen, so they are transformed only once, in double
+//! precision.
 
 use clr_onnx::Conv;
 
@@ -21,11 +22,11 @@ pub enum Winograd {
     F4,
 }
 
-/// Inputs of the largest tile along one axis.
+/// Number of inputs of the largest tile along one axis.
 const MAX_SPAN: usize = 6;
 
 impl Winograd {
-    /// Outputs of a tile along one axis.
+    /// Returns the number of outputs of a tile along one axis.
     pub(crate) const fn tile(self) -> usize {
         match self {
             Self::F2 => 2,
@@ -33,7 +34,7 @@ impl Winograd {
         }
     }
 
-    /// Inputs of a tile along one axis.
+    /// Returns the number of inputs of a tile along one axis.
     pub(crate) const fn span(self) -> usize {
         self.tile() + 2
     }
@@ -97,12 +98,12 @@ pub(crate) fn transform_weights(conv: &Conv, winograd: Winograd) -> TransformedW
     TransformedWeights { winograd, data }
 }
 
-/// Transforms the inputs of some rows of tiles, for one block of channels.
+/// Transform of the inputs of some tile rows, for one block of channels.
 pub(crate) struct Forward<'a> {
     pub winograd: Winograd,
-    /// The first tile row's first input row, `[…, pitch]`.
+    /// The input, starting at the first row of the first tile row, `[…, pitch]`.
     pub input: &'a [f32],
-    /// From one input row to the next, in f32.
+    /// Distance between input rows, in f32 values.
     pub pitch: usize,
     /// Rows, columns of tiles.
     pub tiles: [usize; 2],
@@ -194,28 +195,28 @@ impl Forward<'_> {
     }
 }
 
-/// Transforms the results of some rows of tiles back, for one block of channels.
+/// Inverse transform of the results of some tile rows, for one block of channels.
 pub(crate) struct Backward<'a> {
     pub winograd: Winograd,
     /// The first point of the first tile.
     pub input: &'a [f32],
-    /// From one point to the next, in f32.
+    /// Distance between points, in f32 values.
     pub point: usize,
     /// Rows, columns of tiles.
     pub tiles: [usize; 2],
-    /// `[scale 16, bias 16]`; without, the bare sums are written.
+    /// `[scale 16, bias 16]`; with `None`, the plain sums are written.
     pub affine: Option<&'a [f32]>,
-    /// Added to the finished values, in the layout of `out`.
+    /// Added to the finished values; it has the layout of `out`.
     pub residual: Option<&'a [f32]>,
     pub out: &'a mut [f32],
-    /// From one output row to the next, in f32.
+    /// Distance between output rows, in f32 values.
     pub pitch: usize,
-    /// Rows, columns of the output that exist; tiles may reach beyond.
+    /// Rows and columns of the output. Tiles may extend beyond them.
     pub size: [usize; 2],
     pub bounds: Bounds,
 }
 
-/// `Aᵀ m A` for every tile, and the affine, the shortcut and the clamp.
+/// Computes `Aᵀ m A` for every tile, and then the affine, the shortcut and the clamp.
 pub(crate) fn backward(isa: Isa, tiles: Backward<'_>) {
     let [rows, columns] = tiles.tiles;
     let out = (tiles.size[0] - 1) * tiles.pitch + tiles.size[1] * LANES;
@@ -284,7 +285,7 @@ impl Backward<'_> {
                         half[y][x] = line[y];
                     }
                 }
-                // Values beyond the output's size are not written.
+                // Values outside of the output are not written.
                 for y in 0..TILE.min(height - (row * TILE).min(height)) {
                     let line = gather::<S, TILE, SPAN>(s, half[y]);
                     let start = (row * TILE + y) * pitch + column * TILE;

@@ -1,13 +1,13 @@
 //! Adam and `AdamW` (Kingma and Ba 2015; Loshchilov and Hutter 2019).
 //!
-//! Each group of parameters has a rate and a decay. Decay is towards an anchor instead of zero, and gradients are
-//! clipped by their global norm.
+//! Each group of parameters has a learning rate and a weight decay. The decay is towards an anchor in place of zero,
+//! and gradients are clipped by their global norm.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Gradients, Group, Parameter};
 
-/// One number for each group of parameters.
+/// A number for each group of parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PerGroup {
     /// The classifier.
@@ -28,7 +28,7 @@ impl PerGroup {
         }
     }
 
-    /// Returns the number of one group.
+    /// Returns the number of the group.
     pub const fn of(&self, group: Group) -> f64 {
         match group {
             Group::Head => self.head,
@@ -40,12 +40,13 @@ impl PerGroup {
 
 /// Options of [`Adam`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct AdamOptions {
     /// Learning rates.
     pub rates: PerGroup,
-    /// Decoupled decay towards the anchor, per step `rate · decay`.
+    /// Decoupled weight decay towards the anchor, `rate · decay` per step.
     pub decay: PerGroup,
-    /// Multiply rates by each channel's own magnitude.
+    /// Whether rates are multiplied by each channel's own magnitude.
     pub relative: bool,
     /// Factor of the (not squared) L2 norm of each parameter in the loss.
     pub l2_norm: f64,
@@ -55,19 +56,68 @@ pub struct AdamOptions {
     pub beta2: f64,
 }
 
-/// State that a resumed run continues from.
+impl AdamOptions {
+    /// Creates options with these learning rates, without decay, penalty or clipping, and a `beta2` of 0.999.
+    pub const fn new(rates: PerGroup) -> Self {
+        Self {
+            rates,
+            decay: PerGroup::all(0.0),
+            relative: false,
+            l2_norm: 0.0,
+            clip: None,
+            beta2: 0.999,
+        }
+    }
+
+    /// Sets the decoupled decay towards the anchor, per step `rate · decay`.
+    #[must_use]
+    pub fn with_decay(mut self, decay: PerGroup) -> Self {
+        self.decay = decay;
+        self
+    }
+
+    /// Sets whether rates are multiplied by each channel's own magnitude.
+    #[must_use]
+    pub fn with_relative(mut self, relative: bool) -> Self {
+        self.relative = relative;
+        self
+    }
+
+    /// Sets the factor of the (not squared) L2 norm of each parameter in the loss.
+    #[must_use]
+    pub fn with_l2_norm(mut self, l2_norm: f64) -> Self {
+        self.l2_norm = l2_norm;
+        self
+    }
+
+    /// Sets the maximum global gradient norm; `None` for no maximum.
+    #[must_use]
+    pub fn with_clip(mut self, clip: impl Into<Option<f64>>) -> Self {
+        self.clip = clip.into();
+        self
+    }
+
+    /// Sets the decay of the squared gradients' average.
+    #[must_use]
+    pub fn with_beta2(mut self, beta2: f64) -> Self {
+        self.beta2 = beta2;
+        self
+    }
+}
+
+/// State from which a resumed run continues.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AdamState {
     /// Number of updates so far.
     pub step: u64,
-    /// Averages of the gradients, in the parameters' order.
+    /// Moving averages of the gradients, in the parameters' order.
     pub first: Vec<Vec<f32>>,
     /// Averages of their squares.
     pub second: Vec<Vec<f32>>,
 }
 
-/// The optimiser: [`Network::parameters`](crate::Network::parameters) and their moments. It holds the current values;
-/// the caller sets them in the network.
+/// The optimiser: [`Network::parameters`](crate::Network::parameters) and their moments. It stores the current values;
+/// the caller copies them to the network.
 pub struct Adam {
     parameters: Vec<Parameter>,
     values: Vec<Vec<f32>>,
@@ -79,7 +129,7 @@ const BETA1: f64 = 0.9;
 const EPSILON: f64 = 1e-8;
 
 impl Adam {
-    /// Starts from the parameters' current values, with fresh moments or those of a stopped run.
+    /// Creates an optimiser with the parameters' current values. The moments are new, or those of a stopped run.
     pub fn new(parameters: Vec<Parameter>, options: AdamOptions, state: Option<AdamState>) -> Self {
         let values: Vec<Vec<f32>> = parameters.iter().map(|parameter| parameter.values.clone()).collect();
         let zeros = || values.iter().map(|values| vec![0.0; values.len()]).collect::<Vec<_>>();
@@ -96,7 +146,7 @@ impl Adam {
         }
     }
 
-    /// Updates and moments so far.
+    /// Returns the number of updates so far and the moments.
     pub fn state(&self) -> &AdamState {
         &self.state
     }
@@ -106,8 +156,8 @@ impl Adam {
         &self.values
     }
 
-    /// Makes one update with rates times `factor`, and returns the new values. `gradients` are in the parameters'
-    /// order.
+    /// Performs one update with the rates times `factor`, and returns the new values. `gradients` are in the
+    /// parameters' order.
     pub fn step(&mut self, gradients: &Gradients, factor: f64) -> &[Vec<f32>] {
         let mut own = gradients.clone();
         if self.options.l2_norm > 0.0 {
@@ -185,7 +235,7 @@ mod tests {
         }
     }
 
-    /// `torch.optim.Adam([x], lr=0.1)`, loss `(x²·[1, 2]).sum()`, x = [1, −3], three steps (PyTorch 2, f32).
+    /// Reference: `torch.optim.Adam([x], lr=0.1)`, loss `(x²·[1, 2]).sum()`, x = [1, −3], three steps (PyTorch 2, f32).
     #[test]
     fn three_steps_equal_pytorch() {
         let mut adam = Adam::new(vec![parameter(&[1.0, -3.0], Group::Head)], options(), None);

@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Network {
-    /// Returns the folded adapter with `header`, whose backbone digest and recipe are set to this network's.
+    /// Returns the folded adapter. Its header is `header` with this network's backbone digest and recipe.
     ///
     /// # Errors
     /// [`LearningError::Fold`] for a site whose folded values are not finite.
@@ -53,30 +53,30 @@ impl Network {
         })
     }
 
-    /// Returns a network that runs `adapter`, with folded parameters: for evaluation, and for tuning without norms.
+    /// Creates a network with the folded parameters of `adapter`, for evaluation, and for tuning without norms.
     ///
     /// # Errors
-    /// [`LearningError::Mismatch`] for an adapter of another backbone.
+    /// [`LearningError::Mismatch`] if the adapter is for another backbone.
     pub fn from_adapter(backbone: &Backbone, adapter: &Adapter) -> Result<Self> {
         let mut network = Self::new(backbone, Recipe::Linear, 0, 0)?;
         network.load_adapter(adapter)?;
         Ok(network)
     }
 
-    /// Another network on the same backbone that runs `adapter`, sharing the packed weights.
+    /// Creates a network with the parameters of `adapter` on the same backbone. Both networks share the packed weights.
     ///
     /// # Errors
-    /// Those of [`Network::from_adapter`].
+    /// As [`Network::from_adapter`].
     pub fn sibling_from_adapter(&self, adapter: &Adapter) -> Result<Self> {
         let mut network = self.sibling(Recipe::Linear, 0, 0);
         network.load_adapter(adapter)?;
         Ok(network)
     }
 
-    /// Replaces every site by the adapter's folded one, and the head.
+    /// Replaces every site by the adapter's folded one, and replaces the head.
     ///
     /// # Errors
-    /// [`LearningError::Mismatch`] for an adapter of another backbone; the network is then unchanged.
+    /// [`LearningError::Mismatch`] if the adapter is for another backbone. In that case the network is unchanged.
     pub fn load_adapter(&mut self, adapter: &Adapter) -> Result<()> {
         let digest = self.backbone().digest();
         if adapter.header.backbone != digest {

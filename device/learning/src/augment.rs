@@ -1,4 +1,4 @@
-//! Augmentation: one affine warp with bilinear sampling and one colour change per image, both mild.
+//! Augmentation: per image, one affine warp with bilinear sampling and one colour change, both mild.
 
 use clr_onnx::RgbImage;
 use rand::{Rng, RngExt as _};
@@ -8,24 +8,24 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Flip {
-    /// Never: for digits, letters, signs and everything else with a handedness.
+    /// Never: for digits, letters, signs and other images with a handedness.
     Off,
     /// Half of the time.
     On,
-    /// On if the fitted head is as accurate on mirrored validation images, else off.
+    /// On if the fitted head is equally accurate on mirrored validation images, otherwise off.
     Auto,
 }
 
-/// Ranges of random changes to a training image; all zero is none.
+/// Ranges of random changes to a training image. With all of them zero, images do not change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Augmentation {
     /// Mirroring.
     pub flip: Flip,
-    /// Minimum area of a crop, as a fraction in 0–1; 1 is no crop.
+    /// Minimum area of a crop as a fraction of the image, 0–1; 1 means no crop.
     pub area: f32,
     /// Maximum change of the aspect ratio, as a fraction: 0.1 is 10 %.
     pub aspect: f32,
-    /// Maximum shift in addition to the crop's, as a fraction of the side; the edge pixels are repeated.
+    /// Maximum shift in addition to that of the crop, as a fraction of the side. Edge pixels are repeated.
     pub translate: f32,
     /// Maximum rotation in degrees.
     pub rotate: f32,
@@ -44,7 +44,7 @@ impl Augmentation {
         colour: 0.0,
     };
 
-    /// The default: small crops, shifts, turns and colour changes; mirroring where it is safe.
+    /// The default: small crops, shifts, rotations and colour changes; mirroring if it does no harm.
     pub const MILD: Self = Self {
         flip: Flip::Auto,
         area: 0.75,
@@ -54,22 +54,22 @@ impl Augmentation {
         colour: 0.15,
     };
 
-    /// Returns whether nothing changes.
+    /// Returns whether images do not change.
     pub fn is_none(&self) -> bool {
         *self == Self::NONE
     }
 
-    /// Returns a changed copy of `image`, with random numbers from `random`. [`Flip::Auto`] must be resolved before; it
-    /// counts as off.
+    /// Returns a randomly changed copy of `image`. [`Flip::Auto`] must be resolved before; it counts as off.
     pub fn apply(&self, image: &RgbImage, random: &mut impl Rng) -> RgbImage {
-        // Every number is drawn for any ranges, so that one option does not shift the random numbers of others.
+        // All numbers are drawn whatever the ranges are, so that one option does not affect the random numbers of
+        // others.
         let mut unit = || random.random_range(-1.0_f32..1.0);
         let [area, aspect, x, y, dx, dy, turn, flip, brightness, contrast, saturation] =
             std::array::from_fn(|_| unit());
         let side = (1.0 - (1.0 - self.area) * (0.5 + 0.5 * area)).sqrt();
         let stretch = (1.0 + self.aspect).powf(0.5 * aspect);
         let scale = [(side * stretch).min(1.0), (side / stretch).min(1.0)];
-        // Range of the crop's centre, in units of the half side.
+        // Position of the crop's centre, in units of half the side.
         let centre = [
             x * (1.0 - scale[0]) + 2.0 * dx * self.translate,
             y * (1.0 - scale[1]) + 2.0 * dy * self.translate,
@@ -94,7 +94,8 @@ pub fn mirror(image: &RgbImage) -> RgbImage {
     image::imageops::flip_horizontal(image)
 }
 
-/// Samples `image` at `matrix · position + centre`, positions in −1..1 over both sides, the edge repeated outside.
+/// Samples `image` at `matrix · position + centre`, with positions in −1..1 over both sides. Edge pixels are repeated
+/// outside.
 fn warp(image: &RgbImage, matrix: [[f32; 2]; 2], centre: [f32; 2]) -> RgbImage {
     let (width, height) = image.dimensions();
     let (w, h) = (width as f32, height as f32);
@@ -122,7 +123,8 @@ fn warp(image: &RgbImage, matrix: [[f32; 2]; 2], centre: [f32; 2]) -> RgbImage {
     output
 }
 
-/// Saturation around each pixel's grey, contrast around the mean grey, then brightness.
+/// Changes the saturation relative to each pixel's grey value, then the contrast relative to the mean grey value, then
+/// the brightness.
 fn recolour(image: &mut RgbImage, brightness: f32, contrast: f32, saturation: f32) {
     let grey = |pixel: &[u8]| 0.299 * f32::from(pixel[0]) + 0.587 * f32::from(pixel[1]) + 0.114 * f32::from(pixel[2]);
     let count = (image.as_raw().len() / 3).max(1);

@@ -12,12 +12,12 @@ use crate::{
 };
 
 impl Network {
-    /// Like [`Network::forward_backward`], with the statistics of the batch (Ioffe and Szegedy 2015) at every site that
-    /// has a norm. The statistics in force become running averages: `r ← (1 − momentum) · r + momentum · batch`, with
-    /// the unbiased variance.
+    /// Computes gradients like [`Network::forward_backward`], with the statistics of the batch (Ioffe and Szegedy 2015)
+    /// at every site that has a norm. The network's statistics become running averages: `r ← (1 − momentum) · r +
+    /// momentum · batch`, with the unbiased variance.
     ///
     /// # Errors
-    /// Those of [`Network::forward_backward`].
+    /// As [`Network::forward_backward`].
     pub fn forward_backward_on_batch(
         &mut self,
         images: &[&[f32]],
@@ -84,12 +84,12 @@ impl Network {
     }
 
     /// Moves the statistics of every norm of the task towards those of its images: `(1 − blend) · backbone's + blend ·
-    /// images'`, in one pass over `batches` of preprocessed images, each layer reading what the blended layers before
-    /// it compute. The norm's scale and bias stay. An image is `[3, H, W]` of `size` rows × columns; a batch is the
-    /// values of its images.
+    /// images'`. This takes one pass over `batches` of preprocessed images, in which each layer reads the output of the
+    /// layers before it, which are already blended. The norms' scale and bias stay the same. An image is `[3, H, W]`
+    /// with `size` (rows, columns), and a batch contains the values of its images.
     ///
     /// # Errors
-    /// The first of `batches`, and those of [`Network::features`].
+    /// The first error of `batches`, and those of [`Network::features`].
     pub fn estimate_statistics<E: From<LearningError>>(
         &mut self,
         batches: impl IntoIterator<Item = std::result::Result<Vec<f32>, E>>,
@@ -122,7 +122,7 @@ impl Network {
         Ok(())
     }
 
-    /// Returns the normalised sites: those of the task whose convolution has a norm in the backbone.
+    /// Returns the normalised sites: sites of the task whose convolution has a norm in the backbone.
     fn batch_sites(&self, parameters: &[SiteParameters]) -> Vec<BatchSite> {
         let sites = self.sites.iter().zip(parameters).map(|(site, fixed)| match site {
             Site::Normed(site) if site.norm.present => {

@@ -1,4 +1,4 @@
-//! Checks before a pass: sizes of images, and a backward pass from every trained site.
+//! Checks before a pass: sizes of images, and whether every trained site has a backward pass.
 
 use clr_runtime::{Executable, SiteParameters};
 

@@ -1,6 +1,6 @@
-//! Classifier: logits of features, and gradients.
+//! Classifier: logits of features, and the gradients.
 
-/// Number of partial sums: the compiler vectorises them, and the order of the sum is fixed.
+/// Number of partial sums. The compiler vectorises them, and the order of the summation is fixed.
 const LANES: usize = 16;
 
 /// Returns `a · b`.
@@ -31,7 +31,7 @@ pub(crate) fn logits(weight: &[f32], bias: &[f32], features: &[f32]) -> Vec<f32>
     rows.map(|(row, bias)| dot(row, features) + bias).collect()
 }
 
-/// Returns the gradient of the features `[F]` from that of the logits `[K]`.
+/// Returns the gradient of the features `[F]` from the gradient of the logits `[K]`.
 pub(crate) fn features_gradient(weight: &[f32], d_logits: &[f32], features: usize) -> Vec<f32> {
     let mut gradient = vec![0.0; features];
     for (row, &d_logit) in weight.chunks_exact(features.max(1)).zip(d_logits) {

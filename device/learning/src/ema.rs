@@ -8,7 +8,7 @@ pub struct Ema {
 }
 
 impl Ema {
-    /// Starts from `values`; `decay` is the weight of the old average in 0–1 once the ramp is over.
+    /// Creates an average that starts at `values`. `decay` is the weight of the old average after the ramp, in 0–1.
     pub fn new(values: Vec<Vec<f32>>, decay: f64) -> Self {
         Self { values, decay }
     }

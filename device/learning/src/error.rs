@@ -1,10 +1,10 @@
 //! Errors of a network: mismatches, and operators without a backward pass.
 
-/// An error of building, running or training a network.
+/// Error of building, running or training a network.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LearningError {
-    /// A mismatch of size or layout with the network.
+    /// Sizes or layouts do not match the network.
     #[error("{what}: expected {expected}, got {got}")]
     Mismatch {
         /// The subject.

@@ -1,4 +1,4 @@
-//! Frozen backbone of a network: its sites, and an executable for each input size.
+//! Frozen backbone of a network: its sites, and one executable per input size.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use crate::{
     error::{LearningError, Result},
 };
 
-/// A frozen backbone, shared by all networks on it.
+/// A frozen backbone, shared by all of its networks.
 pub(crate) struct FrozenBackbone {
     pub(crate) backbone: Backbone,
     pub(crate) sites: Vec<FrozenSite>,
@@ -49,7 +49,7 @@ impl FrozenBackbone {
         })
     }
 
-    /// Returns the executable for images of `size` rows × columns.
+    /// Returns the executable for images of `size` (rows, columns).
     pub(crate) fn executable(&self, size: [usize; 2]) -> Result<Arc<Executable>> {
         let mut executables = self.executables.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = executables.get(&size) {

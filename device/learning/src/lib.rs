@@ -1,8 +1,8 @@
 //! Training of adapters on a CPU: sites, head, losses and optimisers on the runtime's backward pass.
 //!
-//! A [`Network`] is a frozen backbone with one task's sites and head. [`Network::forward_backward`] gives the gradients
-//! of a batch, [`Adam`] turns them into new values, [`Network::set_values`] sets these. Images of a batch run in
-//! parallel; results do not depend on the number of threads; they are bit-identical.
+//! A [`Network`] is a frozen backbone with one task's sites and head. [`Network::forward_backward`] computes the
+//! gradients of a batch, [`Adam`] computes new values from them, and [`Network::set_values`] sets these. The images of
+//! a batch are processed in parallel. Results are bit-identical for any number of threads.
 //!
 //! Images are preprocessed, `[3, H, W]`; features are `[F]`, logits `[K]`, all f32.
 #![forbid(unsafe_code)]

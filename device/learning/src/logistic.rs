@@ -1,7 +1,7 @@
 //! Logistic regression of the head on frozen features, by L-BFGS.
 //!
-//! Multinomial, with an L2 penalty (Liu and Nocedal 1989). The problem is convex, so the result depends on the data and
-//! the penalty alone.
+//! The regression is multinomial with an L2 penalty (Liu and Nocedal 1989). The problem is convex, so the result
+//! depends only on the data and the penalty.
 
 use std::collections::VecDeque;
 
@@ -17,11 +17,12 @@ use crate::{
 
 /// Options of the head's logistic regression.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LogisticOptions {
-    /// Penalties to compare, strongest first: the one with the least validation loss is used. In units of features
-    /// scaled to a mean variance of one.
+    /// Penalties to compare, strongest first. The one with the lowest validation loss is used. The unit refers to
+    /// features scaled to a mean variance of one.
     pub penalties: Vec<f64>,
-    /// Maximum number of iterations for each penalty.
+    /// Maximum number of iterations per penalty.
     pub iterations: usize,
 }
 
@@ -31,6 +32,22 @@ impl Default for LogisticOptions {
             penalties: vec![3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4],
             iterations: 60,
         }
+    }
+}
+
+impl LogisticOptions {
+    /// Sets the penalties to compare, strongest first.
+    #[must_use]
+    pub fn with_penalties(mut self, penalties: Vec<f64>) -> Self {
+        self.penalties = penalties;
+        self
+    }
+
+    /// Sets the maximum number of iterations for each penalty.
+    #[must_use]
+    pub fn with_iterations(mut self, iterations: usize) -> Self {
+        self.iterations = iterations;
+        self
     }
 }
 
@@ -52,11 +69,11 @@ pub struct FittedHead {
     pub penalty: f64,
 }
 
-/// Fits a head for each penalty on `train`, each starting from the one before, and returns the one with the least
-/// cross-entropy on `validation`. `progress` gets the number of finished penalties.
+/// Fits a head to `train` for each penalty, each starting from the previous one, and returns the head with the lowest
+/// cross-entropy on `validation`. `progress` receives the number of finished penalties.
 ///
 /// # Errors
-/// [`LearningError::Mismatch`] for features of different lengths, and for labels that are not below `classes`.
+/// [`LearningError::Mismatch`] if features have different lengths, or a label is not below `classes`.
 pub fn fit_head(
     train: &LabelledFeatures,
     validation: &LabelledFeatures,
@@ -84,7 +101,8 @@ pub fn fit_head(
     })
 }
 
-/// Scaling of features: centred, and divided by one number for all, so that penalties are comparable between backbones.
+/// Scaling of features: they are centred, and all are divided by the same number, so that penalties are comparable
+/// between backbones.
 struct Scaling {
     mean: Vec<f32>,
     deviation: f32,
@@ -140,7 +158,7 @@ struct Problem {
     classes: usize,
 }
 
-/// Number of rows or columns of a product per thread: fixed, so that the sums do not depend on the number of threads.
+/// Number of rows or columns of a product per thread. It is fixed, so that sums do not depend on the number of threads.
 const BLOCK: usize = 128;
 
 impl Problem {
@@ -175,13 +193,13 @@ impl Problem {
         self.classes * (self.features + 1)
     }
 
-    /// Returns mean cross-entropy + penalty / 2 · ‖W‖², and its gradient; `weights` is W `[K, F]` and then the bias
-    /// `[K]`.
+    /// Returns mean cross-entropy + penalty / 2 · ‖W‖², and its gradient. `weights` contains W `[K, F]` and then the
+    /// bias `[K]`.
     fn loss(&self, weights: &[f32], penalty: f64) -> (f64, Vec<f32>) {
         let (n, f, k) = (self.labels.len(), self.features, self.classes);
         let (weight, bias) = weights.split_at(k * f);
         let (x, w) = (view(&self.values, [n, f]), view(weight, [k, f]));
-        // Logits, then residuals: softmax minus target, over N.
+        // First the logits, then the residuals: softmax minus target, divided by N.
         let mut residual = vec![0.0_f32; n * k];
         let entropies: Vec<f64> = (residual.par_chunks_mut(BLOCK * k.max(1)).enumerate())
             .map(|(block, residual)| {
@@ -227,14 +245,18 @@ impl Problem {
     }
 }
 
+/// Views values as a matrix.
+///
 /// # Panics
-/// If the shape does not have as many values.
+/// If the number of values does not match the shape.
 fn view(values: &[f32], shape: [usize; 2]) -> ArrayView2<'_, f32> {
     ArrayView2::from_shape(shape, values).expect("the shape has as many values")
 }
 
+/// Views values as a mutable matrix.
+///
 /// # Panics
-/// If the shape does not have as many values.
+/// If the number of values does not match the shape.
 fn view_mut(values: &mut [f32], shape: [usize; 2]) -> ArrayViewMut2<'_, f32> {
     ArrayViewMut2::from_shape(shape, values).expect("the shape has as many values")
 }
@@ -243,7 +265,7 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
 }
 
-/// Minimises by L-BFGS with a memory of 10 and backtracking to sufficient decrease.
+/// Minimises a function by L-BFGS with a memory of 10, and backtracking to a sufficient decrease.
 fn minimise(mut function: impl FnMut(&[f32]) -> (f64, Vec<f32>), start: Vec<f32>, iterations: usize) -> Vec<f32> {
     const MEMORY: usize = 10;
     let mut x = start;
@@ -348,7 +370,7 @@ mod tests {
 
     #[test]
     fn the_gradient_is_a_finite_difference_and_the_same_for_any_number_of_threads() {
-        // More rows than one thread computes.
+        // More rows than one thread processes.
         let set = set(3 * BLOCK + 7);
         let problem = Problem::new(&set, &Scaling::of(&set), 3).unwrap();
         let weights: Vec<f32> = (0..problem.size())

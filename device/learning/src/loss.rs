@@ -1,6 +1,6 @@
 //! Softmax, cross-entropy with soft targets, and its gradient.
 
-/// Returns the first index of the highest value.
+/// Returns the index of the highest value; of equal ones the first.
 pub fn argmax(row: &[f32]) -> usize {
     (row.iter().enumerate())
         .fold((0, f32::NEG_INFINITY), |best, (index, &value)| {
@@ -37,8 +37,8 @@ pub fn softmax(logits: &[f32], temperature: f64) -> Vec<f32> {
 }
 
 /// Returns the cross-entropy in nats of the softmax of `logits / temperature` with `target`, and its gradient with
-/// respect to the logits: `(softmax · Σ target − target) / temperature`. The target's values are at least 0; they need
-/// not sum to 1.
+/// respect to the logits: `(softmax · Σ target − target) / temperature`. The values of the target must be at least 0,
+/// but do not have to sum to 1.
 pub fn cross_entropy(logits: &[f32], target: &[f32], temperature: f64) -> (f64, Vec<f64>) {
     let log = log_softmax(logits, temperature);
     let total: f64 = target.iter().map(|&target| f64::from(target)).sum();
@@ -51,7 +51,7 @@ pub fn cross_entropy(logits: &[f32], target: &[f32], temperature: f64) -> (f64, 
     (loss, gradient)
 }
 
-/// Returns the target `[K]`: `1 − smoothing` on the label, the rest spread evenly over all classes.
+/// Returns the target `[K]`: `1 − smoothing` on the label, and the rest spread evenly over all classes.
 ///
 /// # Panics
 /// If `label` is not below `classes`.

@@ -18,7 +18,7 @@ use crate::{
     stream,
 };
 
-/// A frozen backbone with one task's sites and head. Networks of one backbone share its packed weights.
+/// A frozen backbone with one task's sites and head. Networks of the same backbone share its packed weights.
 #[derive(Clone)]
 pub struct Network {
     pub(crate) frozen: Arc<FrozenBackbone>,
@@ -31,11 +31,11 @@ pub struct Network {
 }
 
 impl Network {
-    /// Returns a network at the identity: its features equal the backbone's. The head starts uniform in ±1/√F, from
-    /// `seed`.
+    /// Creates a network with identity sites, whose features equal the backbone's. The head is initialised uniformly in
+    /// ±1/√F from `seed`.
     ///
     /// # Errors
-    /// [`LearningError::Mismatch`] for a site that is no convolution.
+    /// [`LearningError::Mismatch`] if a site is not a convolution.
     pub fn new(backbone: &Backbone, recipe: Recipe, classes: usize, seed: u64) -> Result<Self> {
         Ok(Self::build(
             Arc::new(FrozenBackbone::new(backbone)?),
@@ -45,7 +45,7 @@ impl Network {
         ))
     }
 
-    /// Another network on the same backbone at the identity, sharing the packed weights.
+    /// Creates another network with identity sites on the same backbone. Both networks share the packed weights.
     #[must_use]
     pub fn sibling(&self, recipe: Recipe, classes: usize, seed: u64) -> Self {
         Self::build(Arc::clone(&self.frozen), recipe, classes, seed)
@@ -102,12 +102,12 @@ impl Network {
         &self.frozen.sites
     }
 
-    /// Returns the task's state at each of the backbone's sites.
+    /// Returns the task's parameters at each of the backbone's sites.
     pub fn sites(&self) -> &[Site] {
         &self.sites
     }
 
-    /// Returns the sites, mutable for changes of their statistics.
+    /// Returns the sites as mutable, to change their statistics.
     pub fn sites_mut(&mut self) -> &mut [Site] {
         &mut self.sites
     }
@@ -129,7 +129,7 @@ impl Network {
     /// Replaces the head by one of the same size.
     ///
     /// # Errors
-    /// [`LearningError::Mismatch`] for another size.
+    /// [`LearningError::Mismatch`] if the size differs.
     pub fn set_head(&mut self, head: &Head) -> Result<()> {
         let (classes, features) = (self.classes(), self.feature_count());
         if head.features != features || head.classes() != classes || head.weight.len() != classes * features {
@@ -145,19 +145,18 @@ impl Network {
         Ok(())
     }
 
-    /// Trains exactly the parameters for which `keep` is true; others get no gradient.
+    /// Trains exactly the parameters for which `keep` returns true. The others get no gradient.
     pub fn set_trainable(&mut self, keep: impl Fn(&str, Group) -> bool) {
         for (name, group, weight) in self.weights_mut() {
             weight.trained = keep(&name, group);
         }
     }
 
-    /// Stops training of the sites from which gradients do not reach the features at this input size: those before an
-    /// operator without a backward pass (an opaque step). Returns their number and the name of the first such operator,
-    /// if there are any.
+    /// Freezes the sites that have no gradient at this input size, because they come before an operator without a
+    /// backward pass (an opaque step). Returns their number and the name of the first such operator, if there are any.
     ///
     /// # Errors
-    /// Those of [`Network::features`].
+    /// As [`Network::features`].
     pub fn freeze_untrainable(&mut self, size: [usize; 2]) -> Result<Option<(usize, String)>> {
         let executable = self.frozen.executable(size)?;
         let Some(obstacle) = executable.first_obstacle() else {
@@ -183,7 +182,7 @@ impl Network {
         own.map(|(frozen, _)| frozen.name.clone()).collect()
     }
 
-    /// Returns the trained parameters, head first, then site by site.
+    /// Returns the trained parameters: first those of the head, then those of the sites in order.
     pub fn parameters(&self) -> Vec<Parameter> {
         let mut parameters = Vec::new();
         let mut push = |name: String, group, weight: &Weight, anchor: Vec<f32>, unit: Vec<f32>| {
@@ -222,7 +221,7 @@ impl Network {
     /// Sets the trained parameters, in the order of [`Network::parameters`].
     ///
     /// # Errors
-    /// [`LearningError::Mismatch`] for another number of parameters or values.
+    /// [`LearningError::Mismatch`] if the number of parameters or values differs.
     pub fn set_values(&mut self, values: &[Vec<f32>]) -> Result<()> {
         let weights = self.weights_mut().into_iter().filter(|(_, _, weight)| weight.trained);
         let weights: Vec<_> = weights.map(|(name, _, weight)| (name, weight)).collect();
@@ -244,7 +243,7 @@ impl Network {
         Ok(())
     }
 
-    /// Returns every value that training may change.
+    /// Returns all values that training may change.
     pub fn snapshot(&self) -> Snapshot {
         let weights = self.head_weights().into_iter();
         let sites = self.sites.iter().flat_map(Site::weights).map(|(_, _, weight)| weight);
@@ -258,10 +257,10 @@ impl Network {
         Snapshot { values }
     }
 
-    /// Restores a [`Network::snapshot`] of a network of the same backbone, recipe and classes.
+    /// Restores a [`Network::snapshot`] of a network with the same backbone, recipe and classes.
     ///
     /// # Errors
-    /// [`LearningError::Mismatch`] for a snapshot of another layout; the network is then unchanged.
+    /// [`LearningError::Mismatch`] if the layout of the snapshot differs. In that case the network is unchanged.
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
         let lengths = |snapshot: &Snapshot| snapshot.values.iter().map(Vec::len).collect::<Vec<_>>();
         let (expected, got) = (lengths(&self.snapshot()), lengths(snapshot));
@@ -298,10 +297,10 @@ impl Network {
         weights
     }
 
-    /// Returns the features `[F]` of each preprocessed image `[3, H, W]` of `size` rows × columns.
+    /// Returns the features `[F]` of each preprocessed image `[3, H, W]` of `size` (rows, columns).
     ///
     /// # Errors
-    /// A backbone that the runtime cannot execute at this size, and images of another size.
+    /// If the runtime cannot execute the backbone at this size, or an image has another size.
     pub fn features(&self, images: &[&[f32]], size: [usize; 2]) -> Result<Vec<Vec<f32>>> {
         let executable = self.frozen.executable(size)?;
         check_images(&executable, images)?;
@@ -318,7 +317,7 @@ impl Network {
     /// Returns the logits `[K]` of each preprocessed image.
     ///
     /// # Errors
-    /// Those of [`Network::features`].
+    /// As [`Network::features`].
     pub fn logits(&self, images: &[&[f32]], size: [usize; 2]) -> Result<Vec<Vec<f32>>> {
         let features = self.features(images, size)?;
         Ok(features.iter().map(|features| self.classify(features)).collect())

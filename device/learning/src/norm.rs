@@ -1,4 +1,4 @@
-//! The norm that follows a convolution in the backbone.
+//! Norm that follows a convolution in the backbone.
 
 use clr_onnx::{Conv, Op};
 
@@ -9,18 +9,18 @@ pub struct SiteNorm {
     pub scale: Vec<f32>,
     /// β.
     pub bias: Vec<f32>,
-    /// μ, less the convolution's own bias.
+    /// μ, minus the convolution's own bias.
     pub mean: Vec<f32>,
     /// σ².
     pub variance: Vec<f32>,
     /// ε.
     pub epsilon: f32,
-    /// Whether the backbone has a norm here; without one, mean 0 and variance 1 never change.
+    /// Whether the backbone has a norm at this site. If not, mean 0 and variance 1 never change.
     pub present: bool,
 }
 
 impl SiteNorm {
-    /// Returns the norm `norm` after `conv`; none gives the identity with the convolution's bias.
+    /// Creates the norm after `conv`. Without a norm in the backbone, it is the identity with the convolution's bias.
     pub fn new(conv: &Conv, norm: Option<&Op>) -> Self {
         let channels = conv.channels();
         let conv_bias = conv

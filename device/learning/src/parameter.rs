@@ -1,6 +1,6 @@
-//! Trainable parameters with their names, groups, anchors and units, and copies of all values.
+//! Trainable parameters with their names, groups, anchors and rate factors, and snapshots of all values.
 
-/// The group of a parameter: each has a dedicated rate and decay.
+/// Group of a parameter. Each group has its own rate and decay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Group {
     /// The classifier.
@@ -14,22 +14,22 @@ pub enum Group {
 /// A trained parameter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameter {
-    /// E.g. `layer1.0.conv1.kernel`, `head.weight`.
+    /// The name, such as `layer1.0.conv1.kernel` or `head.weight`.
     pub name: String,
     /// Its group.
     pub group: Group,
-    /// Row-major: `[K, F]` and `[K]` of the head, `[C, 3, 3]` or `[C]` of a site.
+    /// Row-major values: `[K, F]` and `[K]` for the head, `[C, 3, 3]` or `[C]` for a site.
     pub values: Vec<f32>,
     /// Target of the decay: the identity, the backbone's norm, or zero for the head.
     pub anchor: Vec<f32>,
-    /// Factor on the rate per channel (the leading dimension), or one for all: the parameter's initial magnitude.
+    /// Factor on the rate, per channel (the leading dimension) or one for all: the parameter's initial magnitude.
     pub unit: Vec<f32>,
 }
 
-/// Values of every parameter and statistic at one moment.
+/// Values of all parameters and statistics at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
-    /// Head, then every weight site by site, then mean and variance of each site with a norm.
+    /// The head, then the weights of all sites in order, then mean and variance of each site with a norm.
     pub values: Vec<Vec<f32>>,
 }
 
@@ -38,7 +38,7 @@ pub struct Snapshot {
 pub struct Weight {
     /// Row-major.
     pub values: Vec<f32>,
-    /// Whether it gets a gradient.
+    /// Whether the weight gets a gradient.
     pub trained: bool,
 }
 
@@ -48,17 +48,17 @@ impl Weight {
     }
 }
 
-/// Weights of a site with their part of the name and their group.
+/// Weights of a site, each with its part of the name and its group.
 pub(crate) type Weights<T> = Vec<(&'static str, Group, T)>;
 
-/// Magnitudes as rate factors: at least a twentieth of the mean for channels near zero.
+/// Returns magnitudes as rate factors. Channels near zero get a twentieth of the mean.
 pub(crate) fn magnitudes(values: &[f32]) -> Vec<f32> {
     let mean = values.iter().map(|value| value.abs()).sum::<f32>() / values.len().max(1) as f32;
     let least = (0.05 * mean).max(1e-6);
     values.iter().map(|value| value.abs().max(least)).collect()
 }
 
-/// Magnitudes of kernels `[C, …]` by their largest value.
+/// Returns the magnitudes of kernels `[C, …]`, according to their largest value.
 pub(crate) fn kernel_magnitudes(weight: &Weight, channels: usize) -> Vec<f32> {
     let taps = (weight.values.len() / channels.max(1)).max(1);
     let peak = |kernel: &[f32]| kernel.iter().fold(0.0, |peak: f32, value| peak.max(value.abs()));

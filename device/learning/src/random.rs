@@ -1,8 +1,8 @@
-//! Random streams addressed by their purpose: results do not depend on the order of drawing.
+//! Random streams identified by their purpose, so that results do not depend on the order in which numbers are drawn.
 
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
-/// Purpose of a stream. The number is part of the stream's address and must not change between versions.
+/// Purpose of a stream. Its number is part of the stream's identity and must not change between versions.
 #[derive(Clone, Copy, Debug)]
 #[repr(u64)]
 pub enum Purpose {
@@ -12,7 +12,7 @@ pub enum Purpose {
     Order = 2,
     /// The augmentation of one image in one epoch.
     Augment = 3,
-    /// The shares of images mixed in one step.
+    /// The weights of images that are mixed in one step.
     Mix = 6,
     /// The initial head.
     Head = 5,
@@ -20,11 +20,12 @@ pub enum Purpose {
     Dropout = 4,
     /// The images of a tuning step on a device.
     Tune = 7,
-    /// Synthetic features in place of images that a device does not have.
+    /// Synthetic features that replace images which a device does not have.
     Imagine = 8,
 }
 
-/// Returns the stream of `purpose` in (`seed`, `epoch`, `index`); equal arguments give equal streams on every platform.
+/// Returns the stream of `purpose` for (`seed`, `epoch`, `index`). Equal arguments give equal streams on every
+/// platform.
 pub fn stream(seed: u64, purpose: Purpose, epoch: u64, index: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     for (bytes, word) in key.chunks_exact_mut(8).zip([seed, purpose as u64, epoch, index]) {

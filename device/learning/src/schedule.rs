@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LrSchedule {
-    /// Rises linearly during the first `warmup` epochs, then follows half a cosine down to `min_factor`.
+    /// Linear warm-up during the first `warmup` epochs, then half a cosine down to `min_factor`.
     Cosine {
         /// Epochs of warm-up.
         warmup: f64,
@@ -14,12 +14,12 @@ pub enum LrSchedule {
         #[serde(alias = "floor")]
         min_factor: f64,
     },
-    /// Falls to a tenth after each third of the epochs (the paper's `StepLR`).
+    /// Multiplied by 0.1 after each third of the epochs (the paper's `StepLR`).
     Thirds,
 }
 
 impl LrSchedule {
-    /// Returns the factor at `epoch` (a fraction within the epoch counts) of `epochs`.
+    /// Returns the factor at `epoch`, which may be fractional, of `epochs`.
     pub fn factor(self, epoch: f64, epochs: usize) -> f64 {
         let epochs = epochs.max(1) as f64;
         match self {

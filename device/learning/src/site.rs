@@ -1,7 +1,7 @@
-//! Site of a task after a convolution: parameters, folding, and gradient through the folding.
+//! Site of a task after a convolution: parameters, folding, and the gradient through the folding.
 //!
-//! With `s = γ / √(σ² + ε)` a site folds to `w' = w · s` and `b' = β − s · μ` (CLR, ICCV 2023, section 3). From the
-//! gradients of `w'` and `b'`: `dw = dw' · s`, `ds = Σ dw' · w − db' · μ`, `dγ = ds / √(σ² + ε)`, `dβ = db'`.
+//! With `s = γ / √(σ² + ε)`, a site folds to `w' = w · s` and `b' = β − s · μ` (CLR, ICCV 2023, section 3). The
+//! gradients of `w'` and `b'` give: `dw = dw' · s`, `ds = Σ dw' · w − db' · μ`, `dγ = ds / √(σ² + ε)`, `dβ = db'`.
 
 use clr_adapters::SiteKind;
 
@@ -27,7 +27,7 @@ pub enum Site {
     Frozen,
     /// A kernel or scale, then the task's norm.
     Normed(Box<NormedSite>),
-    /// The norm is folded in: `weights ∗ x + bias`.
+    /// A site with the norm folded in: `weights ∗ x + bias`.
     Folded {
         /// `[C, 3, 3]`, or `[C]`.
         weights: Multiplier,
@@ -41,26 +41,26 @@ pub enum Site {
 pub struct Multiplier {
     /// `[C, 3, 3]` of a kernel, `[C]` of a scale.
     pub weight: Weight,
-    /// Whether it is a depthwise 3×3 kernel.
+    /// Whether the multiplier is a depthwise 3×3 kernel.
     pub kernel: bool,
 }
 
 /// A site with its norm unfolded.
 #[derive(Clone, Debug)]
 pub struct NormedSite {
-    /// A kernel at a kernel site, a scale (a 1×1 kernel) for `clr-scale`; none for a norm alone.
+    /// A kernel at a kernel site, or a scale (1×1 kernel) for `clr-scale`; `None` if the site only has a norm.
     pub multiplier: Option<Multiplier>,
     /// γ, `[C]`.
     pub gamma: Weight,
     /// β, `[C]`.
     pub beta: Weight,
-    /// The statistics in force (the backbone's, blended, or running averages), and γ and β at the start.
+    /// The current statistics (the backbone's, blended ones, or running averages), and the initial γ and β.
     pub norm: SiteNorm,
     inverse_deviation: Vec<f32>,
 }
 
 impl NormedSite {
-    /// Returns a site of `kind` at the identity; with `unit_scale`, a scale in addition to the norm's.
+    /// Creates a site of `kind` at the identity. With `unit_scale`, it has a scale in addition to the norm's.
     pub(crate) fn new(frozen: &FrozenSite, kind: SiteKind, unit_scale: bool) -> Self {
         let channels = frozen.channels;
         let multiplier = match kind {
@@ -81,7 +81,7 @@ impl NormedSite {
         }
     }
 
-    /// Returns `1 / √(variance + epsilon)` of the statistics in force, `[C]`.
+    /// Returns `1 / √(variance + epsilon)` of the current statistics, `[C]`.
     pub fn inverse_deviation(&self) -> &[f32] {
         &self.inverse_deviation
     }
@@ -124,7 +124,7 @@ impl NormedSite {
         }
     }
 
-    /// From the gradients of the folded weights and bias to those of multiplier (if there is one), γ and β.
+    /// Returns the gradients of the multiplier (if there is one), γ and β from those of the folded weights and bias.
     fn unfold(&self, d_weights: Vec<f32>, d_bias: Vec<f32>) -> Vec<Vec<f32>> {
         let scale = self.scale();
         let mut gradients = Vec::with_capacity(3);
@@ -160,7 +160,7 @@ pub(crate) struct FoldedSite {
 }
 
 impl Site {
-    /// Returns the folded parameters; none of a frozen site.
+    /// Returns the folded parameters; `None` for a frozen site.
     pub(crate) fn folded(&self) -> Option<FoldedSite> {
         match self {
             Self::Frozen => None,
@@ -174,7 +174,8 @@ impl Site {
         }
     }
 
-    /// Returns the gradients of the site's weights in the order of [`Site::weights`], from those of the folded ones.
+    /// Returns the gradients of the site's weights, in the order of [`Site::weights`], from those of the folded
+    /// weights.
     pub(crate) fn unfold(&self, d_weights: Vec<f32>, d_bias: Vec<f32>) -> Vec<Vec<f32>> {
         match self {
             Self::Frozen => Vec::new(),
@@ -183,7 +184,7 @@ impl Site {
         }
     }
 
-    /// Returns the weights with their part of the name and their group, in the order of parameters and snapshots.
+    /// Returns the weights, each with its part of the name and its group, in the order of parameters and snapshots.
     pub(crate) fn weights(&self) -> Weights<&Weight> {
         match self {
             Self::Frozen => Vec::new(),
@@ -303,7 +304,7 @@ mod tests {
                         site.weights_mut()[part].2.values[index] -= step;
                         value
                     };
-                    // The folding is linear in each single value, so a wide step is exact except for rounding.
+                    // The folding is linear in each single value, so a large step is exact except for rounding.
                     let want = (at(&mut site, 0.5) - at(&mut site, -0.5)) as f32;
                     assert!(
                         (got - want).abs() < 1e-5 * want.abs().max(1.0),

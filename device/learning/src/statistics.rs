@@ -5,7 +5,8 @@ use clr_runtime::ChannelStatistics;
 use crate::NormedSite;
 
 impl NormedSite {
-    /// PyTorch's running update: `r ← (1 − momentum) · r + momentum · batch`, with the unbiased variance.
+    /// Updates running averages as PyTorch does: `r ← (1 − momentum) · r + momentum · batch`, with the unbiased
+    /// variance.
     pub fn update_running(&mut self, batch: &ChannelStatistics, momentum: f32) {
         let count = batch.count as f32;
         let unbiased = count / (count - 1.0).max(1.0);
@@ -20,7 +21,7 @@ impl NormedSite {
         self.set_statistics(mean, variance);
     }
 
-    /// `(1 − blend) · those in force + blend · the given ones`.
+    /// Sets the statistics to `(1 − blend) · current + blend · given`.
     pub fn blend_statistics(&mut self, given: &ChannelStatistics, blend: f32) {
         let mix = |old: &[f32], new: &[f32]| -> Vec<f32> {
             let pairs = old.iter().zip(new);
@@ -32,7 +33,7 @@ impl NormedSite {
     }
 }
 
-/// Statistics of one site over several batches, summed in f64.
+/// Statistics of a site over several batches, accumulated in f64.
 #[derive(Clone, Debug, Default)]
 pub struct PooledStatistics {
     count: usize,

@@ -1,8 +1,8 @@
-//! Training step: forward and backward pass of a batch, image by image in parallel.
+//! Training step: forward and backward pass of a batch, in parallel over small groups of images.
 //!
 //! Gradients of the images are added in the batch's order, so results are bit-identical for any number of threads.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use clr_runtime::{Executable, Footprint, PrefixActivations, SiteParameters};
 use rayon::prelude::*;
@@ -137,16 +137,17 @@ impl Network {
         Ok(executable.features_from_prefix(prefix, &self.site_parameters(&executable)))
     }
 
-    /// Memory of one thread of [`Network::forward_backward_from_prefix`] with the current trainable sites, without
-    /// packing or computing anything.
+    /// Memory of one thread of [`Network::forward_backward_from_prefix`] that trains `images` of a batch with the current
+    /// trainable sites, without packing or computing anything.
     ///
     /// # Errors
     /// A backbone that the runtime cannot execute at this size.
-    pub fn footprint(&self, size: [usize; 2], checkpointing: Checkpointing) -> Result<Footprint> {
+    pub fn footprint(&self, size: [usize; 2], checkpointing: Checkpointing, images: usize) -> Result<Footprint> {
         let executable = self.frozen.executable(size)?;
         let parameters = self.site_parameters(&executable);
         let segments = executable.segments(executable.first_trained(&parameters), checkpointing.segments());
-        Ok(executable.footprint(&parameters, &segments))
+        let together = executable.images_together(&segments).min(images.max(1));
+        Ok(executable.footprint(&parameters, &segments, together))
     }
 
     /// Returns the runtime's executable for images of `size` rows × columns.
@@ -216,30 +217,45 @@ impl Network {
         }
         let (places, length) = Executable::places(parameters);
         let trains_sites = parameters.iter().any(SiteParameters::is_trained);
-        let one = |index: usize| -> Part {
-            let tape = executable.forward(&prefix(index), parameters, segments);
-            let mask = dropout.map(|mask| &mask[index * feature_count..(index + 1) * feature_count]);
-            let mut features = tape.features().to_vec();
-            multiply(&mut features, mask);
-            let logits = self.classify(&features);
-            let (loss, d_logits) = loss(index, &logits);
-            let sites = if trains_sites {
-                let mut gradient = features_gradient(&self.head_weight.values, &d_logits, feature_count);
-                multiply(&mut gradient, mask);
-                executable.backward(tape, &gradient, parameters, &places, length)
+        let group = |images: Range<usize>| -> Vec<Part> {
+            let prefixes: Vec<_> = images.clone().map(prefix).collect();
+            let prefixes: Vec<&PrefixActivations> = prefixes.iter().map(|prefix| &**prefix).collect();
+            let tape = executable.forward(&prefixes, parameters, segments);
+            let mask = |index: usize| dropout.map(|mask| &mask[index * feature_count..(index + 1) * feature_count]);
+            let parts = images.clone().zip(tape.features()).map(|(index, features)| {
+                let mut features = features.clone();
+                multiply(&mut features, mask(index));
+                let logits = self.classify(&features);
+                let (loss, d_logits) = loss(index, &logits);
+                Part {
+                    logits,
+                    loss,
+                    features,
+                    d_logits,
+                    sites: Vec::new(),
+                }
+            });
+            let mut parts: Vec<Part> = parts.collect();
+            if trains_sites {
+                let gradients = images.zip(&parts).map(|(index, part)| {
+                    let mut gradient = features_gradient(&self.head_weight.values, &part.d_logits, feature_count);
+                    multiply(&mut gradient, mask(index));
+                    gradient
+                });
+                let gradients: Vec<Vec<f32>> = gradients.collect();
+                let sites = executable.backward(tape, &gradients, parameters, segments, &places, length);
+                parts.iter_mut().zip(sites).for_each(|(part, sites)| part.sites = sites);
             } else {
                 executable.discard(tape);
-                Vec::new()
-            };
-            Part {
-                logits,
-                loss,
-                features,
-                d_logits,
-                sites,
             }
+            parts
         };
-        let parts: Vec<Part> = (0..count).into_par_iter().map(one).collect();
+        // No thread waits for the images of another one's group.
+        let per_thread = count.div_ceil(rayon::current_num_threads()).max(1);
+        let together = executable.images_together(segments).min(per_thread);
+        let groups = (0..count.div_ceil(together)).into_par_iter();
+        let groups = groups.map(|index| group(index * together..((index + 1) * together).min(count)));
+        let parts: Vec<Part> = groups.collect::<Vec<_>>().into_iter().flatten().collect();
 
         let mut gradients = self.head_gradients(&parts)?;
         let sums = if trains_sites {

@@ -123,7 +123,8 @@ impl Executable {
                     match (&step.work, fixed) {
                         (Work::Convolution(conv), Some((_, BatchSite::Fixed(parameters)))) => {
                             let mut sum = memory.take(out.len());
-                            conv.forward_taped(parameters, &inputs, &mut sum, &mut out);
+                            conv.forward_bare([(inputs[0], &mut *sum)]);
+                            conv.finish(parameters.epilogue, &parameters.blocks, &sum, &inputs, &mut out);
                             record.sums[index] = Some(sum);
                         }
                         (Work::Operator(operator), _) => operator.forward(&inputs, &mut out),
@@ -157,7 +158,7 @@ impl Executable {
     fn start_record(&self, image: &[f32]) -> Record<Vec<f32>> {
         let mut values = self.no_values();
         values[ValueId::IMAGE.0] = Some(self.pixels(image, &self.buffers));
-        Record::new(values, self.steps.len(), &[])
+        Record::new(values, self.steps.len())
     }
 
     /// A normalised site for all images.
@@ -175,7 +176,7 @@ impl Executable {
             .par_iter_mut()
             .map(|record| {
                 let mut sum = memory.take(length);
-                conv.forward_bare(operands(step, &record.values)[0], &mut sum);
+                conv.forward_bare([(operands(step, &record.values)[0], &mut *sum)]);
                 let reprogrammed = multiplier.map(|multiplier| {
                     let mut reprogrammed = memory.take(length);
                     conv.apply(
@@ -368,7 +369,7 @@ impl Executable {
             let Some(dy) = values[step.output.0].take() else { return };
             if tracked[input.0] {
                 let mut dx = memory.take(self.lengths[input.0]);
-                conv.backward_bare(&dy, &mut dx);
+                conv.backward_bare(&mut [(&*dy, &mut *dx)]);
                 self.accumulate(&mut values[input.0], dx, memory);
             }
             memory.give(dy);

@@ -1,4 +1,4 @@
-//! Compilation: from a program's steps to kernels.
+//! Compilation of a program's steps to kernels.
 
 use clr_kernels::{Isa, LANES};
 use clr_onnx::{Program, Shape, StepOp, ValueId};
@@ -15,7 +15,7 @@ impl Executable {
     /// Compiles `program`.
     ///
     /// # Errors
-    /// [`RuntimeError::Unsupported`] names the first node that the runtime does not know.
+    /// [`RuntimeError::Unsupported`], with the first node that the runtime does not support.
     pub fn new(program: &Program, options: &ExecutableOptions) -> Result<Self, RuntimeError> {
         compile(program, options)
     }
@@ -31,7 +31,8 @@ fn compile(program: &Program, options: &ExecutableOptions) -> Result<Executable,
     let mut lengths: Vec<usize> = program.shapes.iter().map(|shape| blocked_len(*shape)).collect();
     let blocked_image = ValueId(lengths.len());
     let mut steps = Vec::with_capacity(program.steps.len() + 1);
-    // The image has so few channels that a block of sixteen would be mostly padding: convolutions read its pixels.
+    // The image has so few channels that a block of sixteen would be mostly padding, so convolutions read its pixels
+    // directly.
     let reads_pixels = |op: &StepOp| matches!(op, StepOp::Conv(_)) && image[0] < LANES / 2;
     let blocks = |step: &clr_onnx::Step| step.inputs.contains(&ValueId::IMAGE) && !reads_pixels(&step.op);
     if let Some(first) = program.steps.iter().find(|step| blocks(step)) {
@@ -104,7 +105,7 @@ fn compile(program: &Program, options: &ExecutableOptions) -> Result<Executable,
     })
 }
 
-/// The image may have become two values, so that the program's own last uses do not fit.
+/// Recomputes the last uses. The image may have become two values, so the program's own list does not apply.
 fn find_last_uses(steps: &mut [Step], values: usize, features: ValueId) {
     let mut seen = vec![false; values];
     seen[features.0] = true;

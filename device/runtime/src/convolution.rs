@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use clr_kernels::{
-    Binary, Bounds, ConvGradient, Epilogue, Form, FusedConv, LANES, PackedConv, accumulate, affine_forward,
+    Binary, Bounds, ConvGradient, ConvImage, Epilogue, Form, FusedConv, LANES, PackedConv, accumulate, affine_forward,
     affine_gradient, binary, clr_forward, clr_gradient, pack_parameters, winograd_scratch,
 };
 use clr_onnx::{Conv, ConvStep};
@@ -12,6 +12,9 @@ use crate::{
     PackedWeights, SiteParameters,
     operators::{Context, Reads, activation::Activate},
 };
+
+/// The part of a feature map that passes through all kernels of an epilogue before the next part does, in bytes: it stays in the cache.
+const PART_BYTES: usize = 64 << 10;
 
 /// One convolution, for one input size.
 #[derive(Debug)]
@@ -143,18 +146,6 @@ impl Convolution {
         fused.run(inputs[0], &parameters.blocks, self.shortcut.then(|| inputs[1]), out);
     }
 
-    /// The same in separate passes, with the bare convolution's result in `sum`.
-    pub(crate) fn forward_taped(
-        &self,
-        parameters: &SiteParameters,
-        inputs: &[&[f32]],
-        sum: &mut [f32],
-        out: &mut [f32],
-    ) {
-        self.forward_bare(inputs[0], sum);
-        self.finish(parameters.epilogue, &parameters.blocks, sum, inputs, out);
-    }
-
     /// The epilogue alone, clamped.
     pub(crate) fn apply(&self, epilogue: Epilogue, blocks: &[f32], x: &[f32], out: &mut [f32], bounds: Bounds) {
         let Context { isa, arena, .. } = &self.context;
@@ -177,14 +168,30 @@ impl Convolution {
         }
     }
 
+    /// Channel blocks of a part of the feature map.
+    fn part_blocks(&self) -> usize {
+        (PART_BYTES / (size_of::<f32>() * self.plane().max(1))).max(1)
+    }
+
     /// From the gradient of the result to those of the epilogue's operand, parameters and shortcut.
-    pub(crate) fn backward_epilogue(&self, step: EpilogueBackward<'_>) {
+    pub(crate) fn backward_epilogue(&self, mut step: EpilogueBackward<'_>) {
         let (epilogue, blocks) = step.epilogue;
-        let bounds = self.backward_activation(epilogue, blocks, step.z, step.shortcut, step.output, step.dy);
-        if let Some(d_shortcut) = step.d_shortcut {
-            d_shortcut.copy_from_slice(step.dy);
+        let part = self.part_blocks();
+        let (length, parameters) = (part * self.plane(), part * epilogue.parameters());
+        for (index, dy) in step.dy.chunks_mut(length).enumerate() {
+            let place = index * length..index * length + dy.len();
+            // Operands that the activation does not read are empty.
+            let [z, shortcut, output] =
+                [step.z, step.shortcut, step.output].map(|all| all.get(place.clone()).unwrap_or_default());
+            let blocks = blocks.chunks(parameters).nth(index).unwrap_or_default();
+            let bounds = self.backward_activation(epilogue, blocks, z, shortcut, output, dy);
+            if let Some(d_shortcut) = &mut step.d_shortcut {
+                d_shortcut[place].copy_from_slice(dy);
+            }
+            let sums = step.parameters.as_deref_mut();
+            let sums = sums.map(|sums| &mut sums[index * parameters..][..blocks.len()]);
+            self.backward_affine(epilogue, blocks, z, dy, sums, bounds, step.wanted);
         }
-        self.backward_affine(epilogue, blocks, step.z, step.dy, step.parameters, bounds, step.wanted);
     }
 
     /// From the gradient of the result to that of the epilogue's result; returns the clamp that is left to the epilogue's own kernel.
@@ -230,29 +237,37 @@ impl Convolution {
         }
     }
 
-    /// The bare convolution.
-    pub(crate) fn forward_bare(&self, x: &[f32], sum: &mut [f32]) {
+    /// The bare convolution of several images, from their inputs to their sums.
+    pub(crate) fn forward_bare<'a>(&self, images: impl IntoIterator<Item = (&'a [f32], &'a mut [f32])>) {
         let forms = self.forms();
-        forms.bare.run(x, &forms.identity, None, sum);
+        let images = images.into_iter().map(|(x, out)| ConvImage { x, residual: None, out });
+        forms.bare.run_images(&mut images.collect::<Vec<_>>(), &forms.identity);
     }
 
-    /// The input's gradient of the bare convolution.
-    pub(crate) fn backward_bare(&self, dy: &[f32], dx: &mut [f32]) {
-        self.gradient().run(dy, dx);
+    /// The bare convolution's backward pass for several images, from `dy` to `dx`.
+    pub(crate) fn backward_bare(&self, images: &mut [(&[f32], &mut [f32])]) {
+        self.gradient().run_images(images);
     }
 
     /// From the epilogue's operand `z` to the result.
     pub(crate) fn finish(&self, epilogue: Epilogue, blocks: &[f32], z: &[f32], inputs: &[&[f32]], out: &mut [f32]) {
-        if self.shortcut {
-            self.context.arena.lend(out.len(), |reprogrammed| {
-                self.apply(epilogue, blocks, z, reprogrammed, Bounds::NONE);
-                let (isa, bounds) = (self.context.isa, self.activation.bounds);
-                binary(isa, Binary::Add, reprogrammed, inputs[1], out.len(), out, bounds);
-            });
-        } else {
-            self.apply(epilogue, blocks, z, out, self.activation.bounds);
+        let part = self.part_blocks();
+        let length = part * self.plane();
+        let parts = z.chunks(length).zip(out.chunks_mut(length));
+        let parts = parts.zip(blocks.chunks(part * epilogue.parameters()));
+        for (index, ((z, out), blocks)) in parts.enumerate() {
+            if self.shortcut {
+                let shortcut = &inputs[1][index * length..][..out.len()];
+                self.context.arena.lend(out.len(), |reprogrammed| {
+                    self.apply(epilogue, blocks, z, reprogrammed, Bounds::NONE);
+                    let (isa, bounds) = (self.context.isa, self.activation.bounds);
+                    binary(isa, Binary::Add, reprogrammed, shortcut, out.len(), out, bounds);
+                });
+            } else {
+                self.apply(epilogue, blocks, z, out, self.activation.bounds);
+            }
+            self.activation.smooth(&self.context, out);
         }
-        self.activation.smooth(&self.context, out);
     }
 
     /// From the gradient of `multiplier`'s result to that of the sum, in place, adding that of its parameters to `sums`.
@@ -303,13 +318,14 @@ impl Convolution {
         PackedConv::bytes_of(&self.conv, self.form) + size_of::<f32>() * identity
     }
 
-    /// Values of working memory, at most: padded copies of the larger map and of its gradient, and a map before its activation.
-    pub(crate) fn scratch_len(&self, from: usize, to: usize) -> usize {
+    /// Values of working memory for `images` at once, at most: padded copies of the larger map and of its gradient, and a part of a
+    /// map before its activation.
+    pub(crate) fn scratch_len(&self, from: usize, to: usize, images: usize) -> usize {
         let reach = |axis: usize| 2 + (self.conv.kernel()[axis] - 1) * self.conv.dilation[axis];
         let padded = |length: usize, [height, width]: [usize; 2]| {
             length / (height * width).max(1) * (height + reach(0)) * (width + reach(1))
         };
-        let direct = 2 * padded(from, self.input).max(padded(to, self.output)) + to;
+        let direct = 2 * padded(from, self.input).max(padded(to, self.output));
         let (inputs, outputs) = (self.conv.weight.shape()[1] * self.conv.group, self.conv.channels());
         let isa = self.context.isa;
         let forward = winograd_scratch(self.form, [inputs, outputs], self.output, isa);
@@ -319,7 +335,7 @@ impl Convolution {
             self.input,
             isa,
         );
-        direct + forward.max(backward)
+        images * (direct + forward.max(backward)) + to.min(self.part_blocks() * self.plane())
     }
 
     /// Bytes of the weights of the backward pass, packed.

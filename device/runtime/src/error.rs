@@ -1,6 +1,6 @@
 //! Errors of compilation.
 
-/// A program that cannot be executed.
+/// Error for a program that cannot be executed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RuntimeError {

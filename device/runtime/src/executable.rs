@@ -1,4 +1,4 @@
-//! A program made ready for a machine.
+//! Executable: a program compiled for a machine.
 
 use std::sync::Arc;
 
@@ -12,20 +12,20 @@ use crate::{
     operators::{Operator, Reads},
 };
 
-/// How an executable computes.
+/// Options of an executable: threads, shared weights and shared workspace.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ExecutableOptions {
-    /// Threads of the pool that runs a step; 1 (the default) is the caller's own thread.
+    /// Number of threads in the pool that runs a step; 1 (the default) means the caller's own thread.
     pub threads: usize,
-    /// The packed weights, shared with other executables of the same backbone.
+    /// The packed weights, which executables of the same backbone can share.
     pub weights: Arc<PackedWeights>,
-    /// Working memory, shared with other executables.
+    /// The workspace, which executables can share.
     pub arena: Arc<Arena>,
 }
 
 impl ExecutableOptions {
-    /// One thread, with weights and working memory that are not shared.
+    /// Returns the options for one thread, without shared weights or workspace.
     pub fn new(program: &Program) -> Self {
         Self {
             threads: 1,
@@ -34,7 +34,7 @@ impl ExecutableOptions {
         }
     }
 
-    /// Sets the threads of the pool that runs a step.
+    /// Sets the number of threads in the pool that runs a step.
     #[must_use]
     pub fn with_threads(mut self, threads: usize) -> Self {
         self.threads = threads;
@@ -56,11 +56,11 @@ impl ExecutableOptions {
     }
 }
 
-/// A backbone's computation for images of one size, ready to run with any adapter's parameters.
+/// A backbone's computation for images of one size, which can be executed with the parameters of any adapter.
 #[derive(Debug)]
 pub struct Executable {
     pub(crate) steps: Vec<Step>,
-    /// Lengths of the values in blocks, by [`ValueId`]; the image's is that of its pixels.
+    /// Lengths of the values in blocks, by [`ValueId`]; for the image, the number of its pixel values.
     pub(crate) lengths: Vec<usize>,
     pub(crate) features: ValueId,
     pub(crate) feature_count: usize,
@@ -69,11 +69,11 @@ pub struct Executable {
     pub(crate) sites: usize,
     pub(crate) isa: Isa,
     pub(crate) arena: Arc<Arena>,
-    /// Buffers of training, which outlive an image.
+    /// Buffers for training, which outlive an image.
     pub(crate) buffers: Buffers,
 }
 
-/// One step.
+/// A step.
 #[derive(Debug)]
 pub(crate) struct Step {
     pub(crate) name: String,
@@ -81,7 +81,7 @@ pub(crate) struct Step {
     pub(crate) inputs: Vec<ValueId>,
     pub(crate) output: ValueId,
     pub(crate) last_uses: Vec<ValueId>,
-    /// Of the operands, those that the backward pass reads.
+    /// The operands that the backward pass reads.
     pub(crate) reads: Reads,
     pub(crate) differentiable: bool,
 }
@@ -111,7 +111,7 @@ impl Step {
 }
 
 impl Executable {
-    /// Packs the weights for inference now instead of with the first image.
+    /// Packs the weights for inference now, and not during the first image.
     pub fn pack(&self) {
         self.steps
             .iter()
@@ -129,9 +129,9 @@ impl Executable {
         self.feature_count
     }
 
-    /// The backbone's own epilogue at every site: the parameters of a task that changes nothing.
+    /// Returns the backbone's own epilogue at every site, as parameters of a task that changes nothing.
     pub fn frozen_parameters(&self) -> Vec<SiteParameters> {
-        // A site whose result nothing reads has no step; its parameters are never read.
+        // A site whose result is not read has no step, and its parameters are never read.
         let mut parameters = vec![SiteParameters::scale(&[], &[]); self.sites];
         for conv in self.steps.iter().filter_map(Step::convolution) {
             parameters[conv.site] = conv.frozen.clone();
@@ -139,13 +139,14 @@ impl Executable {
         parameters
     }
 
-    /// The node that gradients do not pass, if there is one: no site that it depends on can be trained.
+    /// Returns the first node without a backward pass, if there is one. No site that comes before it can be trained.
     pub fn first_obstacle(&self) -> Option<&str> {
         let obstacle = self.steps.iter().find(|step| !step.differentiable);
         obstacle.map(|step| step.name.as_str())
     }
 
-    /// Whether each site can be trained: no step that depends on it lacks a backward pass.
+    /// Returns for each site whether it can be trained, which requires a backward pass of every step that depends on
+    /// it.
     pub fn trainable_sites(&self) -> Vec<bool> {
         let mut blocked = vec![false; self.lengths.len()];
         let mut trainable = vec![true; self.sites];
@@ -161,7 +162,7 @@ impl Executable {
         trainable
     }
 
-    /// Bytes of the packed weights of the forward pass and of the backward pass, and of the working memory.
+    /// Returns the bytes of the packed weights for the forward pass and for the backward pass, and of the workspace.
     pub fn packed_bytes(&self) -> [usize; 3] {
         let convolutions = self.steps.iter().filter_map(Step::convolution);
         let [forward, backward] = convolutions.fold([0, 0], |[forward, backward], conv| {
@@ -171,7 +172,7 @@ impl Executable {
         [forward, backward, self.arena.bytes()]
     }
 
-    /// The largest number of bytes that training's buffers took so far.
+    /// Returns the maximum bytes that the training buffers have used so far.
     pub fn peak_bytes(&self) -> usize {
         size_of::<f32>() * self.buffers.peak()
     }

@@ -1,4 +1,4 @@
-//! Inference.
+//! Inference: the forward pass of one image.
 
 use std::ops::Range;
 
@@ -11,11 +11,11 @@ use crate::{
     memory::{Buffer, Memory},
 };
 
-/// The values of a pass that are still of use, by [`ValueId`].
+/// Values of a pass that are still needed, by [`ValueId`].
 pub(crate) type Values<B> = Vec<Option<B>>;
 
 impl Executable {
-    /// The features `[F]` of a preprocessed image `[C, H, W]`, with one entry of `sites` per site.
+    /// Returns the features `[F]` of a preprocessed image `[C, H, W]`. `sites` has one entry per site.
     pub fn features(&self, image: &[f32], sites: &[SiteParameters]) -> Vec<f32> {
         let memory = &*self.arena;
         let mut values = self.no_values();
@@ -52,7 +52,7 @@ impl Executable {
         self.lengths.iter().map(|_| None).collect()
     }
 
-    /// The image as the first convolution reads it, `[H, W, C]`.
+    /// Returns the image in the layout that the first convolution reads, `[H, W, C]`.
     pub(crate) fn pixels<M: Memory>(&self, image: &[f32], memory: &M) -> M::Buffer {
         let mut pixels = memory.take(self.lengths[ValueId::IMAGE.0]);
         if M::COMPUTES {
@@ -61,7 +61,7 @@ impl Executable {
         pixels
     }
 
-    /// The features out of the blocks, whose buffer is released.
+    /// Converts the features from blocks and releases their buffer.
     pub(crate) fn take_features<M: Memory>(&self, values: &mut Values<M::Buffer>, memory: &M) -> Vec<f32> {
         let features = if M::COMPUTES {
             self.copy_features(values)
@@ -72,7 +72,8 @@ impl Executable {
         features
     }
 
-    /// The features out of the blocks, which stay: the backward pass of an activation that ends the network reads them.
+    /// Converts the features from blocks and keeps their buffer, because the backward pass of an activation at the end
+    /// of the network reads it.
     pub(crate) fn copy_features<B: Buffer>(&self, values: &Values<B>) -> Vec<f32> {
         value(values, self.features)[..self.feature_count].to_vec()
     }
@@ -83,7 +84,7 @@ pub(crate) fn operands<'a, B: Buffer>(step: &Step, values: &'a Values<B>) -> Vec
     step.inputs.iter().map(|input| value(values, *input)).collect()
 }
 
-/// A value that an earlier step has computed.
+/// Returns a value that an earlier step has computed.
 pub(crate) fn value<B: Buffer>(values: &Values<B>, id: ValueId) -> &[f32] {
     values[id.0]
         .as_ref()
@@ -91,7 +92,7 @@ pub(crate) fn value<B: Buffer>(values: &Values<B>, id: ValueId) -> &[f32] {
         .values()
 }
 
-/// A value that the backward pass reads; empty if it was not kept.
+/// Returns a value that the backward pass reads; empty if it was not kept.
 pub(crate) fn kept<B: Buffer>(values: &Values<B>, id: ValueId) -> &[f32] {
     values[id.0].as_ref().map_or(&[], Buffer::values)
 }

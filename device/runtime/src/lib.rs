@@ -1,14 +1,15 @@
 //! Executor of a lowered backbone: inference, training steps and memory estimates.
 //!
-//! An [`Executable`] is made once from a [`Program`](clr_onnx::Program) for one input size and serves every adapter: the parameters
-//! of the CLR sites are an argument of each call ([`SiteParameters`]). Values are stored in blocks of sixteen channels,
-//! `[⌈C / 16⌉, H, W, 16]`. One image runs on one thread (training) or on the threads of the caller's pool (inference); results do
-//! not depend on the number of threads.
+//! An [`Executable`] is created once from a [`Program`](clr_onnx::Program) for one input size, and serves every
+//! adapter: the parameters of the CLR sites are an argument of each call ([`SiteParameters`]). Values are stored in
+//! blocks of sixteen channels, `[⌈C / 16⌉, H, W, 16]`. In training, one image runs on one thread; in inference, it uses
+//! the threads of the caller's pool. Results do not depend on the number of threads.
 //!
-//! Three passes walk the same steps: inference, forward and backward with a tape, and the memory estimate, which takes and returns
-//! the same buffers but only counts them.
+//! Three passes traverse the same steps: inference, forward and backward with a tape, and the memory estimate. The
+//! estimate takes and returns the same buffers as a training step, but only counts their lengths.
 //!
-//! An operator is one file in `operators/`: its forward pass, its backward pass and what the backward pass reads.
+//! Each operator is one file in `operators/`, with its forward pass, its backward pass and the values that the backward
+//! pass reads.
 #![forbid(unsafe_code)]
 
 mod batch;
@@ -21,6 +22,7 @@ mod inference;
 mod memory;
 mod operators;
 mod parameters;
+mod prefix;
 mod tape;
 mod training;
 mod weights;
@@ -30,8 +32,8 @@ pub use error::RuntimeError;
 pub use estimate::Footprint;
 pub use executable::{Executable, ExecutableOptions};
 pub use parameters::SiteParameters;
+pub use prefix::PrefixActivations;
 pub use tape::Tape;
-pub use training::PrefixActivations;
 pub use weights::PackedWeights;
 
 #[cfg(test)]

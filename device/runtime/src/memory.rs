@@ -1,4 +1,4 @@
-//! Buffers of a pass: real ones, or their lengths alone.
+//! Buffers of a pass: real buffers, or only their lengths.
 
 use std::{
     cell::RefCell,
@@ -8,17 +8,17 @@ use std::{
 
 use clr_kernels::Arena;
 
-/// The source of a pass's buffers. A pass takes and returns the same buffers whether it computes or not.
+/// Source of a pass's buffers. A pass takes and returns the same buffers, whether or not it computes values.
 pub(crate) trait Memory {
     /// A buffer.
     type Buffer: Buffer;
-    /// Whether buffers hold values, so that steps are to be computed.
+    /// Whether buffers contain values, so that steps have to be computed.
     const COMPUTES: bool;
-    /// Takes a buffer of `length` values with unspecified content.
+    /// Returns a buffer of `length` values with unspecified content.
     fn take(&self, length: usize) -> Self::Buffer;
     /// Returns a buffer.
     fn give(&self, buffer: Self::Buffer);
-    /// Releases the buffers that are not in use: the next ones have other lengths.
+    /// Frees the buffers that are not in use, because the next ones have other lengths.
     fn trim(&self);
 }
 
@@ -30,11 +30,12 @@ pub(crate) trait Buffer {
     fn values_mut(&mut self) -> &mut [f32];
 }
 
-/// Buffers of exact lengths that outlive an image, so that a training step does not ask the system for memory.
+/// Buffers of exact lengths that outlive an image, so that a training step does not have to request memory from the
+/// system.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers(Mutex<Free<Vec<Vec<f32>>>>);
 
-/// Buffers not in use, by length, and the values of all.
+/// Buffers that are not in use, by length, and the total number of values of all buffers.
 #[derive(Debug, Default)]
 struct Free<T> {
     unused: HashMap<usize, T>,
@@ -50,7 +51,7 @@ impl<T> Free<T> {
 }
 
 impl Buffers {
-    /// The largest number of values of all buffers at any time.
+    /// Returns the maximum total number of values of all buffers at any time.
     pub(crate) fn peak(&self) -> usize {
         self.lock().peak
     }
@@ -100,7 +101,7 @@ impl Buffer for Vec<f32> {
     }
 }
 
-/// The lengths of [`Buffers`], without the values.
+/// The lengths of [`Buffers`], without values.
 #[derive(Debug, Default)]
 pub(crate) struct Counted(RefCell<Free<usize>>);
 
@@ -109,7 +110,7 @@ pub(crate) struct Counted(RefCell<Free<usize>>);
 pub(crate) struct Length(usize);
 
 impl Counted {
-    /// The largest number of values of all buffers at any time.
+    /// Returns the maximum total number of values of all buffers at any time.
     pub(crate) fn peak(&self) -> usize {
         self.0.borrow().peak
     }
@@ -149,7 +150,7 @@ impl Buffer for Length {
     }
 }
 
-/// Buffers of inference: the best fit among the free ones, so that a few serve all steps.
+/// Buffers for inference: the best fit among the free ones, so that few buffers serve all steps.
 impl Memory for Arena {
     type Buffer = Lent;
     const COMPUTES: bool = true;

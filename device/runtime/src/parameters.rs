@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use clr_kernels::{Epilogue, pack_parameters, unpack_parameters};
 
-/// The epilogue of one convolution, with the norm folded in. Cloning shares the values.
+/// The epilogue of one convolution, with the norm folded in. Clones share the values.
 #[derive(Clone, Debug)]
 pub struct SiteParameters {
-    /// Per block `[9 taps][16]` and bias `[16]`, or scale `[16]` and bias `[16]`.
+    /// Per block: `[9 taps][16]` and bias `[16]`, or scale `[16]` and bias `[16]`.
     pub(crate) blocks: Arc<[f32]>,
     pub(crate) epilogue: Epilogue,
     pub(crate) trained: bool,
@@ -15,7 +15,7 @@ pub struct SiteParameters {
 }
 
 impl SiteParameters {
-    /// A CLR layer: depthwise 3×3 kernels `[C, 3, 3]` and biases `[C]`.
+    /// Creates a CLR layer from depthwise 3×3 kernels `[C, 3, 3]` and biases `[C]`.
     pub fn kernel(weights: &[f32], bias: &[f32]) -> Self {
         Self::new(Epilogue::Kernel, weights, bias)
     }
@@ -41,17 +41,17 @@ impl SiteParameters {
         self
     }
 
-    /// Whether training wants their gradient.
+    /// Returns whether training needs the gradient of these parameters.
     pub fn is_trained(&self) -> bool {
         self.trained
     }
 
-    /// Number of values in blocks, of the parameters and of their gradient.
+    /// Returns the number of values in blocks, of the parameters and of their gradient.
     pub fn block_len(&self) -> usize {
         self.blocks.len()
     }
 
-    /// Weights and biases (`[C, 3, 3]` or `[C]`, and `[C]`) from values in blocks, such as a gradient.
+    /// Converts values in blocks, such as a gradient, to weights (`[C, 3, 3]` or `[C]`) and biases `[C]`.
     pub fn unpack(&self, blocks: &[f32]) -> (Vec<f32>, Vec<f32>) {
         unpack_parameters(blocks, self.channels)
     }

@@ -11,72 +11,71 @@ use crate::{
     memory::{Buffer, Memory},
 };
 
-/// The values of a forward pass that the backward pass reads.
+/// The values of a forward pass of some images that the backward pass reads.
 pub struct Tape {
-    pub(crate) record: Record<Vec<f32>>,
-    /// `[F]`.
-    pub(crate) features: Vec<f32>,
+    pub(crate) records: Vec<Record<Vec<f32>>>,
+    /// `[F]` of each image.
+    pub(crate) features: Vec<Vec<f32>>,
 }
 
 impl Tape {
-    /// The features `[F]`.
-    pub fn features(&self) -> &[f32] {
+    /// The features `[F]` of each image.
+    pub fn features(&self) -> &[Vec<f32>] {
         &self.features
     }
 }
 
-/// Values, or their lengths.
+/// An image's values, or their lengths.
 pub(crate) struct Record<B> {
     /// Values of the graph.
     pub(crate) values: Values<B>,
     /// The bare convolution's result, by step.
     pub(crate) sums: Vec<Option<B>>,
-    /// First steps of the segments; the steps of all but the last are recomputed by the backward pass.
-    pub(crate) segments: Vec<usize>,
 }
 
 impl<B> Record<B> {
     /// A record that starts with these values.
-    pub(crate) fn new(values: Values<B>, steps: usize, segments: &[usize]) -> Self {
+    pub(crate) fn new(values: Values<B>, steps: usize) -> Self {
         Self {
             values,
             sums: (0..steps).map(|_| None).collect(),
-            segments: segments.to_vec(),
         }
-    }
-
-    /// The steps of a segment.
-    pub(crate) fn segment(&self, index: usize) -> Range<usize> {
-        let end = self.segments.get(index + 1).copied().unwrap_or(self.sums.len());
-        self.segments[index]..end
     }
 }
 
 impl Executable {
-    /// Runs forward from `prefix`, recording what the backward pass needs. All segments but the last record only the values between
-    /// them.
+    /// Runs forward from the images' prefixes, recording what the backward pass needs. All segments but the last record only the
+    /// values between them.
     pub(crate) fn record<M: Memory>(
         &self,
-        prefix: Values<M::Buffer>,
+        prefixes: Vec<Values<M::Buffer>>,
         sites: &[SiteParameters],
         segments: &[usize],
         memory: &M,
-    ) -> Record<M::Buffer> {
-        let mut record = Record::new(prefix, self.steps.len(), segments);
+    ) -> Vec<Record<M::Buffer>> {
+        let start = |prefix| Record::new(prefix, self.steps.len());
+        let mut records: Vec<_> = prefixes.into_iter().map(start).collect();
         let between = self.between(segments);
         for index in 0..segments.len() {
             let last = index + 1 == segments.len();
-            self.record_segment(record.segment(index), &mut record, sites, &between, last, memory);
+            let steps = self.segment(segments, index);
+            self.record_segment(steps, &mut records, sites, &between, last, memory);
             trim_between(segments, memory);
         }
-        record
+        records
     }
 
-    /// The steps of one segment; with `keep`, what its backward pass reads stays. A value in `between` stays in any case.
+    /// The steps of a segment.
+    pub(crate) fn segment(&self, segments: &[usize], index: usize) -> Range<usize> {
+        segments[index]..segments.get(index + 1).copied().unwrap_or(self.steps.len())
+    }
+
+    /// The steps of one segment, for all images step by step; with `keep`, what its backward pass reads stays. A value in `between`
+    /// stays in any case.
     pub(crate) fn record_segment<M: Memory>(
         &self,
         steps: Range<usize>,
-        record: &mut Record<M::Buffer>,
+        records: &mut [Record<M::Buffer>],
         sites: &[SiteParameters],
         between: &[bool],
         keep: bool,
@@ -86,38 +85,54 @@ impl Executable {
         let mut kept = between.to_vec();
         for index in steps {
             let step = &self.steps[index];
-            // A value between segments already exists when its segment runs again.
-            let exists = record.values[step.output.0].is_some();
-            let mut out = memory.take(self.lengths[step.output.0]);
-            match &step.work {
-                Work::Convolution(conv) => {
-                    let mut sum = memory.take(self.lengths[step.output.0]);
-                    if M::COMPUTES {
-                        let inputs = operands(step, &record.values);
-                        conv.forward_taped(&sites[conv.site], &inputs, sum.values_mut(), out.values_mut());
-                    }
-                    if keep {
-                        record.sums[index] = Some(sum);
-                    } else {
-                        memory.give(sum);
-                    }
-                }
-                Work::Operator(operator) => {
-                    if M::COMPUTES {
-                        operator.forward(&operands(step, &record.values), out.values_mut());
-                    }
-                }
-            }
-            if exists {
-                memory.give(out);
+            let take = || {
+                records
+                    .iter()
+                    .map(|_| memory.take(self.lengths[step.output.0]))
+                    .collect()
+            };
+            let mut outs: Vec<M::Buffer> = take();
+            let mut sums: Vec<M::Buffer> = if step.convolution().is_some() {
+                take()
             } else {
-                record.values[step.output.0] = Some(out);
+                Vec::new()
+            };
+            if M::COMPUTES {
+                let inputs: Vec<Vec<&[f32]>> = records.iter().map(|record| operands(step, &record.values)).collect();
+                match &step.work {
+                    Work::Convolution(conv) => {
+                        let images = inputs.iter().zip(&mut sums);
+                        conv.forward_bare(images.map(|(inputs, sum)| (inputs[0], sum.values_mut())));
+                        let SiteParameters { epilogue, blocks, .. } = &sites[conv.site];
+                        for ((inputs, sum), out) in inputs.iter().zip(&sums).zip(&mut outs) {
+                            conv.finish(*epilogue, blocks, sum.values(), inputs, out.values_mut());
+                        }
+                    }
+                    Work::Operator(operator) => {
+                        for (inputs, out) in inputs.iter().zip(&mut outs) {
+                            operator.forward(inputs, out.values_mut());
+                        }
+                    }
+                }
             }
             if keep {
                 step.mark_kept(&mut kept);
             }
-            for &last in step.last_uses.iter().filter(|last| !kept[last.0]) {
-                release(&mut record.values, last, memory);
+            let mut sums = sums.into_iter();
+            for (record, out) in records.iter_mut().zip(outs) {
+                match sums.next() {
+                    Some(sum) if keep => record.sums[index] = Some(sum),
+                    Some(sum) => memory.give(sum),
+                    None => {}
+                }
+                // A value between segments already exists when its segment runs again.
+                match &mut record.values[step.output.0] {
+                    Some(_) => memory.give(out),
+                    empty => *empty = Some(out),
+                }
+                for &last in step.last_uses.iter().filter(|last| !kept[last.0]) {
+                    release(&mut record.values, last, memory);
+                }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Training step of one image: prefix, forward pass, backward pass.
+//! Training step of some images: prefix, forward pass, backward pass.
 
 use std::ops::Range;
 
@@ -6,55 +6,24 @@ use clr_kernels::accumulate;
 use clr_onnx::ValueId;
 
 use crate::{
-    Executable, SiteParameters, Tape,
+    Executable, PrefixActivations, SiteParameters, Tape,
     convolution::EpilogueBackward,
     executable::{Step, Work},
-    inference::{Values, kept, value},
+    inference::{Values, kept},
     memory::{Buffer, Memory},
     operators::{Backward, Operator},
     tape::{Record, trim_between},
 };
 
-/// An image's activations before the first trained site, or its features if no site is trained. They do not change while the sites
-/// after them learn, so that they may be computed once and kept.
-#[derive(Clone, Debug)]
-pub struct PrefixActivations {
-    values: Vec<(ValueId, Vec<f32>)>,
-    /// The step to continue with.
-    step: usize,
-}
-
-impl PrefixActivations {
-    /// Size in bytes.
-    pub fn bytes(&self) -> usize {
-        let values = self.values.iter();
-        values.map(|(_, values)| size_of::<f32>() * values.capacity()).sum()
-    }
-}
-
-/// The targets of a backward pass.
-pub(crate) struct Gradients<'a, B> {
-    /// Values that depend on a trained site.
-    tracked: Vec<bool>,
+/// The targets of an image's backward pass.
+struct Gradients<B> {
     /// By value.
     values: Values<B>,
     /// Of the parameters of all sites, in blocks.
     parameters: B,
-    /// The place of each site in `parameters`.
-    places: &'a [Range<usize>],
 }
 
 impl Executable {
-    /// The first step that computes a trained site; the number of steps if no site is trained.
-    pub fn first_trained(&self, sites: &[SiteParameters]) -> usize {
-        let trained = |site: usize| sites[site].is_trained();
-        let first = self
-            .steps
-            .iter()
-            .position(|step| step.convolution().is_some_and(|conv| trained(conv.site)));
-        first.unwrap_or(self.steps.len())
-    }
-
     /// The place of each site's parameters in a gradient, and the gradient's length.
     pub fn places(sites: &[SiteParameters]) -> (Vec<Range<usize>>, usize) {
         let mut end = 0;
@@ -66,152 +35,160 @@ impl Executable {
         (places.collect(), end)
     }
 
-    /// The activations before step `first` of a preprocessed image `[C, H, W]`.
-    pub fn prefix(&self, image: &[f32], sites: &[SiteParameters], first: usize) -> PrefixActivations {
-        let memory = &self.buffers;
-        let mut values = self.run_prefix(image, sites, first, memory);
-        // Copies of the exact length: buffers return to where they came from.
-        let live = self.live(first).into_iter();
-        let values_before = live.map(|id| (id, value(&values, id).to_vec())).collect();
-        values
-            .iter_mut()
-            .filter_map(Option::take)
-            .for_each(|buffer| memory.give(buffer));
-        PrefixActivations {
-            values: values_before,
-            step: first,
+    /// Images to pass to [`Executable::forward`] at once: more than one where the feature maps are small and the weights large, so
+    /// that reading the weights takes the time. The values of all images take at most a tenth of the weights' memory.
+    pub fn images_together(&self, segments: &[usize]) -> usize {
+        const MAX_IMAGES: usize = 4;
+        const PART_OF_WEIGHTS: usize = 10;
+        let steps = &self.steps[segments.first().copied().unwrap_or(self.steps.len())..];
+        let (mut weights, mut values) = (0, 0);
+        for (step, conv) in steps.iter().filter_map(|step| Some((step, step.convolution()?))) {
+            weights += conv.weight_bytes();
+            values += size_of::<f32>() * self.lengths[step.output.0];
+        }
+        // Segments are chosen to save memory.
+        let most = if segments.len() > 1 { 1 } else { MAX_IMAGES };
+        (weights / (PART_OF_WEIGHTS * values).max(1)).clamp(1, most)
+    }
+
+    /// Forward pass of some images from their prefixes, in the given segments ([`Executable::segments`]). The results do not depend on
+    /// which images run together.
+    pub fn forward(&self, prefixes: &[&PrefixActivations], sites: &[SiteParameters], segments: &[usize]) -> Tape {
+        let prefixes = prefixes.iter().map(|prefix| self.load_prefix(prefix)).collect();
+        let records = self.record(prefixes, sites, segments, &self.buffers);
+        let features = records.iter().map(|record| self.copy_features(&record.values));
+        Tape {
+            features: features.collect(),
+            records,
         }
     }
 
-    pub(crate) fn run_prefix<M: Memory>(
-        &self,
-        image: &[f32],
-        sites: &[SiteParameters],
-        first: usize,
-        memory: &M,
-    ) -> Values<M::Buffer> {
-        let mut values = self.no_values();
-        values[ValueId::IMAGE.0] = Some(self.pixels(image, memory));
-        self.infer(0..first, &mut values, sites, memory);
-        values
-    }
-
-    fn load_prefix(&self, prefix: &PrefixActivations) -> Values<Vec<f32>> {
-        let mut values = self.no_values();
-        for (id, stored) in &prefix.values {
-            let mut copy = self.buffers.take(stored.len());
-            copy.copy_from_slice(stored);
-            values[id.0] = Some(copy);
-        }
-        values
-    }
-
-    /// The features `[F]` after `prefix`, bit-identical to [`Executable::features`] of its image.
-    pub fn features_from_prefix(&self, prefix: &PrefixActivations, sites: &[SiteParameters]) -> Vec<f32> {
-        let mut values = self.load_prefix(prefix);
-        self.infer(prefix.step..self.steps.len(), &mut values, sites, &self.buffers);
-        self.take_features(&mut values, &self.buffers)
-    }
-
-    /// Forward pass from `prefix` in the given segments ([`Executable::segments`]).
-    pub fn forward(&self, prefix: &PrefixActivations, sites: &[SiteParameters], segments: &[usize]) -> Tape {
-        let record = self.record(self.load_prefix(prefix), sites, segments, &self.buffers);
-        let features = self.copy_features(&record.values);
-        Tape { record, features }
-    }
-
-    /// From the gradient of the features `[F]` to those of the trained sites, in blocks, at `places` of the result of `length` values
-    /// ([`Executable::places`]). Nothing before the first trained site is computed.
+    /// From each image's gradient of the features `[F]` to those of the trained sites, in blocks, at `places` of a result of `length`
+    /// values ([`Executable::places`]). Nothing before the first trained site is computed.
     pub fn backward(
         &self,
         tape: Tape,
-        gradient: &[f32],
+        gradients: &[Vec<f32>],
         sites: &[SiteParameters],
+        segments: &[usize],
         places: &[Range<usize>],
         length: usize,
-    ) -> Vec<f32> {
-        self.run_backward(tape.record, gradient, sites, places, length, &self.buffers)
+    ) -> Vec<Vec<f32>> {
+        self.run_backward(tape.records, gradients, sites, segments, places, length, &self.buffers)
     }
 
     pub(crate) fn run_backward<M: Memory>(
         &self,
-        mut record: Record<M::Buffer>,
-        gradient: &[f32],
+        mut records: Vec<Record<M::Buffer>>,
+        gradients: &[Vec<f32>],
         sites: &[SiteParameters],
+        segments: &[usize],
         places: &[Range<usize>],
         length: usize,
         memory: &M,
-    ) -> M::Buffer {
-        let between = self.between(&record.segments);
-        let mut gradients = Gradients {
-            tracked: self.tracked(sites),
+    ) -> Vec<M::Buffer> {
+        let between = self.between(segments);
+        let tracked = self.tracked(sites);
+        let seed = |gradient: &Vec<f32>| Gradients {
             values: self.seed(gradient, memory),
             parameters: zeros(length, memory),
-            places,
         };
-        for segment in (0..record.segments.len()).rev() {
-            let steps = record.segment(segment);
-            if segment + 1 != record.segments.len() {
-                self.record_segment(steps.clone(), &mut record, sites, &between, true, memory);
+        let mut gradients: Vec<_> = gradients.iter().map(seed).collect();
+        for segment in (0..segments.len()).rev() {
+            let steps = self.segment(segments, segment);
+            if segment + 1 != segments.len() {
+                self.record_segment(steps.clone(), &mut records, sites, &between, true, memory);
             }
             for index in steps.clone().rev() {
-                self.step_backward(index, &record, sites, &mut gradients, memory);
+                if tracked[self.steps[index].output.0] {
+                    self.step_backward(index, &records, sites, places, &tracked, &mut gradients, memory);
+                }
             }
             // The steps before read nothing that these computed.
-            for index in steps {
-                let value = record.values[self.steps[index].output.0].take();
-                let buffers = [value, record.sums[index].take()];
-                buffers.into_iter().flatten().for_each(|buffer| memory.give(buffer));
+            for record in &mut records {
+                for index in steps.clone() {
+                    let value = record.values[self.steps[index].output.0].take();
+                    let buffers = [value, record.sums[index].take()];
+                    buffers.into_iter().flatten().for_each(|buffer| memory.give(buffer));
+                }
             }
-            trim_between(&record.segments, memory);
+            trim_between(segments, memory);
         }
-        let rest = record.values.into_iter().chain(gradients.values).flatten();
+        let rest = records.into_iter().flat_map(|record| record.values).flatten();
         rest.for_each(|buffer| memory.give(buffer));
-        gradients.parameters
+        let finished = gradients.into_iter().map(|gradients| {
+            gradients
+                .values
+                .into_iter()
+                .flatten()
+                .for_each(|buffer| memory.give(buffer));
+            gradients.parameters
+        });
+        finished.collect()
     }
 
+    /// One step's backward pass for all images.
     fn step_backward<M: Memory>(
         &self,
         index: usize,
-        record: &Record<M::Buffer>,
+        records: &[Record<M::Buffer>],
         sites: &[SiteParameters],
-        gradients: &mut Gradients<'_, M::Buffer>,
+        places: &[Range<usize>],
+        tracked: &[bool],
+        gradients: &mut [Gradients<M::Buffer>],
         memory: &M,
     ) {
         let step = &self.steps[index];
-        let Some(mut dy) = gradients.values[step.output.0].take() else {
-            return;
-        };
-        if gradients.tracked[step.output.0] {
-            let mut dx = self.wanted(step, &gradients.tracked, memory);
-            if M::COMPUTES {
-                match &step.work {
-                    Work::Convolution(conv) => {
-                        let (parameters, values) = (&sites[conv.site], &record.values);
-                        let place = gradients.places[conv.site].clone();
-                        let mut targets = dx.iter_mut().map(|dx| dx.as_mut().map(Buffer::values_mut));
-                        let (dx, d_shortcut) = (targets.next().flatten(), targets.next().flatten());
+        // All images have a gradient here, or none has.
+        let dys = gradients
+            .iter_mut()
+            .filter_map(|gradients| gradients.values[step.output.0].take());
+        let mut dys: Vec<M::Buffer> = dys.collect();
+        let mut dxs: Vec<_> = dys.iter().map(|_| self.wanted(step, tracked, memory)).collect();
+        if M::COMPUTES {
+            let images = records.iter().zip(&mut *gradients).zip(dys.iter_mut().zip(&mut dxs));
+            match &step.work {
+                Work::Convolution(conv) => {
+                    for ((record, gradients), (dy, dx)) in images {
+                        let (parameters, place) = (&sites[conv.site], places[conv.site].clone());
+                        let wanted = dx.first().is_some_and(Option::is_some);
+                        let d_shortcut = dx.get_mut(1).and_then(Option::as_mut).map(Buffer::values_mut);
                         conv.backward_epilogue(EpilogueBackward {
                             epilogue: (parameters.epilogue, &parameters.blocks),
                             z: record.sums[index].as_ref().map_or(&[], Buffer::values),
-                            shortcut: step.inputs.get(1).map_or(&[], |shortcut| kept(values, *shortcut)),
-                            output: kept(values, step.output),
+                            shortcut: step
+                                .inputs
+                                .get(1)
+                                .map_or(&[], |shortcut| kept(&record.values, *shortcut)),
+                            output: kept(&record.values, step.output),
                             dy: dy.values_mut(),
                             parameters: (parameters.is_trained())
                                 .then(|| &mut gradients.parameters.values_mut()[place]),
                             d_shortcut,
-                            wanted: dx.is_some(),
+                            wanted,
                         });
-                        if let Some(dx) = dx {
-                            conv.backward_bare(dy.values(), dx);
-                        }
                     }
-                    Work::Operator(operator) => backward(step, &**operator, &record.values, &mut dy, &mut dx),
+                    let images = dys.iter().zip(&mut dxs);
+                    let mut images: Vec<_> = images
+                        .filter_map(|(dy, dx)| Some((dy.values(), dx.first_mut()?.as_mut()?.values_mut())))
+                        .collect();
+                    if !images.is_empty() {
+                        conv.backward_bare(&mut images);
+                    }
+                }
+                Work::Operator(operator) => {
+                    for ((record, _), (dy, dx)) in images {
+                        backward(step, &**operator, &record.values, dy, dx);
+                    }
                 }
             }
+        }
+        for (gradients, dx) in gradients.iter_mut().zip(dxs) {
             self.distribute(step, dx, &mut gradients.values, memory);
         }
-        memory.give(dy);
+        for dy in dys {
+            memory.give(dy);
+        }
     }
 
     /// The gradients of all values where that of the features `[F]` is given.
@@ -278,10 +255,9 @@ impl Executable {
 
     /// Releases a forward pass without a backward pass.
     pub fn discard(&self, tape: Tape) {
-        let Record { values, sums, .. } = tape.record;
-        values
-            .into_iter()
-            .chain(sums)
+        let records = tape.records.into_iter();
+        records
+            .flat_map(|Record { values, sums }| values.into_iter().chain(sums))
             .flatten()
             .for_each(|buffer| self.buffers.give(buffer));
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use clr_kernels::{Form, PackedConv, Winograd};
 use clr_onnx::Conv;
 
-/// The weights of a backbone's convolutions as the kernels read them, packed at first use.
+/// The weights of a backbone's convolutions in the kernels' layout, packed at first use.
 #[derive(Debug, Default)]
 pub struct PackedWeights(Vec<[OnceLock<Arc<PackedConv>>; 3]>);
 
@@ -16,7 +16,7 @@ impl PackedWeights {
     }
 
     pub(crate) fn get(&self, site: usize, conv: &Conv, form: Form) -> Arc<PackedConv> {
-        // A site is read as an image at every size, or at none.
+        // A site reads the image at every size or at none.
         let slot = match form {
             Form::Image | Form::Direct => 0,
             Form::Winograd(Winograd::F2) => 1,
@@ -26,7 +26,7 @@ impl PackedWeights {
         Arc::clone(slot.get_or_init(|| Arc::new(PackedConv::new(conv, form))))
     }
 
-    /// Bytes packed so far.
+    /// Returns the bytes packed so far.
     pub fn bytes(&self) -> usize {
         let packed = self.0.iter().flatten().filter_map(OnceLock::get);
         packed.map(|packed| packed.bytes()).sum()

@@ -153,10 +153,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let parent = Parent::new(original, Some(&known));
     let prototype = teach(&backbone, &parent, &examples)?.revision;
     let taught = Parent::new(decode(&prototype.file)?, Some(&known));
-    let mut options = TuneOptions {
-        seed,
-        ..TuneOptions::default()
-    };
+    let mut options = TuneOptions::default().with_seed(seed);
     options.steps = number("--steps", f64::from(options.steps))? as u32;
     options.batch = number("--batch", options.batch as f64)? as usize;
     options.threads = number("--threads", 1.0)? as usize;

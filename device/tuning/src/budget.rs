@@ -115,11 +115,11 @@ pub(crate) fn estimate(
 ) -> Result<(u64, Footprint)> {
     set_trainable(network, scope);
     network.freeze_untrainable(task.size)?;
-    let footprint = network.footprint(task.size, memory)?;
     let trained: usize = (network.parameters().iter())
         .map(|parameter| parameter.anchor.len())
         .sum();
     let threads = task.threads.min(task.batch).max(1);
+    let footprint = network.footprint(task.size, memory, task.batch.div_ceil(threads))?;
     let plane = task.size[0] * task.size[1];
     // The parameters themselves are already resident. This counts the anchors, the optimiser's values and two moments,
     // the run state with copies of these three and its encoded bytes, the gradients, and their copy in the optimiser.

@@ -10,6 +10,7 @@ use crate::{
 
 /// Options of a tuning run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TuneOptions {
     /// Number of steps, at least 1 (default 100).
     pub steps: u32,
@@ -85,6 +86,132 @@ impl Default for TuneOptions {
 }
 
 impl TuneOptions {
+    /// Sets the number of steps, at least 1.
+    #[must_use]
+    pub fn with_steps(mut self, steps: u32) -> Self {
+        self.steps = steps;
+        self
+    }
+
+    /// Sets the number of images in a step, 1–8.
+    #[must_use]
+    pub fn with_batch(mut self, batch: usize) -> Self {
+        self.batch = batch;
+        self
+    }
+
+    /// Sets the memory limit of the complete process in bytes; `None` for no limit.
+    #[must_use]
+    pub fn with_max_memory(mut self, max_memory: impl Into<Option<u64>>) -> Self {
+        self.max_memory = max_memory.into();
+        self
+    }
+
+    /// Sets the resident memory of the process in bytes; `None` to measure it.
+    #[must_use]
+    pub fn with_resident(mut self, resident: impl Into<Option<u64>>) -> Self {
+        self.resident = resident.into();
+        self
+    }
+
+    /// Sets the part of the adapter to train; `None` for the largest that fits.
+    #[must_use]
+    pub fn with_scope(mut self, scope: impl Into<Option<TrainableScope>>) -> Self {
+        self.scope = scope.into();
+        self
+    }
+
+    /// Sets the number of worker threads, at least 1.
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Sets whether the threads run with the lowest priority.
+    #[must_use]
+    pub fn with_yielding(mut self, yielding: bool) -> Self {
+        self.yielding = yielding;
+        self
+    }
+
+    /// Sets the seed of all random numbers.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Sets the number of steps between two saves of the run state, at least 1.
+    #[must_use]
+    pub fn with_checkpoint_every(mut self, checkpoint_every: u32) -> Self {
+        self.checkpoint_every = checkpoint_every;
+        self
+    }
+
+    /// Sets the minimum number of seconds between two saves of the run state.
+    #[must_use]
+    pub fn with_checkpoint_seconds(mut self, checkpoint_seconds: u32) -> Self {
+        self.checkpoint_seconds = checkpoint_seconds;
+        self
+    }
+
+    /// Sets the learning rates.
+    #[must_use]
+    pub fn with_rates(mut self, rates: PerGroup) -> Self {
+        self.rates = rates;
+        self
+    }
+
+    /// Sets the weight decay towards the parent's parameters.
+    #[must_use]
+    pub fn with_decay(mut self, decay: PerGroup) -> Self {
+        self.decay = decay;
+        self
+    }
+
+    /// Sets the fraction of a step's images that replay old classes: at least 0, below 1.
+    #[must_use]
+    pub fn with_replay_fraction(mut self, replay_fraction: f32) -> Self {
+        self.replay_fraction = replay_fraction;
+        self
+    }
+
+    /// Sets the margin in nats by which a new class's logit is lowered.
+    #[must_use]
+    pub fn with_logit_margin(mut self, logit_margin: f32) -> Self {
+        self.logit_margin = logit_margin;
+        self
+    }
+
+    /// Sets the weight of the divergence from the parent's probabilities, at least 0.
+    #[must_use]
+    pub fn with_distillation_weight(mut self, distillation_weight: f32) -> Self {
+        self.distillation_weight = distillation_weight;
+        self
+    }
+
+    /// Sets the temperature of that divergence, above 0.
+    #[must_use]
+    pub fn with_distillation_temperature(mut self, distillation_temperature: f32) -> Self {
+        self.distillation_temperature = distillation_temperature;
+        self
+    }
+
+    /// Sets the interpolation of the final site weights, 0–1.
+    #[must_use]
+    pub fn with_interpolation(mut self, interpolation: f32) -> Self {
+        self.interpolation = interpolation;
+        self
+    }
+
+    /// Sets the time of writing, in seconds since 1970-01-01 UTC.
+    #[must_use]
+    pub fn with_created(mut self, created: u64) -> Self {
+        self.created = created;
+        self
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         let fail = |option, expected, got: String| Err(TuneError::Option { option, expected, got });
         if !(1..=8).contains(&self.batch) {

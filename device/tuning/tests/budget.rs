@@ -1,6 +1,6 @@
 //! Memory plans are made in advance, and more memory never trains a smaller part.
 
-use clr_tuning::{TrainableScope, TuneError, TuneOptions, plan_memory};
+use clr_tuning::{TrainableScope, TuneError, plan_memory};
 
 use super::common::{backbone, options, publisher};
 
@@ -11,11 +11,7 @@ fn the_plan_keeps_to_the_budget_and_more_memory_trains_no_less() {
     let mut last: Option<usize> = None;
     let mut refused = 0;
     for kilobytes in (8_200..9_400).step_by(20) {
-        let options = TuneOptions {
-            max_memory: Some(1000 * kilobytes),
-            resident: Some(0),
-            ..options()
-        };
+        let options = options().with_max_memory(1000 * kilobytes).with_resident(Some(0));
         match plan_memory(&backbone, &parent, 20, &options) {
             Ok(plan) => {
                 assert!(plan.peak <= 1000 * kilobytes, "{plan}");
@@ -38,11 +34,7 @@ fn what_is_resident_counts() {
     let backbone = backbone();
     let parent = publisher(&backbone);
     let with = |resident: u64, max_memory: Option<u64>| {
-        let options = TuneOptions {
-            resident: Some(resident),
-            max_memory,
-            ..options()
-        };
+        let options = options().with_resident(resident).with_max_memory(max_memory);
         plan_memory(&backbone, &parent, 20, &options)
     };
     let small = with(0, None).unwrap();
@@ -69,11 +61,7 @@ fn a_plan_says_what_it_does_in_words() {
     let backbone = backbone();
     let parent = publisher(&backbone);
     let text = |scope| {
-        let options = TuneOptions {
-            scope: Some(scope),
-            resident: Some(0),
-            ..options()
-        };
+        let options = options().with_scope(scope).with_resident(Some(0));
         plan_memory(&backbone, &parent, 20, &options).unwrap().to_string()
     };
     assert!(text(TrainableScope::Complete).starts_with("the complete adapter (4 sites"));
@@ -86,24 +74,12 @@ fn options_out_of_range_are_refused() {
     let backbone = backbone();
     let parent = publisher(&backbone);
     for bad in [
-        TuneOptions { batch: 9, ..options() },
-        TuneOptions { steps: 0, ..options() },
-        TuneOptions {
-            threads: 0,
-            ..options()
-        },
-        TuneOptions {
-            replay_fraction: 1.0,
-            ..options()
-        },
-        TuneOptions {
-            distillation_temperature: 0.0,
-            ..options()
-        },
-        TuneOptions {
-            interpolation: 1.5,
-            ..options()
-        },
+        options().with_batch(9),
+        options().with_steps(0),
+        options().with_threads(0),
+        options().with_replay_fraction(1.0),
+        options().with_distillation_temperature(0.0),
+        options().with_interpolation(1.5),
     ] {
         assert!(matches!(
             plan_memory(&backbone, &parent, 20, &bad),

@@ -176,13 +176,11 @@ pub(crate) fn parent(file: &[u8], original: Option<&Parent>) -> Parent {
 }
 
 pub(crate) fn options() -> TuneOptions {
-    TuneOptions {
-        steps: 24,
-        checkpoint_every: 5,
-        created: 1,
-        yielding: false,
-        ..TuneOptions::default()
-    }
+    TuneOptions::default()
+        .with_steps(24)
+        .with_checkpoint_every(5)
+        .with_created(1)
+        .with_yielding(false)
 }
 
 /// A checkpoint in memory.

@@ -1,7 +1,7 @@
 //! Promotion: an adapter replaces its parent only if it is better on held-out images, and the reason is reported.
 
 use clr_learning::{PerGroup, argmax};
-use clr_tuning::{Example, InMemory, Parent, TuneError, TuneOptions, split_examples, teach, tune};
+use clr_tuning::{Example, InMemory, Parent, TuneError, split_examples, teach, tune};
 
 use super::common::{LABELS, backbone, images, logits, options, parent, png, publisher, recognised};
 
@@ -43,18 +43,16 @@ fn tuning_recognises_more_and_is_promoted_with_its_reason() {
         examples.add(None, png(index as usize % 2, index));
     }
     let (backbone, publisher, parent) = taught(&examples);
-    let options = TuneOptions {
-        steps: 150,
-        replay_fraction: 0.75,
+    let options = options()
+        .with_steps(150)
+        .with_replay_fraction(0.75)
         // Low learning rates. Otherwise old images near the decision boundary of this small network would be lost, and
         // the adapter refused.
-        rates: PerGroup {
+        .with_rates(PerGroup {
             head: 5e-3,
             norm: 3e-5,
             kernel: 3e-5,
-        },
-        ..options()
-    };
+        });
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
     assert!(tuned.verdict.promoted, "{}", tuned.verdict);
     let header = &tuned.promoted().unwrap().adapter.header;
@@ -72,11 +70,7 @@ fn tuning_recognises_more_and_is_promoted_with_its_reason() {
 fn what_learned_nothing_is_not_promoted() {
     let examples = images(&[2], 10);
     let (backbone, _, parent) = taught(&examples);
-    let options = TuneOptions {
-        rates: PerGroup::all(0.0),
-        steps: 2,
-        ..options()
-    };
+    let options = options().with_rates(PerGroup::all(0.0)).with_steps(2);
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
     assert!(tuned.promoted().is_none());
     assert!(tuned.verdict.reason.contains("not better"), "{}", tuned.verdict);
@@ -89,11 +83,7 @@ fn what_learned_nothing_is_not_promoted() {
 fn without_images_to_judge_old_classes_by_nothing_is_promoted() {
     let examples = images(&[2], 20);
     let (backbone, _, parent) = taught(&examples);
-    let options = TuneOptions {
-        steps: 60,
-        logit_margin: -2.0,
-        ..options()
-    };
+    let options = options().with_steps(60).with_logit_margin(-2.0);
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
     assert!(tuned.promoted().is_none());
     assert!(
@@ -111,12 +101,10 @@ fn what_costs_old_classes_is_not_promoted() {
         examples.add(Some("stripes"), png(0, index));
     }
     let (backbone, _, parent) = taught(&examples);
-    let options = TuneOptions {
-        steps: 60,
-        replay_fraction: 0.0,
-        distillation_weight: 0.0,
-        ..options()
-    };
+    let options = options()
+        .with_steps(60)
+        .with_replay_fraction(0.0)
+        .with_distillation_weight(0.0);
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
     assert!(tuned.promoted().is_none(), "{}", tuned.verdict);
 }
@@ -126,7 +114,7 @@ fn without_a_held_out_image_nothing_is_promoted_and_that_is_said() {
     let mut one = InMemory::default();
     one.add(Some("round"), png(2, 0));
     let (backbone, _, parent) = taught(&one);
-    let options = TuneOptions { steps: 3, ..options() };
+    let options = options().with_steps(3);
     let tuned = tune(&backbone, &parent, &one, &(), &options, &mut ()).unwrap();
     assert!(tuned.promoted().is_none());
     assert_eq!(tuned.verdict.without_holdout, ["round"]);
@@ -155,10 +143,7 @@ fn what_was_learned_takes_no_frame_of_the_old_classes() {
         examples.add(Some("stripes"), png(0, index));
     }
     let (backbone, publisher, parent) = taught(&examples);
-    let options = TuneOptions {
-        logit_margin: -3.0,
-        ..options()
-    };
+    let options = options().with_logit_margin(-3.0);
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
     let taken = (200..225)
         .filter(|&index| argmax(&logits(&backbone, &tuned.candidate.adapter, 0, index)) == 2)
@@ -174,11 +159,7 @@ fn class_weights_refitted_to_the_sites_recognise_more() {
     let examples = with_frames(images(&[2], 20), 25);
     let (backbone, _, parent) = taught(&examples);
     // The steps change nothing, so the refitted class weights are the only change.
-    let options = TuneOptions {
-        rates: PerGroup::all(0.0),
-        steps: 1,
-        ..options()
-    };
+    let options = options().with_rates(PerGroup::all(0.0)).with_steps(1);
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
     assert_eq!(tuned.candidate.adapter.sites, parent.adapter.sites);
     let (before, after) = (
@@ -201,7 +182,7 @@ fn frames_that_the_parent_takes_for_the_new_class_do_not_count_against_it() {
     for &index in &seen {
         examples.add(None, png(2, index));
     }
-    let options = TuneOptions { steps: 1, ..options() };
+    let options = options().with_steps(1);
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
     let kept = seen
         .iter()
@@ -217,18 +198,16 @@ fn where_sites_cost_old_classes_new_class_weights_alone_are_promoted() {
     let examples = with_frames(images(&[2], 20), 30);
     let (backbone, publisher, parent) = taught(&examples);
     // The steps optimise only the new class.
-    let options = TuneOptions {
-        rates: PerGroup {
+    let options = options()
+        .with_rates(PerGroup {
             head: 1e-3,
             norm: 0.05,
             kernel: 0.05,
-        },
-        replay_fraction: 0.0,
-        distillation_weight: 0.0,
-        interpolation: 1.0,
-        steps: 40,
-        ..options()
-    };
+        })
+        .with_replay_fraction(0.0)
+        .with_distillation_weight(0.0)
+        .with_interpolation(1.0)
+        .with_steps(40);
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
     let verdict = &tuned.verdict;
     assert!(verdict.promoted && verdict.head_only, "{verdict}");
@@ -252,11 +231,7 @@ fn frames_that_show_the_new_class_unnamed_do_not_silence_it() {
     };
     let tuned = |examples: &InMemory| {
         let (backbone, _, parent) = taught(examples);
-        let options = TuneOptions {
-            rates: PerGroup::all(0.0),
-            steps: 1,
-            ..options()
-        };
+        let options = options().with_rates(PerGroup::all(0.0)).with_steps(1);
         let tuned = tune(&backbone, &parent, examples, &(), &options, &mut ()).unwrap();
         recognised(&backbone, &tuned.candidate.adapter)
     };
@@ -269,10 +244,7 @@ fn sites_go_as_far_as_the_stride_says() {
     let examples = with_frames(images(&[2], 10), 5);
     let (backbone, _, parent) = taught(&examples);
     let sites = |interpolation: f32| {
-        let options = TuneOptions {
-            interpolation,
-            ..options()
-        };
+        let options = options().with_interpolation(interpolation);
         let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
         tuned.candidate.adapter.sites
     };
@@ -304,7 +276,7 @@ fn a_label_that_was_not_taught_is_refused_with_a_hint() {
 fn images_that_do_not_decode_any_more_are_left_out_of_tuning() {
     let good = images(&[2], 10);
     let (backbone, _, parent) = taught(&good);
-    let options = TuneOptions { steps: 2, ..options() };
+    let options = options().with_steps(2);
     let tuned = |examples: &InMemory| tune(&backbone, &parent, examples, &(), &options, &mut ()).unwrap();
     let mut damaged = good.clone();
     for (label, index) in [(Some(LABELS[2]), 50), (Some(LABELS[0]), 51), (None, 52)] {

@@ -119,7 +119,7 @@ fn a_damaged_or_foreign_checkpoint_is_said_and_started_over() {
         assert_eq!((observer.restarted.len(), observer.resumed), (1, None));
     }
     *kept.0.lock().unwrap() = Some(good);
-    let other = TuneOptions { seed: 1, ..options() };
+    let other = options().with_seed(1);
     let mut observer = stop();
     run(&other, &kept, &mut observer).unwrap_err();
     assert_eq!(observer.restarted.len(), 1);
@@ -129,25 +129,15 @@ fn a_damaged_or_foreign_checkpoint_is_said_and_started_over() {
 fn threads_and_a_cache_change_no_bit_and_the_seed_does() {
     let file = |options: TuneOptions| run(&options, &Kept::default(), &mut StopAfter::default()).unwrap();
     let one = file(options());
-    let two = file(TuneOptions {
-        threads: 2,
-        ..options()
-    });
+    let two = file(options().with_threads(2));
     assert_eq!(one.candidate.file, two.candidate.file);
-    let other = file(TuneOptions { seed: 5, ..options() });
+    let other = file(options().with_seed(5));
     assert_ne!(one.candidate.file, other.candidate.file);
     // The input activations of late sites may or may not be cached.
-    let late = TuneOptions {
-        scope: Some(TrainableScope::From(2)),
-        resident: Some(0),
-        ..options()
-    };
+    let late = options().with_scope(TrainableScope::From(2)).with_resident(Some(0));
     let cached = file(late.clone());
     assert!(cached.plan.cached);
-    let fresh = file(TuneOptions {
-        max_memory: Some(cached.plan.peak - 1),
-        ..late
-    });
+    let fresh = file(late.with_max_memory(cached.plan.peak - 1));
     assert!(!fresh.plan.cached);
     assert_eq!(cached.candidate.file, fresh.candidate.file);
 }

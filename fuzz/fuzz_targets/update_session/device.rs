@@ -1,4 +1,4 @@
-//! A device that keeps what arrives.
+//! A device that stores the received bytes.
 
 use std::{
     collections::HashMap,
@@ -14,17 +14,17 @@ use clr_transfer::{
     TaskSummary,
 };
 
-/// Keeps what arrives and asserts that it is called as promised.
+/// Stores the received bytes, and asserts that its methods are called according to their documentation.
 #[derive(Default)]
 pub struct Keeping(Mutex<HashMap<Digest, (u64, Vec<u8>)>>, AtomicU64);
 
 impl Keeping {
-    /// Calls that change something.
+    /// Returns the number of modifying calls.
     pub fn acts(&self) -> u64 {
         self.1.load(Ordering::Relaxed)
     }
 
-    /// What is held of a transfer.
+    /// Returns the stored bytes of a transfer.
     pub fn held(&self, digest: &Digest) -> Option<Vec<u8>> {
         self.0.lock().unwrap().get(digest).map(|(_, held)| held.clone())
     }

@@ -1,4 +1,4 @@
-//! A host and a bad line: one request at a time, and what must hold of each answer.
+//! A host on an unreliable line: it sends one request at a time and checks each reply.
 
 use clr_adapters::Digest;
 use clr_transfer::{Begin, Decoder, Head, Kind, Request, Response, Session, SessionLimits};
@@ -6,17 +6,17 @@ use libfuzzer_sys::arbitrary::{self, Arbitrary};
 
 use crate::{HELLO, answers, device::Keeping, framed, written};
 
-/// What a host does, and what a bad line makes of it.
+/// Actions of a host, and faults of the line.
 #[derive(Arbitrary, Debug)]
 pub enum Act {
-    /// A new connection; what the device keeps stays.
+    /// Opens a new connection. The device keeps its data.
     Connect {
         session: u8,
     },
     Begin {
         file: u8,
     },
-    /// A piece of a file; `wrong` sends other bytes.
+    /// Sends a piece of a file; with `wrong`, sends other bytes.
     Chunk {
         file: u8,
         transfer: u8,
@@ -24,7 +24,7 @@ pub enum Act {
         length: u16,
         wrong: bool,
     },
-    /// The next piece, as an honest host sends it.
+    /// Sends the next piece, as a correct host does.
     Next {
         file: u8,
         length: u16,
@@ -47,13 +47,13 @@ pub enum Act {
     Damaged {
         at: u16,
     },
-    /// A frame that ends early, and the next frame after it.
+    /// Sends a truncated frame, followed by the next frame.
     Cut {
         at: u16,
     },
 }
 
-/// Host and line: one request at a time, and what must hold of each answer.
+/// A host on an unreliable line: it sends one request at a time and checks each reply.
 pub struct Host<'d> {
     device: &'d Keeping,
     files: [Vec<u8>; 3],
@@ -61,10 +61,10 @@ pub struct Host<'d> {
     decoder: Decoder,
     number: u32,
     sequence: u32,
-    /// Messages of this session by sequence, from 1, and the answer to the last.
+    /// Messages of this session by sequence number, from 1, and the reply to the last.
     sent: Vec<Vec<u8>>,
     last: Option<(Head, Vec<u8>)>,
-    /// Transfer and bytes held of each file, as the device said.
+    /// For each file, the transfer number and the number of bytes held, as reported by the device.
     known: [Option<(u32, u64)>; 3],
 }
 
@@ -105,7 +105,7 @@ impl<'d> Host<'d> {
         }
     }
 
-    /// Sends a request and gives its answer, which must be one, and of this request.
+    /// Sends a request and returns its reply. There must be exactly one, with the sequence number of the request.
     fn ask(&mut self, request: &Request<'_>) -> Vec<u8> {
         self.sequence += 1;
         let message = written(request);
@@ -133,7 +133,7 @@ impl<'d> Host<'d> {
         }
     }
 
-    /// Sends what is not to be carried out: nothing may change.
+    /// Sends bytes that must not be executed, and asserts that nothing changes.
     fn idle(&mut self, bytes: &[u8]) -> Vec<(Head, Vec<u8>)> {
         let before = self.device.acts();
         let replies = answers(&mut self.session, &mut self.decoder, bytes);
@@ -219,7 +219,7 @@ impl<'d> Host<'d> {
                 let Some(sequence) = self.sequence.checked_sub(1 + u32::from(back)).filter(|&at| at > 0) else {
                     return;
                 };
-                // A greeting is one in any place: it would begin anew.
+                // A greeting is valid at any position, because it starts a new session.
                 if sequence > 1 {
                     let bytes = frame(self, sequence);
                     assert_eq!(self.idle(&bytes), [], "a late request is skipped");

@@ -1,4 +1,4 @@
-//! Archive readers: wheels and `.sh3f` (zip), npm and sdist (tar.gz), Debian (dpkg-deb's tar).
+//! Archive readers: wheels and `.sh3f` (zip), npm and sdist (tar.gz), Debian (the tar from dpkg-deb).
 
 use std::{
     fs::File,
@@ -12,10 +12,10 @@ use super::{FetchError, client::Source, package::Client};
 /// Callback for an entry: its name and its bytes.
 type Visit<'a> = dyn FnMut(&str, Vec<u8>) -> Result<(), FetchError> + 'a;
 
-/// Maximum size of an entry in bytes; the largest one needed is a 60 MB catalogue.
+/// Maximum bytes of an entry. The largest entry in use is a 60 MB catalogue.
 const ENTRY_CAP: u64 = 256 << 20;
 
-/// Calls `visit` with every regular file that `wanted` accepts, in the archive's order. Links are skipped.
+/// Calls `visit` for every regular file that `wanted` accepts, in the archive's order. Links are skipped.
 pub(crate) fn visit(source: &Source, wanted: &dyn Fn(&str) -> bool, visit: &mut Visit<'_>) -> Result<(), FetchError> {
     let path = &source.path;
     match source.client {
@@ -27,7 +27,7 @@ pub(crate) fn visit(source: &Source, wanted: &dyn Fn(&str) -> bool, visit: &mut 
     }
 }
 
-/// Returns the only entry that `wanted` accepts.
+/// Returns the single entry that `wanted` accepts.
 pub(crate) fn one(source: &Source, wanted: &dyn Fn(&str) -> bool, what: &str) -> Result<Vec<u8>, FetchError> {
     let mut found = None;
     visit(source, wanted, &mut |_, bytes| {
@@ -37,7 +37,7 @@ pub(crate) fn one(source: &Source, wanted: &dyn Fn(&str) -> bool, what: &str) ->
     found.ok_or_else(|| FetchError::content(source.file(), format!("no {what} in it")))
 }
 
-/// Same as [`visit`], for a zip in memory or on disk.
+/// Does the same as [`visit`], for a zip file in memory or on disk.
 pub(crate) fn visit_zip(
     name: &str,
     reader: impl Read + Seek,
@@ -103,7 +103,7 @@ fn visit_deb(source: &Source, wanted: &dyn Fn(&str) -> bool, visit: &mut Visit<'
         Some(stdout) => visit_tar(&source.file(), BufReader::new(stdout), wanted, visit),
         None => Err(FetchError::content(source.file(), "dpkg-deb gave no output")),
     };
-    // The reader may stop at the archive's end before dpkg-deb has written its padding.
+    // The reader may reach the end of the archive before dpkg-deb has written its padding.
     let _ = child.kill();
     let _ = child.wait();
     walked

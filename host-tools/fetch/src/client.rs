@@ -26,7 +26,7 @@ pub(crate) struct Source {
     pub(crate) version: String,
     pub(crate) licence: &'static str,
     pub(crate) sha256: String,
-    /// Whether the file is the pinned one, byte for byte.
+    /// Whether the file is byte-identical to the pinned one.
     pub(crate) pinned: bool,
     #[serde(skip)]
     pub(crate) path: PathBuf,
@@ -68,7 +68,7 @@ pub(crate) fn is_cached(package: &Package, cache: &Cache) -> bool {
     cache.package(package.file).exists() || newer_in_cache(package, cache).is_some()
 }
 
-/// Returns a later version of a Debian package, cached by an earlier run.
+/// Returns a later version of a Debian package that an earlier run cached.
 fn newer_in_cache(package: &Package, cache: &Cache) -> Option<Source> {
     if package.client != Client::Apt {
         return None;

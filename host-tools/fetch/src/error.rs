@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-/// An error of downloading a package, reading it or making a task of it.
+/// Error of downloading a package, reading it, or creating a task from it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
@@ -42,7 +42,7 @@ pub enum FetchError {
         hint: &'static str,
     },
 
-    /// The program reported success without a file.
+    /// The program reported success, but left no file.
     #[error("{client} reported success but left no file for '{package}'")]
     NothingDownloaded {
         /// The program.
@@ -61,7 +61,7 @@ pub enum FetchError {
         file: String,
         /// The pinned SHA-256.
         expected: String,
-        /// The SHA-256 of the file that came.
+        /// SHA-256 of the downloaded file.
         got: String,
     },
 
@@ -112,7 +112,7 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    /// Returns whether the download itself failed; such errors have their own exit code.
+    /// Returns whether the download itself failed. Such errors have a separate exit code.
     pub fn is_download(&self) -> bool {
         matches!(
             self,

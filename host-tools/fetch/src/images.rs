@@ -1,4 +1,4 @@
-//! Images of a task: alpha over white, grey kept grey, size capped, encoded as PNG.
+//! Images of a task: alpha composed onto white, grey kept grey, size limited, encoded as PNG.
 
 use std::io::Cursor;
 
@@ -13,20 +13,20 @@ use resvg::{tiny_skia, usvg};
 use super::FetchError;
 use clr_training::inspect::Fingerprint;
 
-/// Maximum side of a stored image in pixels: the backbones take 224 to 300.
+/// Maximum side of a stored image in pixels, because the backbones use 224 to 300.
 const LONGEST_SIDE: u32 = 300;
 
 /// An encoded image.
 #[derive(Clone, Debug)]
 pub(crate) struct Image {
     pub(crate) png: Vec<u8>,
-    /// Digest of size, channels and pixels: equal for equal images in different files.
+    /// Digest of size, channels and pixels. It is equal for equal images in different files.
     pub(crate) pixels: Digest,
     pub(crate) fingerprint: Fingerprint,
 }
 
 impl Image {
-    /// Decodes a PNG, JPEG, BMP, WebP or GIF file; `longest` caps the longer side further.
+    /// Decodes a PNG, JPEG, BMP, WebP or GIF file. `longest` is an additional limit on the longer side.
     pub(crate) fn decode(bytes: &[u8], entry: &str, longest: Option<u32>) -> Result<Self, FetchError> {
         Self::from_image(decode(bytes, entry)?, entry, longest)
     }
@@ -73,7 +73,7 @@ impl Image {
         Self::finish(grey.as_raw(), width, height, image::ExtendedColorType::L8, grey, entry)
     }
 
-    /// Same as [`Self::decode`], with white margins removed; an error for a blank image.
+    /// Decodes like [`Self::decode`] and removes white margins. A blank image is an error.
     pub(crate) fn decode_trimmed(bytes: &[u8], entry: &str, longest: u32) -> Result<Self, FetchError> {
         Self::from_image(
             trim(&over_white(&decode(bytes, entry)?), entry)?.into(),
@@ -82,12 +82,12 @@ impl Image {
         )
     }
 
-    /// Same as [`Self::render_svg`], with white margins removed; an error for a blank image.
+    /// Renders like [`Self::render_svg`] and removes white margins. A blank image is an error.
     pub(crate) fn render_svg_trimmed(bytes: &[u8], entry: &str, side: u32) -> Result<Self, FetchError> {
         Self::from_image(trim(&draw(bytes, entry, side)?, entry)?.into(), entry, Some(side))
     }
 
-    /// Renders an SVG on white; its longer side is `side` pixels.
+    /// Renders an SVG on white; its longer side gets `side` pixels.
     pub(crate) fn render_svg(bytes: &[u8], entry: &str, side: u32) -> Result<Self, FetchError> {
         Self::from_image(draw(bytes, entry, side)?.into(), entry, None)
     }
@@ -131,7 +131,7 @@ fn decode(bytes: &[u8], entry: &str) -> Result<DynamicImage, FetchError> {
         .map_err(image_error)
 }
 
-/// Renders an SVG on white. One that embeds a bitmap or text is refused: neither would be drawn.
+/// Renders an SVG on white. Refuses one that embeds a bitmap or text, because neither would be drawn.
 fn draw(bytes: &[u8], entry: &str, side: u32) -> Result<RgbImage, FetchError> {
     let broken = |detail: String| FetchError::content(entry, detail);
     if [b"<image".as_slice(), b"<text"]
@@ -176,7 +176,7 @@ fn trim(image: &RgbImage, entry: &str) -> Result<RgbImage, FetchError> {
     Ok(imageops::crop_imm(image, left, top, right - left + 1, bottom - top + 1).to_image())
 }
 
-/// Converts to 8-bit RGB, transparent parts over white.
+/// Converts to 8-bit RGB, with transparent parts composed onto white.
 fn over_white(image: &DynamicImage) -> RgbImage {
     if !image.color().has_alpha() {
         return image.to_rgb8();

@@ -1,4 +1,4 @@
-//! Fetching: packages through their own clients, tasks as image folders, backbones as ONNX.
+//! Downloads: packages by their own clients, tasks as image folders, backbones as ONNX.
 
 #![forbid(unsafe_code)]
 
@@ -39,7 +39,7 @@ pub fn unknown(name: &str) -> FetchError {
     }
 }
 
-/// Returns the Levenshtein distance over bytes.
+/// Returns the Levenshtein distance of two byte strings.
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {

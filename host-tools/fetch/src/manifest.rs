@@ -1,4 +1,4 @@
-//! Task folders: `<cache>/tasks/<name>/{train,val,test}/<label>/*.png` and `task.json`, written atomically.
+//! Task folders, `<cache>/tasks/<name>/{train,val,test}/<label>/*.png` and `task.json`, written atomically.
 
 use std::{collections::BTreeMap, fs, path::Path, path::PathBuf};
 
@@ -24,7 +24,7 @@ const SCHEMA: &str = "clr.task/1";
 pub struct TaskOptions {
     /// Seed of the split.
     pub seed: u64,
-    /// Images per class before the split; `None` is the task's default.
+    /// Maximum images per class before the split; `None` selects the task's default.
     pub limit_per_class: Option<usize>,
 }
 
@@ -36,7 +36,7 @@ impl TaskOptions {
         self
     }
 
-    /// Sets the number of images per class before the split; `None` is the task's default.
+    /// Sets the maximum number of images per class before the split; `None` selects the task's default.
     #[must_use]
     pub fn with_limit_per_class(mut self, limit: impl Into<Option<usize>>) -> Self {
         self.limit_per_class = limit.into();
@@ -51,15 +51,15 @@ pub struct Manifest {
     pub schema: String,
     /// The task.
     pub name: String,
-    /// The question, as a clause.
+    /// The question that the task answers, as a clause.
     pub title: String,
-    /// The paper's goal: objects, style, scenes, counting, medical; or inspection.
+    /// The task's goal according to the paper (objects, style, scenes, counting, medical), or inspection.
     pub goal: String,
     /// Photographed, drawn, rendered, scanned.
     pub nature: String,
     /// Size of an image.
     pub pixels: String,
-    /// The packages it was made from.
+    /// The packages from which the task was created.
     pub sources: Vec<ManifestSource>,
     /// The unit that is never divided between splits.
     pub split_by: String,
@@ -69,9 +69,9 @@ pub struct Manifest {
     pub seed: u64,
     /// Images per class before the split.
     pub limit_per_class: Option<usize>,
-    /// Number of duplicates that were removed.
+    /// Number of removed duplicates.
     pub duplicates_removed: usize,
-    /// Number of images removed because they had several labels.
+    /// Number of images that were removed because they had several labels.
     pub contradictory_removed: usize,
     /// Files that could not be read.
     pub unreadable: Vec<String>,
@@ -85,7 +85,7 @@ pub struct Manifest {
     pub digest: String,
 }
 
-/// One package of a task.
+/// A package of a task.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ManifestSource {
     /// The registry.
@@ -98,7 +98,7 @@ pub struct ManifestSource {
     pub licence: String,
     /// SHA-256 of its file.
     pub sha256: String,
-    /// Whether the file is the pinned one, byte for byte.
+    /// Whether the file is byte-identical to the pinned one.
     pub pinned: bool,
 }
 
@@ -119,13 +119,13 @@ impl Manifest {
 pub struct FetchedTask {
     /// The folder.
     pub path: PathBuf,
-    /// Whether it was in the cache already.
+    /// Whether the task was already cached.
     pub cached: bool,
     /// The content of `task.json`.
     pub task: Manifest,
 }
 
-/// Returns the folder's name: the task's, and the options that differ from its defaults.
+/// Returns the folder's name: the task's name, and the options that differ from the task's defaults.
 pub fn folder_name(task: &Task, options: TaskOptions) -> String {
     let mut name = task.name.to_owned();
     if options.seed != 0 {
@@ -140,7 +140,7 @@ pub fn folder_name(task: &Task, options: TaskOptions) -> String {
     name
 }
 
-/// Returns the task from the cache, or makes it from its packages.
+/// Returns the task from the cache, or creates it from its packages.
 pub fn fetch_task(
     task: &'static Task,
     options: TaskOptions,
@@ -207,7 +207,7 @@ pub fn fetch_task(
         serde_json::to_string_pretty(&manifest).map_err(|error| FetchError::content("task.json", error.to_string()))?;
     write_file(&folder.join("task.json"), text.as_bytes())?;
     if path.exists() {
-        // A folder without a readable task.json: damaged, or not made by this program.
+        // The folder has no readable task.json, so it is damaged or was not created by this program.
         fs::remove_dir_all(&path).map_err(|source| FetchError::Io {
             action: "replace",
             path: path.clone(),
@@ -242,7 +242,7 @@ fn record(source: &Source) -> ManifestSource {
 
 type Counts = BTreeMap<String, BTreeMap<String, usize>>;
 
-/// Writes the folders and returns the counts and the digest.
+/// Writes the folders. Returns the counts and the digest.
 fn write(
     folder: &Path,
     labels: &[String],

@@ -1,11 +1,12 @@
 //! Pinned packages: client, name, version, file, SHA-256 and licence.
 
-/// The program that downloads a package.
+/// The client program that downloads a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
-    /// `pip download`, a wheel: nothing is executed.
+    /// `pip download` of a wheel. Nothing from the package is executed.
     Wheel,
-    /// `pip download`, a source archive: pip runs its build backend for the metadata, after checking the hash.
+    /// `pip download` of a source archive. pip checks the hash and then runs the package's build backend to get its
+    /// metadata.
     Sdist,
     /// `npm pack`.
     Npm,
@@ -33,7 +34,7 @@ pub struct Package {
     pub name: &'static str,
     /// Its version.
     pub version: &'static str,
-    /// The file that the client leaves.
+    /// Name of the file that the client leaves.
     pub file: &'static str,
     /// SHA-256 of the file, in hexadecimal digits.
     pub sha256: &'static str,

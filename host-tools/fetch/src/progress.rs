@@ -11,13 +11,13 @@ pub enum Unit {
 
 /// Starts progress bars. `()` shows none.
 pub trait Progress {
-    /// Starts a bar of `length` units; a `length` of 0 is not known yet.
+    /// Starts a bar of `length` units; 0 means that the length is not known yet.
     fn start(&self, unit: Unit, length: u64, message: &str) -> Box<dyn Bar>;
 }
 
 /// A progress bar; dropping it removes it.
 pub trait Bar {
-    /// States the length once it is known.
+    /// Sets the length once it is known.
     fn set_length(&self, length: u64);
     /// Moves the bar.
     fn set_position(&self, position: u64);

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::cache;
 
-/// Downloads a package's file into `folder` with its client; calls `progress` meanwhile.
+/// Downloads a package's file into `folder` with its client. Calls `progress` repeatedly until it is finished.
 pub(super) fn download(package: &Package, folder: &Path, progress: &dyn Fn()) -> Result<(), FetchError> {
     match package.client {
         Client::Wheel | Client::Sdist => pip(package, folder, progress),
@@ -34,7 +34,8 @@ pub(super) fn command_name(client: Client) -> &'static str {
 const PIP_HINT: &str = "check the network and that the package index is reachable, then run the command again";
 const PIP_MISSING: &str = "install pip, e.g. `sudo apt-get install python3-pip`, or `python3 -m ensurepip`";
 
-/// Runs `pip download` with the hash in a requirements file: pip itself refuses other bytes before reading them.
+/// Runs `pip download` with the hash in a requirements file, so that pip itself refuses other bytes before it reads
+/// them.
 fn pip(package: &Package, folder: &Path, progress: &dyn Fn()) -> Result<(), FetchError> {
     let requirements = folder.join("requirements.txt");
     let line = format!(
@@ -69,7 +70,7 @@ fn pip(package: &Package, folder: &Path, progress: &dyn Fn()) -> Result<(), Fetc
             .env("TMPDIR", &scratch);
         match run(&mut command, progress) {
             Ok(Finished { success: true, .. }) => return Ok(()),
-            // A python3 without the pip module: try the next command.
+            // This python3 has no pip module, so the next command is tried.
             Ok(Finished { detail, .. }) if detail.contains("No module named pip") => {}
             Ok(Finished { detail, .. }) => {
                 return Err(FetchError::ClientFailed {
@@ -128,7 +129,7 @@ fn apt(package: &Package, folder: &Path, progress: &dyn Fn()) -> Result<(), Fetc
         finish(run(&mut command, progress), "apt-get", package, FAILED, MISSING)
     };
     match attempt(format!("{}={}", package.name, package.version)) {
-        // The archive no longer has the pinned version: take the current one, with a warning.
+        // The package archive no longer has the pinned version. The current version is used, with a warning.
         Err(FetchError::ClientFailed { detail, .. }) if detail.contains("was not found") => {
             attempt(package.name.to_owned())
         }
@@ -172,7 +173,7 @@ struct Finished {
     detail: String,
 }
 
-/// Runs a client with its output captured, calling `progress` meanwhile.
+/// Runs a client and captures its output. Calls `progress` repeatedly until it has ended.
 fn run(command: &mut Command, progress: &dyn Fn()) -> io::Result<Finished> {
     tracing::debug!("running {command:?}");
     let mut child = command
@@ -184,7 +185,7 @@ fn run(command: &mut Command, progress: &dyn Fn()) -> io::Result<Finished> {
     let reader = std::thread::spawn(move || {
         let mut text = Vec::new();
         if let Some(stderr) = stderr.as_mut() {
-            // The output up to a read error is all that can be reported.
+            // After a read error, only the output so far can be reported.
             let _ = io::Read::read_to_end(stderr, &mut text);
         }
         String::from_utf8_lossy(&text).into_owned()
@@ -203,7 +204,7 @@ fn run(command: &mut Command, progress: &dyn Fn()) -> io::Result<Finished> {
     })
 }
 
-/// Returns the lines of a client's stderr that name the error, at most three.
+/// Returns the lines of a client's stderr that describe the error, at most three.
 fn telling(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let errors: Vec<&str> = lines

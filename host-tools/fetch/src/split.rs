@@ -1,4 +1,4 @@
-//! Splits without leakage: no duplicates, groups undivided; train, validation and test 6 : 1 : 2 in each class.
+//! Splits without leakage: no duplicates, no divided groups; train, validation and test are 6 : 1 : 2 in each class.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,7 +18,7 @@ pub(crate) struct Sample {
     pub(crate) class: usize,
     /// A group is never divided between splits.
     pub(crate) group: String,
-    /// Whether it belongs to the data set's own test split.
+    /// Whether the sample belongs to the data set's own test split.
     pub(crate) held_out: bool,
     pub(crate) image: Image,
 }
@@ -46,13 +46,13 @@ impl Part {
 /// Counts of removed images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Removed {
-    /// Copies of an image that was kept.
+    /// Number of copies of images that were kept.
     pub(crate) duplicates: usize,
-    /// Images with two labels: none of them was kept.
+    /// Number of images with two labels, none of which was kept.
     pub(crate) contradictory: usize,
 }
 
-/// Keeps one of each set of equal images, and none of a set with different labels.
+/// Keeps one image of each set of equal images, and none if their labels differ.
 pub(crate) fn remove_duplicates(samples: Vec<Sample>) -> (Vec<Sample>, Removed) {
     let mut classes: HashMap<Digest, (usize, bool)> = HashMap::new();
     for sample in &samples {
@@ -60,7 +60,7 @@ pub(crate) fn remove_duplicates(samples: Vec<Sample>) -> (Vec<Sample>, Removed) 
         entry.1 &= entry.0 == sample.class;
     }
     let mut removed = Removed::default();
-    // A test image is kept before a training one, so that the data set's own test split stays complete.
+    // Test images take precedence over training images, so that the data set's own test split stays complete.
     let (test, pool): (Vec<Sample>, Vec<Sample>) = samples.into_iter().partition(|sample| sample.held_out);
     let mut seen = std::collections::HashSet::new();
     let mut kept = Vec::new();
@@ -76,8 +76,8 @@ pub(crate) fn remove_duplicates(samples: Vec<Sample>) -> (Vec<Sample>, Removed) 
     (kept, removed)
 }
 
-/// Keeps at most `limit` samples per class, chosen by the seed. Where the data set names a test split, two ninths of
-/// the limit come from it.
+/// Keeps at most `limit` samples per class, selected with the seed. If the data set has its own test split, two ninths
+/// of the limit are taken from it.
 pub(crate) fn limit_per_class(samples: Vec<Sample>, limit: usize, seed: u64) -> Vec<Sample> {
     let fixed = samples.iter().any(|sample| sample.held_out);
     let test_limit = if fixed { limit * 2 / 9 } else { 0 };
@@ -105,7 +105,8 @@ pub(crate) fn limit_per_class(samples: Vec<Sample>, limit: usize, seed: u64) -> 
         .collect()
 }
 
-/// Returns groups as lists of indices: samples with the same group name, and optionally near-duplicates.
+/// Returns groups as lists of indices. A group contains samples with the same group name and, optionally,
+/// near-duplicates.
 pub(crate) fn groups(samples: &[Sample], near_duplicates: bool) -> Vec<Vec<usize>> {
     let mut parent: Vec<usize> = (0..samples.len()).collect();
     let mut first: HashMap<&str, usize> = HashMap::new();
@@ -139,8 +140,9 @@ fn join(parent: &mut [usize], a: usize, b: usize) {
     parent[a.max(b)] = a.min(b);
 }
 
-/// Assigns every sample to a split: undivided groups, largest first, each to the split that lacks its classes most.
-/// Where the data set names a test split, a group with a held-out sample goes to test, and the rest is divided 6 : 1.
+/// Assigns every sample to a split. Groups are not divided; the largest ones are assigned first, each to the split with
+/// the greatest need of its classes. If the data set has its own test split, a group with such a sample goes to the
+/// test split, and the rest is divided 6 : 1.
 pub(crate) fn assign(samples: &[Sample], groups: &[Vec<usize>], seed: u64) -> Vec<Part> {
     let fixed = samples.iter().any(|sample| sample.held_out);
     let shares: &[(Part, f64)] = if fixed {
@@ -166,7 +168,7 @@ pub(crate) fn assign(samples: &[Sample], groups: &[Vec<usize>], seed: u64) -> Ve
         let part = if group.iter().any(|&index| samples[index].held_out) {
             Part::Test
         } else {
-            // The need of each split for these classes: the images that it lacks, relative to its share.
+            // The need of a split for these classes is the number of images that it lacks, relative to its share.
             let need = |&(part, share): &(Part, f64)| {
                 group
                     .iter()

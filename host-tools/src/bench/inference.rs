@@ -1,4 +1,4 @@
-//! Latency of one image, compared with the inference engines that are installed.
+//! Latency of one image, compared with the installed inference engines.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,17 +19,17 @@ use super::{
 };
 use crate::destination::write_atomically;
 
-/// Maximum difference of a peer's output from ours, relative to the largest value.
+/// Maximum difference of a peer's output from ours, relative to the output's largest value.
 const SAME_OUTPUT: f32 = 1e-3;
 
-/// One image through one network.
+/// Latency of one image through one network.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Inference {
     pub(crate) model: String,
     /// Height, width.
     pub(crate) size: [u32; 2],
     pub(crate) threads: usize,
-    /// `linear`: the plain network; `clr`: with an adapter at every site.
+    /// `linear`: the plain network. `clr`: with an adapter at every site.
     pub(crate) recipe: Recipe,
     pub(crate) ours: Measured,
     pub(crate) peers: Vec<PeerTimes>,
@@ -47,11 +47,11 @@ pub(crate) struct PeerTimes {
     pub(crate) version: String,
     pub(crate) model: PeerModel,
     pub(crate) times: Measured,
-    /// Largest difference of its output from ours over the largest value of its output.
+    /// Largest difference of the peer's output from ours, divided by the largest value of its output.
     pub(crate) largest_difference: f32,
 }
 
-/// Kind of model that a peer ran.
+/// Kind of model that a peer executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum PeerModel {
@@ -68,7 +68,7 @@ pub(crate) struct LeftOut {
     pub(crate) reason: String,
 }
 
-/// Job of our own worker.
+/// Job for our own worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct InferenceJob {
     backbone: PathBuf,
@@ -86,7 +86,8 @@ struct PeerJob<'a> {
     folder: &'a Path,
 }
 
-/// Measures `network` with each number of threads, unchanged (`linear`) or with an adapter at every site (`clr`).
+/// Measures `network` with each number of threads, either unchanged (`linear`) or with an adapter at every site
+/// (`clr`).
 pub(crate) fn inference(
     network: &Network,
     recipe: Recipe,
@@ -186,7 +187,7 @@ pub(crate) fn inference(
     })
 }
 
-/// Starts a peer on the first model for which its output equals ours; the error is that of the last model.
+/// Starts a peer on the first model with which its output equals ours. The error is that of the last model.
 fn first_that_runs(
     models: &[(PeerModel, PathBuf)],
     start: impl Fn(&Path) -> anyhow::Result<(Worker, f32)>,
@@ -201,7 +202,7 @@ fn first_that_runs(
     result
 }
 
-/// Starts a peer and compares its output with ours.
+/// Starts a peer, and checks that its output equals ours.
 fn agreeing(peers: &Peers, peer: &Peer, job: &PeerJob<'_>, ours: &[f32]) -> anyhow::Result<(Worker, f32)> {
     let mut worker = peers.start(peer, job, job.threads)?;
     let theirs = worker.output(&job.folder.join("output.f32"))?;
@@ -219,7 +220,7 @@ fn agreeing(peers: &Peers, peer: &Peer, job: &PeerJob<'_>, ours: &[f32]) -> anyh
     Ok((worker, difference))
 }
 
-/// Returns the largest absolute difference over the largest absolute value of `theirs`; NaN if any value is NaN.
+/// Returns the largest absolute difference divided by the largest absolute value of `theirs`; NaN if any value is NaN.
 fn relative_difference(ours: &[f32], theirs: &[f32]) -> f32 {
     let largest = theirs
         .iter()

@@ -1,4 +1,4 @@
-//! Time from two files to the first answer.
+//! Loading time: from two files to the first result.
 
 use std::{path::Path, time::Instant};
 

@@ -1,4 +1,4 @@
-//! Bench: inference, training step, loading and switching, compared with peers in the same run.
+//! Benchmarks of inference, training step, loading and switching, with peers measured in the same run.
 
 mod inference;
 mod loading;
@@ -45,7 +45,7 @@ impl Job {
     }
 }
 
-/// Times of one turn, in seconds.
+/// Times of one turn in seconds.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Times {
     pub(crate) median: f64,
@@ -56,7 +56,7 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    /// Runs `work` at least `least` times and `seconds` long.
+    /// Runs `work` at least `least` times, and for at least `seconds`.
     pub(crate) fn of(seconds: f64, least: usize, mut work: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Self> {
         let begin = std::time::Instant::now();
         let mut times = Vec::new();
@@ -75,7 +75,8 @@ impl Times {
     }
 }
 
-/// Returns an adapter of `recipe` for `backbone`, with values near the initial ones, so that no kernel is the identity.
+/// Returns an adapter of `recipe` for `backbone`, with values close to the initial ones, but different enough that no
+/// kernel is the identity.
 pub(crate) fn some_adapter(backbone: &Backbone, recipe: Recipe, task: &str) -> Adapter {
     let features = backbone.feature_count();
     let mut state = Digest::of(task.as_bytes())

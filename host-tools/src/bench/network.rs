@@ -1,4 +1,4 @@
-//! Networks of the bench: files for `clr import`, or random weights of a known architecture.
+//! Networks of the benchmarks: any file that `clr import` accepts, or random weights of a known architecture.
 
 use std::path::{Path, PathBuf};
 
@@ -12,16 +12,16 @@ use super::CLASSES;
 pub(crate) struct Network {
     pub(crate) name: String,
     pub(crate) backbone: Backbone,
-    /// The file itself, if peers can run it: an ONNX file with the classifier of `backbone`.
+    /// The file itself, if peers can execute it: an ONNX file with the classifier of `backbone`.
     pub(crate) onnx: Option<PathBuf>,
-    /// Names under which torchvision or timm may know it.
+    /// Possible names of the network in torchvision or timm.
     pub(crate) torch: Vec<String>,
-    /// Whether the name was given, not guessed from the file's name.
+    /// Whether the name was given; otherwise it was guessed from the file's name.
     pub(crate) torch_stated: bool,
 }
 
 impl Network {
-    /// Imports a file. `torch`: the name that was given for it.
+    /// Imports a file. `torch` is the name that was given for it.
     pub(crate) fn import(path: &Path, torch: Option<&str>) -> anyhow::Result<Self> {
         let backbone = clr_onnx::import(path, &ImportOptions::default())?;
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -66,7 +66,7 @@ fn torch_name(architecture: Architecture) -> String {
     }
 }
 
-/// Returns possible names in a file's stem: the stem, and its parts between `-` and `.`.
+/// Returns possible names in a file's stem: the stem itself, and its parts separated by `-` and `.`.
 fn names_in(stem: &str) -> Vec<String> {
     let mut names = vec![stem.replace('-', "_")];
     for part in stem.split(['-', '.']) {

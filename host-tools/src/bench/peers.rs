@@ -1,4 +1,4 @@
-//! Peers of the bench: inference engines and PyTorch, in a Python environment (`host-tools/bench/setup.sh`).
+//! Peers of the benchmarks: inference engines and PyTorch, in a Python environment (`host-tools/bench/setup.sh`).
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use super::Worker;
 const SCRIPT: &str = include_str!("../../bench/peers.py");
 const SCRIPT_NAME: &str = "peers.py";
 
-/// One peer: its name for `--peers`, and the pip packages that it needs.
+/// A peer: its name for `--peers`, and the pip packages that it needs.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
@@ -59,7 +59,7 @@ pub(crate) struct NotInstalled {
     pub(crate) peer: &'static str,
     /// Packages that are missing.
     pub(crate) packages: Vec<&'static str>,
-    /// Command that installs them.
+    /// The command that installs them.
     pub(crate) hint: String,
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct NotInstalled {
 #[derive(Debug)]
 pub(crate) struct Peers {
     python: PathBuf,
-    /// Private folder of the script: Python imports modules from the script's folder first.
+    /// Private folder of the script, because Python imports modules from the script's folder first.
     folder: tempfile::TempDir,
     /// Names of the requested and installed peers.
     installed: Vec<&'static str>,
@@ -77,7 +77,7 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    /// Finds the peers `wanted` (all of them if empty) that `python` has.
+    /// Finds those of the peers `wanted` (all peers if empty) that `python` has installed.
     ///
     /// # Errors
     /// If `python` does not run.
@@ -118,7 +118,7 @@ impl Peers {
         Ok(peers)
     }
 
-    /// Returns the versions of the installed packages among those that `peers` need.
+    /// Returns the installed versions of the packages that `peers` need.
     fn package_versions(&self, peers: &[&Peer]) -> anyhow::Result<BTreeMap<String, String>> {
         let packages: Vec<&str> = peers.iter().flat_map(|peer| peer.packages).copied().collect();
         let python = self.python.display();
@@ -154,7 +154,7 @@ impl Peers {
     /// Starts `peer` on a job.
     ///
     /// # Errors
-    /// If it cannot run the network, with its reason.
+    /// If the peer cannot run the network, with the peer's reason.
     pub(crate) fn start(&self, peer: &Peer, job: &impl Serialize, threads: usize) -> anyhow::Result<Worker> {
         let mut command = Command::new(&self.python);
         command

@@ -1,4 +1,4 @@
-//! Result of the bench: JSON document and tables.
+//! Result of the benchmarks: JSON document and tables.
 
 use serde::Serialize;
 
@@ -30,7 +30,7 @@ pub(crate) struct Machine {
     pub(crate) cpu: Option<String>,
 }
 
-/// A measurement that was not possible.
+/// A measurement that failed.
 #[derive(Debug, Serialize)]
 pub(crate) struct Failure {
     pub(crate) model: String,
@@ -265,7 +265,7 @@ fn print_switching(row: &Switching, output: &Output) -> std::io::Result<()> {
     ))
 }
 
-/// Peers and networks that are missing from the tables.
+/// Prints the peers and networks that are missing from the tables.
 fn print_notes(document: &Document, output: &Output) -> std::io::Result<()> {
     output.line("")?;
     for row in &document.inference {

@@ -1,4 +1,4 @@
-//! Rounds of measurement: workers take turns, so that changes of the machine affect all.
+//! Measurement in rounds. The workers take turns, so that changes of the machine affect all of them equally.
 
 use serde::Serialize;
 
@@ -41,7 +41,7 @@ impl Measured {
     }
 }
 
-/// Measures all workers; each round starts with another one. A worker that fails is left out of later rounds.
+/// Measures all workers. Each round starts with a different one. A worker that fails is left out of later rounds.
 pub(crate) fn in_turns(workers: &mut [Worker], rounds: Rounds) -> Vec<anyhow::Result<Measured>> {
     let mut turns: Vec<anyhow::Result<Vec<Times>>> = workers.iter().map(|_| Ok(Vec::new())).collect();
     for round in 0..rounds.count.max(1) {

@@ -1,4 +1,4 @@
-//! Training step: forward, backward, update. Compared with PyTorch on the same parameters.
+//! Training step (forward, backward, update), compared with PyTorch on the same parameters.
 
 use std::path::PathBuf;
 
@@ -27,26 +27,26 @@ pub(crate) struct Step {
     pub(crate) time_ratio: Option<f64>,
     /// Our peak resident memory over PyTorch's.
     pub(crate) memory_ratio: Option<f64>,
-    /// The same ratio, without the memory from before the network was loaded.
+    /// The same ratio, without the memory in use before the network was loaded.
     pub(crate) memory_growth_ratio: Option<f64>,
     /// Why PyTorch was not measured.
     pub(crate) left_out: Option<String>,
 }
 
-/// Times, memory and values of one side.
+/// Times, memory and number of trained values of one side.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct StepTimes {
     pub(crate) version: String,
     pub(crate) network: String,
     #[serde(flatten)]
     pub(crate) times: Measured,
-    /// Resident memory before the network was loaded.
+    /// Resident memory in bytes before the network was loaded.
     pub(crate) library_bytes: Option<u64>,
     /// Number of trained values.
     pub(crate) parameters: usize,
 }
 
-/// Job of our own worker.
+/// Job for our own worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StepJob {
     backbone: PathBuf,
@@ -63,7 +63,7 @@ struct PyTorchJob<'a> {
     classes: usize,
 }
 
-/// Measures recipe `clr` with fixed statistics and Adam at `size` × `size` pixels.
+/// Measures the recipe `clr` with fixed statistics and Adam at `size` × `size` pixels.
 pub(crate) fn training_step(
     network: &Network,
     size: u32,
@@ -121,7 +121,7 @@ pub(crate) fn training_step(
     })
 }
 
-/// Returns `theirs`, unless its name was guessed and it trains another number of values.
+/// Returns `theirs`, unless its name was guessed and the number of trained values differs from ours.
 fn same_network(network: &Network, ours: &Worker, theirs: Worker) -> anyhow::Result<Worker> {
     let (own, other) = (ours.ready.parameters, theirs.ready.parameters);
     if own != other && !network.torch_stated {
@@ -148,7 +148,7 @@ impl StepTimes {
     }
 }
 
-/// A network that is trained on one batch repeatedly.
+/// A network that is trained repeatedly on the same batch.
 struct Ours {
     network: clr_training::Network,
     optimiser: Adam,
@@ -185,14 +185,7 @@ pub(crate) fn serve_step(job: &StepJob) -> anyhow::Result<()> {
         drop(backbone);
         let parameters = network.parameters();
         let count = parameters.iter().map(|parameter| parameter.values.len()).sum();
-        let options = AdamOptions {
-            rates: PerGroup::all(1e-3),
-            decay: PerGroup::all(0.0),
-            relative: false,
-            l2_norm: 0.0,
-            clip: None,
-            beta2: 0.999,
-        };
+        let options = AdamOptions::new(PerGroup::all(1e-3));
         let mut ours = Ours {
             network,
             optimiser: Adam::new(parameters, options, None),

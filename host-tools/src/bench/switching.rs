@@ -1,4 +1,4 @@
-//! Time of switching among a thousand resident adapters, and their memory.
+//! Time of switching between a thousand resident adapters, and their memory.
 
 use std::{hint::black_box, time::Instant};
 
@@ -13,22 +13,22 @@ use super::some_adapter;
 pub(crate) struct Switching {
     pub(crate) model: String,
     pub(crate) adapters: usize,
-    /// Of one switch, in seconds, including the clock's own time.
+    /// Median time of a switch in seconds, including the clock's overhead.
     pub(crate) median: f64,
     pub(crate) p99: f64,
     pub(crate) worst: f64,
     pub(crate) switches: usize,
     /// Bytes of the adapter's decoded values.
     pub(crate) decoded_bytes: usize,
-    /// Bytes of an adapter as the engine counts them.
+    /// Bytes of an adapter according to the engine.
     pub(crate) counted_bytes: usize,
-    /// Growth of the process per adapter; memory that it already had free is not counted.
+    /// Growth of the process per adapter. Memory that the process had free before is not counted.
     pub(crate) resident_bytes: Option<u64>,
     /// `resident_bytes` over `decoded_bytes`.
     pub(crate) memory_ratio: Option<f64>,
 }
 
-/// Makes `adapters` tasks resident, each decoded separately, and switches among them.
+/// Makes `adapters` tasks resident, each decoded separately, and switches between them.
 pub(crate) fn switching(
     model: &str,
     backbone: &Backbone,
@@ -39,7 +39,7 @@ pub(crate) fn switching(
     let engine = Engine::new(backbone.clone(), EngineOptions::default())?;
     let adapter = some_adapter(backbone, Recipe::Clr, "task 0");
     let decoded_bytes = adapter.decoded_bytes();
-    // Includes the plan and everything else that exists once.
+    // The first adapter includes the plan and everything else that exists only once.
     let counted_bytes = engine.prepare(&adapter)?.bytes();
     let bytes = clr_adapters::encode(&adapter, Encoding::Int8)?;
     let tasks = TaskSet::new();
@@ -54,7 +54,7 @@ pub(crate) fn switching(
     let names: Vec<String> = (0..adapters).map(|index| format!("task {index}")).collect();
     let mut times = Vec::with_capacity(SWITCHES);
     for index in 0..SWITCHES {
-        // A stride that is coprime to most counts visits them in no memory order.
+        // The stride is coprime to most counts, so the order of the visits is unrelated to the order in memory.
         let name = &names[index * 7_919 % names.len()];
         let start = Instant::now();
         black_box(tasks.switch(name)?);

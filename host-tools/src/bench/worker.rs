@@ -1,4 +1,4 @@
-//! Worker processes that run a network on request, by JSON lines (`bench/peers.py`).
+//! Worker processes that run a network on request, with JSON lines as in `bench/peers.py`.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Times;
 
-/// Time limit of a reply. Converting and compiling a large network takes minutes.
+/// Maximum time until a reply. Converting and compiling a large network takes minutes.
 const DEADLINE: Duration = Duration::from_mins(10);
 
-/// First line of a worker that loaded its network and ran it twice.
+/// First line of a worker that has loaded its network and run it twice.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Ready {
     pub(crate) version: String,
@@ -35,9 +35,9 @@ pub(crate) struct Ready {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
-    /// Runs the network for `seconds`, and at least `least` times.
+    /// Runs the network for `seconds`, but at least `least` times.
     Run { seconds: f64, least: usize },
-    /// Runs the network once and writes its output: little-endian f32.
+    /// Runs the network once and writes its output to this file as little-endian f32.
     Output(PathBuf),
 }
 
@@ -51,7 +51,7 @@ pub(crate) enum Reply {
     Written(bool),
 }
 
-/// A running child process, its network loaded and warm. Dropping it ends the process.
+/// A child process with a loaded and warmed-up network. Dropping it ends the process.
 #[derive(Debug)]
 pub(crate) struct Worker {
     child: Child,
@@ -65,7 +65,7 @@ impl Worker {
     /// Starts `command` and waits until its network is loaded.
     ///
     /// # Errors
-    /// If it cannot run the network, with the reason.
+    /// If it cannot run the network, with its reason.
     pub(crate) fn start(mut command: Command, threads: usize) -> anyhow::Result<Self> {
         let log = tempfile::NamedTempFile::new()?;
         let mut child = command
@@ -99,7 +99,7 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Runs the network for `seconds`, and at least `least` times.
+    /// Runs the network for `seconds`, but at least `least` times.
     pub(crate) fn run(&mut self, seconds: f64, least: usize) -> anyhow::Result<Times> {
         match self.ask(&Request::Run { seconds, least })? {
             Reply::Times(times) => Ok(times),
@@ -119,7 +119,7 @@ impl Worker {
         let pipe = self.requests.as_mut().context("the worker has ended")?;
         let mut line = serde_json::to_string(request)?;
         line.push('\n');
-        // A worker that has ended closes the pipe; the missing reply gives the reason.
+        // If the worker has ended, the pipe is closed, and the missing reply reports the reason.
         let _ = pipe.write_all(line.as_bytes());
         self.reply()
     }
@@ -154,13 +154,13 @@ impl Drop for Worker {
     }
 }
 
-/// Network that this process runs as a worker.
+/// A network that this process runs as a worker.
 pub(crate) trait Serve {
     /// Runs the network once and returns its output.
     fn run(&mut self) -> anyhow::Result<Vec<f32>>;
 }
 
-/// Serves requests from stdin until it ends.
+/// Serves requests from stdin until its end.
 pub(crate) fn serve(ready: Ready, network: &mut dyn Serve) -> anyhow::Result<()> {
     let say = |reply: &Reply| -> anyhow::Result<()> {
         let mut stdout = std::io::stdout().lock();

@@ -13,20 +13,20 @@ pub(super) struct Labelling {
     pub(super) classes: Vec<Option<usize>>,
     /// The rule; `None` if no rule fits.
     pub(super) by: Option<&'static str>,
-    /// Folders without a class, if others have one.
+    /// Folders without a class, if other folders have one.
     pub(super) unknown: Vec<String>,
 }
 
-/// Labels every image in `root` by its folder: a label's name, a class's number, or, with as many folders as classes,
-/// the position in alphabetical order (torchvision's `ImageFolder`, the synsets of ILSVRC).
-/// `named` is whether the labels are real names.
+/// Labels every image in `root` by its folder. The folder's name is a label or a class's number. If there are as many
+/// folders as classes, it may also be the position in alphabetical order (torchvision's `ImageFolder`, the synsets of
+/// ILSVRC). `named` states whether the labels are real names.
 pub(super) fn of(root: &Path, images: &[PathBuf], labels: &[String], named: bool) -> Labelling {
     let folders: Vec<Option<String>> = images.iter().map(|image| folder(root, image)).collect();
     let names: BTreeSet<&str> = folders.iter().flatten().map(String::as_str).collect();
     let by_label = |name: &str| -> Option<usize> {
         let wanted = spelling(name);
         let is = |label: &String| spelling(label) == wanted;
-        // The complete label first; the names of ILSVRC list synonyms.
+        // The complete label is compared first, because the names of ILSVRC list synonyms.
         labels
             .iter()
             .position(|label| label == name)
@@ -75,7 +75,7 @@ pub(super) fn of(root: &Path, images: &[PathBuf], labels: &[String], named: bool
     }
 }
 
-/// Returns the folder below `root` that names an image's class, without folders of splits.
+/// Returns the folder below `root` whose name is an image's class, skipping folders of splits.
 fn folder(root: &Path, image: &Path) -> Option<String> {
     const SPLITS: [&str; 8] = [
         "train",
@@ -96,7 +96,7 @@ fn folder(root: &Path, image: &Path) -> Option<String> {
     }
 }
 
-/// Returns a name in lower case with one kind of separator.
+/// Returns a name in lower case, with a single kind of separator.
 fn spelling(name: &str) -> String {
     name.trim().to_lowercase().replace(['_', '-'], " ")
 }
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(classes(&["", "cat"], &animals, true).0, [None, Some(0)]);
         assert_eq!(classes(&["horse", "cat"], &animals, true).0, [None, Some(0)]);
         assert_eq!(classes(&["photos"], &animals, true), (vec![None], None));
-        // As many folders as classes, but with other names: no guess.
+        // There are as many folders as classes, but with other names, so no class is guessed.
         assert_eq!(classes(&["a", "b"], &animals, true), (vec![None, None], None));
         assert_eq!(classes(&["7", "0"], &animals, true), (vec![None, None], None));
     }

@@ -125,7 +125,7 @@ pub(crate) fn run(args: &BenchArgs, context: &Context<'_>) -> anyhow::Result<u8>
         summary: Summary::new(&[], &[]),
     };
     if args.backbone.is_empty() {
-        // An unknown name is wrong usage; it ends the run before the first measurement.
+        // An unknown name is a usage error, and ends the run before the first measurement.
         let networks = (args.models.iter())
             .map(|name| Network::seeded(name))
             .collect::<anyhow::Result<Vec<_>>>()?;
@@ -161,7 +161,7 @@ impl BenchArgs {
         self.measure.contains(&measurement)
     }
 
-    /// Returns the rounds of inference and of the training step.
+    /// Returns the rounds for inference and for the training step.
     fn rounds(&self) -> [Rounds; 2] {
         let of = |count, seconds, least| Rounds { count, seconds, least };
         if self.quick {
@@ -172,13 +172,13 @@ impl BenchArgs {
     }
 }
 
-/// Runs all measurements of a network that `args` select; failures are recorded.
+/// Runs all measurements of a network that `args` select, and records failures.
 fn measure(network: &Network, args: &BenchArgs, peers: Option<&Peers>, context: &Context<'_>, document: &mut Document) {
     let name = &network.name;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = |count: usize| if count == 0 { cores } else { count };
     let [rounds, step_rounds] = args.rounds();
-    // First, since memory freed by an earlier measurement would hide that of the adapters.
+    // Switching is measured first, because memory freed by an earlier measurement would hide the adapters' memory.
     if args.measures(Measurement::Switching) && document.switching.is_none() {
         tracing::info!("{name}: switching among {} adapters", args.adapters);
         let bar = context.output.bar(u64::from(args.adapters), "loading adapters");
@@ -238,7 +238,7 @@ impl Document {
     }
 }
 
-/// Returns the peers, if their environment exists. A missing peer that `args` name is an error.
+/// Returns the peers, if their environment exists. If `args` name a peer that is missing, that is an error.
 fn peers(args: &BenchArgs, context: &Context<'_>) -> anyhow::Result<Option<Peers>> {
     if args.no_peers {
         return Ok(None);

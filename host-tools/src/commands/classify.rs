@@ -95,7 +95,7 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
         scan: ScanReport::default(),
     };
     for image in images {
-        // Decoded for each task, as on the device; most have the same input.
+        // The image is decoded for each task, as on the device. Most tasks have the same input size.
         let mut decoded: Option<(&Preprocessing, ReducedImage)> = None;
         for resident in &residents {
             let input = resident.preprocessing();
@@ -146,7 +146,7 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
     Ok(u8::from(failed))
 }
 
-/// Returns a report of all folders and files, with their paths as given.
+/// Returns a report on all folders and files, with their paths as given.
 fn report(scans: &[Scan], failures: &[Unreadable]) -> ScanReport {
     let mut report = ScanReport::default();
     for scan in scans {

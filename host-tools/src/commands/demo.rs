@@ -1,4 +1,4 @@
-//! `clr demo`: three real tasks on one frozen network; the first one's logits stay bit-identical.
+//! `clr demo`: three real tasks on one frozen network. The logits of the first task stay bit-identical.
 
 use std::{path::PathBuf, time::Instant};
 
@@ -22,11 +22,11 @@ use crate::{
     output::{Output, Table, human_time},
 };
 
-/// The tasks, with images per class: objects, scenes, inspection.
+/// The tasks with images per class, for objects, scenes and inspection.
 const TASKS: [(&str, usize); 3] = [("digits", 180), ("climate", 200), ("solar-cells", 800)];
-/// Replaces the first, which needs npm, where npm is missing. All others need pip.
+/// Replacement for the first task if npm, which it needs, is missing. All other tasks need pip.
 const WITHOUT_NPM: (&str, usize) = ("silhouettes", 180);
-/// Approximate duration in minutes on two cores of 2024, with the default size and epochs.
+/// Approximate duration in minutes on two CPU cores of 2024, with the default size and epochs.
 const MINUTES: usize = 3;
 
 /// Learn three real tasks on one network; check that none is forgotten
@@ -82,7 +82,7 @@ struct TaskDocument {
     validation: usize,
     test: usize,
     classes: usize,
-    /// Test accuracies through the device engine, fractions.
+    /// Test accuracies through the device engine, as fractions.
     linear_accuracy: f32,
     clr_accuracy: f32,
     adapter: PathBuf,
@@ -94,7 +94,7 @@ struct TaskDocument {
 const NOTE: &str = "few and small images, and ± 2 points on 400 test images; many tasks are drawn or rendered, none \
                     is a clinical diagnosis, and no number is comparable with the paper's 53 tasks";
 
-/// One learned task.
+/// A learned task.
 struct Learned {
     document: TaskDocument,
     test: Vec<PathBuf>,
@@ -118,7 +118,7 @@ pub(crate) fn run(args: &DemoArgs, context: &Context<'_>) -> anyhow::Result<u8> 
     let backbone = read_backbone(&backbone_path)?;
     let fetched = fetch_three(|name, limit| fetch_one(name, limit, &cache, output))?;
 
-    // One engine for everything, as on a device.
+    // One engine for all tasks, as on a device.
     let engine = Engine::new(backbone.clone(), EngineOptions::default())?;
     let tasks = TaskSet::new();
     let mut learned = Vec::new();
@@ -139,7 +139,7 @@ pub(crate) fn run(args: &DemoArgs, context: &Context<'_>) -> anyhow::Result<u8> 
         learned.push(one);
     }
 
-    // From the written files, with a frame of every other task between the first one's frames.
+    // The written files are loaded. A frame of every other task is classified between the frames of the first one.
     let after = {
         let first = &learned[0];
         let reread = engine.prepare(&read_adapter(&first.document.adapter)?.adapter)?;
@@ -184,7 +184,7 @@ pub(crate) fn run(args: &DemoArgs, context: &Context<'_>) -> anyhow::Result<u8> 
     Ok(0)
 }
 
-/// Returns the three tasks, another one in place of a task whose package client is missing.
+/// Returns three tasks. A task whose package client is missing is replaced by another one.
 fn fetch_three<T>(mut fetch: impl FnMut(&str, usize) -> Result<T, FetchError>) -> Result<Vec<T>, FetchError> {
     TASKS
         .into_iter()
@@ -218,20 +218,18 @@ fn learn(
     let folder = args.output.join(name);
     let dataset = Dataset::open(&task.path, &SplitOptions::default())?;
     let train_one = |recipe: Recipe| -> anyhow::Result<Trained> {
-        let options = TrainOptions {
-            task: Some(name.clone()),
-            recipe: RecipeChoice::Fixed(recipe),
-            schedule: Schedule {
+        let options = TrainOptions::default()
+            .with_task(name.clone())
+            .with_recipe(RecipeChoice::Fixed(recipe))
+            .with_schedule(Schedule {
                 epochs: args.epochs,
                 ..Schedule::default()
-            },
-            seed: args.seed,
-            threads: args.threads,
-            device: device.clone(),
-            resolution: Some([args.size; 2]),
-            test: false,
-            ..TrainOptions::default()
-        };
+            })
+            .with_seed(args.seed)
+            .with_threads(args.threads)
+            .with_device(device.clone())
+            .with_resolution([args.size; 2])
+            .with_test(false);
         let mut watcher = Watcher::new(output, name, Some(&folder), recipe != Recipe::Linear)?;
         Ok(train(backbone, &dataset, &options, &mut watcher)?)
     };

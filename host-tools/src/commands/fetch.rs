@@ -43,7 +43,7 @@ struct Listing {
     items: Vec<Item>,
 }
 
-/// One line of the list.
+/// A line of the list.
 #[derive(Serialize)]
 struct Item {
     name: &'static str,
@@ -89,7 +89,7 @@ pub(crate) fn run(args: &FetchArgs, context: &Context<'_>) -> anyhow::Result<u8>
     }
     let limit = args.limit_per_class.map(|limit| limit as usize);
     let options = TaskOptions::default().with_seed(args.seed).with_limit_per_class(limit);
-    // Look up every name before the first download.
+    // All names are looked up before the first download.
     let (mut backbones, mut tasks) = (Vec::new(), Vec::new());
     for name in &args.names {
         if name == "all-tasks" {

@@ -38,7 +38,7 @@ pub(crate) fn run(args: &KeygenArgs, context: &Context<'_>) -> anyhow::Result<u8
         public: with(".pub"),
         key: key.public().to_string(),
     };
-    // Both or neither: a secret key is useless without its public one.
+    // Writes both files or neither, because a secret key is useless without its public key.
     for path in [&document.secret, &document.public] {
         if path.symlink_metadata().is_ok() {
             return Err(KeyFileError::Exists { path: path.clone() }.into());

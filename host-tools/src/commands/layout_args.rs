@@ -17,10 +17,9 @@ pub(crate) struct LayoutArgs {
 
 impl LayoutArgs {
     pub(crate) fn options(&self) -> LayoutOptions {
-        LayoutOptions {
-            splits: self.splits.clone(),
-            no_splits: self.no_splits,
-        }
+        LayoutOptions::default()
+            .with_splits(self.splits.clone())
+            .with_no_splits(self.no_splits)
     }
 }
 

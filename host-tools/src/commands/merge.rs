@@ -1,4 +1,4 @@
-//! `clr merge`, and code shared with `clr export`.
+//! `clr merge`, and code that it shares with `clr export`.
 
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,7 @@ pub(crate) struct MergeArgs {
 /// Representation of the adapter in the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// Initialisers that are also inputs.
+    /// As initialisers that are also graph inputs.
     Overridable,
     /// Constants.
     Merged,

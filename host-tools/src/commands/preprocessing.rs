@@ -1,4 +1,4 @@
-//! Stated preprocessing, and messages on the one in force and its origin.
+//! Preprocessing stated by options, and messages on the resulting preprocessing and its origin.
 
 use anyhow::bail;
 use clap::Args;
@@ -34,7 +34,7 @@ pub(crate) struct PreprocessingArgs {
 }
 
 impl PreprocessingArgs {
-    /// Returns the parts that are stated, in the units of [`Preprocessing`].
+    /// Returns the stated parts, in the units of [`Preprocessing`].
     pub(crate) fn stated(&self) -> anyhow::Result<StatedPreprocessing> {
         let mut stated = self.preset.map(StatedPreprocessing::preset).unwrap_or_default();
         let numbers = [self.mean, self.std].into_iter().flatten().flatten();
@@ -50,7 +50,7 @@ impl PreprocessingArgs {
                 1.0
             }
             (Some(range), true) => 255.0 / range,
-            // A mean or deviation of at most one in 0–255 would have almost no effect; 0 and 1 are used with both
+            // In 0–255, a mean or deviation of at most one would have almost no effect. 0 and 1 are used with both
             // ranges.
             (None, true) if numbers.clone().all(|value| value == 0.0 || value == 1.0) => bail!(
                 "--mean and --std of 0 and 1 are ambiguous: pixels may be 0 to 1 or 0 to 255\nhint: state the range \
@@ -116,7 +116,7 @@ impl PreprocessingDocument {
     }
 }
 
-/// Logs the preprocessing in force with the origin of each part, and warns of assumed parts.
+/// Logs the backbone's preprocessing with the origin of each part, and warns about assumed parts.
 pub(crate) fn log(backbone: &Backbone) {
     tracing::info!("{}", line(backbone));
     if let Some(warning) = warning(backbone) {
@@ -124,7 +124,7 @@ pub(crate) fn log(backbone: &Backbone) {
     }
 }
 
-/// Returns the preprocessing in force with the origin of each part, in one line.
+/// Returns the backbone's preprocessing with the origin of each part, on one line.
 pub(crate) fn line(backbone: &Backbone) -> String {
     format!(
         "preprocessing: {}; {}",
@@ -133,7 +133,7 @@ pub(crate) fn line(backbone: &Backbone) -> String {
     )
 }
 
-/// Describes a preprocessing, without the size.
+/// Returns a description of a preprocessing, without the size.
 pub(crate) fn describe(preprocessing: &Preprocessing) -> String {
     let preset = Preset::of(preprocessing).map_or(String::new(), |preset| format!(" ({preset})"));
     let fit = match preprocessing.fit {
@@ -155,7 +155,7 @@ pub(crate) fn describe(preprocessing: &Preprocessing) -> String {
     )
 }
 
-/// Describes the origins, grouping parts of the same origin: "normalisation and channel order recognised in the graph,
+/// Returns a description of the origins, grouped by origin: "normalisation and channel order recognised in the graph,
 /// crop and filter assumed".
 pub(crate) fn describe_origins(origins: PreprocessingOrigins) -> String {
     let parts = origins.parts();
@@ -176,7 +176,7 @@ pub(crate) fn describe_origins(origins: PreprocessingOrigins) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-/// Returns the warning about assumed parts, with the options that state them.
+/// Returns a warning about assumed parts, with the options that set them.
 pub(crate) fn warning(backbone: &Backbone) -> Option<String> {
     let assumed = backbone.preprocessing_origins().assumed();
     if assumed.is_empty() {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{backbones::read_adapter, output::human_bytes};
 
-/// Maximum number of files next to a pushed one that are considered as bases.
+/// Maximum number of files in the folder of a pushed file that are considered as bases.
 const MAX_NEIGHBOURS: usize = 256;
 
 /// Send adapters to a device
@@ -59,7 +59,7 @@ struct PushedDocument {
     digest: String,
     /// Bytes of the file.
     bytes: usize,
-    /// Bytes sent, of the file or the delta, including repeats.
+    /// Bytes of the file or delta that were sent, including repetitions.
     sent: u64,
     /// Of these, bytes sent more than once.
     repeated: u64,
@@ -67,7 +67,7 @@ struct PushedDocument {
     resumed: u64,
     /// The base of the delta.
     base: Option<PathBuf>,
-    /// Frames that it has to serve on trial; 0 if it is confirmed.
+    /// Number of frames that the adapter has to serve on trial; 0 if it is confirmed.
     trial_frames: u32,
     seconds: f64,
 }
@@ -153,7 +153,7 @@ fn describe(row: &PushedDocument) -> String {
     )
 }
 
-/// Returns a local file that the device has for the task too, if there is one.
+/// Returns a local file that the device also has for the task, if there is one.
 fn base_of(
     client: &mut EndpointClient<'_>,
     task: &str,
@@ -183,7 +183,7 @@ fn base_of(
     }
     for candidate in candidates {
         let named = args.base.contains(&candidate);
-        // Files of another length than the device's need not be read.
+        // A file whose length differs from the device's file does not have to be read.
         let length = std::fs::metadata(&candidate).map(|metadata| metadata.len());
         match length {
             Ok(length) if on_device.values().any(|&bytes| bytes == length) => {}
@@ -203,7 +203,7 @@ fn base_of(
     Ok(None)
 }
 
-/// Sends a delta if there is a base and it is smaller, else the complete file.
+/// Sends a delta if there is a base and the delta is smaller, otherwise the complete file.
 fn send(
     client: &mut EndpointClient<'_>,
     path: &Path,

@@ -80,7 +80,7 @@ pub(crate) fn run(args: &SignArgs, context: &Context<'_>) -> anyhow::Result<u8> 
         let mut decoded = read_adapter(path)?;
         let before = decoded.release.take();
         let terms = Terms {
-            // Without an expiry the file does not depend on the time of signing.
+            // Without an expiry, the file must not depend on the time of signing.
             created: match expires {
                 Some(_) => Some(now),
                 None => before.as_ref().and_then(|release| release.created),
@@ -91,7 +91,7 @@ pub(crate) fn run(args: &SignArgs, context: &Context<'_>) -> anyhow::Result<u8> 
             },
         };
         let header = &mut decoded.adapter.header;
-        // A publisher's signature makes an adapter tuned on a device a version of the publisher.
+        // A publisher's signature turns an adapter tuned on a device into a version of the publisher.
         let changed = header.revision != 0 || args.set_version.is_some() || expires.is_some();
         header.revision = 0;
         header.version = args.set_version.unwrap_or(header.version);

@@ -85,7 +85,7 @@ pub(crate) struct TrainArgs {
     preprocessing: PreprocessingArgs,
 }
 
-/// Space in bytes that is tested before training: more than an adapter takes.
+/// Bytes of space that are tested before training, which is more than an adapter needs.
 const ADAPTER_BYTES: u64 = 256 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,18 +137,13 @@ pub(crate) fn run(args: &TrainArgs, context: &Context<'_>) -> anyhow::Result<u8>
     }
     let backbone = args.preprocessing.apply(read_backbone(&args.backbone)?)?;
     preprocessing::log(&backbone);
-    let split = SplitOptions {
-        validation_fraction: args.validation,
-        seed: args.seed,
-        layout: args.layout.options(),
-        ..SplitOptions::default()
-    };
+    let split = SplitOptions::default()
+        .with_validation_fraction(args.validation)
+        .with_seed(args.seed)
+        .with_layout(args.layout.options());
     let dataset = Dataset::open(&args.data, &split)?;
     scan_log::images(&dataset.report(&SPLITS, []));
-    let options = TrainOptions {
-        device: args.device.open()?,
-        ..options(args)
-    };
+    let options = options(args).with_device(args.device.open()?);
     let trained = {
         let mut watcher = Watcher::new(context.output, &task, args.out_dir.as_deref(), args.resume.is_some())?;
         train(&backbone, &dataset, &options, &mut watcher)?
@@ -187,7 +182,7 @@ pub(crate) fn run(args: &TrainArgs, context: &Context<'_>) -> anyhow::Result<u8>
     Ok(0)
 }
 
-/// All splits are read; the test split is measured at the end.
+/// All splits are read, because the test split is evaluated at the end.
 const SPLITS: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
 
 fn unreadable(warnings: &[Warning]) -> impl Iterator<Item = &Unreadable> {
@@ -275,20 +270,18 @@ fn options(args: &TrainArgs) -> TrainOptions {
     if let Some(batch) = args.batch {
         schedule.batch = batch;
     }
-    TrainOptions {
-        task: args.task_name.clone(),
-        recipe: match args.recipe {
+    TrainOptions::default()
+        .with_task(args.task_name.clone())
+        .with_recipe(match args.recipe {
             RecipeArg::Auto => RecipeChoice::default(),
             RecipeArg::Fixed(recipe) => RecipeChoice::Fixed(recipe),
-        },
-        schedule,
-        seed: args.seed,
-        threads: args.threads,
-        resolution: args.size,
-        encoding: args.encoding,
-        resume: args.resume.clone(),
-        ..TrainOptions::default()
-    }
+        })
+        .with_schedule(schedule)
+        .with_seed(args.seed)
+        .with_threads(args.threads)
+        .with_resolution(args.size)
+        .with_encoding(args.encoding)
+        .with_resume(args.resume.clone())
 }
 
 fn folder_name(path: &Path) -> String {

@@ -98,7 +98,7 @@ pub(crate) fn run(args: &VerifyArgs, context: &Context<'_>) -> anyhow::Result<u8
     Ok(if document.valid { 0 } else { exit::FAILURE })
 }
 
-/// Parses a public key, given as text or as its file.
+/// Parses a public key, given as text or as the path of its file.
 fn public_key(text_or_path: &str) -> anyhow::Result<PublicKey> {
     if text_or_path.starts_with("ed25519:") {
         return Ok(text_or_path.parse()?);
@@ -112,7 +112,7 @@ fn check(path: &Path, trust: &Trust) -> anyhow::Result<FileDocument> {
     let header = decoded.as_ref().ok().map(|decoded| &decoded.adapter.header);
     let policy = Policy {
         trust,
-        // Any backbone: the file's own.
+        // Any backbone is accepted: the policy uses the file's own.
         backbone: header.map_or(clr_adapters::Digest([0; 32]), |header| header.backbone),
         now: SystemTime::now()
             .duration_since(UNIX_EPOCH)

@@ -1,4 +1,4 @@
-//! Checks of classes and splits: number, sizes and names.
+//! Checks of classes and splits: their number, sizes and names.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ const FEW_IMAGES: usize = 10;
 /// Maximum ratio of the largest class to the smallest without a warning.
 const IMBALANCE: usize = 5;
 
-/// Returns the findings about the classes; `splits` are the readable images by split and class.
+/// Returns the findings on the classes. `splits` contains the number of readable images by split and class.
 pub(super) fn findings(survey: &Survey, splits: &BTreeMap<String, BTreeMap<String, usize>>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut add = |level, kind, message| {

@@ -11,7 +11,7 @@ use clr_training::{
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// Maximum number of images for the search for similar ones, which takes quadratic time.
+/// Maximum number of images in the search for similar ones, because its time is quadratic.
 const NEAR_LIMIT: usize = 40_000;
 
 /// Result of the check.
@@ -21,9 +21,9 @@ pub(crate) struct Report {
     /// Number of readable images, by split (`all` without split folders) and class.
     pub(crate) splits: BTreeMap<String, BTreeMap<String, usize>>,
     pub(crate) findings: Vec<Finding>,
-    /// Number of files passed over, as they are no images.
+    /// Number of files that were ignored because they are not images.
     pub(crate) ignored: usize,
-    /// Whether near-duplicates were searched for.
+    /// Whether the search for near-duplicates was done.
     pub(crate) near_duplicates_checked: bool,
     /// Report of all files.
     pub(crate) scan: ScanReport,
@@ -35,7 +35,7 @@ impl Report {
     }
 }
 
-/// Examines `root`. `step` is called for each image, `begin` with their number.
+/// Examines `root`. `begin` is called with the number of images, and `step` for each image.
 pub(crate) fn examine(
     root: &Path,
     options: &LayoutOptions,
@@ -117,10 +117,10 @@ fn look(root: &Path, path: &Path, place: [&str; 2]) -> Result<ImageProperties, U
     ))
 }
 
-/// Kinds of files that should be images but are not.
+/// Kinds of files that should be images, but cannot be used as such.
 const BROKEN: [&str; 3] = ["empty file", "no image by its content", "unreadable"];
 
-/// Returns a finding for each line of files left out; files that cannot be decoded have separate findings.
+/// Returns a finding for each line of files that were left out. Files that cannot be decoded have separate findings.
 fn left_out(scan: &ScanReport, unreadable: &[Unreadable]) -> Vec<Finding> {
     let lines = scan.lines.iter().filter(|line| line.outcome == Outcome::LeftOut);
     let lines = lines.filter(|line| {
@@ -130,7 +130,7 @@ fn left_out(scan: &ScanReport, unreadable: &[Unreadable]) -> Vec<Finding> {
     });
     lines
         .map(|line| Finding {
-            // As severe as a damaged image.
+            // These are as severe as damaged images.
             level: if BROKEN.contains(&&*line.kind) {
                 Severity::Error
             } else {

@@ -1,13 +1,13 @@
-//! Trains recipes on a data set with given schedules and prints validation and test accuracy, one JSON line for each
-//! seed and recipe. `docs/reference/training.md` has the results behind the default schedule.
+//! Trains recipes on a data set with given schedules, and prints validation and test accuracy as one JSON line per seed
+//! and recipe. `docs/reference/training.md` has the results on which the default schedule is based.
 //!
 //! ```text
 //! cargo run --release -p clr-training --example recipe_study -- BACKBONE.onnx DATA --size 96 --seeds 0,1,2 \
 //!     --recipes linear,bn,clr --schedule '{"epochs": 10, "rates": {"head": 1e-3, "norm": 1e-3, "kernel": 3e-3}}'
 //! ```
 //!
-//! `--schedule` is JSON that overrides fields of the default schedule (`--paper`: of the paper's). `DATA` needs a
-//! `test/` folder.
+//! `--schedule` is JSON that overrides fields of the default schedule (with `--paper`, of the paper's schedule). `DATA`
+//! needs a `test/` folder.
 
 use std::{collections::HashMap, error::Error, path::Path};
 
@@ -41,12 +41,12 @@ impl Observer for EpochLog {
     }
 }
 
-/// Overrides fields of `under` by those of `over`, recursively; a field that `under` lacks is an error.
+/// Overrides fields of `under` by those of `over`, recursively. A field that `under` does not have is an error.
 fn merge(under: &mut Value, over: Value) -> Result<(), String> {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {
             for (key, value) in over {
-                // Enum variants with content are objects of one field: replace them.
+                // An enum variant with content is an object with one field, which is replaced as a whole.
                 let field = under
                     .get_mut(&key)
                     .ok_or_else(|| format!("the schedule has no field `{key}`"))?;
@@ -97,24 +97,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let name = given.get("--name").copied().unwrap_or("");
     for seed in given.get("--seeds").unwrap_or(&"0").split(',') {
         let seed = seed.parse()?;
-        let split = SplitOptions {
-            seed,
-            limit,
-            ..SplitOptions::default()
-        };
+        let split = SplitOptions::default().with_seed(seed).with_limit(limit);
         let dataset = Dataset::open(Path::new(data), &split)?;
-        let options = TrainOptions {
-            recipe: RecipeChoice::Auto {
+        let options = TrainOptions::default()
+            .with_recipe(RecipeChoice::Auto {
                 candidates: recipes.clone(),
-            },
-            schedule: schedule.clone(),
-            seed,
-            threads,
-            resolution: size.map(|size| [size, size]),
-            encoding: Encoding::F32,
-            test: false,
-            ..TrainOptions::default()
-        };
+            })
+            .with_schedule(schedule.clone())
+            .with_seed(seed)
+            .with_threads(threads)
+            .with_resolution(size.map(|size| [size, size]))
+            .with_encoding(Encoding::F32)
+            .with_test(false);
         let trained = train(
             &backbone,
             &dataset,

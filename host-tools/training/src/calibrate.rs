@@ -10,13 +10,13 @@ const BINS: usize = 15;
 /// Range of the temperature.
 const RANGE: (f64, f64) = (0.1, 10.0);
 
-/// Mean probability of the best class, and the expected calibration error, both in 0–1.
+/// Mean probability of the predicted class, and the expected calibration error, both in 0–1.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Confidence {
     /// Mean softmax probability of the best class.
     pub mean: f32,
-    /// Mean distance between that probability and the share of correct images, over 15 bins of equal width,
-    /// weighted by their images (Naeini et al. 2015).
+    /// Mean distance between that probability and the fraction of correctly classified images, over 15 bins of equal
+    /// width, weighted by their number of images (Naeini et al. 2015).
     pub calibration_error: f32,
     /// Mean cross-entropy in nats.
     pub loss: f32,
@@ -48,9 +48,9 @@ impl Evaluation {
         }
     }
 
-    /// Returns the temperature with the least cross-entropy (Guo et al. 2017), within 0.1 to 10. Half the square of its
-    /// logarithm is added to the sum of losses: a prior around 1 with the weight of about one image. It bounds the
-    /// result on small splits and on splits without a misclassified image.
+    /// Returns the temperature in 0.1 to 10 with the lowest cross-entropy (Guo et al. 2017). Half the square of its
+    /// logarithm is added to the sum of losses, as a prior around 1 with the weight of about one image. The prior
+    /// bounds the result on small splits, and on splits in which every image is classified correctly.
     pub fn temperature(&self) -> f32 {
         let cost = |log: f64| {
             let loss: f64 = (self.logits.iter().zip(&self.labels))
@@ -58,7 +58,7 @@ impl Evaluation {
                 .sum();
             loss + 0.5 * log * log
         };
-        // The loss is convex in 1 / T, so it has one minimum in ln T as well: golden-section search.
+        // Golden-section search. The loss is convex in 1 / T, so it also has a single minimum in ln T.
         let ratio = (5.0_f64.sqrt() - 1.0) / 2.0;
         let (mut low, mut high) = (RANGE.0.ln(), RANGE.1.ln());
         let (mut left, mut right) = (high - ratio * (high - low), low + ratio * (high - low));
@@ -77,7 +77,7 @@ impl Evaluation {
         f64::midpoint(low, high).exp() as f32
     }
 
-    /// Returns the calibration errors without and with a temperature.
+    /// Returns the calibration errors without and with the temperature.
     pub fn calibration(&self, temperature: f32) -> Calibration {
         Calibration {
             before: self.confidence(1.0).calibration_error,
@@ -93,8 +93,8 @@ mod tests {
 
     use crate::{Purpose, stream};
 
-    /// Returns an evaluation of four classes with labels drawn from the softmax of logits, and those logits times
-    /// `factor`.
+    /// Returns an evaluation of four classes. The labels are drawn from the softmax of logits, and the evaluation has
+    /// these logits times `factor`.
     fn drawn(images: usize, factor: f32) -> Evaluation {
         let mut random = stream(5, Purpose::Order, 0, 0);
         let (mut logits, mut labels) = (Vec::new(), Vec::new());
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_error_is_the_gap_between_probability_and_share() {
-        // Two classes, 100 images, always the same logits: probability 0.88, 70 of them correct.
+        // Two classes, and 100 images with the same logits: the probability is 0.88, and 70 images are correct.
         let labels = (0..100).map(|index| u32::from(index >= 70)).collect();
         let evaluation = Evaluation::from_logits(vec![vec![2.0, 0.0]; 100], labels, &["a", "b"].map(str::to_owned));
         let confidence = evaluation.confidence(1.0);

@@ -1,4 +1,4 @@
-//! Comparison of a device's results with the CPU's.
+//! Comparison of a training device's results with the CPU's.
 
 use candle_core::{Device, Tensor, Var};
 use clr_onnx::{Activation, Conv, Padding, Pool};
@@ -8,11 +8,11 @@ use crate::{
     ops::{self, FrozenConv},
 };
 
-/// Maximum difference from the CPU, relative to the largest value.
+/// Maximum difference from the CPU's result, relative to the largest value.
 const LIMIT: f32 = 1e-3;
 
-/// Runs every operator forwards and backwards on small maps, on `device` and on the CPU, and compares. Takes
-/// about a second, and finds an unsuitable driver or GPU before a run relies on it.
+/// Runs every operator forwards and backwards on small maps, both on `device` and on the CPU, and compares the results.
+/// Takes about a second, and detects an unsuitable driver or GPU before a run depends on it.
 pub fn check_device(device: &Device) -> Result<()> {
     for operator in operators() {
         let difference = operator.difference(device)?;
@@ -28,7 +28,7 @@ pub fn check_device(device: &Device) -> Result<()> {
 
 type Run = Box<dyn Fn(&[Var], &Device) -> candle_core::Result<Tensor>>;
 
-/// An operator with the shapes of its arguments.
+/// An operator, with the shapes of its arguments.
 struct Operator {
     name: &'static str,
     arguments: Vec<Vec<usize>>,
@@ -59,8 +59,8 @@ impl Operator {
     }
 }
 
-/// Returns the result of `run` on the arguments (shape and values), then the gradients of `Σ y · dy` for each; `dy` are
-/// the values of seed 99.
+/// Returns the result of `run` on the arguments (shape and values), followed by the gradient of `Σ y · dy` for each
+/// argument. `dy` are the values of seed 99.
 pub(crate) fn value_and_gradients(
     arguments: &[(&[usize], &[f32])],
     device: &Device,
@@ -157,7 +157,7 @@ mod tests {
         check_device(&Device::Cpu).unwrap();
     }
 
-    /// Passes without a check where there is no GPU.
+    /// Passes without a comparison if there is no GPU.
     #[cfg(feature = "cuda")]
     #[test]
     fn the_gpu_computes_what_the_cpu_does() {

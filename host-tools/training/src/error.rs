@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clr_adapters::Recipe;
 
-/// An error of data, options, network or resume file.
+/// Error of data, options, network or resume file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
@@ -24,7 +24,7 @@ pub enum TrainError {
         /// The system's error.
         source: std::io::Error,
     },
-    /// No class folders where they were expected.
+    /// There are too few class folders.
     #[error(
         "{} contains {found} class folders, at least 2 are needed\nhint: create one folder per class, {}, or train/, val/ and test/ with such folders",
         path.display(), path.join("<class>/*.jpg").display()
@@ -44,19 +44,19 @@ pub enum TrainError {
         class: String,
         /// Its folder.
         path: PathBuf,
-        /// Files there that are or should be images and are not read.
+        /// Number of files there that are images or should be images but cannot be used.
         unreadable: usize,
         /// Why they are not, after `: `; or empty.
         reasons: String,
     },
-    /// An ambiguous layout: folders that may be splits or classes.
+    /// The layout is ambiguous: folders may be splits or classes.
     #[error("{}: {reason}\nhint: {hint}", path.display())]
     UnclearSplits {
         /// The folder searched.
         path: PathBuf,
         /// The ambiguity.
         reason: String,
-        /// The options that resolve it.
+        /// The options that resolve the ambiguity.
         hint: String,
     },
     /// A class folder whose name is not UTF-8.
@@ -65,7 +65,7 @@ pub enum TrainError {
          `convmv -f latin1 -t utf8 --notest`"
     )]
     ClassName {
-        /// The folder, with its other bytes written out.
+        /// The folder, with invalid bytes escaped.
         folder: String,
     },
     /// A class with too few images to be split.
@@ -78,7 +78,7 @@ pub enum TrainError {
         /// Readable images.
         found: usize,
     },
-    /// A class in `val/` or `test/` that `train/` does not have.
+    /// `val/` or `test/` contains a class that `train/` does not have.
     #[error("{split}/ has class `{class}`, {train}/ has not{similar}\nhint: all splits need the same class folders")]
     UnknownClass {
         /// The folder of the validation or test split.
@@ -87,7 +87,7 @@ pub enum TrainError {
         train: String,
         /// The class.
         class: String,
-        /// A class that differs in capitals or spaces alone, in brackets; or empty.
+        /// In brackets, a class that differs only in capitalisation or spaces; or empty.
         similar: String,
     },
     /// A split that the data set does not have.
@@ -108,7 +108,7 @@ pub enum TrainError {
         /// The given value.
         got: String,
     },
-    /// Data that do not fit the adapter.
+    /// The data do not match the adapter.
     #[error("the data do not fit the adapter: {what}: expected {expected}, got {got}")]
     Mismatch {
         /// The property that differs.
@@ -118,7 +118,7 @@ pub enum TrainError {
         /// The data's.
         got: String,
     },
-    /// A node of the graph that the network cannot execute.
+    /// The network cannot execute a node of the graph.
     #[error("node `{node}` cannot be executed: {reason}")]
     Node {
         /// Its name.
@@ -134,7 +134,7 @@ pub enum TrainError {
         /// The epoch, from 1.
         epoch: usize,
     },
-    /// A resume file that is damaged.
+    /// The resume file is damaged.
     #[error("resume file {} is damaged: {reason}\nhint: delete it to start over", path.display())]
     DamagedResumeFile {
         /// The file.
@@ -142,7 +142,7 @@ pub enum TrainError {
         /// The defect.
         reason: &'static str,
     },
-    /// A resume file of other data, options or backbone.
+    /// The resume file belongs to other data, options or another backbone.
     #[error(
         "resume file {} belongs to a run with other data, options or backbone\nhint: use another folder, or delete it to start over", path.display()
     )]
@@ -172,10 +172,11 @@ pub enum TrainError {
     /// The adapter could not be encoded.
     #[error(transparent)]
     Encode(#[from] clr_adapters::EncodeError),
-    /// The adapter's own file could not be read back.
+    /// The file of the new adapter could not be decoded again.
     #[error(transparent)]
     Decode(#[from] clr_adapters::DecodeError),
-    /// The network on the CPU failed: an adapter of another backbone, an operator without a backward pass.
+    /// The network on the CPU failed, for example because the adapter is for another backbone, or an operator has no
+    /// backward pass.
     #[error(transparent)]
     Learning(Box<clr_learning::LearningError>),
     /// The worker threads could not be started.

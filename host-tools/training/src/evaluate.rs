@@ -20,16 +20,16 @@ const BATCH: usize = 32;
 /// Result of a network on a split.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Evaluation {
-    /// Share of images whose highest logit is their class.
+    /// Fraction of images whose highest logit is their class.
     pub accuracy: f32,
     /// Mean cross-entropy in nats.
     pub loss: f32,
     /// Number of images.
     #[serde(rename = "pictures")]
     pub images: usize,
-    /// One entry per class, in logit order.
+    /// One entry per class, in the order of the logits.
     pub per_class: Vec<ClassScore>,
-    /// `confusion[true class][predicted class]`: number of images.
+    /// `confusion[true class][predicted class]` is a number of images.
     pub confusion: Vec<Vec<u32>>,
     /// `[images][classes]`, in the split's order.
     #[serde(skip)]
@@ -47,14 +47,14 @@ pub struct ClassScore {
     /// Images of the class.
     #[serde(rename = "pictures")]
     pub images: usize,
-    /// Share of them classified correctly; 0 without images.
+    /// Fraction of the class's images that are classified correctly; 0 without images.
     pub recall: f32,
-    /// Share of the images classified as this class that are of it; 0 if there are none.
+    /// Fraction of the images classified as this class that belong to it; 0 if there are none.
     pub precision: f32,
 }
 
 impl Evaluation {
-    /// Evaluates `logits` `[n][classes]` against the true classes.
+    /// Evaluates `logits` `[n][classes]` with the true classes `labels`.
     pub fn from_logits(logits: Vec<Vec<f32>>, labels: Vec<u32>, names: &[String]) -> Self {
         let classes = names.len();
         let mut confusion = vec![vec![0_u32; classes]; classes];
@@ -193,7 +193,7 @@ pub(crate) fn input_images<'a>(values: &'a [f32], images: &SplitImages) -> Image
     }
 }
 
-/// Runs a split of a data set through an adapter. `threads`: all cores if not given.
+/// Evaluates an adapter on a split of a data set. `threads` defaults to all CPU cores.
 pub fn evaluate_adapter(
     backbone: &Backbone,
     adapter: &Adapter,

@@ -1,4 +1,4 @@
-//! Execution of a task's network: the runtime on a CPU, candle on a GPU.
+//! Execution of a task's network: by the runtime on a CPU, or by candle on a GPU.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,8 +11,8 @@ use crate::{
     network::{CandleBackbone, Mode},
 };
 
-/// Runs networks of one backbone on a device: on a CPU through `clr-learning`, in candle on a GPU and on a CPU for
-/// backbones with an operator that the runtime lacks.
+/// Runs networks of one backbone on a device. On a CPU it uses `clr-learning`. It uses candle on a GPU, and on a CPU if
+/// the backbone has an operator that the runtime does not support.
 pub struct Executor {
     backbone: Backbone,
     device: Device,
@@ -46,10 +46,10 @@ impl<'a> Images<'a> {
 }
 
 impl Executor {
-    /// Creates an executor of networks of `backbone` on `device`.
+    /// Creates an executor for networks of `backbone` on `device`.
     ///
     /// # Errors
-    /// [`TrainError::Node`](crate::TrainError::Node) for an operator that is not written in candle, on a GPU.
+    /// On a GPU, [`TrainError::Node`](crate::TrainError::Node) for an operator that is not implemented in candle.
     pub fn new(backbone: &Backbone, device: &Device) -> Result<Self> {
         let executor = Self {
             backbone: backbone.clone(),
@@ -80,8 +80,8 @@ impl Executor {
         Ok(candle.logits(network, &images.tensor(candle.device())?)?.to_vec2()?)
     }
 
-    /// Returns the logits of one image from candle, which shares no code with the runtime, or from the runtime where
-    /// candle lacks an operator.
+    /// Returns the logits of one image as computed by candle, which shares no code with the runtime. If candle does not
+    /// support an operator, the runtime computes them.
     pub(crate) fn reference_logits(&self, network: &Network, images: Images<'_>) -> Result<Vec<f32>> {
         let rows = match self.candle() {
             Ok(candle) => candle.logits(network, &images.tensor(candle.device())?)?.to_vec2()?,
@@ -94,8 +94,8 @@ impl Executor {
         Ok(rows.concat())
     }
 
-    /// Computes the gradients of `loss` on a batch. `dropout` are factors on the features, `[N, F]`. Only
-    /// [`Mode::TrainOnBatch`] changes the network: its running averages.
+    /// Computes the gradients of `loss` on a batch. `dropout` contains factors on the features, `[N, F]`. The network
+    /// changes only with [`Mode::TrainOnBatch`], which updates its running averages.
     pub fn forward_backward(
         &self,
         network: &mut Network,
@@ -117,8 +117,8 @@ impl Executor {
         candle.forward_backward(network, &images.tensor(candle.device())?, mode, dropout, loss)
     }
 
-    /// Moves the statistics of every trained norm towards those of a task's images
-    /// ([`Network::estimate_statistics`]). `batches` are the values of `[N, 3, H, W]` of `size` rows × columns.
+    /// Moves the statistics of every trained norm towards those of a task's images ([`Network::estimate_statistics`]).
+    /// `batches` contains the values of `[N, 3, H, W]`, with `size` as rows × columns.
     pub(crate) fn estimate_statistics(
         &self,
         network: &mut Network,
@@ -147,7 +147,7 @@ impl Executor {
         Ok(built)
     }
 
-    /// Freezes sites before an operator without a backward pass, and logs it.
+    /// Freezes sites that come before an operator without a backward pass, and logs that.
     pub(crate) fn freeze_untrainable(&self, network: &mut Network, size: [usize; 2]) -> Result<()> {
         if self.runtime_executes(network, size)?
             && let Some((sites, node)) = network.freeze_untrainable(size)?

@@ -1,7 +1,7 @@
 //! Training of adapters from data sets: schedules, recipes, evaluation, reports.
 //!
-//! [`train`] takes a backbone and a [`Dataset`] to a finished, folded, encoded adapter. The state of a task is a
-//! [`Network`]; an [`Executor`] runs it on the CPU through `clr-learning`, or in candle ([`CandleBackbone`]) on a GPU.
+//! [`train`] turns a backbone and a [`Dataset`] into a finished, folded and encoded adapter. A [`Network`] is the state
+//! of a task. An [`Executor`] runs it on the CPU through `clr-learning`, or in candle ([`CandleBackbone`]) on a GPU.
 
 mod batches;
 mod calibrate;
@@ -48,7 +48,7 @@ pub use plots::{confusion_matrix_svg, learning_curve_svg};
 pub use train::{ParitySample, RecipeResult, Trained, train};
 pub use uncertainty::{as_good, standard_error};
 
-/// Runs `work` with a pool of `threads` threads for everything parallel in it.
+/// Runs `work` with a thread pool of `threads` threads for all parallel computation in it.
 pub(crate) fn with_threads<T: Send>(
     threads: usize,
     work: impl FnOnce() -> Result<T, TrainError> + Send,

@@ -27,17 +27,17 @@ pub enum Phase {
 pub struct Progress {
     /// The phase.
     pub phase: Phase,
-    /// Units done: images, or steps while training.
+    /// Number of finished units: images, or steps while training.
     pub done: usize,
     /// Units in the phase.
     pub total: usize,
     /// Time spent in the phase.
     pub elapsed: Duration,
-    /// Estimated time left in the phase, when known.
+    /// Estimated time until the end of the phase, if known.
     pub remaining: Option<Duration>,
 }
 
-/// Callbacks from a run, all on the calling thread. `()` ignores them.
+/// Callbacks from a run, all called on the calling thread. The implementation for `()` ignores them.
 pub trait Observer: Send {
     /// The phase advanced.
     fn progress(&mut self, _progress: Progress) {}
@@ -45,7 +45,7 @@ pub trait Observer: Send {
     fn record(&mut self, _record: &Record) {}
     /// A warning about the data.
     fn warning(&mut self, _warning: &Warning) {}
-    /// Called after each epoch, once the resume file is written: `true` ends the run with
+    /// Called after each epoch, when the resume file has been written. `true` ends the run with
     /// [`crate::TrainError::Stopped`].
     fn should_stop(&mut self) -> bool {
         false
@@ -54,7 +54,7 @@ pub trait Observer: Send {
 
 impl Observer for () {}
 
-/// Turns counts into [`Progress`] with an estimate of the time left.
+/// Converts counts to [`Progress`], with an estimate of the remaining time.
 pub(crate) struct Meter {
     phase: Phase,
     total: usize,
@@ -74,7 +74,7 @@ impl Meter {
         }
     }
 
-    /// Counts units of an earlier run: they are part of `done`, but not of the estimate.
+    /// Counts units from an earlier run: they are included in `done`, but not in the estimate.
     pub(crate) fn skip(&mut self, units: usize) {
         self.done += units;
         self.skipped += units;

@@ -14,8 +14,8 @@ use crate::{
 /// Recipe of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecipeChoice {
-    /// Train several, and take the one with the most trained parameters within one standard error of the best
-    /// validation accuracy.
+    /// Trains several recipes, and selects the one with the most trained parameters among those within one standard
+    /// error of the best validation accuracy.
     Auto {
         /// Recipes to compare; [`Recipe::Linear`] is always included.
         candidates: Vec<Recipe>,
@@ -36,26 +36,27 @@ impl Default for RecipeChoice {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NormStatistics {
-    /// Fixed for the run, at `(1 − blend) · backbone's + blend · task's`; 0 leaves the backbone's.
+    /// Fixed for the run, at `(1 − blend) · backbone's + blend · task's`. With 0, the backbone's statistics stay.
     Fixed {
         /// In 0–1.
         blend: f32,
     },
-    /// Each batch's own, with running averages for inference (as in the paper).
+    /// Statistics of each batch, with running averages for inference (as in the paper).
     Batch {
         /// Weight of the new batch in the running averages.
         momentum: f32,
     },
 }
 
-/// Selection of the epoch whose weights are the result.
+/// Selection of the epoch whose weights are the result of training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EpochSelection {
-    /// The epoch with the best validation accuracy, then the least loss.
+    /// The epoch with the best validation accuracy; among equal ones, that with the lowest loss.
     Best,
-    /// The last epoch, unless the start was more accurate on validation by more than two standard errors. With falling
-    /// rates and averaged weights the last epoch is as good as any, and the best of many noisy measurements is biased.
+    /// The last epoch, unless the network at the start was more accurate on validation by more than two standard
+    /// errors. With decaying rates and averaged weights, the last epoch is as good as any other, whereas the best of
+    /// many noisy measurements is biased.
     Last,
 }
 
@@ -66,13 +67,14 @@ pub struct Schedule {
     pub epochs: usize,
     /// Images in a step.
     pub batch: usize,
-    /// Start from the head fitted on frozen features, instead of a random one.
+    /// Whether training starts from a head that was fitted to frozen features, in place of a random one.
     pub head_first: bool,
     /// Learning rates.
     pub rates: PerGroup,
-    /// Decoupled decay: towards the identity (kernels), the backbone's values (norms), zero (head).
+    /// Decoupled weight decay: towards the identity for kernels, the backbone's values for norms, and zero for the
+    /// head.
     pub decay: PerGroup,
-    /// Norms' rates are relative to each channel's scale.
+    /// Whether the rates of norms are relative to each channel's scale.
     pub relative_rates: bool,
     /// Decay of Adam's average of squares.
     pub beta2: f64,
@@ -80,33 +82,34 @@ pub struct Schedule {
     pub rate: LrSchedule,
     /// Statistics of norms.
     pub statistics: NormStatistics,
-    /// Share of the target spread over all classes, in 0–1.
+    /// Fraction of the target that is spread over all classes, 0–1.
     pub smoothing: f32,
     /// Maximum global gradient norm.
     pub clip: Option<f64>,
-    /// Factor of each parameter's (not squared) L2 norm in the loss.
+    /// Factor of the (not squared) L2 norm of each parameter in the loss.
     pub l2_norm: f64,
-    /// Decay per step of the weights' moving average, which is validated and kept; `None` keeps the weights.
+    /// Decay per step of the moving average of the weights. The average is validated and becomes the result. `None`
+    /// uses the weights themselves.
     pub average: Option<f64>,
     /// Selection of the epoch.
     pub keep: EpochSelection,
-    /// Parameter of the symmetric Beta distribution from which the share of a second image mixed into each image is
-    /// drawn (mixup, Zhang et al. 2018); 0 disables it.
+    /// Parameter of a symmetric Beta distribution. The weight of a second image that is mixed into each image is drawn
+    /// from it (mixup, Zhang et al. 2018); 0 disables mixing.
     pub mixup: f32,
-    /// Share of features dropped before the head while training, in 0–1.
+    /// Fraction of features that are dropped before the head during training, 0–1.
     pub dropout: f32,
-    /// Stop after more than this many epochs without a better validation result (with [`EpochSelection::Best`]).
+    /// Stops after more than this number of epochs without a better validation result (with [`EpochSelection::Best`]).
     pub patience: Option<usize>,
     /// Augmentation of training images.
     pub augmentation: Augmentation,
-    /// Resize images by stretching, in place of the backbone's fit.
+    /// Whether images are resized by stretching, in place of the backbone's fit.
     pub stretch: bool,
 }
 
 impl Schedule {
-    /// Returns the paper's schedule: Adam 1e-3, a tenth after each third of 60 epochs, batches of 32 with their own
-    /// statistics, L2 norm 1e-5, no augmentation, stretched images. Unlike the reference code, it selects the epoch on
-    /// validation, not on test.
+    /// Returns the paper's schedule: Adam 1e-3, multiplied by 0.1 after each third of 60 epochs, batches of 32 with
+    /// their own statistics, L2 norm 1e-5, no augmentation, stretched images. Unlike the reference code, it selects the
+    /// epoch on the validation split and not on the test split.
     pub fn paper() -> Self {
         Self {
             epochs: 60,
@@ -248,37 +251,38 @@ impl Default for Schedule {
 
 /// Options of a training run.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TrainOptions {
-    /// The task's name in the adapter; by default the data set's folder name.
+    /// The task's name in the adapter. Default: the name of the data set's folder.
     pub task: Option<String>,
     /// The recipe, or the recipes to compare.
     pub recipe: RecipeChoice,
     /// Joint training of sites and head.
     pub schedule: Schedule,
-    /// Fit of the head alone.
+    /// Options for fitting the head alone.
     pub head: LogisticOptions,
     /// Seed of every random choice.
     pub seed: u64,
-    /// Threads for the computation; by default all cores. Sums may round differently with another number.
+    /// Number of threads for the computation. Default: all CPU cores. With another number, sums may round differently.
     pub threads: Option<usize>,
-    /// Threads that decode and augment ahead of the step; by default half of `threads`, at least one. The result does
-    /// not depend on it.
+    /// Number of threads that decode and augment in advance of the step. Default: half of `threads`, at least one. The
+    /// result does not depend on it.
     pub workers: Option<usize>,
     /// Device of the computation.
     pub device: Device,
-    /// Height and width of the input in pixels; by default the backbone's.
+    /// Height and width of the input in pixels. Default: the backbone's.
     pub resolution: Option<[u32; 2]>,
     /// Maximum bytes of decoded images in memory, per split.
     pub image_cache_bytes: usize,
     /// Encoding of the adapter file.
     pub encoding: Encoding,
-    /// Folder for resume files, written after each epoch; a stopped run continues from them.
+    /// Folder for resume files, which are written after each epoch. A stopped run continues from them.
     pub resume: Option<PathBuf>,
-    /// Measure the test split, if any, once at the end.
+    /// Whether to evaluate the test split, if there is one, once at the end.
     pub test: bool,
     /// Version to write in the adapter.
     pub version: u64,
-    /// Seconds since 1970-01-01 UTC to write in the adapter; by default now.
+    /// Creation time for the adapter, in seconds since 1970-01-01 UTC. Default: the current time.
     pub created: Option<u64>,
 }
 
@@ -305,6 +309,111 @@ impl Default for TrainOptions {
 }
 
 impl TrainOptions {
+    /// Sets the task's name in the adapter; `None` for the data set's folder name.
+    #[must_use]
+    pub fn with_task(mut self, task: impl Into<Option<String>>) -> Self {
+        self.task = task.into();
+        self
+    }
+
+    /// Sets the recipe, or the recipes to compare.
+    #[must_use]
+    pub fn with_recipe(mut self, recipe: RecipeChoice) -> Self {
+        self.recipe = recipe;
+        self
+    }
+
+    /// Sets the joint training of sites and head.
+    #[must_use]
+    pub fn with_schedule(mut self, schedule: Schedule) -> Self {
+        self.schedule = schedule;
+        self
+    }
+
+    /// Sets the fit of the head alone.
+    #[must_use]
+    pub fn with_head(mut self, head: LogisticOptions) -> Self {
+        self.head = head;
+        self
+    }
+
+    /// Sets the seed of every random choice.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Sets the number of threads for the computation; `None` for all cores.
+    #[must_use]
+    pub fn with_threads(mut self, threads: impl Into<Option<usize>>) -> Self {
+        self.threads = threads.into();
+        self
+    }
+
+    /// Sets the number of threads that decode and augment; `None` for half of `threads`.
+    #[must_use]
+    pub fn with_workers(mut self, workers: impl Into<Option<usize>>) -> Self {
+        self.workers = workers.into();
+        self
+    }
+
+    /// Sets the device of the computation.
+    #[must_use]
+    pub fn with_device(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Sets height and width of the input in pixels; `None` for the backbone's.
+    #[must_use]
+    pub fn with_resolution(mut self, resolution: impl Into<Option<[u32; 2]>>) -> Self {
+        self.resolution = resolution.into();
+        self
+    }
+
+    /// Sets the maximum bytes of decoded images in memory, per split.
+    #[must_use]
+    pub fn with_image_cache_bytes(mut self, image_cache_bytes: usize) -> Self {
+        self.image_cache_bytes = image_cache_bytes;
+        self
+    }
+
+    /// Sets the encoding of the adapter file.
+    #[must_use]
+    pub fn with_encoding(mut self, encoding: Encoding) -> Self {
+        self.encoding = encoding;
+        self
+    }
+
+    /// Sets the folder for resume files.
+    #[must_use]
+    pub fn with_resume(mut self, resume: impl Into<Option<PathBuf>>) -> Self {
+        self.resume = resume.into();
+        self
+    }
+
+    /// Sets whether the test split, if any, is measured at the end.
+    #[must_use]
+    pub fn with_test(mut self, test: bool) -> Self {
+        self.test = test;
+        self
+    }
+
+    /// Sets the version to write in the adapter.
+    #[must_use]
+    pub fn with_version(mut self, version: u64) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// Sets the time to write in the adapter, in seconds since 1970-01-01 UTC; `None` for now.
+    #[must_use]
+    pub fn with_created(mut self, created: impl Into<Option<u64>>) -> Self {
+        self.created = created.into();
+        self
+    }
+
     pub(crate) fn threads(&self) -> usize {
         self.threads
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))

@@ -1,4 +1,4 @@
-//! Learning curves and confusion matrices as SVG, without a font file.
+//! Learning curves and confusion matrices as SVG, which need no font file.
 
 use plotters::{prelude::*, style::text_anchor};
 
@@ -12,8 +12,8 @@ fn plot_error(error: impl std::fmt::Display) -> TrainError {
     TrainError::Plot(error.to_string())
 }
 
-/// Draws loss (top) and accuracy (bottom) of training and validation over the epochs of the last recipe in `history`,
-/// with the best epoch marked.
+/// Draws loss (top) and accuracy (bottom) of training and validation over the epochs of the last recipe in `history`.
+/// The best epoch is marked.
 pub fn learning_curve_svg(history: &[Record]) -> Result<String> {
     let recipe = history.last().ok_or_else(|| plot_error("the history is empty"))?.recipe;
     let records: Vec<&Record> = history.iter().filter(|record| record.recipe == recipe).collect();
@@ -119,8 +119,8 @@ fn panel(
     .map_err(plot_error)
 }
 
-/// Draws the confusion matrix `matrix[true][predicted]`, each cell coloured by its share of the true class. Readable
-/// for 2 to 50 classes; counts are written into the cells up to 20.
+/// Draws the confusion matrix `matrix[true][predicted]`. Each cell is coloured by its fraction of the true class. It is
+/// readable for 2 to 50 classes; up to 20 classes, cells contain counts.
 pub fn confusion_matrix_svg(matrix: &[Vec<u32>], labels: &[String]) -> Result<String> {
     let classes = labels.len();
     if classes == 0 || matrix.len() != classes || matrix.iter().any(|row| row.len() != classes) {

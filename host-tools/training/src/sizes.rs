@@ -32,7 +32,7 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Rows and columns of the output for an input of `size`, or `None` where the window does not fit.
+    /// Returns rows and columns of the output for an input of `size`; `None` if the window does not fit.
     pub(crate) fn output(&self, size: [usize; 2]) -> Option<[usize; 2]> {
         let mut out = [0; 2];
         for axis in 0..2 {
@@ -55,8 +55,8 @@ pub(crate) struct PoolWindow {
 }
 
 impl PoolWindow {
-    /// Rows and columns of the output, or `None` where the window does not fit. With `ceil`, the last window must start
-    /// inside the input or its leading padding.
+    /// Returns rows and columns of the output; `None` if the window does not fit. With `ceil`, the last window must
+    /// start inside the input or its leading padding.
     pub(crate) fn output(&self, size: [usize; 2]) -> Option<[usize; 2]> {
         let mut out = [0; 2];
         for axis in 0..2 {

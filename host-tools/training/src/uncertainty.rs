@@ -1,7 +1,7 @@
-//! Standard errors of accuracies and of their differences.
+//! Standard errors of accuracies, and of differences of accuracies.
 
-/// Returns whether the second list of hits is as good as the first on the same images, within half a standard error of
-/// the difference: the root of the number of images on which the two disagree.
+/// Returns whether `other` is as good as `best` on the same images: its number of hits is within half a standard error
+/// of the difference, which is the root of the number of images on which the two disagree.
 pub fn as_good(best: &[bool], other: &[bool]) -> bool {
     let lost = best
         .iter()

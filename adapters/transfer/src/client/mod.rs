@@ -3,12 +3,13 @@
 mod commands;
 mod error;
 mod link;
+mod options;
 mod pull;
 mod push;
 mod security;
 mod teach_batch;
 
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use core::{fmt::Display, time::Duration};
 
 use embedded_io::{Read, Write};
@@ -24,75 +25,12 @@ use crate::{
 
 pub use self::{
     error::{ClientError, LinkFault},
+    options::ClientOptions,
     pull::Pulled,
     push::{Progress, Pushed},
     security::Security,
     teach_batch::TeachBatch,
 };
-
-/// Deadlines, retries and limits of a [`Client`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientOptions {
-    /// The client program's name and version, for the device's log.
-    pub name: String,
-    /// Maximum size of a chunk in bytes.
-    pub chunk: u32,
-    /// Number of the first session. Programs that share a serial line need different numbers.
-    pub session: u32,
-    /// Time without any received byte after which a request is repeated.
-    pub quiet: Duration,
-    /// Maximum time from a request to its reply, including repetitions.
-    pub reply: Duration,
-    /// Maximum time from the first hello of a connection to its reply, including repetitions.
-    pub greeting: Duration,
-    /// Maximum time of a frame from its first byte to its last, in either direction.
-    pub frame: Duration,
-    /// Maximum number of times that a request is sent on the same connection.
-    pub sends: u32,
-    /// Maximum attempts of the first connection.
-    pub first_attempts: u32,
-    /// Maximum number of consecutive reconnections without progress.
-    pub attempts: u32,
-    /// Delay before the first reconnection; doubled for each further one.
-    pub backoff: Duration,
-    /// Maximum delay.
-    pub longest_backoff: Duration,
-    /// Security of the sessions.
-    pub security: Security,
-}
-
-impl Default for ClientOptions {
-    fn default() -> Self {
-        Self {
-            name: String::from(concat!("clr-transfer ", env!("CARGO_PKG_VERSION"))),
-            chunk: MAX_CHUNK,
-            session: 1,
-            quiet: Duration::from_secs(2),
-            reply: Duration::from_mins(2),
-            greeting: Duration::from_secs(6),
-            frame: Duration::from_secs(10),
-            sends: 64,
-            first_attempts: 1,
-            attempts: 8,
-            backoff: Duration::from_millis(200),
-            longest_backoff: Duration::from_secs(5),
-            security: Security::Plain,
-        }
-    }
-}
-
-impl ClientOptions {
-    /// Returns options for a serial line of this many bits per second.
-    #[must_use]
-    pub fn for_baud(baud: u32) -> Self {
-        let serve = crate::serve::ServeLimits::for_baud(baud);
-        Self {
-            chunk: serve.caps.chunk,
-            frame: serve.frame,
-            ..Self::default()
-        }
-    }
-}
 
 /// Maximum number of failed connections if the device has never replied.
 const FIRST_GREETINGS: u32 = 3;

@@ -104,10 +104,7 @@ impl Connections {
             return tracing::debug!(peer, most, "connection refused: too many at once");
         };
         let limits = match via {
-            Via::Tcp(_) => ServeLimits {
-                opening: OPENING,
-                ..ServeLimits::default()
-            },
+            Via::Tcp(_) => ServeLimits::default().with_opening(OPENING),
             _ => ServeLimits::default(),
         };
         let gate = self.gate(via, ticket);

@@ -116,11 +116,9 @@ impl Learner {
         let count = list.len();
         let outlook = clr_tuning::forecast(&parent, list);
         let mut lacks = lacks(&outlook, config.tuning.max_frames, task);
-        let options = TuneOptions {
-            steps: granted.steps.max(1),
-            max_memory: Some(granted.memory),
-            ..TuneOptions::default()
-        };
+        let options = TuneOptions::default()
+            .with_steps(granted.steps.max(1))
+            .with_max_memory(granted.memory);
         let plan = match clr_tuning::plan_memory(self.runtime.engine.backbone(), &parent, count, &options) {
             Ok(plan) => Some(plan),
             Err(error @ TuneError::Budget { .. }) => {

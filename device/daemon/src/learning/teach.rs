@@ -14,7 +14,7 @@ use clr_transfer::{Failure, FailureCode, TeachPhase, TeachStatus, TunePhase};
 use clr_tuning::{AdapterRevision, TaughtClass, TuneError};
 
 use super::{Learner, attempt::LearnError, stored::StoredImages};
-use crate::{error::with_causes, time::now};
+use crate::{error::with_causes, learning_state::PreviousLabel, time::now};
 
 impl Learner {
     /// Starts to teach one class on the learning thread. Does nothing if that is already in progress.
@@ -68,7 +68,10 @@ impl Learner {
 
     fn try_to_teach(&self, task: &str, label: &str) -> Result<TeachStatus, LearnError> {
         let listed = self.runtime.store.examples(task)?;
-        let images = listed.iter().filter(|example| example.label == label).count();
+        let images = listed
+            .iter()
+            .filter(|example| example.label.as_deref() == Some(label))
+            .count();
         if images == 0 {
             return Err(LearnError::Refused(Failure::new(
                 FailureCode::EXAMPLES,
@@ -197,10 +200,10 @@ impl Learner {
     fn undo_images(&self, task: &str, label: &str) -> usize {
         let listed = self.runtime.store.examples(task).unwrap_or_default();
         let mut taken = 0;
-        for example in listed.iter().filter(|example| example.label == label) {
+        for example in listed.iter().filter(|example| example.label.as_deref() == Some(label)) {
             let undone = match self.runtime.learning.previous_label(task, example.id) {
-                Some(before) => (self.runtime.store.example(task, &example.id))
-                    .and_then(|bytes| self.runtime.store.add_example(task, &before, &bytes, now()))
+                Some(PreviousLabel(before)) => (self.runtime.store.example(task, &example.id))
+                    .and_then(|bytes| self.runtime.store.add_example(task, before.as_deref(), &bytes, now()))
                     .map(drop),
                 None => self.runtime.store.remove_example(task, &example.id),
             };

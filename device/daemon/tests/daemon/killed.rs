@@ -79,11 +79,7 @@ fn killed_at_random_moments_it_opens_again_and_no_confirmed_adapter_is_lost() {
 impl Device {
     /// Makes one attempt, and does not wait for a device that has ended.
     fn once<T>(&self, act: impl FnOnce(&mut EndpointClient<'_>) -> Result<T, ClientError>) -> bool {
-        let change = |options| ClientOptions {
-            attempts: 0,
-            first_attempts: 1,
-            ..options
-        };
+        let change = |options: ClientOptions| options.with_attempts(0).with_first_attempts(1);
         self.host_with(act, change).is_ok()
     }
 

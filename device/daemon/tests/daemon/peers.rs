@@ -43,14 +43,13 @@ impl Host {
     }
 
     pub(super) fn options(&self, endpoint: &Endpoint) -> ClientOptions {
-        ClientOptions {
-            security: Security::Known {
+        endpoint
+            .options()
+            .with_security(Security::Known {
                 secret: self.secret.clone(),
                 device: self.device,
-            },
-            attempts: 2,
-            ..endpoint.options()
-        }
+            })
+            .with_attempts(2)
     }
 
     pub(super) fn ask<T>(
@@ -70,14 +69,11 @@ pub(super) fn code(device: &Device, roles: &str) -> EnrolmentCode {
 }
 
 pub(super) fn enrolling(endpoint: &Endpoint, secret: &PeerSecret, code: &EnrolmentCode, name: &str) -> ClientOptions {
-    ClientOptions {
-        security: Security::Enrol {
-            secret: secret.clone(),
-            code: code.clone(),
-            name: name.to_owned(),
-        },
-        ..endpoint.options()
-    }
+    endpoint.options().with_security(Security::Enrol {
+        secret: secret.clone(),
+        code: code.clone(),
+        name: name.to_owned(),
+    })
 }
 
 /// Returns a device that listens on a TCP port of this machine.
@@ -134,10 +130,7 @@ fn silent_peers_lock_no_one_out_and_are_dropped_in_seconds() {
     let clock = SystemClock::new();
     let mut clients: Vec<_> = (0..9)
         .map(|_| {
-            let options = ClientOptions {
-                attempts: 1,
-                ..endpoint.options()
-            };
+            let options = endpoint.options().with_attempts(1);
             endpoint.client(&clock, options)
         })
         .collect();

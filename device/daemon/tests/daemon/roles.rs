@@ -168,10 +168,7 @@ fn the_chain_of_the_audit_log_is_intact_after_every_kill_and_a_changed_line_is_f
         });
         // Until the kill.
         while device
-            .host_with(
-                |client| client.switch("none"),
-                |options| clr_transfer::ClientOptions { attempts: 1, ..options },
-            )
+            .host_with(|client| client.switch("none"), |options| options.with_attempts(1))
             .is_err_and(|error| matches!(error, ClientError::Refused(_)))
         {}
         killer.join().unwrap();

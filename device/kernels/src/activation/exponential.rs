@@ -1,18 +1,18 @@
-//! The exponential function and what is computed from it: `e^x = 2^n · e^r` with `|r| ≤ ln 2 / 2` (Cody–Waite
-//! reduction; the polynomial is that of Cephes' `expf`).
+//! Exponential function and functions based on it: `e^x = 2^n · e^r` with `|r| ≤ ln 2 / 2` (Cody–Waite reduction, with
+//! the polynomial of Cephes' `expf`).
 //!
 //! Arguments saturate at ±87, where `e^x` is still a normal number. NaN stays NaN.
 
 use crate::simd::{Simd, Vector};
 
-/// The integer `n` and the remainder `r` of `x = n · ln 2 + r`.
+/// Returns the integer `n` and the remainder `r` of `x = n · ln 2 + r`.
 #[inline(always)]
 fn reduce<S: Simd>(simd: S, x: S::Vector) -> (S::Vector, S::Vector) {
-    // Adding and subtracting 1.5 · 2^23 rounds to an integer.
+    // Adding and then subtracting 1.5 · 2^23 rounds to an integer.
     let magic = simd.splat(12_582_912.0);
     let x = x.clamp(simd.splat(-87.0), simd.splat(87.0));
     let n = magic.fma(x, simd.splat(std::f32::consts::LOG2_E)).sub(magic);
-    // ln 2 in two parts, the first of which has so few bits that its product with `n` is exact.
+    // ln 2 as a sum of two constants. The first has so few bits that its product with `n` is exact.
     let r = x.fma(n, simd.splat(-0.693_359_4)).fma(n, simd.splat(2.121_944_4e-4));
     (n, r)
 }
@@ -57,8 +57,8 @@ pub(crate) fn tanh<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
     t.div(t.add(simd.splat(2.0)))
 }
 
-/// The error function: `x · P(x²) / Q(x²)` on ±3.83, beyond which it rounds to ±1 (the coefficients are those of XLA
-/// and Eigen), within 6 ulp.
+/// Returns the error function: `x · P(x²) / Q(x²)` on ±3.83, beyond which it rounds to ±1 (the coefficients are those
+/// of XLA and Eigen). The error is at most 6 ulp.
 #[inline(always)]
 pub(crate) fn erf<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
     let x = x.clamp(simd.splat(-3.832_507), simd.splat(3.832_507));

@@ -1,15 +1,15 @@
-//! The activations' values and derivatives on sixteen values.
+//! Activation functions and their derivatives, on vectors of sixteen values.
 
 use std::f32::consts::FRAC_1_SQRT_2;
 
 use super::exponential::{erf, exp, exp_minus_one, sigmoid, tanh};
 use crate::simd::{Simd, Vector};
 
-/// A function of one value.
+/// An element-wise function.
 pub(crate) trait Function: Copy {
     /// Its value at `x`.
     fn value<S: Simd>(self, simd: S, x: S::Vector) -> S::Vector;
-    /// Its derivative at `x`; where it has none, that of PyTorch.
+    /// Returns the derivative at `x`; where the function has none, the same value as PyTorch.
     fn derivative<S: Simd>(self, simd: S, x: S::Vector) -> S::Vector;
 }
 
@@ -81,7 +81,7 @@ impl Function for HardSwish {
     }
     #[inline(always)]
     fn derivative<S: Simd>(self, simd: S, x: S::Vector) -> S::Vector {
-        // 0 below −3, 1 above 3, between them x / 3 + 1/2.
+        // 0 below −3, 1 above 3, and x / 3 + 1/2 in between.
         let three = simd.splat(3.0);
         let line = simd.splat(0.5).fma(x, simd.splat(1.0 / 3.0));
         let above = three.select_below(x, simd.splat(1.0), line);
@@ -115,7 +115,7 @@ impl Function for Tanh {
     }
     #[inline(always)]
     fn derivative<S: Simd>(self, simd: S, x: S::Vector) -> S::Vector {
-        // 4 · s · (1 − s) at 2x, without the cancellation of 1 − tanh².
+        // 4 · s · (1 − s) at 2x, which avoids the cancellation in 1 − tanh².
         let s = sigmoid(simd, x.add(x));
         s.mul(simd.splat(1.0).sub(s)).mul(simd.splat(4.0))
     }
@@ -136,7 +136,8 @@ impl Gelu {
 impl Function for Gelu {
     #[inline(always)]
     fn value<S: Simd>(self, simd: S, x: S::Vector) -> S::Vector {
-        // Far below zero the distribution is not quite zero: what is left must not grow with x.
+        // Far below zero, the distribution function is not exactly zero in f32, and its rounding error must not grow
+        // with x.
         x.max(simd.splat(-6.0)).mul(Self::distribution(simd, x))
     }
     #[inline(always)]
@@ -151,7 +152,7 @@ impl Function for Gelu {
 pub(crate) struct GeluTanh;
 
 impl GeluTanh {
-    /// `2 · √(2 / π)` and its product with 0.044715: 1/2 · (1 + tanh(u)) is sigmoid(2u).
+    /// `2 · √(2 / π)` and its product with 0.044715, because 1/2 · (1 + tanh(u)) = sigmoid(2u).
     const LINEAR: f32 = 1.595_769;
     const CUBIC: f32 = 0.071_354_814;
 }
@@ -164,7 +165,7 @@ impl Function for GeluTanh {
     }
     #[inline(always)]
     fn derivative<S: Simd>(self, simd: S, x: S::Vector) -> S::Vector {
-        // Beyond ±20 the derivative is 0 or 1, and the square may overflow.
+        // Beyond ±20 the derivative is 0 or 1, and the square could overflow.
         let x = x.clamp(simd.splat(-20.0), simd.splat(20.0));
         let square = x.mul(x);
         let u = x.mul(simd.splat(Self::LINEAR).fma(simd.splat(Self::CUBIC), square));
@@ -195,7 +196,8 @@ impl Function for Elu {
 pub(crate) struct Mish;
 
 impl Mish {
-    /// `e = e^x` and `n = e · (e + 2)`: tanh(ln(1 + e)) is n / (n + 2). Beyond 20 it rounds to 1.
+    /// Returns `e = e^x` and `n = e · (e + 2)`, where tanh(ln(1 + e)) = n / (n + 2). Beyond 20, the quotient rounds to
+    /// 1.
     #[inline(always)]
     fn parts<S: Simd>(simd: S, x: S::Vector) -> (S::Vector, S::Vector) {
         let e = exp(simd, x.min(simd.splat(20.0)));

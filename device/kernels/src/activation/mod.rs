@@ -1,4 +1,5 @@
-//! Activations: clamps travel with the sums, smooth ones are a second pass over rows that are still in the cache.
+//! Activations. Clamps are applied together with the sums; smooth functions are a second pass over rows that are still
+//! in the cache.
 
 mod exponential;
 mod functions;
@@ -16,8 +17,8 @@ use crate::{
     simd::{Isa, Kernel, LANES, Simd, Vector, dispatch},
 };
 
-/// An activation that is not a clamp. Each is within 4e-7 of its definition, relative to the larger of its input and
-/// its value; NaN stays NaN.
+/// An activation that is not a clamp. The error of each is at most 4e-7, relative to the larger of its input and its
+/// value. NaN stays NaN.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Smooth {
@@ -41,7 +42,7 @@ pub enum Smooth {
     Silu,
     /// `tanh(x)`.
     Tanh,
-    /// `x · Φ(x)`, Φ the standard normal distribution: `x / 2 · (1 + erf(x / √2))`.
+    /// `x · Φ(x)`, where Φ is the standard normal distribution function: `x / 2 · (1 + erf(x / √2))`.
     Gelu,
     /// `x / 2 · (1 + tanh(√(2 / π) · (x + 0.044715 · x³)))`.
     GeluTanh,
@@ -54,7 +55,8 @@ pub enum Smooth {
     Mish,
 }
 
-/// Splits an activation into a clamp and the rest; `None` for an activation that this crate does not know.
+/// Splits an activation into a clamp and a smooth function. Returns `None` for an activation that this crate does not
+/// support.
 pub fn split(activation: Activation) -> Option<(Bounds, Option<Smooth>)> {
     Some(match activation {
         Activation::Relu => (
@@ -84,13 +86,13 @@ pub fn activate(isa: Isa, values: &mut [f32], smooth: Smooth) {
     dispatch(isa, Chosen(smooth, Activate { values }));
 }
 
-/// What is done with an activation's function.
+/// An operation that uses the function of an activation.
 pub(crate) trait Apply {
-    /// Does it.
+    /// Executes the operation with the given function.
     fn apply<S: Simd, F: Function>(self, simd: S, function: F);
 }
 
-/// A loop over the function that an activation names: one loop is compiled per function.
+/// An operation with the activation that selects its function. One loop is compiled per function.
 pub(crate) struct Chosen<A>(pub(crate) Smooth, pub(crate) A);
 
 impl<A: Apply> Kernel for Chosen<A> {

@@ -1,5 +1,5 @@
-//! Activations and their derivatives against their definitions in double precision, at every instruction set of this
-//! machine.
+//! Activations and their derivatives compared with their definitions in double precision, for every instruction set of
+//! this machine.
 
 use super::{Smooth, activate, exp};
 use crate::{
@@ -20,7 +20,7 @@ const ALL: [Smooth; 10] = [
     Smooth::Mish,
 ];
 
-/// The error function by its series near zero, by a continued fraction of 1 − erf elsewhere.
+/// Returns the error function: by its series near zero, and by a continued fraction of 1 − erf elsewhere.
 fn erf(x: f64) -> f64 {
     let z = x.abs();
     let value = if z < 3.0 {
@@ -56,7 +56,7 @@ fn value(smooth: Smooth, x: f64) -> f64 {
     }
 }
 
-/// From −30 to 30, closer near zero; a number that is no multiple of sixteen.
+/// Returns values from −30 to 30, denser near zero. Their number is not a multiple of sixteen.
 fn inputs() -> Vec<f32> {
     let count = if cfg!(miri) { 60 } else { 6001 };
     (0..count)
@@ -146,7 +146,7 @@ impl Kernel for Exp<'_> {
 fn the_exponential_is_within_two_units_in_the_last_place_and_monotone() {
     for isa in Isa::available() {
         let mut before = 0.0;
-        // Neighbours around the places where the reduction changes its power of two, and a coarse walk between them.
+        // Values around the points where the reduction changes its power of two, and coarse steps between them.
         let edges = (-125..=125).map(|n| (f64::from(n) + 0.5) * std::f64::consts::LN_2);
         for edge in edges.step_by(if cfg!(miri) { 50 } else { 1 }) {
             let middle = (edge as f32).to_bits() as i32;

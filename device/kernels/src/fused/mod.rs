@@ -72,8 +72,20 @@ pub struct FusedConv {
     pub arena: Arc<Arena>,
 }
 
-/// Rows `rows` of the output blocks from `block` on, one slice per block.
+/// The operands of one image.
+#[derive(Debug)]
+pub struct ConvImage<'a> {
+    /// The input.
+    pub x: &'a [f32],
+    /// Added after the epilogue, before the activation.
+    pub residual: Option<&'a [f32]>,
+    /// Receives the output.
+    pub out: &'a mut [f32],
+}
+
+/// Rows `rows` of an image's output blocks from `block` on, one slice per block.
 struct Task<'a> {
+    image: usize,
     block: usize,
     rows: Range<usize>,
     outs: Vec<&'a mut [f32]>,
@@ -106,29 +118,43 @@ impl FusedConv {
         }
     }
 
-    /// Computes the output from `x`, with `parameters` of `out_blocks · epilogue.parameters()` values.
+    /// Computes the output of one image from `x`, with `parameters` of `out_blocks · epilogue.parameters()` values.
     pub fn run(&self, x: &[f32], parameters: &[f32], residual: Option<&[f32]>, out: &mut [f32]) {
-        assert!(x.len() == self.input_len() && out.len() == self.output_len());
+        self.run_images(&mut [ConvImage { x, residual, out }], parameters);
+    }
+
+    /// Computes the outputs of several images. Each block of weights serves all images before the next block is read, which
+    /// pays where the feature maps are small and the weights large. Bit-identical to one image at a time.
+    pub fn run_images(&self, images: &mut [ConvImage<'_>], parameters: &[f32]) {
+        for image in images.iter() {
+            assert!(image.x.len() == self.input_len() && image.out.len() == self.output_len());
+            assert!(image.residual.is_none_or(|residual| residual.len() == image.out.len()));
+        }
         assert_eq!(parameters.len(), self.conv.out_blocks() * self.epilogue.parameters());
-        assert!(residual.is_none_or(|residual| residual.len() == out.len()));
         if let Weights::Winograd(weights) = &self.conv.weights {
-            return self.winograd(weights, x, parameters, residual, out);
+            return self.winograd(weights, images, parameters);
         }
         let padded = matches!(self.conv.weights, Weights::Dense { .. }) && self.pads != [0; 4];
-        if padded {
-            let size = [
-                self.input[0] + self.pads[0] + self.pads[2],
-                self.input[1] + self.pads[1] + self.pads[3],
-            ];
-            let lanes = self.input_lanes();
-            let length = self.conv.in_channels.div_ceil(lanes) * size[0] * size[1] * lanes;
-            self.arena.lend(length, |buffer| {
-                self.pad(x, self.pads, buffer);
-                self.tasks(Source { x: buffer, size }, parameters, residual, out);
+        if !padded {
+            let sources = images.iter().map(|image| Source {
+                x: image.x,
+                size: self.input,
             });
-        } else {
-            self.tasks(Source { x, size: self.input }, parameters, residual, out);
+            return self.tasks(&sources.collect::<Vec<_>>(), images, parameters);
         }
+        let size = [
+            self.input[0] + self.pads[0] + self.pads[2],
+            self.input[1] + self.pads[1] + self.pads[3],
+        ];
+        let lanes = self.input_lanes();
+        let length = self.conv.in_channels.div_ceil(lanes) * size[0] * size[1] * lanes;
+        self.arena.lend(images.len() * length, |buffer| {
+            for (image, to) in images.iter().zip(buffer.chunks_exact_mut(length)) {
+                self.pad(image.x, self.pads, to);
+            }
+            let sources = buffer.chunks_exact(length).map(|x| Source { x, size });
+            self.tasks(&sources.collect::<Vec<_>>(), images, parameters);
+        });
     }
 
     /// Copies the input into planes with a zero border of `pads` (top, left, bottom, right).
@@ -177,8 +203,8 @@ impl FusedConv {
         [height / joined, joined * width]
     }
 
-    /// Cuts the work into tasks and runs them.
-    fn tasks(&self, source: Source<'_>, parameters: &[f32], residual: Option<&[f32]>, out: &mut [f32]) {
+    /// Cuts the work into tasks and runs them, block by block.
+    fn tasks(&self, sources: &[Source<'_>], images: &mut [ConvImage<'_>], parameters: &[f32]) {
         let [rows, width] = self.grid();
         let blocks = self.conv.out_blocks();
         let group = match &self.conv.weights {
@@ -193,29 +219,31 @@ impl FusedConv {
         };
         let per_split = rows.div_ceil(splits);
         let plane = rows * width * LANES;
-        let mut planes = out.chunks_exact_mut(plane);
-        let mut tasks = Vec::with_capacity(groups * splits);
-        let mut block = 0;
-        while block < blocks {
+        let mut tasks = Vec::with_capacity(images.len() * groups * splits);
+        let (residuals, mut planes): (Vec<_>, Vec<_>) = images
+            .iter_mut()
+            .map(|image| (image.residual, image.out.chunks_exact_mut(plane)))
+            .unzip();
+        for block in (0..blocks).step_by(group) {
             let take = group.min(blocks - block);
-            let first = tasks.len();
-            tasks.extend((0..rows).step_by(per_split).map(|row| Task {
-                block,
-                rows: row..(row + per_split).min(rows),
-                outs: Vec::with_capacity(take),
-            }));
-            for plane in planes.by_ref().take(take) {
-                for (task, part) in tasks[first..]
-                    .iter_mut()
-                    .zip(plane.chunks_mut(per_split * width * LANES))
-                {
-                    task.outs.push(part);
+            for (image, planes) in planes.iter_mut().enumerate() {
+                let first = tasks.len();
+                tasks.extend((0..rows).step_by(per_split).map(|row| Task {
+                    image,
+                    block,
+                    rows: row..(row + per_split).min(rows),
+                    outs: Vec::with_capacity(take),
+                }));
+                for plane in planes.by_ref().take(take) {
+                    let parts = plane.chunks_mut(per_split * width * LANES);
+                    for (task, part) in tasks[first..].iter_mut().zip(parts) {
+                        task.outs.push(part);
+                    }
                 }
             }
-            block += take;
         }
         let run = |mut task: Task<'_>| {
-            let residuals = residual.map(|residual| {
+            let residuals = residuals[task.image].map(|residual| {
                 let from = |index: usize| (task.block + index) * plane + task.rows.start * width * LANES;
                 std::array::from_fn(|index| {
                     task.outs
@@ -223,7 +251,7 @@ impl FusedConv {
                         .map_or(&[][..], |out| &residual[from(index)..from(index) + out.len()])
                 })
             });
-            self.task(source, parameters, residuals, &mut task, width);
+            self.task(sources[task.image], parameters, residuals, &mut task, width);
         };
         if self.threads > 1 && tasks.len() > 1 {
             tasks.into_par_iter().for_each(run);

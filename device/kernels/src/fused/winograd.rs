@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Epilogue, FusedConv, MAX_BLOCKS};
+use super::{ConvImage, Epilogue, FusedConv, MAX_BLOCKS};
 use crate::{
     depthwise::{Depthwise, depthwise},
     pack::Form,
@@ -26,8 +26,8 @@ fn band(winograd: Winograd, [inputs, outputs]: [usize; 2], cut: [usize; 2]) -> (
     (cut[0].div_ceil(cut[0].div_ceil(step)), per_row)
 }
 
-/// Values of working memory that a thread needs for a convolution of `[in, out]` channels in this form, with an output of `output`
-/// rows × columns; zero for the other forms.
+/// Values of working memory that a thread needs for one image's convolution of `[in, out]` channels in this form, with an output
+/// of `output` rows × columns; zero for the other forms.
 pub fn winograd_scratch(form: Form, channels: [usize; 2], output: [usize; 2], isa: Isa) -> usize {
     let Form::Winograd(winograd) = form else { return 0 };
     let cut = winograd.tiles(output);
@@ -51,74 +51,112 @@ struct Target<'a> {
     residual: Option<&'a [f32]>,
 }
 
+impl Target<'_> {
+    /// Its parts of `count` blocks, with the first block of each.
+    fn groups(&mut self, count: usize) -> impl Iterator<Item = (usize, Target<'_>)> {
+        let Self {
+            plane,
+            origin,
+            pitch,
+            affine,
+            residual,
+            ..
+        } = *self;
+        let parts = self.planes.chunks_mut(count * plane).enumerate();
+        parts.map(move |(index, planes)| {
+            let part = Target {
+                planes,
+                plane,
+                origin,
+                pitch,
+                affine,
+                residual: residual.map(|residual| &residual[index * count * plane..]),
+            };
+            (index * count, part)
+        })
+    }
+}
+
 impl FusedConv {
-    /// Computes the output from `x` with the transformed `weights`.
-    pub(super) fn winograd(
+    /// Computes the outputs with the transformed `weights`.
+    pub(super) fn winograd(&self, weights: &TransformedWeights, images: &mut [ConvImage<'_>], parameters: &[f32]) {
+        let cut = weights.winograd.tiles(self.output);
+        let (step, _) = band(weights.winograd, [self.conv.in_channels, self.conv.out_channels], cut);
+        // A map of several bands reads the weights several times anyway.
+        let together = if step < cut[0] { 1 } else { images.len() };
+        for images in images.chunks_mut(together.max(1)) {
+            self.winograd_images(weights, cut, images, parameters);
+        }
+    }
+
+    fn winograd_images(
         &self,
         weights: &TransformedWeights,
-        x: &[f32],
+        cut: [usize; 2],
+        images: &mut [ConvImage<'_>],
         parameters: &[f32],
-        residual: Option<&[f32]>,
-        out: &mut [f32],
     ) {
         let [height, width] = self.output;
-        let cut = weights.winograd.tiles(self.output);
         let size = cut.map(|tiles| tiles * weights.winograd.tile() + 2);
         let [top, left, ..] = self.pads;
         let pads = [top, left, size[0] - self.input[0] - top, size[1] - self.input[1] - left];
-        let blocks = self.conv.in_channels.div_ceil(LANES);
-        self.arena.lend(blocks * size[0] * size[1] * LANES, |padded| {
-            self.pad(x, pads, padded);
+        let length = self.conv.in_channels.div_ceil(LANES) * size[0] * size[1] * LANES;
+        self.arena.lend(images.len() * length, |padded| {
+            for (image, padded) in images.iter().zip(padded.chunks_exact_mut(length)) {
+                self.pad(image.x, pads, padded);
+            }
             if self.epilogue == Epilogue::Affine {
-                let target = Target {
+                let targets = images.iter_mut().map(|image| Target {
                     plane: height * width * LANES,
-                    planes: out,
+                    planes: &mut *image.out,
                     origin: 0,
                     pitch: width * LANES,
                     affine: Some(parameters),
-                    residual,
-                };
-                self.bands(weights, padded, size, cut, target);
+                    residual: image.residual,
+                });
+                self.bands(weights, padded, size, cut, &mut targets.collect::<Vec<_>>());
             } else {
                 let (pitch, plane) = ((width + 2) * LANES, (height + 2) * (width + 2) * LANES);
-                self.arena.lend(self.conv.out_blocks() * plane, |planes| {
-                    let origin = pitch + LANES;
-                    let target = Target {
+                let all = self.conv.out_blocks() * plane;
+                self.arena.lend(images.len() * all, |planes| {
+                    let targets = planes.chunks_exact_mut(all).map(|planes| Target {
                         planes,
                         plane,
-                        origin,
+                        origin: pitch + LANES,
                         pitch,
                         affine: None,
                         residual: None,
-                    };
-                    self.bands(weights, padded, size, cut, target);
-                    self.layers(planes, parameters, residual, out);
+                    });
+                    self.bands(weights, padded, size, cut, &mut targets.collect::<Vec<_>>());
+                    for (image, planes) in images.iter_mut().zip(planes.chunks_exact_mut(all)) {
+                        self.layers(planes, parameters, image.residual, image.out);
+                    }
                 });
             }
         });
     }
 
     /// The convolution, a band of tile rows at a time: the inputs' transform by blocks of input channels, then the
-    /// products and the inverse transform by blocks of output channels.
+    /// products and the inverse transform by blocks of output channels. `padded` holds the images one after another.
     fn bands(
         &self,
         weights: &TransformedWeights,
         padded: &[f32],
         size: [usize; 2],
         cut: [usize; 2],
-        target: Target<'_>,
+        targets: &mut [Target<'_>],
     ) {
         let winograd = weights.winograd;
         let blocks = self.conv.in_channels.div_ceil(LANES);
         let (step, per_row) = band(winograd, [self.conv.in_channels, self.conv.out_channels], cut);
-        self.arena.lend(step * per_row, |transformed| {
+        self.arena.lend(targets.len() * step * per_row, |transformed| {
             for first in (0..cut[0]).step_by(step) {
                 let rows = step.min(cut[0] - first);
-                let band = &mut transformed[..rows * per_row];
+                let bands = &mut transformed[..targets.len() * rows * per_row];
                 let pitch = size[1] * LANES;
                 let parts = padded
                     .chunks_exact(size[0] * pitch)
-                    .zip(band.chunks_exact_mut(rows * per_row / blocks));
+                    .zip(bands.chunks_exact_mut(rows * per_row / blocks));
                 self.each(parts.collect(), |(plane, out): (&[f32], &mut [f32])| {
                     let input = &plane[first * winograd.tile() * pitch..];
                     forward(
@@ -133,21 +171,14 @@ impl FusedConv {
                     );
                 });
                 let group = tile_blocks(self.isa);
-                let plane = target.plane;
-                let groups = target.planes.chunks_mut(group * plane).enumerate();
-                let (band, origin, pitch) = (&*band, target.origin, target.pitch);
-                let (affine, residual) = (target.affine, target.residual);
-                self.each(groups.collect(), |(index, planes): (usize, &mut [f32])| {
-                    let residual = residual.map(|residual| &residual[index * group * plane..]);
-                    let part = Target {
-                        planes,
-                        plane,
-                        origin,
-                        pitch,
-                        affine,
-                        residual,
-                    };
-                    self.products(weights, band, index * group, first, [rows, cut[1]], part);
+                let mut parts: Vec<(usize, &[f32], Target<'_>)> = Vec::new();
+                for (target, band) in targets.iter_mut().zip(bands.chunks_exact(rows * per_row)) {
+                    parts.extend(target.groups(group).map(|(block, part)| (block, band, part)));
+                }
+                // One block of weights for all images, then the next one.
+                parts.sort_by_key(|(block, ..)| *block);
+                self.each(parts, |(block, band, part)| {
+                    self.products(weights, band, block, first, [rows, cut[1]], part);
                 });
             }
         });

@@ -5,8 +5,8 @@ use crate::{
     simd::{Isa, LANES, Simd, Vector, dispatch},
 };
 
-/// Multiplies `dy`, the gradient of an activation's result, by the derivative at `x`, the activation's input, in place.
-/// Clamps have [`clamp_gradient`](crate::clamp_gradient).
+/// Multiplies `dy`, the gradient of an activation's result, by the activation's derivative at its input `x`, in place.
+/// For clamps use [`clamp_gradient`](crate::clamp_gradient).
 pub fn activation_gradient(isa: Isa, smooth: Smooth, x: &[f32], dy: &mut [f32]) {
     assert_eq!(x.len(), dy.len());
     dispatch(isa, Chosen(smooth, Gradient { x, dy }));

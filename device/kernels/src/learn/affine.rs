@@ -1,4 +1,4 @@
-//! Per-channel scale and bias with a clamp, and a clamp by itself.
+//! Gradients of per-channel scale and bias with a clamp, and of a clamp alone.
 
 use crate::{
     elementwise::affine,
@@ -6,13 +6,13 @@ use crate::{
     simd::{Isa, Kernel, Simd, Vector, dispatch, vectors, vectors_mut},
 };
 
-/// `out = clamp(x · scale + bias)`; `parameters` are `[scale 16, bias 16]` per block of `plane` values.
+/// Computes `out = clamp(x · scale + bias)`. `parameters` are `[scale 16, bias 16]` per block of `plane` values.
 pub fn affine_forward(isa: Isa, x: &[f32], parameters: &[f32], plane: usize, out: &mut [f32], bounds: Bounds) {
     affine(isa, x, parameters, plane, out, bounds);
 }
 
-/// Turns `dy`, the gradient of [`affine_forward`]'s result, into that of `x`, in place, and adds the gradients of the parameters to
-/// `sums`, if given, in the layout of `parameters`.
+/// Replaces `dy`, the gradient of [`affine_forward`]'s result, by the gradient of `x`. If `sums` is given, adds the
+/// gradients of the parameters to it, in the layout of `parameters`.
 pub fn affine_gradient(
     isa: Isa,
     x: &[f32],
@@ -72,7 +72,8 @@ impl Kernel for AffineGradient<'_> {
     }
 }
 
-/// Multiplies `dy` by the derivative of a clamp, told from the clamp's `result`: 1 strictly inside the bounds, else 0.
+/// Multiplies `dy` by the derivative of a clamp, which follows from the clamp's `result`: 1 strictly inside the bounds,
+/// otherwise 0.
 pub fn clamp_gradient(isa: Isa, result: &[f32], dy: &mut [f32], bounds: Bounds) {
     assert_eq!(result.len(), dy.len());
     dispatch(isa, ClampGradient { result, dy, bounds });

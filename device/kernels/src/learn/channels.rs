@@ -1,8 +1,8 @@
-//! Gradients of what mixes channels.
+//! Gradients of operations across channels.
 
 use crate::channels::{channel_conv_outputs, reach};
 
-/// The gradient of [`channel_conv`](crate::channel_conv)'s input.
+/// Computes the gradient of [`channel_conv`](crate::channel_conv)'s input.
 pub fn channel_conv_gradient(dy: &[f32], channels: usize, kernel: &[f32], pads: [usize; 2], dx: &mut [f32]) {
     let outputs = channel_conv_outputs(channels, kernel.len(), pads);
     assert!(dy.len() >= outputs && dx.len() >= channels);
@@ -15,7 +15,7 @@ pub fn channel_conv_gradient(dy: &[f32], channels: usize, kernel: &[f32], pads: 
     }
 }
 
-/// Turns `dy`, the gradient of [`softmax_groups`](crate::softmax_groups)' result `y`, into that of its input, in place.
+/// Replaces `dy`, the gradient of [`softmax_groups`](crate::softmax_groups)' result `y`, by the gradient of its input.
 pub fn softmax_groups_gradient(y: &[f32], channels: usize, groups: usize, dy: &mut [f32]) {
     assert!(y.len() >= channels && dy.len() >= channels && groups > 0 && channels.is_multiple_of(groups));
     let each = channels / groups;

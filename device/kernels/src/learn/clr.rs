@@ -1,4 +1,4 @@
-//! The CLR layer by itself: depthwise 3×3, stride 1, zero padding 1, with bias and clamp; and its gradients.
+//! CLR layer as a separate operation (depthwise 3×3, stride 1, zero padding 1, with bias and clamp), and its gradients.
 
 use crate::{
     arena::Arena,
@@ -7,7 +7,7 @@ use crate::{
     simd::{Isa, Kernel, LANES, Simd, Vector, dispatch, vectors, vectors_mut},
 };
 
-/// Values of a plane with a border of one pixel.
+/// Returns the number of values of a plane with a border of one pixel.
 fn bordered([height, width]: [usize; 2]) -> usize {
     (height + 2) * (width + 2) * LANES
 }
@@ -25,7 +25,8 @@ fn fill(plane: &[f32], [height, width]: [usize; 2], to: &mut [f32]) {
     }
 }
 
-/// `out = clamp(depthwise(x) + bias)`; `parameters` are `[9 taps][16]`, bias `[16]` per block; `size` is rows, columns.
+/// Computes `out = clamp(depthwise(x) + bias)`. `parameters` are `[9 taps][16]` and bias `[16]` per block; `size` is
+/// rows, columns.
 pub fn clr_forward(
     isa: Isa,
     arena: &Arena,
@@ -49,8 +50,9 @@ pub fn clr_forward(
     });
 }
 
-/// Turns `dy`, the gradient of [`clr_forward`]'s result, into that of `x`, in place (if `want_x`; else `dy` is left undefined), and
-/// adds the gradients of the parameters to `sums`, if given, in the layout of `parameters`. The pre-activation is recomputed.
+/// Replaces `dy`, the gradient of [`clr_forward`]'s result, by the gradient of `x`. If `want_x` is false, the content
+/// of `dy` is undefined afterwards. If `sums` is given, adds the gradients of the parameters to it, in the layout of
+/// `parameters`. The pre-activation is recomputed.
 pub fn clr_gradient(
     isa: Isa,
     arena: &Arena,
@@ -99,7 +101,7 @@ pub fn clr_gradient(
     });
 }
 
-/// Multiplies the gradient by the clamp's derivative, in place, and sums it up.
+/// Multiplies the gradient by the clamp's derivative in place, and sums up the parameters' gradients.
 struct ClrGradient<'a> {
     /// With a border.
     input: &'a [f32],
@@ -131,7 +133,7 @@ impl Kernel for ClrGradient<'_> {
         for (y, gradients) in gradients.take(height).enumerate() {
             let lines: [&[[f32; LANES]]; 3] =
                 std::array::from_fn(|row| &input[(y + row) * pitch..(y + row + 1) * pitch]);
-            // Row by row: short sums, then sums of sums, keep the rounding small.
+            // Sums per row, and then a sum of these, keep rounding errors small.
             let mut sums = [s.zero(); 10];
             for (x, gradient) in gradients[1..=width].iter_mut().enumerate() {
                 let mut window = [s.zero(); 9];

@@ -1,7 +1,7 @@
-//! The input gradient of a frozen convolution.
+//! Input gradient of a frozen convolution.
 //!
-//! For each residue of the input position modulo the stride it is again a stride-1 convolution of the output's gradient, with
-//! the weights transposed, turned by half a turn, and cut to the taps that meet that residue.
+//! For each residue of the input position modulo the stride, the gradient is a stride-1 convolution of the output's
+//! gradient. Its weights are transposed, rotated by 180°, and reduced to the taps that meet that residue.
 
 use std::{ops::Range, sync::Arc};
 
@@ -9,7 +9,7 @@ use clr_onnx::{Conv, Padding, Tensor};
 
 use crate::{
     arena::Arena,
-    fused::{Epilogue, FusedConv},
+    fused::{ConvImage, Epilogue, FusedConv},
     pack::{Form, PackedConv, packed_bytes},
     parameters::pack_parameters,
     rows::{AFFINE_PARAMETERS, Bounds},
@@ -25,45 +25,45 @@ pub struct ConvGradient {
     input: [usize; 2],
     /// Rows, columns of its result.
     output: [usize; 2],
-    /// Values of the convolution's input in blocks.
+    /// Number of values of the convolution's input, in blocks.
     length: usize,
     /// Scale 1, bias 0.
     plain: Vec<f32>,
     arena: Arc<Arena>,
 }
 
-/// The input positions of one residue.
+/// The input positions with one residue.
 #[derive(Debug)]
 struct Part {
     origin: [usize; 2],
-    /// None where no tap meets the residue: the gradient is zero there.
+    /// `None` if no tap meets the residue, so that the gradient is zero there.
     fused: Option<FusedConv>,
-    /// Rows and columns of the gradient that are read.
+    /// The rows and columns of the output's gradient that are read.
     reads: [Range<usize>; 2],
     size: [usize; 2],
 }
 
-/// The taps of one axis that meet a residue.
+/// The taps along one axis that meet a residue.
 struct Axis {
-    /// Kernel positions, in the order in which the gradient is read.
+    /// Kernel positions, in the order in which the output's gradient is read.
     taps: Vec<usize>,
     /// The outputs whose gradient is read.
     reads: Range<usize>,
     /// Zeros before and after them.
     pads: [usize; 2],
-    /// Distance between the places that neighbouring taps read.
+    /// Distance between the positions that adjacent taps read.
     dilation: usize,
     /// Number of input positions.
     length: usize,
 }
 
 impl Axis {
-    /// One residue of one axis (0: rows, 1: columns) of `conv`.
+    /// Creates the taps of `conv` for one residue along one axis (0: rows, 1: columns).
     fn of(conv: &Conv, axis: usize, residue: usize, input: [usize; 2], output: [usize; 2], pads: [usize; 4]) -> Self {
         let (kernel, stride, dilation) = (conv.kernel()[axis], conv.stride[axis], conv.dilation[axis]);
         let (input, output, pad) = (input[axis], output[axis] as isize, pads[axis]);
         let length = input.saturating_sub(residue).div_ceil(stride);
-        // Input position `stride · q + residue` was read by output `q + place` at kernel position `tap`.
+        // Output `q + place` read the input position `stride · q + residue` at kernel position `tap`.
         let mut places: Vec<(isize, usize)> = (0..kernel)
             .filter_map(|tap| {
                 let distance = (residue + pad) as isize - (tap * dilation) as isize;
@@ -81,8 +81,8 @@ impl Axis {
         let (Some(&(first, _)), Some(&(last, _))) = (places.first(), places.last()) else {
             return nothing;
         };
-        // The outputs that are asked for, and those of them that exist: where the padding is wider than the kernel reaches,
-        // the first or the last ones saw padding alone.
+        // The outputs that are needed, and those of them that exist. If the padding is wider than the kernel's reach,
+        // the first or last outputs only read padding.
         let asked = first..length as isize + last;
         let (from, to) = (asked.start.max(0), asked.end.min(output));
         if length == 0 || from >= to {
@@ -100,8 +100,8 @@ impl Axis {
 }
 
 impl ConvGradient {
-    /// For `conv` on an input of `input` rows × columns with the resolved `pads` (top, left, bottom, right) and the result's size
-    /// `output`.
+    /// Creates the backward pass of `conv` for an input of `input` (rows, columns), the resolved `pads` (top, left,
+    /// bottom, right) and a result of `output` (rows, columns).
     pub fn new(
         conv: &Conv,
         input: [usize; 2],
@@ -157,13 +157,14 @@ impl ConvGradient {
         }
     }
 
-    /// Selects the computation of the backward pass of `conv`, for an input of `input` rows × columns: where the stride is 1, the convolution
-    /// itself, seen from the other side.
+    /// Returns the form in which the backward pass of `conv` is computed, for an input of `input` (rows, columns). For
+    /// stride 1 it is the form of the transposed convolution.
     pub fn form(conv: &Conv, input: [usize; 2]) -> Form {
         Form::from_blocks(conv, conv.channels(), input)
     }
 
-    /// Returns the bytes of the weights for the backward pass of `conv`, for an input of `input` rows × columns, without making them.
+    /// Returns the bytes of the weights for the backward pass of `conv`, for an input of `input` (rows, columns),
+    /// without creating the weights.
     pub fn bytes_of(conv: &Conv, input: [usize; 2]) -> usize {
         let (outputs, per_group) = (conv.channels(), conv.weight.shape()[1]);
         let form = Self::form(conv, input);
@@ -176,7 +177,7 @@ impl ConvGradient {
         )
     }
 
-    /// Values of the convolution's input, in blocks.
+    /// Returns the number of values of the convolution's input, in blocks.
     pub fn input_len(&self) -> usize {
         self.length
     }
@@ -190,45 +191,70 @@ impl ConvGradient {
             .sum()
     }
 
-    /// `dx`, all of it, from `dy`, both in blocks.
+    /// Computes `dx`, all of it, from `dy`, both in blocks.
     pub fn run(&self, dy: &[f32], dx: &mut [f32]) {
-        assert_eq!(dx.len(), self.length);
+        self.run_images(&mut [(dy, dx)]);
+    }
+
+    /// Computes `dx` from `dy` for several images, as [`FusedConv::run_images`] does.
+    pub fn run_images(&self, images: &mut [(&[f32], &mut [f32])]) {
+        assert!(images.iter().all(|(_, dx)| dx.len() == self.length));
         if let ([part], [1, 1]) = (&self.parts[..], self.stride)
-            && let Some(fused) = &part.fused
+            && part.fused.is_some()
         {
-            return self.read(part, dy, |dy| fused.run(dy, &self.plain, None, dx));
+            let (dys, dxs): (Vec<&[f32]>, Vec<&mut [f32]>) = images.iter_mut().map(|(dy, dx)| (*dy, &mut **dx)).unzip();
+            return self.convolve(part, &dys, dxs);
         }
         let blocks = self.plain.len() / AFFINE_PARAMETERS;
+        let dys: Vec<&[f32]> = images.iter().map(|(dy, _)| *dy).collect();
         for part in &self.parts {
-            let plane = part.size[0] * part.size[1] * LANES;
-            self.arena.lend(blocks * plane, |result| {
-                match &part.fused {
-                    Some(fused) => self.read(part, dy, |dy| fused.run(dy, &self.plain, None, result)),
-                    None => result.fill(0.0),
+            let length = blocks * part.size[0] * part.size[1] * LANES;
+            self.arena.lend(images.len() * length, |results| {
+                self.convolve(part, &dys, results.chunks_exact_mut(length).collect());
+                for (result, (_, dx)) in results.chunks_exact(length).zip(&mut *images) {
+                    self.scatter(part, result, dx);
                 }
-                self.scatter(part, result, dx);
             });
         }
     }
 
-    /// Hands `work` what `part` reads of `dy`: all of it, but for odd paddings.
-    fn read(&self, part: &Part, dy: &[f32], work: impl FnOnce(&[f32])) {
+    /// Computes the gradients at the positions of `part`.
+    fn convolve(&self, part: &Part, dys: &[&[f32]], mut results: Vec<&mut [f32]>) {
+        let Some(fused) = &part.fused else {
+            return results.iter_mut().for_each(|result| result.fill(0.0));
+        };
         let [rows, columns] = &part.reads;
+        let run = |dys: &[&[f32]]| {
+            let images = dys
+                .iter()
+                .zip(results)
+                .map(|(x, out)| ConvImage { x, residual: None, out });
+            fused.run_images(&mut images.collect::<Vec<_>>(), &self.plain);
+        };
         if [rows.len(), columns.len()] == self.output {
-            return work(dy);
+            return run(dys);
         }
+        // Odd paddings: some of `dy` is never read.
+        let planes = self.output[0] * self.output[1] * LANES;
+        let length = dys.first().map_or(0, |dy| dy.len() / planes) * rows.len() * columns.len() * LANES;
+        self.arena.lend(dys.len() * length, |cuts| {
+            for (dy, cut) in dys.iter().zip(cuts.chunks_exact_mut(length)) {
+                self.cut(part, dy, cut);
+            }
+            run(&cuts.chunks_exact(length).collect::<Vec<_>>());
+        });
+    }
+
+    /// Copies the rows and columns of `dy` that `part` reads.
+    fn cut(&self, part: &Part, dy: &[f32], cut: &mut [f32]) {
+        let [rows, columns] = &part.reads;
         let row = self.output[1] * LANES;
-        let planes = dy.chunks_exact(self.output[0] * row);
-        self.arena
-            .lend(planes.len() * rows.len() * columns.len() * LANES, |cut| {
-                let mut lines = cut.chunks_exact_mut(columns.len() * LANES);
-                for plane in planes {
-                    for (y, line) in rows.clone().zip(&mut lines) {
-                        line.copy_from_slice(&plane[y * row + columns.start * LANES..][..columns.len() * LANES]);
-                    }
-                }
-                work(cut);
-            });
+        let mut lines = cut.chunks_exact_mut(columns.len() * LANES);
+        for plane in dy.chunks_exact(self.output[0] * row) {
+            for (y, line) in rows.clone().zip(&mut lines) {
+                line.copy_from_slice(&plane[y * row + columns.start * LANES..][..columns.len() * LANES]);
+            }
+        }
     }
 
     fn scatter(&self, part: &Part, result: &[f32], dx: &mut [f32]) {
@@ -246,7 +272,7 @@ impl ConvGradient {
     }
 }
 
-/// The stride-1 convolution that one residue needs: `[I, O / group, rows, columns]`.
+/// Returns the stride-1 convolution for one residue: `[I, O / group, rows, columns]`.
 fn transposed(conv: &Conv, down: &Axis, across: &Axis) -> Conv {
     let (outputs, per_group, group) = (conv.channels(), conv.weight.shape()[1], conv.group);
     let (inputs, out_group) = (per_group * group, outputs / group);

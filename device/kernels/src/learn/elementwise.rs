@@ -5,10 +5,10 @@ use crate::{
     simd::{Isa, Kernel, LANES, Simd, Vector, dispatch, vectors, vectors_mut},
 };
 
-/// The gradients of `left` and `right`, where wanted, from `dy`, the gradient of [`broadcast_binary`](crate::broadcast_binary)'s result
-/// before its clamp. What is written replaces what was there. The gradient of a broadcast operand is summed over what
-/// it was broadcast to; of [`Broadcast::Pixels`] it is in lane 0, the other lanes are zero, and `channels` says how
-/// many channels of `left` count.
+/// Computes the gradients of `left` and `right`, each if it is needed, from `dy`, the gradient of
+/// [`broadcast_binary`](crate::broadcast_binary)'s result before its clamp. The previous content is overwritten. The
+/// gradient of a broadcast operand is summed over the elements to which it was broadcast. For [`Broadcast::Pixels`] it
+/// is in lane 0, the other lanes are zero, and only the first `channels` channels of `left` contribute.
 pub fn binary_gradient(
     isa: Isa,
     op: Binary,
@@ -76,7 +76,7 @@ impl Kernel for RightGradient<'_> {
             Broadcast::Channels => {
                 let blocks = left.chunks_exact(pixels).zip(dy.chunks_exact(pixels));
                 for ((left, dy), out) in blocks.zip(out) {
-                    // Four sums, so that none waits for itself and rounding stays small.
+                    // Four sums, so that consecutive additions are independent and rounding errors stay small.
                     let mut sums = [s.zero(); 4];
                     for (at, (left, dy)) in left.iter().zip(dy).enumerate() {
                         sums[at % 4] = sums[at % 4].add(share(left, dy));
@@ -100,7 +100,7 @@ impl Kernel for RightGradient<'_> {
     }
 }
 
-/// Turns `dy`, the gradient of [`prelu`](crate::prelu)'s result, into that of its input `x`, in place.
+/// Replaces `dy`, the gradient of [`prelu`](crate::prelu)'s result, by the gradient of its input `x`.
 pub fn prelu_gradient(isa: Isa, x: &[f32], slope: &[f32], plane: usize, dy: &mut [f32]) {
     assert!(x.len() == dy.len() && x.len() / plane * LANES == slope.len());
     dispatch(isa, PReluGradient { x, slope, plane, dy });
@@ -131,7 +131,7 @@ impl Kernel for PReluGradient<'_> {
     }
 }
 
-/// Adds `more` to `sum`: the gradient of a value that several steps read.
+/// Adds `more` to `sum`, for the gradient of a value that several steps read.
 pub fn accumulate(isa: Isa, sum: &mut [f32], more: &[f32]) {
     assert_eq!(sum.len(), more.len());
     dispatch(isa, Accumulate { sum, more });
@@ -146,7 +146,7 @@ impl Kernel for Accumulate<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        // A plain loop: compiled once per instruction set, the compiler vectorises it.
+        // A plain loop, which the compiler vectorises separately for each instruction set.
         self.sum.iter_mut().zip(self.more).for_each(|(sum, more)| *sum += more);
     }
 }

@@ -1,7 +1,7 @@
-//! What learning adds to inference: gradients of the input of every step, and of the parameters that a task trains.
+//! Kernels for training: gradients of the input of every step, and of the parameters that a task trains.
 //!
-//! One image at a time: with fixed statistics images do not see each other, so that an image's values and gradients stay in
-//! the cache and its memory is all the memory there is.
+//! Images are processed one at a time. With fixed statistics they are independent of each other, so the values and
+//! gradients of one image stay in the cache and determine the total memory.
 
 mod activation;
 mod affine;

@@ -6,8 +6,8 @@ use crate::{
 };
 
 impl PixelMap {
-    /// Computes `dx`, all of it, from `dy`, the gradient of [`PixelMap::run`]'s result: every input pixel gets the sum
-    /// of what it gave, by its weights.
+    /// Computes all of `dx` from `dy`, the gradient of [`PixelMap::run`]'s result. Every input pixel gets the weighted
+    /// sum of the gradients of the outputs that read it.
     pub fn gradient(&self, isa: Isa, dy: &[f32], dx: &mut [f32]) {
         self.check(dx.len(), dy.len());
         dx.fill(0.0);

@@ -5,7 +5,7 @@ use crate::{
     simd::{Isa, Kernel, LANES, Simd, Vector, dispatch, vectors, vectors_mut},
 };
 
-/// `dx` of one block from `dy`; of equal maxima the first one in row order gets the gradient, as in PyTorch.
+/// Computes `dx` of one block from `dy`. Of equal maxima, the first one in row order gets the gradient, as in PyTorch.
 pub fn pool_gradient(isa: Isa, shape: &PoolShape, x: &[f32], dy: &[f32], dx: &mut [f32]) {
     assert_eq!(x.len(), shape.input[0] * shape.input[1] * LANES);
     assert_eq!(dy.len(), shape.output[0] * shape.output[1] * LANES);
@@ -65,7 +65,7 @@ impl Kernel for PoolGradient<'_> {
     }
 }
 
-/// `dx [C / 16, plane / 16, 16]` of a mean over planes of `plane` values, from `dy [C / 16, 16]`.
+/// Computes `dx [C / 16, plane / 16, 16]` of a mean over planes of `plane` values, from `dy [C / 16, 16]`.
 pub fn global_average_gradient(dy: &[f32], plane: usize, dx: &mut [f32]) {
     assert_eq!(dx.len() / plane * LANES, dy.len());
     let share = LANES as f32 / plane as f32;

@@ -1,5 +1,5 @@
-//! Group normalisation over all pixels and the channels of each group (ONNX `GroupNormalization`; instance
-//! normalisation where every channel is a group).
+//! Group normalisation over all pixels and the channels of each group (ONNX `GroupNormalization`, or instance
+//! normalisation if every channel is a group).
 
 use super::sums::{Linear, Planes, clear};
 use crate::simd::{Isa, LANES};
@@ -7,9 +7,9 @@ use crate::simd::{Isa, LANES};
 /// `(x − mean) / √(variance + epsilon) · scale + bias`, with one mean and variance per group.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupNorm<'a> {
-    /// Channels that count.
+    /// Number of channels, without the lanes beyond them.
     pub channels: usize,
-    /// Groups of consecutive channels; divides the channels.
+    /// Number of groups of consecutive channels; it divides the number of channels.
     pub groups: usize,
     /// `[⌈C / 16⌉, 16]`, zero beyond the channels.
     pub scale: &'a [f32],
@@ -29,12 +29,13 @@ impl GroupNorm<'_> {
         assert!(self.scale.len() == self.lanes() && self.bias.len() == self.lanes());
     }
 
-    /// Values of a group on planes of `plane` values.
+    /// Returns the number of values of a group, on planes of `plane` values.
     fn count(&self, plane: usize) -> f64 {
         (self.channels / self.groups * (plane / LANES)) as f64
     }
 
-    /// The mean over each group of values per channel that are sums over `plane`, for every channel; zero beyond them.
+    /// Returns the mean over each group, for every channel; zero beyond the channels. `sums` are per-channel sums over
+    /// `plane` values.
     fn group_means(&self, sums: &[f32], plane: usize) -> Vec<f32> {
         let each = self.channels / self.groups;
         let mut means = vec![0.0; self.lanes()];
@@ -48,7 +49,7 @@ impl GroupNorm<'_> {
         means
     }
 
-    /// Mean and 1 / √(variance + epsilon) of every channel's group; zero beyond the channels.
+    /// Returns mean and 1 / √(variance + epsilon) of every channel's group; zero beyond the channels.
     fn statistics(&self, isa: Isa, x: Planes<'_>) -> (Vec<f32>, Vec<f32>) {
         let mean = self.group_means(&x.sum(isa), x.plane);
         let mut share = self.group_means(&x.squares(isa, &mean), x.plane);
@@ -63,7 +64,7 @@ fn product(a: &[f32], b: &[f32]) -> Vec<f32> {
     a.iter().zip(b).map(|(a, b)| a * b).collect()
 }
 
-/// `out` from `x`, both `[⌈C / 16⌉, H, W, 16]` with `plane` values per block.
+/// Computes `out` from `x`, both `[⌈C / 16⌉, H, W, 16]` with `plane` values per block.
 pub fn group_norm(isa: Isa, norm: &GroupNorm<'_>, x: &[f32], plane: usize, out: &mut [f32]) {
     norm.check(x.len());
     let x = Planes { values: x, plane };
@@ -80,7 +81,7 @@ pub fn group_norm(isa: Isa, norm: &GroupNorm<'_>, x: &[f32], plane: usize, out: 
     clear(out, norm.channels, plane);
 }
 
-/// Turns `dy`, the gradient of [`group_norm`]'s result, into that of its input `x`, in place.
+/// Replaces `dy`, the gradient of [`group_norm`]'s result, by the gradient of its input `x`.
 pub fn group_norm_gradient(isa: Isa, norm: &GroupNorm<'_>, x: &[f32], plane: usize, dy: &mut [f32]) {
     norm.check(x.len());
     let x = Planes { values: x, plane };

@@ -2,13 +2,13 @@
 
 use crate::simd::{Isa, Kernel, LANES, Simd, Vector, dispatch, vectors, vectors_mut};
 
-/// Pixels that are normalised together: their values in a block are consecutive, and stay in the first cache.
+/// Number of pixels that are normalised together. Their values within a block are contiguous and stay in the L1 cache.
 const PIXELS: usize = 8;
 
 /// `(x − mean) / √(variance + epsilon) · scale + bias` over the channels of each pixel.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerNorm<'a> {
-    /// Channels that count.
+    /// Number of channels, without the lanes beyond them.
     pub channels: usize,
     /// `[⌈C / 16⌉, 16]`, zero beyond the channels.
     pub scale: &'a [f32],
@@ -26,44 +26,44 @@ impl LayerNorm<'_> {
     }
 }
 
-/// `out` from `x`, both `[⌈C / 16⌉, P, 16]`; a vector `[C]` has one pixel.
+/// Computes `out` from `x`, both `[⌈C / 16⌉, P, 16]`. A vector `[C]` has one pixel.
 pub fn layer_norm(isa: Isa, norm: &LayerNorm<'_>, x: &[f32], out: &mut [f32]) {
     norm.check(x.len());
     assert_eq!(x.len(), out.len());
     dispatch(isa, Forward { norm, x, out });
 }
 
-/// Turns `dy`, the gradient of [`layer_norm`]'s result, into that of its input `x`, in place.
+/// Replaces `dy`, the gradient of [`layer_norm`]'s result, by the gradient of its input `x`.
 pub fn layer_norm_gradient(isa: Isa, norm: &LayerNorm<'_>, x: &[f32], dy: &mut [f32]) {
     norm.check(x.len());
     assert_eq!(x.len(), dy.len());
     dispatch(isa, Gradient { norm, x, dy });
 }
 
-/// Some pixels of a value: block `b` of pixel `p` is at `b · pixels + first + p`.
+/// Some pixels of a value. Block `b` of pixel `p` is at index `b · pixels + first + p`.
 #[derive(Clone, Copy)]
 struct Part {
     pixels: usize,
     first: usize,
-    /// Lanes of the last block that count.
+    /// Number of lanes of the last block that are channels.
     last: usize,
     blocks: usize,
 }
 
 impl Part {
-    /// The place of a pixel of the part in `block`.
+    /// Returns the index of a pixel of this part in `block`.
     #[inline(always)]
     fn at(self, block: usize, pixel: usize) -> usize {
         block * self.pixels + self.first + pixel
     }
 
-    /// Whether only the first `last` lanes of a block count.
+    /// Returns whether only the first `last` lanes of a block are channels.
     #[inline(always)]
     fn is_cut(self, block: usize) -> bool {
         block + 1 == self.blocks && self.last < LANES
     }
 
-    /// The sixteen channels at a pixel of the part, `beyond` where they do not count.
+    /// Returns the sixteen lanes at a pixel of this part, with `beyond` in the lanes beyond the channels.
     #[inline(always)]
     fn load<S: Simd>(self, s: S, x: &[[f32; LANES]], block: usize, pixel: usize, beyond: f32) -> S::Vector {
         let x = &x[self.at(block, pixel)];
@@ -75,7 +75,7 @@ impl Part {
         s.load(&lanes)
     }
 
-    /// Mean and 1 / √(variance + epsilon) of every pixel.
+    /// Returns mean and 1 / √(variance + epsilon) of every pixel.
     #[inline(always)]
     fn statistics<S: Simd, const P: usize>(
         self,
@@ -195,8 +195,8 @@ impl OnPart for Gradient<'_> {
         let scale = vectors(self.norm.scale);
         let channels = self.norm.channels as f32;
         let (mean, share) = part.statistics::<S, P>(s, self.norm, x);
-        // With g = dy · scale: dx = (g − mean(g) − x̂ · mean(g · x̂)) / √(variance + epsilon); x̂ is zero where a channel does
-        // not count.
+        // With g = dy · scale: dx = (g − mean(g) − x̂ · mean(g · x̂)) / √(variance + epsilon). x̂ is zero beyond the
+        // channels.
         let mut sums = [[s.zero(); 2]; P];
         for block in 0..part.blocks {
             let scale = s.load(&scale[block]);

@@ -1,7 +1,7 @@
-//! Normalisations that depend on the image: over the channels of a pixel, over groups of channels, global response.
+//! Normalisations with image-dependent statistics: layer, group and global response normalisation.
 //!
-//! Scales and biases come in blocks of sixteen, `[⌈C / 16⌉, 16]`, zero beyond the channels. Lanes of a value beyond the
-//! channels are not read and are written as zero. Gradients compute the statistics again.
+//! Scales and biases are in blocks of sixteen, `[⌈C / 16⌉, 16]`, with zeros beyond the channels. The lanes of a value
+//! beyond the channels are not read and are written as zero. Gradients recompute the statistics.
 
 mod group;
 mod layer;

@@ -6,7 +6,7 @@ use crate::simd::{Isa, LANES};
 /// `scale · x · g / (mean_c g + epsilon) + bias + x`, where `g` is the Euclidean norm of a channel over its pixels.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseNorm<'a> {
-    /// Channels that count.
+    /// Number of channels, without the lanes beyond them.
     pub channels: usize,
     /// `[⌈C / 16⌉, 16]`, zero beyond the channels.
     pub scale: &'a [f32],
@@ -26,7 +26,7 @@ impl ResponseNorm<'_> {
         assert!(self.scale.len() == self.lanes() && self.bias.len() == self.lanes());
     }
 
-    /// Every channel's norm, zero beyond the channels, and what they are divided by.
+    /// Returns every channel's norm (zero beyond the channels), and the divisor of the norms.
     fn norms(&self, isa: Isa, x: Planes<'_>) -> (Vec<f32>, f64) {
         let mut norms = x.squares(isa, &vec![0.0; self.lanes()]);
         norms[self.channels..].fill(0.0);
@@ -37,7 +37,7 @@ impl ResponseNorm<'_> {
         (norms, mean + f64::from(self.epsilon))
     }
 
-    /// What `x` is multiplied with; zero beyond the channels.
+    /// Returns the factors by which `x` is multiplied; zero beyond the channels.
     fn factors(&self, norms: &[f32], divisor: f64) -> Vec<f32> {
         let factor = |(norm, scale): (&f32, &f32)| (f64::from(*scale) * f64::from(*norm) / divisor) as f32 + 1.0;
         let mut factors: Vec<f32> = norms.iter().zip(self.scale).map(factor).collect();
@@ -46,7 +46,7 @@ impl ResponseNorm<'_> {
     }
 }
 
-/// `out` from `x`, both `[⌈C / 16⌉, H, W, 16]` with `plane` values per block.
+/// Computes `out` from `x`, both `[⌈C / 16⌉, H, W, 16]` with `plane` values per block.
 pub fn global_response_norm(isa: Isa, norm: &ResponseNorm<'_>, x: &[f32], plane: usize, out: &mut [f32]) {
     norm.check(x.len());
     let x = Planes { values: x, plane };
@@ -63,15 +63,15 @@ pub fn global_response_norm(isa: Isa, norm: &ResponseNorm<'_>, x: &[f32], plane:
     clear(out, norm.channels, plane);
 }
 
-/// Turns `dy`, the gradient of [`global_response_norm`]'s result, into that of its input `x`, in place. The norm of a
-/// channel of zeros has the gradient zero.
+/// Replaces `dy`, the gradient of [`global_response_norm`]'s result, by the gradient of its input `x`. For a channel of
+/// zeros, the norm's gradient is taken as zero.
 pub fn global_response_norm_gradient(isa: Isa, norm: &ResponseNorm<'_>, x: &[f32], plane: usize, dy: &mut [f32]) {
     norm.check(x.len());
     let x = Planes { values: x, plane };
     let (norms, divisor) = norm.norms(isa, x);
     let zeros = vec![0.0; norm.lanes()];
     let products = Planes { values: dy, plane }.products(isa, x, &zeros);
-    // The gradient of g / divisor, and through the mean that of every g.
+    // The gradient of g / divisor and, through the mean, of every g.
     let shares: Vec<f64> = products
         .iter()
         .zip(norm.scale)

@@ -1,11 +1,11 @@
-//! Sums per channel over the pixels of a plane, and the pass that applies one linear function per channel.
+//! Per-channel sums over the pixels of a plane, and a pass that applies a linear function per channel.
 
 use crate::simd::{Isa, Kernel, LANES, Simd, Vector, dispatch, vectors, vectors_mut};
 
-/// Pixels that are summed before the sums are: short sums keep the rounding small.
+/// Number of pixels per partial sum. Short partial sums keep rounding errors small.
 const RUN: usize = 64;
 
-/// Zeroes the lanes of the last block that do not count.
+/// Zeroes the lanes of the last block beyond the channels.
 pub(super) fn clear(values: &mut [f32], channels: usize, plane: usize) {
     let used = channels % LANES;
     if used > 0 {
@@ -34,7 +34,7 @@ impl Planes<'_> {
         dispatch(isa, Sum { a: self, b: None })
     }
 
-    /// `Σ a · (b − centre)` per channel, `centre` one value per channel.
+    /// Returns `Σ a · (b − centre)` per channel, with one value of `centre` per channel.
     pub(super) fn products(self, isa: Isa, b: Planes<'_>, centre: &[f32]) -> Vec<f32> {
         dispatch(
             isa,
@@ -59,7 +59,7 @@ impl Planes<'_> {
 
 struct Sum<'a> {
     a: Planes<'a>,
-    /// The other factor less `centre`; whether it is squared instead of multiplied by `a`.
+    /// The other factor, its `centre`, and whether the difference is squared in place of a product with `a`.
     b: Option<(Planes<'a>, &'a [f32], bool)>,
 }
 
@@ -97,11 +97,11 @@ impl Kernel for Sum<'_> {
     }
 }
 
-/// One linear function of two values per channel: `to = to · own + (x − centre) · other + offset`.
+/// A linear function of two values per channel: `to = to · own + (x − centre) · other + offset`.
 pub(super) struct Linear<'a> {
     pub x: Planes<'a>,
     pub centre: &'a [f32],
-    /// `None` where the former content of `to` does not count.
+    /// `None` if the previous content of `to` is not used.
     pub own: Option<&'a [f32]>,
     pub other: &'a [f32],
     pub offset: &'a [f32],

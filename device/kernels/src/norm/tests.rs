@@ -22,7 +22,7 @@ impl Parameters {
     }
 }
 
-/// Normalises the values at `places`, by scale and bias of each one's channel.
+/// Normalises the values at `places`, with the scale and bias of each value's channel.
 fn normalise(x: &[f64], places: &[usize], pixels: usize, parameters: &Parameters, y: &mut [f64]) {
     let mean = places.iter().map(|at| x[*at]).sum::<f64>() / places.len() as f64;
     let variance = places.iter().map(|at| (x[*at] - mean).powi(2)).sum::<f64>() / places.len() as f64;

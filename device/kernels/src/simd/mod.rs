@@ -1,11 +1,12 @@
-//! Sixteen f32 side by side: the one vector type that every kernel is written in, in one shape per instruction set.
+//! Vectors of sixteen f32, in one implementation per instruction set. Every kernel is written with this single vector
+//! type.
 //!
-//! A value of the network is stored as `[⌈C / 16⌉, H, W, 16]`, so the sixteen lanes are sixteen channels of one pixel
-//! and no kernel ever shuffles.
+//! A value of the network is stored as `[⌈C / 16⌉, H, W, 16]`. The sixteen lanes are therefore sixteen channels of one
+//! pixel, and no kernel has to shuffle them.
 //!
-//! A kernel is safe code, generic over a token ([`Simd`]) whose existence proves that the processor has the
-//! instructions: tokens are made by detection alone, vectors by tokens alone. Only the backends (`x86`, `neon`)
-//! contain `unsafe`.
+//! A kernel is safe code, generic over a token ([`Simd`]). The existence of a token proves that the CPU supports the
+//! instructions: tokens can only be created by detection, and vectors only with a token. Only the backends (`x86`,
+//! `neon`) contain `unsafe`.
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -22,19 +23,19 @@ use x86::{Avx2, Avx512};
 /// Lanes of a vector and channels of a block.
 pub const LANES: usize = 16;
 
-/// The instruction set that the kernels run in, detected once per engine.
+/// The instruction set used by the kernels, detected once per engine.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Isa(Token);
 
-/// An instruction set with the proof that the processor has it.
+/// An instruction set, with the proof that the CPU supports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Token {
-    /// What the compiler makes of plain Rust for the target.
+    /// The code that the compiler generates from plain Rust for the target.
     Portable(Portable),
     /// AVX2 and FMA: a vector is two registers.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
-    /// AVX-512F: a vector is one register.
+    /// AVX-512F, where a vector is a single register.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
     /// NEON: a vector is four registers.
@@ -96,11 +97,11 @@ impl Isa {
     }
 }
 
-/// The proof that an instruction set is there, and the source of its vectors.
+/// Proof that the CPU supports an instruction set, and the factory of its vectors.
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Sixteen f32.
     type Vector: Vector;
-    /// Vectors that fit into the registers.
+    /// Number of vectors that fit in the registers.
     const REGISTERS: usize;
     /// Returns the same value sixteen times.
     fn splat(self, value: f32) -> Self::Vector;
@@ -111,21 +112,21 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn zero(self) -> Self::Vector {
         self.splat(0.0)
     }
-    /// Asks for the cache line at `from`, which need not be valid, to be brought into the second cache.
+    /// Prefetches the cache line at `from` into the L2 cache. The address does not have to be valid.
     #[inline(always)]
     fn prefetch(self, from: *const f32) {
         let _ = from;
     }
-    /// Runs `kernel` in a function that is compiled for the instruction set.
+    /// Runs `kernel` in a function that is compiled for this instruction set.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
 }
 
 /// Sixteen f32. NaN in `self` survives [`Vector::max`], [`Vector::min`] and [`Vector::clamp`], so a broken input is
-/// seen in the answer.
+/// visible in the result.
 pub(crate) trait Vector: Copy {
     /// Writes the sixteen values.
     fn store(self, to: &mut [f32; LANES]);
-    /// `self + a · b`, rounded once where the instruction set can.
+    /// Returns `self + a · b`, rounded once if the instruction set supports that.
     fn fma(self, a: Self, b: Self) -> Self;
     /// `self + other`.
     fn add(self, other: Self) -> Self;
@@ -139,18 +140,19 @@ pub(crate) trait Vector: Copy {
     fn max(self, other: Self) -> Self;
     /// The smaller, lane by lane.
     fn min(self, other: Self) -> Self;
-    /// `yes` where `self < bound`, else (also for NaN) `no`.
+    /// Returns `yes` in lanes where `self < bound`, otherwise (also for NaN) `no`.
     fn select_below(self, bound: Self, yes: Self, no: Self) -> Self;
-    /// Every run of `WIDTH` lanes (2 or 4) with its lane `index` in all places.
+    /// For every group of `WIDTH` lanes (2 or 4), broadcasts the group's lane `index` to the group.
     fn repeat<const WIDTH: usize>(self, index: usize) -> Self;
-    /// `self · 2^n` for an integer `n` in −126…127.
+    /// Returns `self · 2^n` for an integer `n` in −126…127.
     fn scale_by_power(self, n: Self) -> Self;
     /// `min(max(self, low), high)`.
     #[inline(always)]
     fn clamp(self, low: Self, high: Self) -> Self {
         self.max(low).min(high)
     }
-    /// `value` where `low < self < high`, else zero: a clamp's derivative times `value`.
+    /// Returns `value` in lanes where `low < self < high`, otherwise zero. This is the derivative of a clamp, times
+    /// `value`.
     fn between(self, low: Self, high: Self, value: Self) -> Self;
     /// Returns the sixteen values.
     #[inline(always)]
@@ -163,10 +165,10 @@ pub(crate) trait Vector: Copy {
 
 /// A computation over vectors.
 pub(crate) trait Kernel {
-    /// What it returns.
+    /// The kernel's result.
     type Output;
-    /// Runs it. Implementations are `#[inline(always)]`, so that they become part of the function that has the
-    /// instruction set.
+    /// Runs the kernel. Implementations are `#[inline(always)]`, so that they become part of the function that is
+    /// compiled for the instruction set.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
@@ -186,7 +188,7 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
 /// Views values as vectors of sixteen.
 ///
 /// # Panics
-/// If there is a rest.
+/// If the number of values is not a multiple of sixteen.
 #[inline(always)]
 pub(crate) fn vectors(values: &[f32]) -> &[[f32; LANES]] {
     let (vectors, rest) = values.as_chunks();
@@ -198,7 +200,7 @@ pub(crate) fn vectors(values: &[f32]) -> &[[f32; LANES]] {
     vectors
 }
 
-/// Like [`vectors`], to write.
+/// Does the same as [`vectors`], for writing.
 #[inline(always)]
 pub(crate) fn vectors_mut(values: &mut [f32]) -> &mut [[f32; LANES]] {
     let (vectors, rest) = values.as_chunks_mut();

@@ -1,4 +1,4 @@
-//! NEON: four registers. Its min and max return NaN when either operand is NaN.
+//! NEON, where a vector is four registers. NEON's min and max return NaN if either operand is NaN.
 
 use std::arch::aarch64::{
     float32x4_t, vaddq_f32, vaddq_s32, vandq_u32, vbslq_f32, vcltq_f32, vcvtnq_s32_f32, vdivq_f32, vdupq_laneq_f32,
@@ -8,11 +8,11 @@ use std::arch::aarch64::{
 
 use super::{Kernel, LANES, Simd, Vector};
 
-/// Evaluates intrinsics of which a token or a vector is at hand.
+/// Evaluates intrinsics of NEON. A token or a vector must be available at the call.
 macro_rules! proven {
     ($($intrinsics:tt)*) => {{
-        // SAFETY: a token exists only where detection found the instructions, a vector only where a token made it;
-        // pointers come from arrays of sixteen f32.
+        // SAFETY: a token exists only if detection found the instructions, and a vector exists only if a token created
+        // it; pointers come from arrays of sixteen f32.
         #[allow(unused_unsafe, reason = "targets whose baseline has NEON know these intrinsics as safe")]
         unsafe { $($intrinsics)* }
     }};
@@ -23,7 +23,7 @@ macro_rules! proven {
 pub(crate) struct Neon(());
 
 impl Neon {
-    /// Returns the proof where the processor has the instructions.
+    /// Returns a token if the CPU supports the instructions.
     pub(crate) fn detect() -> Option<Self> {
         std::arch::is_aarch64_feature_detected!("neon").then_some(Self(()))
     }
@@ -126,7 +126,7 @@ impl Vector for Quad {
                 proven! { if index == 0 { vtrn1q_f32(part, part) } else { vtrn2q_f32(part, part) } }
             }));
         }
-        // Of a run of four or eight lanes, the register that has the lane.
+        // For a group of four or eight lanes, selects the register that contains the lane.
         Self(std::array::from_fn(|part| {
             let from = self.0[part * 4 / WIDTH * WIDTH / 4 + index / 4];
             proven! {

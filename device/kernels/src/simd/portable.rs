@@ -2,7 +2,7 @@
 
 use super::{Kernel, LANES, Simd, Vector};
 
-/// Plain Rust, which every processor runs.
+/// Plain Rust, which runs on every CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Portable;
 
@@ -83,7 +83,7 @@ impl Vector for Array {
     }
     #[inline(always)]
     fn scale_by_power(self, n: Self) -> Self {
-        // The exponent field of 2^n. NaN converts to 0, which the product with `self` does not see.
+        // Builds the exponent field of 2^n. NaN converts to 0, but the product with `self` is still NaN.
         self.with(n, |value, n| value * f32::from_bits((((n as i32) + 127) << 23) as u32))
     }
     #[inline(always)]

@@ -1,6 +1,6 @@
-//! AVX-512 (one register) and AVX2 with FMA (two registers).
+//! AVX-512 (one register per vector) and AVX2 with FMA (two registers per vector).
 //!
-//! x86's min and max return the second operand when either is NaN: the bound is the first one.
+//! x86's min and max return the second operand if either is NaN, so the bound is the first operand.
 
 use std::arch::x86_64::{
     __m256, __m512, _CMP_LT_OQ, _MM_HINT_T1, _mm_prefetch, _mm256_add_epi32, _mm256_add_ps, _mm256_and_ps,
@@ -14,11 +14,11 @@ use std::arch::x86_64::{
 
 use super::{Kernel, LANES, Simd, Vector};
 
-/// Evaluates intrinsics of an instruction set of which a token or a vector is at hand.
+/// Evaluates intrinsics of an instruction set. A token or a vector of it must be available at the call.
 macro_rules! proven {
     ($($intrinsics:tt)*) => {
-        // SAFETY: a token exists only where detection found the instructions, a vector only where a token made it;
-        // pointers come from arrays of sixteen f32.
+        // SAFETY: a token exists only if detection found the instructions, and a vector exists only if a token created
+        // it; pointers come from arrays of sixteen f32.
         unsafe { $($intrinsics)* }
     };
 }
@@ -32,14 +32,14 @@ pub(crate) struct Avx512(());
 pub(crate) struct Avx2(());
 
 impl Avx512 {
-    /// Returns the proof where the processor has the instructions.
+    /// Returns a token if the CPU supports the instructions.
     pub(crate) fn detect() -> Option<Self> {
         (is_x86_feature_detected!("avx512f") && Avx2::detect().is_some()).then_some(Self(()))
     }
 }
 
 impl Avx2 {
-    /// Returns the proof where the processor has the instructions.
+    /// Returns a token if the CPU supports the instructions.
     pub(crate) fn detect() -> Option<Self> {
         (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
     }
@@ -122,7 +122,7 @@ impl Vector for Register {
     fn repeat<const WIDTH: usize>(self, index: usize) -> Self {
         let lanes: [i32; LANES] = std::array::from_fn(|lane| (lane / WIDTH * WIDTH + index) as i32);
         proven! {
-            // Within four lanes, which is the cheaper permutation.
+            // A permutation within four lanes, which is the faster instruction.
             Self(_mm512_permutevar_ps(self.0, _mm512_loadu_si512(lanes.as_ptr().cast())))
         }
     }

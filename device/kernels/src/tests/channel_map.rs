@@ -1,4 +1,4 @@
-//! Joining channels.
+//! Tests of concatenating channels.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Values that are no numbers.
+//! Tests of element-wise kernels with NaN.
 
 use super::*;
 

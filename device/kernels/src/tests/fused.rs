@@ -39,7 +39,7 @@ fn fused_convolution_equals_its_definition_at_every_level_and_thread_count() {
             } else {
                 sums.clone()
             };
-            // Before the clamp: that is what rounding is relative to.
+            // The largest value before the clamp, to which the rounding error is relative.
             let scale = largest(&want.data);
             let plane = sums.shape[1] * sums.shape[2];
             let mut parameters = vec![0.0; out.div_ceil(LANES) * epilogue.parameters()];
@@ -89,6 +89,21 @@ fn fused_convolution_equals_its_definition_at_every_level_and_thread_count() {
                         &want.data,
                         scale,
                         &format!("case {number}, {epilogue:?}, {form:?}, {isa:?}, {threads} threads"),
+                    );
+                    let doubled: Vec<f32> = source.iter().map(|value| 2.0 * value).collect();
+                    let mut together = [vec![f32::NAN; blocks.len()], vec![f32::NAN; blocks.len()]];
+                    let images = [&doubled, &source].into_iter().zip(&mut together);
+                    let mut images: Vec<_> = images
+                        .map(|(x, out)| ConvImage {
+                            x,
+                            residual: Some(&residual),
+                            out,
+                        })
+                        .collect();
+                    pool.install(|| fused.run_images(&mut images, &parameters));
+                    assert_eq!(
+                        together[1], blocks,
+                        "case {number}, {epilogue:?}, {form:?}, {isa:?}: another image changes the answer"
                     );
                     let smooth = Smooth::Silu;
                     let fused = FusedConv {

@@ -1,4 +1,5 @@
-//! Every kernel against the definition in plain loops and double precision, at every instruction set of this machine.
+//! Every kernel compared with its definition in plain loops and double precision, for every instruction set of this
+//! machine.
 
 mod channel_map;
 mod elementwise;
@@ -125,7 +126,7 @@ impl Case {
         }
     }
 
-    /// The forms in which it can be packed.
+    /// Returns the forms in which the convolution can be packed.
     pub(crate) fn forms(&self) -> Vec<Form> {
         let mut forms = vec![if self.image { Form::Image } else { Form::Direct }];
         if (self.kernel, self.stride, self.dilation, self.group, self.image) == (3, 1, 1, 1, false) {
@@ -203,7 +204,8 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// The fewest channels and pixels that take every path, for an interpreter, which multiplies some ten thousand times a second.
+/// Returns the smallest cases that cover every branch, for Miri, which executes only some ten thousand multiplications
+/// per second.
 fn small_cases() -> Vec<Case> {
     vec![
         Case {
@@ -216,7 +218,7 @@ fn small_cases() -> Vec<Case> {
         },
         case([17, 3, 4], 18, 1, 1, 1),
         case([17, 3, 6], 18, 3, 1, 1),
-        // More than the weights that are looked at together.
+        // More weights than are read at a time.
         case([81, 1, 2], 64, 3, 1, 1),
         case([17, 3, 5], 18, 3, 2, 1),
         case([17, 3, 5], 18, 1, 2, 1),
@@ -263,7 +265,7 @@ pub(crate) fn largest(values: &[f32]) -> f32 {
     values.iter().fold(1.0, |largest, value| largest.max(value.abs()))
 }
 
-/// Equal up to rounding of values as large as `scale`.
+/// Asserts that the values are equal up to rounding errors of values as large as `scale`.
 pub(crate) fn close(got: &[f32], want: &[f32], scale: f32, what: &str) {
     assert_eq!(got.len(), want.len(), "{what}");
     for (index, (got, want)) in got.iter().zip(want).enumerate() {

@@ -1,9 +1,9 @@
-//! Pools.
+//! Tests of pools.
 
 use super::*;
 
-/// Every kind of pool with windows that overlap, leave gaps, are dilated, reach beyond the padded plane (ceil mode) or
-/// lie in the padding alone, for planes of `input` rows × columns.
+/// Returns pools of every kind with windows that overlap, leave gaps, are dilated, extend beyond the padded plane (ceil
+/// mode) or contain only padding, for planes of `input` (rows, columns).
 pub(crate) fn pool_shapes(input: [usize; 2]) -> Vec<PoolShape> {
     let windows = [
         ([3, 3], [2, 2], [1, 1], [1; 4]),
@@ -48,7 +48,8 @@ pub(crate) fn pool_shapes(input: [usize; 2]) -> Vec<PoolShape> {
     shapes
 }
 
-/// The pool of one block `[H, W, 16]`, by its definition: for each output the values it reads, and what a mean divides by.
+/// Returns, for an output of the pool on one block `[H, W, 16]`, the values that it reads and the divisor of a mean,
+/// according to the definition.
 pub(crate) fn pool_reads(shape: &PoolShape, output: [usize; 2]) -> (Vec<usize>, f64) {
     let (mut reads, mut counted) = (Vec::new(), 0_usize);
     for ky in 0..shape.kernel[0] {

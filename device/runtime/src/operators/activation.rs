@@ -1,10 +1,10 @@
-//! Activations: a clamp, and a smooth function after it.
+//! Activations: a clamp, followed by a smooth function.
 
 use clr_kernels::{Bounds, Smooth, activate, activation_gradient, clamp_gradient, split};
 
 use super::{Backward, Context, Operator, Reads};
 
-/// An activation as the kernels compute it.
+/// An activation in the form that the kernels compute.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Activate {
     pub(crate) bounds: Bounds,
@@ -18,7 +18,7 @@ impl Activate {
         smooth: None,
     };
 
-    /// `activation`, if the kernels know it.
+    /// Converts `activation`; `None` if the kernels do not support it.
     pub(crate) fn of(activation: Option<clr_onnx::Activation>) -> Option<Self> {
         let Some(activation) = activation else {
             return Some(Self::NONE);
@@ -27,28 +27,30 @@ impl Activate {
         Some(Self { bounds, smooth })
     }
 
-    /// Applies the smooth part in place; the clamp is the kernels'.
+    /// Applies the smooth part in place. The kernels apply the clamp.
     pub(crate) fn smooth(self, context: &Context, values: &mut [f32]) {
         if let Some(smooth) = self.smooth {
             activate(context.isa, values, smooth);
         }
     }
 
-    /// Multiplies `dy` by a clamp's derivative, told from its output: strictly inside the bounds it is 1.
+    /// Multiplies `dy` by a clamp's derivative, which follows from the clamp's output: it is 1 strictly inside the
+    /// bounds.
     pub(crate) fn clamp_backward(self, context: &Context, output: &[f32], dy: &mut [f32]) {
         if self.bounds != Bounds::NONE {
             clamp_gradient(context.isa, output, dy, self.bounds);
         }
     }
 
-    /// Multiplies `dy` by the smooth part's derivative at the pre-activation `x`.
+    /// Multiplies `dy` by the derivative of the smooth part at the pre-activation `x`.
     pub(crate) fn smooth_backward(self, context: &Context, x: &[f32], dy: &mut [f32]) {
         if let Some(smooth) = self.smooth {
             activation_gradient(context.isa, smooth, x, dy);
         }
     }
 
-    /// The operands that the backward pass of the activation alone reads: a clamp's gradient follows from its output.
+    /// Returns the operands that the backward pass of the activation alone reads. For a clamp, the gradient follows
+    /// from the output.
     pub(crate) fn reads(self) -> Reads {
         match self.smooth {
             Some(_) => Reads::INPUTS,
@@ -75,7 +77,7 @@ impl Operator for Activation {
     fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
         let bounds = self.activation.bounds;
         for (to, from) in out.iter_mut().zip(inputs[0]) {
-            // Not `clamp`: the bounds come from a file and may be out of order, which ONNX defines.
+            // `clamp` is not used, because the bounds come from a file and may be crossed, a case that ONNX defines.
             *to = if *from < bounds.low { bounds.low } else { *from };
             *to = if *to > bounds.high { bounds.high } else { *to };
         }

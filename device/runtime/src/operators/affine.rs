@@ -1,4 +1,4 @@
-//! Scale and bias per channel.
+//! Per-channel scale and bias.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub(super) struct Affine {
 }
 
 impl Affine {
-    /// `scale` and `bias` `[C]` on planes of `plane` values.
+    /// Creates it from `scale` and `bias` `[C]`, for planes of `plane` values.
     pub(super) fn new(scale: &[f32], bias: &[f32], plane: usize, activation: Activate, context: Context) -> Self {
         Self {
             parameters: pack_parameters(scale, bias).into(),

@@ -1,11 +1,11 @@
-//! Sums and products of two values; one may be `[C, 1, 1]` or `[1, H, W]`, broadcast over the other.
+//! Sums and products of two values. One may be `[C, 1, 1]` or `[1, H, W]`, broadcast over the other.
 
 use clr_kernels::{Binary, Bounds, Broadcast, binary_gradient, broadcast_binary};
 use clr_onnx::Shape;
 
 use super::{Backward, Context, Operator, Reads, activation::Activate, plane};
 
-/// A sum or product. The kernels take the broadcast operand second.
+/// Operands of a sum or product. The kernels take the broadcast operand as the second one.
 #[derive(Debug)]
 struct Operands {
     op: Binary,
@@ -47,7 +47,7 @@ impl Operands {
         broadcast_binary(isa, self.op, self.broadcast, left, right, self.plane, out, bounds);
     }
 
-    /// Whether the gradients depend on the operands: those of a sum of equal shapes do not.
+    /// Returns whether the gradients depend on the operands. Those of a sum of equal shapes do not.
     fn reads_inputs(&self) -> bool {
         self.op == Binary::Mul || self.broadcast != Broadcast::None
     }

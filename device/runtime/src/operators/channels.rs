@@ -1,4 +1,4 @@
-//! Operators along the channels: gathering, 1-D convolution, softmax over groups.
+//! Operators along the channels: gather, 1-D convolution, and softmax over groups.
 
 use clr_kernels::{
     ChannelMap, channel_conv, channel_conv_gradient, channel_conv_outputs, softmax_groups, softmax_groups_gradient,
@@ -7,7 +7,7 @@ use clr_onnx::Shape;
 
 use super::{Backward, Context, Operator, Reads};
 
-/// Channels of the inputs, in another order, or some of them.
+/// A selection of the inputs' channels in any order.
 #[derive(Debug)]
 pub(super) struct Gather(ChannelMap);
 
@@ -29,7 +29,7 @@ impl Operator for Gather {
     }
 }
 
-/// 1-D convolution along the channels of a vector, one kernel for all (efficient channel attention).
+/// 1-D convolution along the channels of a vector, with one kernel for all positions (efficient channel attention).
 #[derive(Debug)]
 pub(super) struct ChannelConv {
     kernel: Vec<f32>,
@@ -64,7 +64,7 @@ impl Operator for ChannelConv {
     }
 }
 
-/// Softmax over the groups of a vector `[G · C]`, viewed `[G, C]`.
+/// Softmax over the groups of a vector `[G · C]`, viewed as `[G, C]`.
 #[derive(Debug)]
 pub(super) struct Softmax {
     groups: usize,

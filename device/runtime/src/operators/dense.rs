@@ -1,4 +1,4 @@
-//! Dense layers inside the backbone, as in squeeze-and-excitation.
+//! Dense layers inside the backbone, such as those of squeeze-and-excitation.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Changes of layout: blocks of the image, vectors.
+//! Changes of layout: the image to blocks, and maps to vectors.
 
 use clr_kernels::{self as kernels, LANES, block_planes, unblock};
 use clr_onnx::Shape;
@@ -21,7 +21,7 @@ impl Operator for Block {
     }
 }
 
-/// Between a map of one pixel and a vector: both have the same values in blocks.
+/// Conversion between a map of one pixel and a vector, which have the same values in blocks.
 #[derive(Debug)]
 pub(super) struct Reshape;
 
@@ -35,7 +35,7 @@ impl Operator for Reshape {
     }
 }
 
-/// A map `[C, H, W]` to a vector `[C · H · W]` (ONNX `Flatten`).
+/// Conversion of a map `[C, H, W]` to a vector `[C · H · W]` (ONNX `Flatten`).
 #[derive(Debug)]
 pub(super) struct Flatten {
     channels: usize,

@@ -1,4 +1,4 @@
-//! Operators other than convolutions: forward pass, backward pass, and what the backward pass reads.
+//! Operators other than convolutions: forward pass, backward pass, and the values that the backward pass reads.
 
 pub(crate) mod activation;
 mod affine;
@@ -23,33 +23,33 @@ use crate::RuntimeError;
 pub(crate) use layout::Block;
 use normalisation::{Kind, Normalisation};
 
-/// The machine that an operator runs on.
+/// Instruction set, workspace and threads with which an operator runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     /// The instruction set.
     pub(crate) isa: Isa,
-    /// Threads of the pool that runs a step; 1 is the caller's own.
+    /// Number of threads in the pool that runs a step; 1 means the caller's own thread.
     pub(crate) threads: usize,
     /// Working memory of the kernels.
     pub(crate) arena: Arc<Arena>,
 }
 
-/// One operation on values in blocks.
+/// An operation on values in blocks.
 pub(crate) trait Operator: Debug + Send + Sync {
     /// Computes all of `out`.
     fn forward(&self, inputs: &[&[f32]], out: &mut [f32]);
 
-    /// The values that [`Operator::backward`] reads.
+    /// Returns which values [`Operator::backward`] reads.
     fn reads(&self) -> Reads {
         Reads::NOTHING
     }
 
-    /// Whether there is a backward pass. Training ends at an operator without one.
+    /// Returns whether there is a backward pass. Sites before an operator without one cannot be trained.
     fn is_differentiable(&self) -> bool {
         true
     }
 
-    /// Computes all of each wanted gradient of an input. Never called without a backward pass.
+    /// Computes every needed gradient of an input completely. Never called if there is no backward pass.
     fn backward(&self, step: Backward<'_>);
 }
 
@@ -77,18 +77,18 @@ impl Reads {
 
 /// The operands of a backward pass.
 pub(crate) struct Backward<'a> {
-    /// The inputs; empty if [`Operator::reads`] does not name them.
+    /// The inputs; empty if [`Operator::reads`] does not include them.
     pub(crate) inputs: &'a [&'a [f32]],
-    /// The output; empty if [`Operator::reads`] does not name it.
+    /// The output; empty if [`Operator::reads`] does not include it.
     pub(crate) output: &'a [f32],
     /// The output's gradient, which may be overwritten.
     pub(crate) dy: &'a mut [f32],
-    /// The gradient of each input, if it is wanted; unspecified content.
+    /// The gradient of each input, if it is needed. The initial content is unspecified.
     pub(crate) dx: &'a mut [Option<&'a mut [f32]>],
 }
 
 impl Backward<'_> {
-    /// Copies the output's gradient to every wanted input of the same length.
+    /// Copies the output's gradient to every needed input gradient of the same length.
     pub(crate) fn pass_on(&mut self) {
         for dx in self.dx.iter_mut().flatten() {
             dx.copy_from_slice(self.dy);
@@ -96,7 +96,7 @@ impl Backward<'_> {
     }
 }
 
-/// The operator of a step that is no convolution, from the shapes of its inputs and its output.
+/// Creates the operator of a step other than a convolution, from the shapes of its inputs and its output.
 pub(crate) fn prepare(
     name: &str,
     op: &StepOp,
@@ -192,12 +192,12 @@ fn no_activation(activation: Option<clr_onnx::Activation>) -> String {
     )
 }
 
-/// Rows and columns; a vector is a map of one pixel.
+/// Returns rows and columns; a vector is a map of one pixel.
 pub(crate) fn size(shape: Shape) -> [usize; 2] {
     shape.spatial().unwrap_or([1, 1])
 }
 
-/// Values of one block's plane.
+/// Returns the number of values of one block's plane.
 pub(crate) fn plane(shape: Shape) -> usize {
     let [height, width] = size(shape);
     height * width * LANES
@@ -208,7 +208,7 @@ pub(crate) fn blocked_len(shape: Shape) -> usize {
     shape.channels().div_ceil(LANES) * plane(shape)
 }
 
-/// The paddings of a pooling window on an input of `size` (rows, columns): top, left, bottom, right.
+/// Returns the padding of a pooling window on an input of `size` (rows, columns): top, left, bottom, right.
 fn resolved(window: &Pool, size: [usize; 2]) -> [usize; 4] {
     Padding::resolve(window.padding, size, window.kernel, window.stride, [1, 1])
 }

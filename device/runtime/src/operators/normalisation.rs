@@ -12,7 +12,7 @@ use super::{Backward, Context, Operator, Reads};
 pub(super) enum Kind {
     /// Over the channels of each pixel (ONNX `LayerNormalization`).
     Layer,
-    /// Over the pixels and the channels of each of so many groups (ONNX `GroupNormalization`).
+    /// Over the pixels and the channels of each group, with this number of groups (ONNX `GroupNormalization`).
     Group(usize),
     /// Global response normalisation (Woo et al. 2023).
     Response,
@@ -31,7 +31,7 @@ pub(super) struct Normalisation {
 }
 
 impl Normalisation {
-    /// `scale` and `bias` `[C]` on planes of `plane` values.
+    /// Creates it from `scale` and `bias` `[C]`, for planes of `plane` values.
     pub(super) fn new(kind: Kind, scale: &[f32], bias: &[f32], epsilon: f32, plane: usize, context: Context) -> Self {
         Self {
             kind,

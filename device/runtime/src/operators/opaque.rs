@@ -1,4 +1,4 @@
-//! Parts of a network that the runtime lacks, executed by tract.
+//! Parts of a network that the runtime does not support, which tract executes.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use tract_onnx::prelude::{
 use super::{Backward, Operator};
 use crate::RuntimeError;
 
-/// A subgraph of ONNX operators (attention, sorting and the like) on values in blocks. It has no backward pass.
+/// A subgraph of ONNX operators (such as attention or sorting) on values in blocks. It has no backward pass.
 #[derive(Debug)]
 pub(super) struct OpaqueStep {
     plan: Arc<TypedSimplePlan>,
@@ -23,7 +23,7 @@ pub(super) struct OpaqueStep {
 }
 
 impl OpaqueStep {
-    /// Compiles the subgraph for its inputs' shapes.
+    /// Compiles the subgraph for the shapes of its inputs.
     pub(super) fn new(name: &str, opaque: &Opaque, inputs: &[Shape], output: Shape) -> Result<Self, RuntimeError> {
         let build = || -> TractResult<_> {
             let bytes = opaque.model();
@@ -40,7 +40,8 @@ impl OpaqueStep {
             output,
             name: name.to_owned(),
         };
-        // Shapes and operators that fail at run time are found now, while there is a caller to tell.
+        // A trial run, so that shapes and operators that fail at run time give an error now, while the caller can
+        // handle it.
         let zeros: Vec<Vec<f32>> = inputs.iter().map(|shape| vec![0.0; shape.elements()]).collect();
         let tensors = inputs.iter().zip(&zeros);
         let tensors = tensors.map(|(shape, zeros)| Tensor::from_shape(&with_batch(*shape), zeros));
@@ -64,7 +65,7 @@ impl OpaqueStep {
     }
 }
 
-/// The shape of one image.
+/// Returns the shape for one image.
 fn with_batch(shape: Shape) -> Vec<usize> {
     std::iter::once(1).chain(shape.dims().iter().copied()).collect()
 }
@@ -82,7 +83,8 @@ impl Operator for OpaqueStep {
         match run() {
             Ok(values) => block_planes(&values, self.output.channels(), out),
             Err(error) => {
-                // It ran when it was compiled. NaN is seen in the answer, and reported there.
+                // The trial run at compilation succeeded, so this is unexpected. The NaN values are visible in the
+                // result, and are reported there.
                 tracing::error!(step = self.name, "tract: {error:#}");
                 out.fill(f32::NAN);
             }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::{Backward, Context, Operator, Reads, resolved, size};
 
-/// Values above which blocks are shared out to threads.
+/// Number of values above which blocks are distributed over threads.
 const PARALLEL: usize = 1 << 16;
 
 /// Maximum or mean over windows (ONNX `MaxPool`, `AveragePool`).
@@ -68,7 +68,7 @@ impl Operator for Pooling {
     fn backward(&self, step: Backward<'_>) {
         let Some(Some(dx)) = step.dx.first_mut() else { return };
         let (from, to) = self.planes();
-        // A mean's gradient does not depend on the values.
+        // The gradient of a mean does not depend on the values.
         let none = vec![0.0; if step.inputs.is_empty() { from } else { 0 }];
         for (block, (dy, dx)) in step.dy.chunks_exact(to).zip(dx.chunks_exact_mut(from)).enumerate() {
             let x = step.inputs.first().map_or(&none[..], |x| &x[block * from..][..from]);

@@ -1,4 +1,4 @@
-//! Batch statistics: forward and backward passes compared with differences.
+//! Batch statistics: forward and backward passes compared with finite differences.
 
 use clr_onnx::{Activation, Op};
 
@@ -8,7 +8,8 @@ use crate::{BatchGradient, BatchSite, Executable, FoldedNorm, SiteParameters};
 const IMAGES: usize = 3;
 const EPSILON: f32 = 1e-3;
 
-/// Convolution, norm, smooth activation; convolution, norm, shortcut, clamp; convolution, mean, clamp.
+/// Returns a network: convolution, norm, smooth activation; convolution, norm, shortcut, clamp; convolution, mean,
+/// clamp.
 fn network() -> Executable {
     let mut graph = Builder::new(21);
     let norm = graph.norm(CHANNELS);
@@ -25,7 +26,7 @@ fn network() -> Executable {
     let conv = graph.push(conv, &[sum]);
     let pooled = graph.push(Op::GlobalAveragePool, &[conv]);
     let features = graph.push(Op::Flatten, &[pooled]);
-    // Bounds far from the features: differences across a kink say nothing.
+    // The bounds are far from the features, because finite differences across a kink are not meaningful.
     graph.push(Op::Activation(Activation::Clip { min: -50.0, max: 50.0 }), &[features]);
     graph.finish_with_features().1
 }

@@ -31,7 +31,7 @@ impl Noise {
 
 /// Rows and columns of the images.
 pub(super) const SIZE: [usize; 2] = [9, 7];
-/// Channels after the first convolution: more than a block, and no multiple of it.
+/// Number of channels after the first convolution: more than a block, and not a multiple of it.
 pub(super) const CHANNELS: usize = 20;
 
 /// A graph under construction.
@@ -41,7 +41,7 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    /// Starts with a convolution, `conv0`, of the image to [`CHANNELS`] channels.
+    /// Creates a graph that starts with the convolution `conv0` from the image to [`CHANNELS`] channels.
     pub(super) fn new(seed: u64) -> Self {
         let noise = Noise::new(seed);
         let nodes = Vec::new();
@@ -96,7 +96,7 @@ impl Builder {
         self.last()
     }
 
-    /// Ends with a 1×1 convolution, the mean over the map and the features.
+    /// Adds a 1×1 convolution, the mean over the map, and the features.
     pub(super) fn finish(mut self, channels: usize) -> (Backbone, Executable) {
         let conv = self.conv(channels, 10, [1, 1], 1);
         let last = self.last();
@@ -132,13 +132,13 @@ pub(super) fn window(kernel: usize) -> Pool {
     }
 }
 
-/// A trained CLR layer near the identity, after the backbone's own epilogue's scale.
+/// Returns a trained CLR layer close to the identity, for use after the scale of the backbone's own epilogue.
 pub(super) fn kernel_site(noise: &mut Noise, channels: usize) -> (Vec<f32>, Vec<f32>) {
     let weights = (0..channels * 9).map(|at| f32::from(u8::from(at % 9 == 4)) + 0.2 * noise.value());
     (weights.collect(), noise.values(channels))
 }
 
-/// The parameters of all sites: CLR layers at those of `trained`, the backbone's own elsewhere.
+/// Returns the parameters of all sites: CLR layers at the sites in `trained`, and the backbone's own elsewhere.
 pub(super) fn sites(
     backbone: &Backbone,
     executable: &Executable,
@@ -153,7 +153,7 @@ pub(super) fn sites(
     sites
 }
 
-/// The same with its blocks moved by `step` times `direction`.
+/// Returns the site with its blocks moved by `step` times `direction`.
 pub(super) fn moved(site: &SiteParameters, direction: &[f32], step: f32) -> SiteParameters {
     let blocks = site
         .blocks

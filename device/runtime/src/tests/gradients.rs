@@ -1,11 +1,11 @@
-//! Backward passes compared with differences of forward passes.
+//! Backward passes compared with finite differences of forward passes.
 
 use clr_onnx::{Activation, Coordinates, Op, PadMode, Resize, ResizeMode, ResizeTarget, Rounding, Shape, ValueId};
 
 use super::fixtures::{Builder, CHANNELS, Noise, SIZE, moved, sites, window};
 use crate::{Executable, SiteParameters};
 
-/// A weighted sum of the features, so that every feature has another gradient.
+/// Returns a weighted sum of the features, in which every feature has a different gradient.
 fn loss(features: &[f32]) -> f64 {
     features
         .iter()
@@ -18,27 +18,30 @@ fn loss_gradient(count: usize) -> Vec<f32> {
     (0..count).map(|at| (0.3 + at as f64).sin() as f32).collect()
 }
 
-/// Gradients in all directions agree with central differences along a random one.
+/// Checks that the gradients agree with central differences along a random direction.
 fn check(name: &str, executable: &Executable, sites: &[SiteParameters]) {
     let mut noise = Noise::new(77);
     let image = noise.values(3 * SIZE[0] * SIZE[1]);
     let (places, length) = Executable::places(sites);
     let first = executable.first_trained(sites);
     let prefix = executable.prefix(&image, sites, first);
-    let tape = executable.forward(&prefix, sites, &executable.segments(first, 1));
+    let segments = executable.segments(first, 1);
+    let tape = executable.forward(&[&prefix], sites, &segments);
     let features = executable.features(&image, sites);
-    for (taped, inferred) in tape.features().iter().zip(&features) {
+    for (taped, inferred) in tape.features()[0].iter().zip(&features) {
         assert!(
             (taped - inferred).abs() <= 1e-4 * (1.0 + inferred.abs()),
             "{name}: {taped} {inferred}"
         );
     }
-    let gradient = executable.backward(tape, &loss_gradient(features.len()), sites, &places, length);
+    let wanted = [loss_gradient(features.len())];
+    let gradient = executable.backward(tape, &wanted, sites, &segments, &places, length);
+    let gradient = &gradient[0];
     for (site, place) in places.iter().enumerate() {
         if !sites[site].is_trained() {
             continue;
         }
-        // Lanes beyond the channels have no effect; the direction leaves them out.
+        // Lanes beyond the channels have no effect, so the direction is zero there.
         let (weights, bias) = sites[site].unpack(&noise.values(place.len()));
         let direction = SiteParameters::kernel(&weights, &bias).blocks;
         let at = |step: f32| {
@@ -46,7 +49,7 @@ fn check(name: &str, executable: &Executable, sites: &[SiteParameters]) {
             all[site] = moved(&sites[site], &direction, step);
             loss(&executable.features(&image, &all))
         };
-        // Several steps: kinks and rounding spoil some of them.
+        // Several step sizes are tried, because kinks and rounding spoil some of them.
         let expected: f64 = gradient[place.clone()]
             .iter()
             .zip(&direction[..])
@@ -61,7 +64,7 @@ fn check(name: &str, executable: &Executable, sites: &[SiteParameters]) {
     }
 }
 
-/// A graph with `build`'s operators after the first convolution; the first site is trained.
+/// Checks a graph with the operators of `build` after the first convolution. The first site is trained.
 fn check_operator(name: &str, channels: usize, build: impl FnOnce(&mut Builder) -> ValueId) {
     let mut builder = Builder::new(3);
     build(&mut builder);
@@ -282,7 +285,7 @@ fn operators_that_move_pixels_have_gradients() {
         check_operator(op.name(), CHANNELS, |graph| {
             let map = graph.last();
             let moved = graph.push(op.clone(), &[map]);
-            // Not linear, so that every pixel counts differently.
+            // A non-linear function, so that every pixel has a different effect.
             let gate = graph.push(Op::Activation(Activation::Tanh), &[moved]);
             graph.push(Op::Mul, &[moved, gate])
         });

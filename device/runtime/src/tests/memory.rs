@@ -1,11 +1,11 @@
-//! Recomputed segments, and the memory estimate.
+//! Tests of recomputed segments and of the memory estimate.
 
 use clr_onnx::{Activation, Op};
 
 use super::fixtures::{Builder, CHANNELS, Noise, SIZE, sites};
 use crate::Executable;
 
-/// A chain of residual blocks with an attention gate.
+/// Returns a chain of residual blocks with an attention gate.
 fn network() -> (clr_onnx::Backbone, Executable) {
     let mut graph = Builder::new(9);
     for _ in 0..4 {
@@ -28,26 +28,28 @@ fn recomputed_segments_change_no_bit_and_take_the_estimated_memory() {
         let mut gradients = Vec::new();
         let mut estimates = Vec::new();
         for count in [1, 2, 3] {
-            // An executable of its own: the buffers of an earlier run would count.
+            // A new executable, because buffers left by an earlier run would be counted.
             let (backbone, executable) = network();
             let sites = sites(&backbone, &executable, &trained, &mut Noise::new(1));
             let first = executable.first_trained(&sites);
             let segments = executable.segments(first, count);
-            let estimate = executable.footprint(&sites, &segments);
+            let images = executable.images_together(&segments);
+            let estimate = executable.footprint(&sites, &segments, images);
             assert_eq!(executable.packed_bytes(), [0, 0, 0], "an estimate packs nothing");
             let image = Noise::new(2).values(3 * SIZE[0] * SIZE[1]);
             let prefix = executable.prefix(&image, &sites, first);
             assert_eq!(prefix.bytes(), estimate.start);
-            let tape = executable.forward(&prefix, &sites, &segments);
+            let tape = executable.forward(&vec![&prefix; images], &sites, &segments);
             let (places, length) = Executable::places(&sites);
-            let gradient = executable.backward(tape, &[1.0; 10], &sites, &places, length);
+            let wanted = vec![vec![1.0; 10]; images];
+            let gradient = executable.backward(tape, &wanted, &sites, &segments, &places, length);
             assert_eq!(
                 executable.peak_bytes(),
                 estimate.values,
                 "{trained:?} in {count} segments"
             );
             assert!(executable.packed_bytes()[2] <= estimate.scratch);
-            gradients.push(gradient);
+            gradients.push(gradient[0].clone());
             estimates.push(estimate.values);
         }
         assert_eq!(gradients[0], gradients[1]);
@@ -70,5 +72,32 @@ fn a_prefix_leads_to_the_features_of_the_image_bit_for_bit() {
             executable.features_from_prefix(&prefix, &sites),
             executable.features(&image, &sites)
         );
+    }
+}
+
+#[test]
+fn images_that_run_together_have_the_gradients_of_each_alone() {
+    let (backbone, executable) = network();
+    let sites = sites(&backbone, &executable, &[1, 4], &mut Noise::new(1));
+    let segments = executable.segments(executable.first_trained(&sites), 2);
+    let (places, length) = Executable::places(&sites);
+    let prefixes: Vec<_> = (0..3)
+        .map(|seed| {
+            let image = Noise::new(seed).values(3 * SIZE[0] * SIZE[1]);
+            executable.prefix(&image, &sites, segments[0])
+        })
+        .collect();
+    let wanted: Vec<Vec<f32>> = (0..3).map(|seed| Noise::new(10 + seed).values(10)).collect();
+    let run = |images: std::ops::Range<usize>| {
+        let prefixes: Vec<_> = prefixes[images.clone()].iter().collect();
+        let tape = executable.forward(&prefixes, &sites, &segments);
+        let features = tape.features().to_vec();
+        let gradients = executable.backward(tape, &wanted[images], &sites, &segments, &places, length);
+        (features, gradients)
+    };
+    let (features, gradients) = run(0..3);
+    for image in 0..3 {
+        let alone = run(image..image + 1);
+        assert_eq!((&features[image], &gradients[image]), (&alone.0[0], &alone.1[0]));
     }
 }

@@ -81,14 +81,12 @@ impl Trainer<'_> {
     ) -> Result<(u32, f64)> {
         let options = self.options;
         let mut parameters = self.parameters();
-        let adam_options = AdamOptions {
-            rates: options.rates,
-            decay: options.decay,
-            relative: true,
-            l2_norm: 0.0,
-            clip: Some(5.0),
-            beta2: 0.99,
-        };
+        let adam_options = AdamOptions::new(options.rates)
+            .with_decay(options.decay)
+            .with_relative(true)
+            .with_l2_norm(0.0)
+            .with_clip(Some(5.0))
+            .with_beta2(0.99);
         let mut step = 0;
         let mut moments = None;
         if let Some(state) = state {

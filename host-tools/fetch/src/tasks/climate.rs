@@ -1,7 +1,8 @@
-//! Tiles of a satellite composite (`bmng.jpg`, equirectangular, 15 pixels per degree), labelled by the Köppen grid.
+//! Climate zones: tiles of a satellite composite (`bmng.jpg`, equirectangular, 15 pixels per degree), labelled by the
+//! Köppen grid.
 //!
-//! The grid (`kmz_int_reshape.png`, 36 cells per degree) holds a zone number per cell, named in `kg_zoneNum.csv`; row 0
-//! is 90° north, column 0 is 180° west, in both. 32 is the ocean.
+//! The grid (`kmz_int_reshape.png`, 36 cells per degree) contains a zone number per cell; `kg_zoneNum.csv` has the
+//! names. In both, row 0 is 90° north and column 0 is 180° west. Zone 32 is the ocean.
 
 use image::{GenericImageView, GrayImage, RgbImage};
 
@@ -20,13 +21,14 @@ const LABELS: [&str; 8] = [
 ];
 /// Side of a tile in pixels: 4°.
 const TILE: u32 = 60;
-/// Distance between neighbouring tiles in pixels.
+/// Distance between adjacent tiles in pixels.
 const STEP: u32 = 30;
 /// Width of a strip in pixels: 15°.
 const STRIP: u32 = 225;
-/// Tiles that start further south are left out, as Antarctica is all white. 60° south, in degrees from the north pole.
+/// Tiles that start further south than 60° S are left out, because Antarctica is entirely white. In degrees from the
+/// north pole.
 const SOUTHERN_END: u32 = 150;
-/// Minimum share of one climate in a tile.
+/// Minimum fraction of a tile that one climate must cover.
 const PURITY: f32 = 0.7;
 
 pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
@@ -54,7 +56,7 @@ fn collect_tiles(photograph: &RgbImage, grid: &GrayImage, zones: &[Option<usize>
     };
     for strip in 0..width / STRIP {
         for top in (0..=bottom.saturating_sub(TILE)).step_by(STEP as usize) {
-            // Tiles do not extend over the edges of their strip.
+            // Tiles do not cross the edges of their strip.
             for left in (strip * STRIP..=(strip + 1) * STRIP - TILE).step_by(STEP as usize) {
                 let Some(class) = climate(grid, zones, (width, height), left, top) else {
                     continue;
@@ -99,7 +101,7 @@ fn climate(grid: &GrayImage, zones: &[Option<usize>], size: (u32, u32), left: u3
     (count as f32 >= PURITY * samples as f32).then_some(class)
 }
 
-/// Returns the class of each zone number, from `,kg_zone,zoneNum` rows.
+/// Returns the class of each zone number, read from `,kg_zone,zoneNum` rows.
 fn zones(csv_bytes: &[u8]) -> Result<Vec<Option<usize>>, FetchError> {
     let broken = |detail: String| FetchError::content("kg_zoneNum.csv", detail);
     let mut zones = vec![None; 256];
@@ -150,7 +152,7 @@ mod tests {
     #[test]
     fn no_tile_reaches_over_a_strip_and_mixed_tiles_are_dropped() {
         let photograph = RgbImage::from_fn(450, 120, |x, y| Rgb([(x % 256) as u8, y as u8, 0]));
-        // West half rainforest, east half desert, the lower half ocean.
+        // The west half is rainforest, the east half desert, and the lower half ocean.
         let grid = GrayImage::from_fn(900, 240, |x, y| {
             Luma([if y >= 120 {
                 32

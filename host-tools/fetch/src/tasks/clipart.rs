@@ -1,4 +1,4 @@
-//! Two collections of drawings, labelled by their top folder.
+//! Drawings from two collections, labelled by their top folder.
 
 use super::{Collected, is_kind, owned, stem};
 use crate::{FetchError, archive, client::Source, images::Image, split::Sample};
@@ -31,7 +31,7 @@ const CLIPART: [&str; 12] = [
     "transportation",
 ];
 
-/// Folders of the clip art that are themes, flags or symbols rather than drawings of things.
+/// Folders of the clip art that contain themes, flags or symbols in place of drawings of things.
 const LEFT_OUT: [&str; 6] = ["icons", "buttons", "folders", "flags", "map_symbols", "aiga-symbols"];
 
 pub(super) fn collect_stamps(sources: &[Source]) -> Result<Collected, FetchError> {
@@ -79,7 +79,8 @@ fn collect(source: &Source, root: &str, labels: &[&str], left_out: &[&str]) -> R
     Ok(collected)
 }
 
-/// Returns the stem without the marks of a variant: digits at its end, `_bw`, revision letters after digits.
+/// Returns the file stem without the parts that mark a variant: digits at its end, `_bw`, and revision letters after
+/// digits.
 fn family(stem: &str) -> String {
     let lower = stem.to_lowercase();
     let without = |text: &str| -> String {

@@ -1,4 +1,4 @@
-//! Pairs of 32×32 patches of skin lesions, `Similar/patch<N>{a,b}.bmp` and `nonSimilar/…`; `N // 10` is the lesion.
+//! Skin lesions: pairs of 32×32 patches, `Similar/patch<N>{a,b}.bmp` and `nonSimilar/…`. `N // 10` is the lesion.
 
 use std::collections::BTreeMap;
 
@@ -50,7 +50,7 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
     Ok(collected)
 }
 
-/// Returns number and side: (12, 0) for `patch12a`.
+/// Returns the number of the pair, and the side as 0 or 1: (12, 0) for `patch12a`.
 fn parse(stem: &str) -> Option<(u32, usize)> {
     let rest = stem.strip_prefix("patch")?;
     let (number, side) = rest.split_at_checked(rest.len().checked_sub(1)?)?;
@@ -62,7 +62,7 @@ fn parse(stem: &str) -> Option<(u32, usize)> {
     Some((number.parse().ok()?, side))
 }
 
-/// Returns `a b` over `b a`: the aspect stays, and every inner edge is between the two.
+/// Returns `a b` above `b a`. The aspect ratio stays the same, and every inner edge is between the two patches.
 fn chequerboard(a: &RgbImage, b: &RgbImage) -> RgbImage {
     let (width, height) = (a.width().min(b.width()), a.height().min(b.height()));
     RgbImage::from_fn(2 * width, 2 * height, |x, y| {

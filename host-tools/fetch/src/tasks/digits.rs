@@ -1,4 +1,4 @@
-//! Handwritten digits from two sources: JSON files of brightness in 0–1, and a sheet of 20×20 cells.
+//! Handwritten digits from two sources: JSON files with brightness in 0–1, and a sheet of 20×20 cells.
 
 use image::{GenericImageView, GrayImage};
 

@@ -36,13 +36,13 @@ const LEFT_OUT: [&str; 9] = [
     "1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff", "2640", "2642", "200d", "fe0f",
 ];
 
-/// Returns the code points without those of variants.
+/// Returns the code points without those that mark variants.
 fn base(stem: &str) -> String {
     let lower = stem.to_lowercase();
     let rest: Vec<&str> = lower
         .split('-')
         .filter(|code| !LEFT_OUT.contains(code))
-        // Man, woman and person are one emoji's variants.
+        // Man, woman and person are variants of the same emoji.
         .map(|code| {
             if matches!(code, "1f468" | "1f469") {
                 "1f9d1"

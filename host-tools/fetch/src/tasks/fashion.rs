@@ -1,4 +1,4 @@
-//! Fashion-MNIST in IDX files: big-endian magic `00 00 08 <dimensions>`, the sizes, then bytes.
+//! Fashion-MNIST in IDX files: big-endian magic `00 00 08 <dimensions>`, the sizes, and then the bytes.
 
 use std::io::Read;
 

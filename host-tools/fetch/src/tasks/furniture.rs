@@ -1,4 +1,5 @@
-//! Images of furniture in `.sh3f` catalogues: zips with a Java properties file (`name#N`, `icon#N`, `category#N`).
+//! Images of furniture in `.sh3f` catalogues, which are zip files with a Java properties file (`name#N`, `icon#N`,
+//! `category#N`).
 
 use std::{collections::BTreeMap, io::Cursor};
 

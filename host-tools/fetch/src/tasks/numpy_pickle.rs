@@ -1,7 +1,7 @@
 //! Reader of one `numpy` array in a pickle, without executing anything.
 //!
-//! Opcodes are skipped, except for the one large byte string and, before it, the shape and the element
-//! type. Any opcode outside the short list that `numpy` writes for a plain array is refused.
+//! It looks for the one large byte string and, before it, the shape and the element type; other opcodes are skipped.
+//! Any opcode outside the short list that `numpy` writes for a plain array is refused.
 
 use crate::FetchError;
 
@@ -17,7 +17,7 @@ impl<'a> Array<'a> {
     /// Reads the array of a protocol 2–5 pickle.
     pub(super) fn parse(pickle: &'a [u8]) -> Result<Self, FetchError> {
         let mut reader = Reader { rest: pickle };
-        // Integers since the last mark or tuple: the elements of the next tuple.
+        // Integers since the last mark or tuple, which are the elements of the next tuple.
         let mut integers: Vec<usize> = Vec::new();
         let mut shape = None;
         let mut element = None;
@@ -47,7 +47,7 @@ impl<'a> Array<'a> {
                 // TUPLE1, TUPLE2, TUPLE3
                 tuple @ 0x85..=0x87 => {
                     let wanted = usize::from(tuple - 0x84);
-                    // The first tuple of integers after the array's own REDUCE is its shape, after the version 1.
+                    // The first tuple of integers after the array's own REDUCE is its shape; the version 1 precedes it.
                     if reconstructed && shape.is_none() && integers.len() >= wanted {
                         shape = Some(integers[integers.len() - wanted..].to_vec());
                     }
@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
 
-    /// Returns the output of `numpy` 1.26 for an array of shape `[2, 3]` and type `u1`, protocol 4.
+    /// Returns numpy 1.26's pickle (protocol 4) of an array of shape `[2, 3]` and type `u1`.
     fn pickle() -> Vec<u8> {
         let mut bytes = b"\x80\x04\x95\x82\0\0\0\0\0\0\0".to_vec();
         bytes.extend_from_slice(b"\x8c\x15numpy.core.multiarray\x94\x8c\x0c_reconstruct\x94\x93\x94");

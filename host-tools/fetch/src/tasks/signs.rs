@@ -1,4 +1,4 @@
-//! Road signs as SVG, named `<class>--<sign>--g<variant>.svg`.
+//! Road signs as SVG files named `<class>--<sign>--g<variant>.svg`.
 
 use super::{Collected, is_kind, owned, stem};
 use crate::{FetchError, archive, client::Source, images::Image, split::Sample};
@@ -32,8 +32,8 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
     Ok(collected)
 }
 
-/// Returns the class and the sign's name without variant, numbers and side: `maximum-speed-limit-50` and `-60` are one
-/// sign.
+/// Returns the class and the sign's name without variant, numbers and side. `maximum-speed-limit-50` and `-60` are the
+/// same sign.
 fn parse(stem: &str) -> Option<(usize, String)> {
     let mut parts = stem.split("--");
     let class = parts

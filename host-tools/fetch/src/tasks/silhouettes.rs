@@ -1,4 +1,4 @@
-//! Animal outlines: a gzipped `numpy` pickle of 10,000 images and one of their labels.
+//! Animal outlines: a gzipped `numpy` pickle with 10,000 images, and one with their labels.
 
 use std::io::Read;
 

@@ -1,4 +1,5 @@
-//! Electroluminescence images of solar cells; `labels.csv` has `path probability type` in columns of spaces.
+//! Electroluminescence images of solar cells. `labels.csv` has the columns `path probability type`, separated by
+//! spaces.
 
 use std::collections::BTreeMap;
 

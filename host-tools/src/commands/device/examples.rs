@@ -93,7 +93,7 @@ struct ShowDocument<'a> {
 struct RemovedDocument<'a> {
     task: &'a str,
     removed: u32,
-    /// Classes that the adapter still has although none of their images is left.
+    /// Classes that the adapter still has, although they have no images left.
     without_images: &'a [String],
 }
 
@@ -239,7 +239,7 @@ fn remove(args: &RemoveArgs, client: &mut EndpointClient<'_>, context: &Context<
     Ok(0)
 }
 
-/// Returns the digest that begins with these digits.
+/// Returns the digest that starts with these digits.
 fn find(task: &str, start: &str, examples: &[ExampleSummary]) -> anyhow::Result<Digest> {
     let start = start.to_lowercase();
     let mut found = examples
@@ -260,14 +260,15 @@ fn find(task: &str, start: &str, examples: &[ExampleSummary]) -> anyhow::Result<
     }
 }
 
-/// Returns seconds since 1970 as a date and time.
+/// Returns a time, given in seconds since 1970-01-01, as date and time.
 fn date(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", rest / 3600, rest / 60 % 60)
 }
 
-/// Returns year, month and day of a day since 1970-01-01 (Hinnant, "chrono-compatible low-level date algorithms").
+/// Returns year, month and day of a day, counted from 1970-01-01 (Hinnant, "chrono-compatible low-level date
+/// algorithms").
 fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let (era, day) = (shifted / 146_097, shifted % 146_097);

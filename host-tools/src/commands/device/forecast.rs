@@ -1,4 +1,4 @@
-//! Forecast of a tuning run: its examples, and missing conditions of a promotion.
+//! Forecast of a tuning run: its examples, and unmet conditions of a promotion.
 
 use clr_transfer::TuneForecast;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use crate::output::human_bytes;
 #[derive(Serialize)]
 struct ForecastDocument<'a> {
     task: &'a str,
-    /// Whether all conditions of a promotion that are known beforehand hold.
+    /// Whether all conditions of a promotion that are known in advance are met.
     can_be_promoted: bool,
     #[serde(flatten)]
     forecast: &'a TuneForecast,
@@ -45,7 +45,7 @@ pub(super) fn show(task: &str, forecast: &TuneForecast, context: &Context<'_>) -
     Ok(0)
 }
 
-/// Logs before a run what it lacks.
+/// Logs what a run lacks before it starts.
 pub(super) fn warn(forecast: &TuneForecast) {
     for lack in &forecast.lacks {
         let what = if lack.blocks { "cannot be promoted: " } else { "" };

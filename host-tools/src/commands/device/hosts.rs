@@ -1,8 +1,8 @@
-//! `clr device enrol`, `hosts`, `revoke` and `forget`: hosts with access to a device.
+//! `clr device enrol`, `hosts`, `revoke` and `forget`: hosts that have access to a device.
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use clr_transfer::{ClientOptions, Endpoint, EndpointClient, EnrolmentCode, HostEntry, Security, SystemClock};
+use clr_transfer::{Endpoint, EndpointClient, EnrolmentCode, HostEntry, Security, SystemClock};
 use serde::Serialize;
 
 use super::{Context, options};
@@ -63,7 +63,7 @@ fn place(given: Option<&Endpoint>, at: Option<&Endpoint>) -> anyhow::Result<Endp
     place.context("which device?\nhint: name it, such as tcp:robot.local:7171")
 }
 
-/// Returns USER@HOST, as far as the environment has them.
+/// Returns USER@HOST, as far as the environment variables exist.
 fn own_name() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("USERNAME"));
     let user = user.unwrap_or_else(|_| "clr".to_owned());
@@ -82,14 +82,11 @@ pub(super) fn enrol(args: &EnrolArgs, at: Option<&Endpoint>, context: &Context<'
     }
     let known = KnownDevices::open()?;
     let clock = SystemClock::new();
-    let options = ClientOptions {
-        security: Security::Enrol {
-            secret: known.secret()?,
-            code: args.code.clone(),
-            name: args.name.clone().unwrap_or_else(own_name),
-        },
-        ..options(&endpoint)
-    };
+    let options = options(&endpoint).with_security(Security::Enrol {
+        secret: known.secret()?,
+        code: args.code.clone(),
+        name: args.name.clone().unwrap_or_else(own_name),
+    });
     let mut client = endpoint.client(&clock, options);
     let device = client.device()?.device;
     let key = client.device_key().context("the device showed no key")?;

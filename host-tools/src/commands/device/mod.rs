@@ -106,19 +106,16 @@ struct TuneArgs {
 }
 
 fn options(endpoint: &Endpoint) -> ClientOptions {
-    ClientOptions {
-        name: concat!("clr ", env!("CARGO_PKG_VERSION")).to_owned(),
-        ..endpoint.options()
-    }
+    endpoint.options().with_name(concat!("clr ", env!("CARGO_PKG_VERSION")))
 }
 
-/// Returns a client of the device at `endpoint`, over an encrypted session if its key is known; connects with the first
-/// request.
+/// Returns a client for the device at `endpoint`, over an encrypted session if its key is known. It connects with its
+/// first request.
 pub(crate) fn client<'c>(endpoint: &'c Endpoint, clock: &'c SystemClock) -> anyhow::Result<EndpointClient<'c>> {
     let known = match endpoint {
         // The system controls access to these.
         Endpoint::Unix(_) | Endpoint::Command(_) => None,
-        // Without a home folder there is no list of known devices.
+        // Without a home folder, there is no list of known devices.
         _ => KnownDevices::open().ok(),
     };
     let security = known.as_ref().map(|known| known.security(endpoint)).transpose()?;
@@ -127,10 +124,7 @@ pub(crate) fn client<'c>(endpoint: &'c Endpoint, clock: &'c SystemClock) -> anyh
         (Security::Known { device, .. }, Some(known)) => Some((*device, known)),
         _ => None,
     };
-    let options = ClientOptions {
-        security,
-        ..options(endpoint)
-    };
+    let options = options(endpoint).with_security(security);
     let mut client = endpoint.client(clock, options);
     if let Some((mut old, known)) = followed {
         client.on_successor(move |new| {
@@ -200,7 +194,7 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
             match client.tune_check(&request) {
                 Ok(outlook) if tune.check => return forecast::show(&tune.task, &outlook, context),
                 Ok(outlook) => forecast::warn(&outlook),
-                // An older device has no forecast; the run may create the adapter of a task without one.
+                // An older device cannot forecast. A task without an adapter may get its adapter from the run.
                 Err(ClientError::Refused(failure))
                     if !tune.check && [FailureCode::UNSUPPORTED, FailureCode::NO_TASK].contains(&failure.code) => {}
                 Err(error) => return Err(error.into()),

@@ -1,4 +1,4 @@
-//! Output of a device's replies as text and JSON.
+//! Output of a device's replies as text or JSON.
 
 use clr_adapters::Provenance;
 use clr_transfer::{Health, HealthState, Status, TaskState, TaskSummary, TuneStatus, printable};
@@ -71,7 +71,7 @@ pub(super) fn status(status: &Status, health: Option<&Health>, context: &Context
         output.line(&format!("health       {}", state_name(health.state)))?;
         for check in health.checks.iter().filter(|check| check.state != HealthState::Ok) {
             let state = state_name(check.state);
-            // A device's text is untrusted: control characters are escaped for the terminal.
+            // Text from a device is untrusted, so control characters are escaped for the terminal.
             output.line(&format!(
                 "  {} {state}: {}",
                 printable(&check.name),

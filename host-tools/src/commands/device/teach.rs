@@ -43,14 +43,14 @@ struct TeachDocument<'a> {
     scaled: usize,
     left_out: Vec<LeftOut>,
     scan: ScanReport,
-    /// Immediate result on the device; `None` if it cannot learn.
+    /// The immediate result on the device; `None` if the device cannot learn.
     learned: Option<&'a str>,
     phase: TeachPhase,
     recognised: u32,
     looks_like: Option<&'a str>,
 }
 
-/// A file that was not added.
+/// A file that was not added, with the reason.
 #[derive(Serialize)]
 struct LeftOut {
     path: String,
@@ -176,7 +176,7 @@ fn print(document: &TeachDocument<'_>, context: &Context<'_>) -> std::io::Result
     Ok(())
 }
 
-/// Adds one image; returns whether it was scaled, or why it cannot be added.
+/// Adds one image. Returns whether it was scaled, or why it cannot be added.
 fn file_one(
     client: &mut EndpointClient<'_>,
     batch: &mut TeachBatch,
@@ -193,7 +193,7 @@ fn file_one(
     };
     match client.add_to_batch(batch, &shrunk.bytes) {
         Ok(()) => Ok(Ok(shrunk.scaled)),
-        // The device cannot read this image; others may be readable. A refused label or a full store ends the command.
+        // The device cannot decode this image, but may decode others. A refused label or a full store ends the command.
         Err(ClientError::Refused(failure))
             if failure.code == FailureCode::TOO_LARGE
                 || (failure.code == FailureCode::EXAMPLES && !failure.message.starts_with("label ")) =>

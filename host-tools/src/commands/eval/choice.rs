@@ -1,4 +1,4 @@
-//! `clr eval --auto`: accuracy of choosing the task from the image, and with the chosen task.
+//! `clr eval --auto`: accuracy of selecting the task from the image, and accuracy with the selected task.
 
 use std::{sync::Arc, time::Instant};
 
@@ -25,11 +25,11 @@ struct Task {
     adapter: Arc<ResidentAdapter>,
     dataset: Dataset,
     samples: Vec<Sample>,
-    /// The adapter's class for each class of the data.
+    /// For each class of the data, the adapter's class.
     classes: Vec<usize>,
 }
 
-/// Scores of an image for every task, and whether its own task's adapter classifies it correctly.
+/// An image's scores for every task, and whether its own task's adapter classifies it correctly.
 struct ScoredImage {
     scores: Vec<TaskScore>,
     correct: bool,
@@ -40,33 +40,33 @@ struct TaskChoice {
     task: String,
     #[serde(rename = "pictures")]
     images: usize,
-    /// `chosen[i]`: number of images for which task `i` had the highest score.
+    /// `chosen[i]` is the number of images for which task `i` had the highest score.
     chosen: Vec<usize>,
     #[serde(flatten)]
     shares: Shares,
 }
 
-/// Results for a task's images, or means over all tasks.
+/// Results for the images of one task, or the mean over all tasks.
 #[derive(Serialize)]
 struct Shares {
-    /// Share of images for which its own task had the highest score.
+    /// Fraction of images for which their own task had the highest score.
     #[serde(rename = "right")]
     task_accuracy: f64,
-    /// The same, with scores averaged over five consecutive images.
+    /// The same fraction, with scores averaged over five consecutive images.
     #[serde(rename = "right_of_five")]
     task_accuracy_of_five: f64,
     /// Accuracy of the task's own adapter.
     accuracy_with_oracle: f64,
-    /// Accuracy with the chosen task's adapter; with another task's adapter every image counts as wrong.
+    /// Accuracy with the selected task's adapter. An image for which another task was selected counts as wrong.
     accuracy_without_oracle: f64,
-    /// Without this task installed: AUROC of the chosen task's OOD score, this task's images against the others'.
+    /// With this task not installed: AUROC of the selected task's OOD score, for this task's images against all others.
     unknown_auroc: f64,
     /// The same, with five consecutive images.
     unknown_auroc_of_five: f64,
-    /// Without this task installed: share of its images classified as unknown at the default threshold.
+    /// With this task not installed: fraction of its images that are classified as unknown at the default threshold.
     #[serde(rename = "called_unknown")]
     unknown_recall: f64,
-    /// With this task installed: share of its images classified as unknown.
+    /// With this task installed: fraction of its images that are classified as unknown.
     #[serde(rename = "wrongly_unknown")]
     unknown_fpr: f64,
 }
@@ -77,7 +77,7 @@ struct Document {
     /// Mean over the tasks.
     mean: Shares,
     tolerance: f32,
-    /// Wall time of the scores of one image on one thread, without reading and decoding.
+    /// Wall time of computing the scores of one image on one thread, without reading and decoding.
     #[serde(rename = "seconds_per_picture")]
     seconds_per_image: f64,
 }
@@ -143,7 +143,7 @@ fn prepare(args: &EvalArgs, engine: &Engine) -> anyhow::Result<Vec<Task>> {
         .collect()
 }
 
-/// Scores and classifies a task's images, one image per core at a time; unreadable ones are left out.
+/// Scores and classifies a task's images, one image per CPU core at a time. Unreadable images are left out.
 fn measure(
     engine: &Engine,
     adapters: &[Arc<ResidentAdapter>],
@@ -185,12 +185,12 @@ fn measure(
     Ok(scored)
 }
 
-/// Returns the inputs that the device decodes for when it chooses among `adapters`.
+/// Returns the inputs for which the device decodes an image when it selects among `adapters`.
 fn inputs(adapters: &[Arc<ResidentAdapter>]) -> Vec<&Preprocessing> {
     adapters.iter().map(|adapter| adapter.preprocessing()).collect()
 }
 
-/// Returns the time of all scores of an image in seconds: the median of up to 20 images on one thread.
+/// Returns the time of computing all scores of an image in seconds: the median of up to 20 images on one thread.
 fn time(engine: &Engine, adapters: &[Arc<ResidentAdapter>], tasks: &[Task]) -> anyhow::Result<f64> {
     let mut times = Vec::new();
     for task in tasks.iter().cycle().take(20) {
@@ -213,7 +213,7 @@ fn choose(scores: &[TaskScore], candidates: impl Iterator<Item = usize>) -> Opti
     best.map(|best| (best, scores[best].ood_score))
 }
 
-/// Returns the scores averaged over every `WINDOW` consecutive images.
+/// Returns the scores averaged over every window of `WINDOW` consecutive images.
 fn windows(scored: &[ScoredImage]) -> Vec<Vec<TaskScore>> {
     scored
         .chunks(WINDOW)
@@ -250,7 +250,7 @@ fn summary(own: usize, tasks: &[Task], scored: &[Vec<ScoredImage>], tolerance: f
         .filter(|scores| choose(scores, all()).is_some_and(|(task, _)| task == own));
     let correct_of_five = correct_of_five.count();
 
-    // Without this task installed, its images are out of distribution, and all others' are not.
+    // With this task not installed, its images are out of distribution and all other images are not.
     let score_without_own = |scores: &[TaskScore]| choose(scores, all().filter(|&task| task != own)).map(|(_, it)| it);
     let single = |scored: &[ScoredImage]| -> Vec<f32> {
         scored

@@ -98,13 +98,13 @@ pub(crate) struct Measured {
     /// The unreadable files with reasons.
     #[serde(skip)]
     failures: Vec<Unreadable>,
-    /// Temperature of the adapter: logits are divided by it before the softmax.
+    /// Temperature of the adapter, which divides the logits before the softmax.
     temperature: f32,
-    /// Confidence and calibration error with the temperature.
+    /// Confidence and calibration error with this temperature.
     confidence: Confidence,
     /// The same with a temperature of 1.
     uncalibrated: Confidence,
-    /// Wall time per image with all cores (or the GPU) busy, reading the file included.
+    /// Wall time per image with all CPU cores (or the GPU) busy, including reading the file.
     #[serde(rename = "seconds_per_picture")]
     seconds_per_image: f64,
 }
@@ -149,12 +149,10 @@ pub(crate) fn run(args: &EvalArgs, context: &Context<'_>) -> anyhow::Result<u8> 
 
 /// Returns the data and the samples of the requested split.
 fn open(args: &EvalArgs, data: &Path) -> anyhow::Result<(Dataset, Vec<Sample>)> {
-    let split = SplitOptions {
-        validation_fraction: args.validation,
-        seed: args.seed,
-        layout: args.layout.options(),
-        ..SplitOptions::default()
-    };
+    let split = SplitOptions::default()
+        .with_validation_fraction(args.validation)
+        .with_seed(args.seed)
+        .with_layout(args.layout.options());
     let dataset = Dataset::open(data, &split)?;
     scan_log::log(&dataset.report(args.split.splits(), []));
     for note in dataset.notes() {
@@ -175,7 +173,7 @@ fn open(args: &EvalArgs, data: &Path) -> anyhow::Result<(Dataset, Vec<Sample>)> 
     Ok((dataset, samples))
 }
 
-/// Runs `samples` through the engine, one image per core at a time. Classes are matched by name.
+/// Classifies `samples` with the engine, one image per CPU core at a time. Classes are matched by name.
 pub(crate) fn measure(
     engine: &Engine,
     adapter: &ResidentAdapter,
@@ -204,7 +202,7 @@ pub(crate) fn measure(
     summary(of, &classes, samples, results, seconds)
 }
 
-/// Same as [`measure`], with the training network on `device`.
+/// Does the same as [`measure`], with the training network on `device`.
 fn measure_on(
     device: &Device,
     backbone: &Backbone,
@@ -226,8 +224,8 @@ fn measure_on(
     summary(of, &classes, samples, results, seconds)
 }
 
-/// Summarises the logits of each sample (an error for an unreadable image). `classes` are the adapter's classes for
-/// each class of the data.
+/// Summarises the logits of all samples, with an error for each unreadable image. `classes` maps each class of the data
+/// to the adapter's class.
 fn summary(
     (task, names, temperature): (&str, &[String], f32),
     classes: &[usize],
@@ -262,7 +260,7 @@ fn summary(
     })
 }
 
-/// Returns the adapter's class for each class of the data.
+/// Returns, for each class of the data, the adapter's class.
 fn class_map(data: &[String], labels: &[String]) -> anyhow::Result<Vec<usize>> {
     data.iter()
         .map(|class| {

@@ -1,7 +1,7 @@
 //! Area under the ROC curve.
 
-/// Returns the area under the receiver operating characteristic: the share of pairs in which the one of
-/// `positive` is larger than the one of `negative`; ties count half. One half if either is empty.
+/// Returns the area under the ROC curve: the fraction of pairs in which the value from `positive` exceeds the one from
+/// `negative`, where ties count half. Returns one half if either is empty.
 pub(super) fn auroc(positive: &[f32], negative: &[f32]) -> f64 {
     let pairs = positive.len() as f64 * negative.len() as f64;
     if pairs == 0.0 {

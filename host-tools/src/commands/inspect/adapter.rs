@@ -49,7 +49,7 @@ struct SignatureDocument {
     key: PublicKey,
 }
 
-/// Signed content, unless the signature is over the bytes themselves.
+/// The signed statement; absent if the signature is over the bytes themselves.
 #[derive(Serialize)]
 struct ReleaseDocument {
     audience: Vec<String>,

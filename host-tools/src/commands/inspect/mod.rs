@@ -37,7 +37,7 @@ pub(crate) fn run(args: &InspectArgs, context: &Context<'_>) -> anyhow::Result<u
         let adapter = read_adapter(&args.path)?;
         adapter::show(&args.path, &adapter, args.sites, context.output)?;
     } else {
-        // Loaded by path, since weights may be in files next to it.
+        // Loaded by path, because weights may be in other files of the same folder.
         let loaded = Backbone::load(&args.path)?;
         backbone::show(&args.path, &loaded, args.sites, context.output)?;
     }

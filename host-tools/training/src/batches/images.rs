@@ -1,4 +1,4 @@
-//! Decoded images of a split at input size, in memory up to a budget.
+//! Decoded images of a split at input size, kept in memory up to a budget.
 
 use std::{
     borrow::Cow,
@@ -15,12 +15,12 @@ use crate::{
     observer::{Meter, Observer},
 };
 
-/// Images of a split at input size, `height × width` 8-bit RGB, with their classes.
+/// Images of a split at input size, `height × width` in 8-bit RGB, with their classes.
 pub struct SplitImages {
     root: PathBuf,
     samples: Vec<Sample>,
     files: Vec<Digest>,
-    /// `None`: over the budget, decoded again when needed.
+    /// `None` if the image exceeds the budget and is decoded again whenever it is needed.
     decoded: Vec<Option<RgbImage>>,
     preprocessing: Preprocessing,
     unreadable: Vec<Unreadable>,
@@ -28,8 +28,8 @@ pub struct SplitImages {
 }
 
 impl SplitImages {
-    /// Decodes and fits the images of a split in parallel, and keeps at most `budget` bytes of them in memory. Images
-    /// that cannot be decoded are left out and listed; a class without a readable image is an error.
+    /// Decodes the images of a split in parallel, scales them to input size, and keeps at most `budget` bytes of them
+    /// in memory. Images that cannot be decoded are left out and listed. A class without a readable image is an error.
     pub fn load(
         dataset: &Dataset,
         split: Split,
@@ -106,7 +106,7 @@ impl SplitImages {
         self.samples.len()
     }
 
-    /// Returns whether there are none.
+    /// Returns whether the split has no images.
     pub fn is_empty(&self) -> bool {
         self.samples.is_empty()
     }
@@ -126,7 +126,7 @@ impl SplitImages {
         &self.unreadable
     }
 
-    /// Returns the properties of each image for the checks.
+    /// Returns the properties of each image that the checks compare.
     pub fn properties(&self) -> &[ImageProperties] {
         &self.properties
     }
@@ -140,7 +140,7 @@ impl SplitImages {
     pub fn digest(&self) -> Digest {
         let mut bytes = Vec::new();
         for (sample, file) in self.samples.iter().zip(&self.files) {
-            // With the host's separators the digest would depend on the host.
+            // With the host's path separators, the digest would depend on the host.
             let path: Vec<_> = sample
                 .path
                 .components()

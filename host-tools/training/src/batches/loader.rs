@@ -1,4 +1,4 @@
-//! Batches, prepared ahead on worker threads, in an order independent of their number.
+//! Batches, prepared in advance on worker threads. Their order does not depend on the number of threads.
 
 use std::sync::mpsc::sync_channel;
 
@@ -19,7 +19,7 @@ pub(crate) struct Batch {
 pub(crate) struct Loading<'a> {
     /// Images per batch.
     pub(crate) batch: usize,
-    /// Threads that prepare batches ahead; 0 prepares them on the calling thread.
+    /// Number of threads that prepare batches in advance; with 0, the calling thread prepares them.
     pub(crate) workers: usize,
     /// Augmentation, with the seed and epoch of its random numbers.
     pub(crate) augmentation: Option<(&'a Augmentation, u64, u64)>,
@@ -27,15 +27,15 @@ pub(crate) struct Loading<'a> {
     pub(crate) mirrored: bool,
 }
 
-/// Returns the order of `count` training images in `epoch`.
+/// Returns the order of `count` training images in an epoch.
 pub(crate) fn shuffled(count: usize, seed: u64, epoch: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     order.shuffle(&mut stream(seed, Purpose::Order, epoch, 0));
     order
 }
 
-/// Calls `step` with each batch of `images` in `order`. Each worker prepares every `workers`-th batch and holds at most
-/// two finished ones.
+/// Calls `step` with each batch of `images` in the given `order`. With n workers, each prepares every n-th batch, and
+/// has at most two finished ones waiting.
 pub(crate) fn for_each_batch(
     images: &SplitImages,
     order: &[usize],
@@ -56,7 +56,7 @@ pub(crate) fn for_each_batch(
                 let share: Vec<&[usize]> = batches.iter().copied().skip(worker).step_by(workers).collect();
                 scope.spawn(move || {
                     for indices in share {
-                        // A closed channel means that the step failed.
+                        // The channel is closed if a step has failed.
                         if sender.send(prepare_batch(images, indices, loading)).is_err() {
                             return;
                         }

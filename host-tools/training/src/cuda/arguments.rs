@@ -1,9 +1,9 @@
-//! Arguments of a kernel, as declared in `kernels/arguments.h`.
+//! Arguments of a CUDA kernel, as declared in `kernels/arguments.h`.
 
 use crate::sizes;
 use clr_onnx::Activation;
 
-/// Threads of a block, as in `kernels/grid.h`.
+/// Number of threads of a block, as in `kernels/grid.h`.
 pub(crate) const BLOCK: usize = 256;
 
 /// Maximum number of a kernel's inputs and outputs.
@@ -27,7 +27,7 @@ impl From<sizes::Map> for Map {
     }
 }
 
-/// A window over rows and columns; pads are top, left, bottom, right.
+/// A window over rows and columns. The pads are top, left, bottom, right.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Window {
@@ -59,7 +59,7 @@ impl From<sizes::PoolWindow> for Window {
     }
 }
 
-/// An activation: its kind, as in `kernels/act.h`, and up to two numbers.
+/// An activation: its kind as in `kernels/act.h`, and up to two parameters.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Act {
@@ -69,7 +69,8 @@ pub(crate) struct Act {
 }
 
 impl Act {
-    /// Converts an activation; `None` is the identity. Returns `None` for one that the kernels lack.
+    /// Converts an activation; a missing activation becomes the identity. Returns `None` if the kernels do not support
+    /// it.
     pub(crate) fn new(act: Option<Activation>) -> Option<Self> {
         let (kind, p, q) = match act {
             None => (0, f32::NEG_INFINITY, f32::INFINITY),
@@ -96,7 +97,7 @@ impl Default for Act {
     }
 }
 
-/// Parameters of all kernels; each reads those it needs.
+/// Parameters of all kernels. Each kernel reads those that it needs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Parameters {
@@ -109,7 +110,7 @@ pub(crate) struct Parameters {
     pub(crate) epsilon: f32,
     /// Groups of a convolution.
     pub(crate) groups: i32,
-    /// Mirror the kernel (depthwise), or count the padding (average pool).
+    /// Mirrors the kernel (depthwise), or includes the padding (average pool).
     pub(crate) flag: i32,
 }
 
@@ -128,12 +129,12 @@ impl Parameters {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arguments {
-    /// Addresses; zero for inputs that a kernel does not have.
+    /// Addresses of the inputs; zero for those that a kernel does not have.
     pub(crate) inputs: [u64; INPUTS],
     pub(crate) outputs: [u64; OUTPUTS],
     pub(crate) parameters: Parameters,
 }
 
-/// As asserted in `kernels/arguments.h`.
+/// Bytes of the arguments, as asserted in `kernels/arguments.h`.
 const ARGUMENT_BYTES: usize = 176;
 const _: () = assert!(size_of::<Arguments>() == ARGUMENT_BYTES);

@@ -1,9 +1,9 @@
-//! Backend of the kernels: a GPU, or, for the tests, kernels compiled for the CPU.
+//! Backend that runs the kernels: a GPU or, in tests, kernels compiled for the CPU.
 
 use super::arguments::{BLOCK, Parameters};
 use candle_core::Result;
 
-/// Maximum number of blocks of an element-wise kernel; more values take several per thread.
+/// Maximum number of blocks of an element-wise kernel. With more values, each thread processes several.
 const MAX_BLOCKS: usize = 1 << 16;
 
 /// Read-only part of a buffer.
@@ -22,7 +22,7 @@ impl<T> Clone for Part<'_, T> {
 impl<T> Copy for Part<'_, T> {}
 
 impl<T> Part<'_, T> {
-    /// Returns `len` values of it from `start`.
+    /// Returns a view of `len` of its values from `start` on.
     pub(crate) fn part(self, start: usize, len: usize) -> Self {
         debug_assert!(start + len <= self.len);
         Self {
@@ -36,7 +36,7 @@ impl<T> Part<'_, T> {
 /// A part of a backend's buffer.
 pub(crate) type View<'a, B> = Part<'a, <B as Backend>::Buffer>;
 
-/// A device with buffers of f32, that can launch kernels and multiply matrices, all in the order of the calls.
+/// A device with f32 buffers that can launch kernels and multiply matrices, in the order of the calls.
 pub(crate) trait Backend: Sized {
     /// An owned buffer.
     type Buffer;
@@ -57,7 +57,7 @@ pub(crate) trait Backend: Sized {
         parameters: Parameters,
     ) -> Result<()>;
 
-    /// Writes `gemm` of `a` and `b` into `c` from `start`.
+    /// Multiplies `a` and `b` as described by `gemm`, and writes the result to `c` from `start` on.
     fn multiply(
         &self,
         gemm: Gemm,
@@ -81,21 +81,21 @@ pub(crate) trait Backend: Sized {
     }
 }
 
-/// Returns the number of blocks of an element-wise kernel over `count` values.
+/// Returns the number of blocks of an element-wise kernel for `count` values.
 pub(crate) fn blocks(count: usize) -> usize {
     count.div_ceil(BLOCK).clamp(1, MAX_BLOCKS)
 }
 
-/// `batch` products `C[i] (m × n) = A[i] (m × k) · B[i] (k × n)` of column-major matrices with the leading dimensions
-/// `lda`, `ldb` and `ldc` and `step_*` values between neighbouring products. The terms are those of cuBLAS'
-/// `gemmStridedBatched`.
+/// `batch` products `C[i] (m × n) = A[i] (m × k) · B[i] (k × n)` of column-major matrices. `lda`, `ldb` and `ldc` are
+/// the leading dimensions, and `step_*` is the number of values between consecutive matrices. The names are those of
+/// cuBLAS' `gemmStridedBatched`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gemm {
     pub(crate) batch: usize,
     pub(crate) m: usize,
     pub(crate) n: usize,
     pub(crate) k: usize,
-    /// B is stored transposed, as n × k.
+    /// Whether B is stored transposed, as n × k.
     pub(crate) transposed_b: bool,
     pub(crate) lda: usize,
     pub(crate) ldb: usize,
@@ -106,10 +106,11 @@ pub(crate) struct Gemm {
 }
 
 impl Gemm {
-    /// Row-major `C[i] (rows × columns) = W · X[i]`, W `rows × depth` (or, `transposed`, `depth × rows`) for all, X[i]
-    /// `depth × columns`. Arguments of [`Backend::multiply`]: X, W.
+    /// Returns the product of row-major matrices `C[i] (rows × columns) = W · X[i]`. W is `rows × depth` (if
+    /// `transposed`, `depth × rows`) and shared by all products; X[i] is `depth × columns`. The arguments of
+    /// [`Backend::multiply`] are X and W.
     ///
-    /// A row-major matrix is the transposed one to cuBLAS, which therefore computes `C[i]ᵀ = X[i]ᵀ · Wᵀ`.
+    /// To cuBLAS a row-major matrix is its transpose, so it computes `C[i]ᵀ = X[i]ᵀ · Wᵀ`.
     pub(crate) fn with_shared(batch: usize, rows: usize, columns: usize, depth: usize, transposed: bool) -> Self {
         Self {
             batch,

@@ -1,7 +1,7 @@
 //! Frozen convolutions: launches of the kernels.
 //!
-//! Dense ones are a matrix product of columns (`im2col`) and weights; grouped and depthwise ones are sums over the
-//! window. The weights have no gradient.
+//! A dense convolution is a matrix product of columns (`im2col`) and weights. Grouped and depthwise convolutions are
+//! sums over the window. The weights have no gradient.
 
 use super::arguments::Parameters;
 use super::backend::{Backend, Gemm, View, blocks};
@@ -19,7 +19,7 @@ pub(crate) struct Convolution {
     pub(crate) groups: usize,
     pub(crate) from: Map,
     pub(crate) to: Map,
-    /// Maximum number of values of the columns in memory, but at least those of one image.
+    /// Maximum number of values of the columns that are in memory at once, but at least those of one image.
     pub(crate) max_columns: usize,
 }
 
@@ -34,7 +34,7 @@ impl Convolution {
         }
     }
 
-    /// Returns whether the input is its own columns: 1×1, stride 1, no padding.
+    /// Returns whether the input is identical to its columns: 1×1, stride 1, no padding.
     fn flat(&self) -> bool {
         self.window.kernel == [1, 1] && self.window.stride == [1, 1] && self.window.pads == [0; 4]
     }
@@ -44,7 +44,7 @@ impl Convolution {
         self.from.c * self.window.kernel[0] * self.window.kernel[1]
     }
 
-    /// Returns the runs of images whose columns are in memory together: first image and convolution.
+    /// Returns the groups of images whose columns are in memory together, each as its first image and convolution.
     fn chunks(&self) -> impl Iterator<Item = (usize, Self)> {
         let whole = *self;
         let image = self.depth() * self.to.plane();

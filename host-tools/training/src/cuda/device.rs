@@ -1,6 +1,6 @@
-//! The kernels on candle's CUDA device.
+//! Execution of the kernels on candle's CUDA device.
 //!
-//! That device has a stream per calling thread, so all operations of a run must come from one thread.
+//! That device has one stream per calling thread, so all operations of a run must be called from the same thread.
 
 use super::arguments::{Arguments, BLOCK, INPUTS, OUTPUTS, Parameters};
 use super::backend::{Backend, Gemm, Part, View};
@@ -16,7 +16,7 @@ use candle_core::{CudaStorage, Error, Layout, Result};
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 const MODULE: &str = "clr-training";
 
-// SAFETY: a C structure of addresses and numbers, with the kernels' declaration.
+// SAFETY: a C structure of addresses and numbers, with the same declaration as in the kernels.
 unsafe impl DeviceRepr for Arguments {}
 
 /// Returns the values of a contiguous f32 storage.
@@ -67,7 +67,7 @@ impl Backend for CudaDevice {
             parameters,
         };
         let views: Vec<_> = inputs.iter().map(|part| part.map(values)).collect();
-        // Guards that order this launch among others on the same buffers; dropped after it.
+        // Guards that order this launch among others on the same buffers. They are dropped after it.
         let mut order = Vec::new();
         for (address, view) in arguments.inputs.iter_mut().zip(&views) {
             if let Some(view) = view {
@@ -89,7 +89,7 @@ impl Backend for CudaDevice {
         };
         let mut launch = function.builder();
         launch.arg(&arguments);
-        // SAFETY: the kernel takes these arguments, and stays within buffers of the sizes that the parameters name.
+        // SAFETY: the kernel takes these arguments, and accesses only buffers of the sizes that the parameters state.
         unsafe { launch.launch(config) }.w()?;
         Ok(())
     }

@@ -91,7 +91,7 @@ pub(crate) fn add_input<B: Backend>(
     on.map("add_input", count, &inputs, of_count(count, act))
 }
 
-/// `x if x ≥ 0 else slope · x`, slope per channel.
+/// Computes `x if x ≥ 0 else slope · x`, with a slope per channel.
 pub(crate) fn prelu<B: Backend>(on: &B, x: View<'_, B>, slope: View<'_, B>, map: Map) -> Result<B::Buffer> {
     let inputs = [Some(x), Some(slope)];
     on.map(

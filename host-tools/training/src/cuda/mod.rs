@@ -1,11 +1,11 @@
-//! The operators on an NVIDIA GPU.
+//! Operators on an NVIDIA GPU.
 //!
-//! `kernels/` holds the kernels in a subset of C that nvcc and a C compiler both accept. The modules here launch them,
-//! generic over a [`backend::Backend`]. On a GPU that is candle's device; in the tests it is the same kernels compiled
-//! for the CPU, so that everything but the launch itself is compared with the CPU operators on any machine.
+//! `kernels/` contains the kernels in a subset of C that both nvcc and a C compiler accept. The modules here launch
+//! them, generic over a [`backend::Backend`]. On a GPU, the backend is candle's device. In the tests it is the same
+//! kernels compiled for the CPU, so that everything except the launch itself is compared with the CPU operators on any
+//! machine.
 //!
-//! Results are deterministic: one block per channel sums in a fixed order, and gradients are gathered, never
-//! scattered.
+//! Results are deterministic: one block per channel sums in a fixed order, and gradients are gathered, never scattered.
 
 pub(crate) mod arguments;
 pub(crate) mod backend;

@@ -6,14 +6,14 @@ use super::elementwise;
 use crate::sizes::Map;
 use candle_core::Result;
 
-/// A normalised map with the statistics, `[C]` each.
+/// A normalised map with its statistics, `[C]` each.
 pub(crate) struct Normalised<T> {
     pub(crate) y: T,
     pub(crate) mean: T,
     pub(crate) variance: T,
 }
 
-/// `act(γ · (x − μ) / √(σ² + ε) + β)` with the statistics of this batch.
+/// Computes `act(γ · (x − μ) / √(σ² + ε) + β)` with the statistics of this batch.
 pub(crate) fn forward<B: Backend>(
     on: &B,
     x: View<'_, B>,
@@ -51,7 +51,7 @@ fn table<B: Backend>(
     Ok(table)
 }
 
-/// Computes the input gradient of [`forward`], and one table `[2, C]` of the gradients of γ and β.
+/// Computes the input gradient of [`forward`], and a table `[2, C]` with the gradients of γ and β.
 pub(crate) fn backward<B: Backend>(
     on: &B,
     x: View<'_, B>,

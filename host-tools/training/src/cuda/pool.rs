@@ -31,8 +31,8 @@ pub(crate) fn max<B: Backend>(
     Ok((y, winners))
 }
 
-/// Computes the input gradient of [`max`]. The positions of the maxima are recomputed: storing them would take as much
-/// memory as the result.
+/// Computes the input gradient of [`max`]. The positions of the maxima are recomputed, because storing them would take
+/// as much memory as the result.
 pub(crate) fn max_input<B: Backend>(
     on: &B,
     x: View<'_, B>,

@@ -1,4 +1,4 @@
-//! CLR layer, alone and followed by batch statistics: launches of the kernels.
+//! CLR layer, alone or followed by normalisation with batch statistics: launches of the kernels.
 
 use super::arguments::{Act, Parameters};
 use super::backend::{Backend, View};
@@ -13,7 +13,7 @@ fn parameters(map: Map, act: Act, mirror: bool) -> Parameters {
     }
 }
 
-/// `act(depthwise(x, kernel) + bias)`: x `[N, C, H, W]`, kernel `[C, 9]`, bias `[C]`.
+/// Computes `act(depthwise(x, kernel) + bias)`: x `[N, C, H, W]`, kernel `[C, 9]`, bias `[C]`.
 pub(crate) fn forward<B: Backend>(
     on: &B,
     x: View<'_, B>,
@@ -26,7 +26,7 @@ pub(crate) fn forward<B: Backend>(
     on.map("site_forward", map.len(), &inputs, parameters(map, act, false))
 }
 
-/// Gradients of a CLR layer, as far as needed.
+/// The required gradients of a CLR layer.
 pub(crate) struct Gradients<T> {
     /// `[N, C, H, W]`.
     pub(crate) x: Option<T>,
@@ -57,7 +57,7 @@ pub(crate) fn backward<B: Backend>(
     linear(on, x, kernel, on.view(&g), map, wanted)
 }
 
-/// Gradients of the layer without activation, from the gradient `g` of its sums.
+/// Computes the gradients of the layer without its activation. `g` is the gradient of the layer's sums.
 fn linear<B: Backend>(
     on: &B,
     x: View<'_, B>,
@@ -80,7 +80,7 @@ fn linear<B: Backend>(
     })
 }
 
-/// `act(batch_norm(depthwise(x, kernel)))` with the statistics of this batch.
+/// Computes `act(batch_norm(depthwise(x, kernel)))` with the statistics of this batch.
 pub(crate) fn norm_forward<B: Backend>(
     on: &B,
     x: View<'_, B>,
@@ -94,8 +94,8 @@ pub(crate) fn norm_forward<B: Backend>(
     norm::forward(on, on.view(&convolved), [gamma, beta], epsilon, act, map)
 }
 
-/// Computes the gradients of [`norm_forward`], whose map before the norm is recomputed: those of x and the kernel (with
-/// an unused bias), and one table `[2, C]` of those of gamma and beta.
+/// Computes the gradients of [`norm_forward`]: those of x and the kernel (with an unused bias), and a table `[2, C]`
+/// with those of gamma and beta. The map before the norm is recomputed.
 pub(crate) fn norm_backward<B: Backend>(
     on: &B,
     x: View<'_, B>,

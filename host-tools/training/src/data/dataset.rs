@@ -19,7 +19,7 @@ use crate::{
     uncertainty::standard_error,
 };
 
-/// One labelled image.
+/// A labelled image.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sample {
     /// From the data set's root.
@@ -33,9 +33,9 @@ pub struct Sample {
 pub enum Split {
     /// Images to learn from.
     Train,
-    /// Images for choices, disjoint from the others.
+    /// Images for selecting among models, disjoint from the others.
     Validation,
-    /// Images for measurement alone, if the data set has them.
+    /// Images used only for the final evaluation, if the data set has any.
     Test,
 }
 
@@ -49,7 +49,7 @@ impl Split {
         }
     }
 
-    /// Returns the split of a word such as `Training`, `val` or `holdout`.
+    /// Returns the split that a word such as `Training`, `val` or `holdout` denotes.
     pub fn from_name(name: &str) -> Option<Self> {
         super::split_names::split_of(name)
             .filter(|(_, rest)| rest.is_empty())
@@ -57,14 +57,15 @@ impl Split {
     }
 }
 
-/// Division of training images where there is no validation folder.
+/// Division of the training images if there is no validation folder.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct SplitOptions {
-    /// Share of each class for validation, in 0–0.9 exclusive; used only without a `val/` folder.
+    /// Fraction of each class used for validation, 0–0.9 exclusive. Ignored if there is a `val/` folder.
     pub validation_fraction: f32,
     /// Seed of the choice of these images.
     pub seed: u64,
-    /// Keep at most this many training and validation images together, classes in proportion (for studies).
+    /// Maximum total number of training and validation images, with the classes in proportion (for studies).
     pub limit: Option<usize>,
     /// Stated layout of the folders.
     pub layout: LayoutOptions,
@@ -81,6 +82,36 @@ impl Default for SplitOptions {
     }
 }
 
+impl SplitOptions {
+    /// Sets the share of each class for validation, in 0–0.9 exclusive.
+    #[must_use]
+    pub fn with_validation_fraction(mut self, validation_fraction: f32) -> Self {
+        self.validation_fraction = validation_fraction;
+        self
+    }
+
+    /// Sets the seed of the choice of these images.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Sets the maximum number of training and validation images together; `None` for no maximum.
+    #[must_use]
+    pub fn with_limit(mut self, limit: impl Into<Option<usize>>) -> Self {
+        self.limit = limit.into();
+        self
+    }
+
+    /// Sets the stated layout of the folders.
+    #[must_use]
+    pub fn with_layout(mut self, layout: LayoutOptions) -> Self {
+        self.layout = layout;
+        self
+    }
+}
+
 /// Class folders with images in training, validation and optionally test splits.
 #[derive(Clone, Debug)]
 pub struct Dataset {
@@ -89,16 +120,16 @@ pub struct Dataset {
     train: Vec<Sample>,
     validation: Vec<Sample>,
     test: Option<Vec<Sample>>,
-    /// Number of images before the validation split is made, by folder of class folders and class.
+    /// Number of images by folder of class folders and class, before the validation split is made.
     parts: Vec<(String, Vec<(String, usize)>)>,
     scan: Scan,
     notes: Vec<String>,
 }
 
 impl Dataset {
-    /// Reads the folders under `root`: either one folder per class, or folders of splits with class folders, or class
-    /// folders with the splits in each; see [`LayoutOptions`]. Folders in a class folder belong to the class. Other
-    /// files are listed in [`Dataset::report`].
+    /// Reads the folders under `root`. These are one folder per class, or folders of splits that contain class folders,
+    /// or class folders that contain the splits; see [`LayoutOptions`]. Folders in a class folder belong to the class.
+    /// Other files are listed in [`Dataset::report`].
     ///
     /// A test split exists only if there is a folder for it. A training split is not required.
     pub fn open(root: &Path, options: &SplitOptions) -> Result<Self> {
@@ -205,7 +236,7 @@ impl Dataset {
         &self.root
     }
 
-    /// Returns the class names, sorted; their order is the logits' order.
+    /// Returns the class names, sorted. Their order is the order of the logits.
     pub fn classes(&self) -> &[String] {
         &self.classes
     }
@@ -229,7 +260,7 @@ impl Dataset {
     }
 
     /// Returns the scan's report. `unreadable` are files that failed to decode later; they are listed as left out.
-    /// Images in other splits than `splits` are listed as passed over.
+    /// Images in splits other than `splits` are listed as ignored.
     pub fn report<'a>(&self, splits: &[Split], unreadable: impl IntoIterator<Item = &'a Unreadable>) -> ScanReport {
         let mut scan = self.scan.clone();
         for split in [Split::Train, Split::Validation, Split::Test] {
@@ -247,7 +278,7 @@ impl Dataset {
         &self.parts
     }
 
-    /// Returns decisions about the layout, for the user.
+    /// Returns notes on decisions about the layout, for the user.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -261,8 +292,8 @@ impl Dataset {
         counts
     }
 
-    /// Returns warnings: skipped files, unequal classes (3 : 1 or more), few validation images (standard error above
-    /// 2.5 points).
+    /// Returns warnings: skipped files, unbalanced classes (3 : 1 or more), few validation images (standard error above
+    /// 2.5 percentage points).
     pub fn warnings(&self) -> Vec<Warning> {
         let mut warnings: Vec<Warning> = self
             .notes
@@ -298,7 +329,7 @@ impl Dataset {
     }
 }
 
-/// Returns a class that differs from `class` in capitals or spaces alone, in brackets.
+/// Returns, in brackets, a class that differs from `class` only in capitalisation or spaces.
 fn similar(class: &str, classes: &[String]) -> String {
     let plain = |name: &str| name.trim().to_lowercase();
     let found = classes.iter().find(|known| plain(known) == plain(class));

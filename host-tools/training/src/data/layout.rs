@@ -1,6 +1,7 @@
-//! Layout of a data set: which folders are splits and which are classes.
+//! Layout of a data set: which folders are splits, and which are classes.
 //!
-//! Names and structure decide, with a note. An ambiguous layout is an error that asks for [`LayoutOptions`].
+//! The names and the structure of the folders decide, and a note states the decision. An ambiguous layout is an error
+//! that asks for [`LayoutOptions`].
 
 mod explicit;
 mod guess;
@@ -17,18 +18,35 @@ use tree::Tree;
 
 /// Stated layout of a data set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LayoutOptions {
-    /// Folders of splits, from the data set's folder, or their names within each class folder; empty: by their usual
-    /// names.
+    /// Folders of splits, relative to the data set's folder, or their names within each class folder. If empty, the
+    /// usual names are used.
     pub splits: Vec<(Split, PathBuf)>,
     /// Every folder is a class, whatever its name.
     pub no_splits: bool,
 }
 
+impl LayoutOptions {
+    /// Sets the folders of splits; empty: by their usual names.
+    #[must_use]
+    pub fn with_splits(mut self, splits: Vec<(Split, PathBuf)>) -> Self {
+        self.splits = splits;
+        self
+    }
+
+    /// Sets whether every folder is a class, whatever its name.
+    #[must_use]
+    pub fn with_no_splits(mut self, no_splits: bool) -> Self {
+        self.no_splits = no_splits;
+        self
+    }
+}
+
 /// Images of a split, or of a data set without splits.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Part {
-    /// Its folder, relative to the data set's, and its name in messages.
+    /// Its folder relative to the data set's, and its name in messages.
     pub(super) folder: PathBuf,
     pub(super) name: String,
     /// By class.
@@ -37,16 +55,16 @@ pub(super) struct Part {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Class {
-    /// Its folders, relative to the data set's: one, unless the options name more.
+    /// Its folders relative to the data set's. There is one, unless the options state more.
     pub(super) folders: Vec<PathBuf>,
-    /// Images that are taken, sorted.
+    /// The selected images, sorted.
     pub(super) images: Vec<PathBuf>,
 }
 
 /// The splits of a data set.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Layout {
-    /// Empty if there are no splits; `all` is set then.
+    /// Empty if there are no splits. In that case `all` is set.
     pub(super) splits: BTreeMap<Split, Part>,
     pub(super) all: Option<Part>,
     /// Decisions, for the user.
@@ -61,7 +79,7 @@ struct Places {
     notes: Vec<String>,
 }
 
-/// A folder of class folders, or one class's folder of a split.
+/// A folder that contains class folders, or the folder of one class in a split.
 #[derive(Clone, Debug)]
 enum Place {
     Classes(PathBuf),
@@ -69,7 +87,7 @@ enum Place {
 }
 
 impl Layout {
-    /// Finds the layout of `scan`, and marks images without a class in it as left out.
+    /// Determines the layout of `scan`, and marks images that belong to no class as left out.
     pub(super) fn of(scan: &mut Scan, options: &LayoutOptions) -> Result<Self> {
         let tree = Tree::of(scan);
         let places = if options.no_splits {
@@ -112,7 +130,7 @@ impl Layout {
         self.splits.values_mut().chain(&mut self.all)
     }
 
-    /// Assigns images to classes; those without a class are left out.
+    /// Assigns images to classes, and leaves out those without a class.
     fn take(&mut self, scan: &mut Scan) {
         let mut outside = Vec::new();
         let mut classes: Vec<&mut Class> = self.parts_mut().flat_map(|part| part.classes.values_mut()).collect();
@@ -121,7 +139,7 @@ impl Layout {
             by_folder.extend(class.folders.iter().map(|folder| (folder.clone(), index)));
         }
         for (path, verdict) in scan.files() {
-            // The nearest folder above that is a class.
+            // The nearest parent folder that is a class.
             let class = path.ancestors().skip(1).find_map(|folder| by_folder.get(folder));
             match (class, verdict.outcome) {
                 (Some(&class), Outcome::Image) => classes[class].images.push(path.clone()),
@@ -134,7 +152,7 @@ impl Layout {
         }
     }
 
-    /// Adds a note on classes whose names differ in capitals or spaces alone.
+    /// Adds a note on classes whose names differ only in capitalisation or spaces.
     fn similar_names(&mut self) {
         let names = self.parts().flat_map(|part| part.classes.keys());
         let mut alike: BTreeMap<String, std::collections::BTreeSet<&String>> = BTreeMap::new();
@@ -161,7 +179,7 @@ impl Layout {
 }
 
 impl Part {
-    /// Returns the name, and the number of images of each class.
+    /// Returns the part's name, and the number of images of each class.
     pub(super) fn counts(&self) -> (String, Vec<(String, usize)>) {
         let classes = self
             .classes
@@ -189,7 +207,7 @@ impl Part {
             Place::Class(class, folder) => (folder, vec![(class.clone(), folder.clone())]),
         };
         if self.classes.is_empty() {
-            // In class folders the split's folder has the same name in each.
+            // If the splits are inside of class folders, a split's folder has the same name in each.
             let name = match place {
                 Place::Classes(_) => Some(folder.as_path()),
                 Place::Class(..) => folder.file_name().map(Path::new),

@@ -60,7 +60,7 @@ const FILLERS: [&str; 39] = [
     "x",
 ];
 
-/// Returns the split that a folder's name states, and the name's other words without fillers.
+/// Returns the split that a folder's name denotes, and the other words of the name without fillers.
 pub(super) fn split_of(name: &str) -> Option<(Split, String)> {
     let words = words(name);
     let (mut found, mut rest) = (Vec::new(), Vec::new());
@@ -81,7 +81,7 @@ pub(super) fn split_of(name: &str) -> Option<(Split, String)> {
     Some((split, rest.join(" ")))
 }
 
-/// Returns whether a name consists of filler words such as `images` and `dataset`.
+/// Returns whether a name consists only of filler words such as `images` and `dataset`.
 pub(super) fn is_filler_name(name: &str) -> bool {
     let words = words(name);
     !words.is_empty() && words.iter().all(|word| is_filler(word))
@@ -111,7 +111,8 @@ fn is_filler(word: &str) -> bool {
     FILLERS.contains(&word) || word.chars().all(|character| character.is_ascii_digit())
 }
 
-/// Returns the words of a name in lower case, divided at punctuation, at digits and at capitals after small letters.
+/// Returns the words of a name in lower case. It is divided at punctuation, at digits, and at capitals after lower-case
+/// letters.
 fn words(name: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut before = ' ';

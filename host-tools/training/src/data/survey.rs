@@ -1,4 +1,4 @@
-//! Survey of a data set for `clr doctor`, also of one that cannot be trained on.
+//! Survey of a data set for `clr doctor`, which also handles data that training would refuse.
 
 use std::{
     collections::BTreeMap,
@@ -15,11 +15,11 @@ use crate::error::{Result, TrainError};
 #[derive(Debug)]
 pub struct Survey {
     scan: Scan,
-    /// Parts by their folder's name (`all` where there are no splits), training first; then classes with their images.
+    /// Images by part (its folder's name, or `all` without splits; training first) and by class.
     pub parts: Vec<(String, BTreeMap<String, Vec<PathBuf>>)>,
     /// Decisions about the layout.
     pub notes: Vec<String>,
-    /// The error of an ambiguous layout; `parts` is empty then.
+    /// The error for an ambiguous layout. In that case, `parts` is empty.
     pub problem: Option<TrainError>,
 }
 

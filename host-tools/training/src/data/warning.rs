@@ -13,7 +13,7 @@ use super::{
     inspect::{Finding, Severity},
 };
 
-/// A file that could not be read as an image and is skipped.
+/// A file that could not be decoded as an image and is skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unreadable {
     /// The file.
@@ -27,7 +27,7 @@ pub struct Unreadable {
 }
 
 impl Unreadable {
-    /// Makes the entry of a file that could not be decoded.
+    /// Creates the entry for a file that could not be decoded.
     pub fn new(path: PathBuf, error: &ImageError) -> Self {
         let kind = match error {
             ImageError::Damaged { .. } => "damaged or truncated",
@@ -61,7 +61,7 @@ fn path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
 pub enum Warning {
     /// A file was skipped.
     Unreadable(Unreadable),
-    /// Files that are or should be images and are not taken, by kind and reason.
+    /// Files that are images or should be images but are not used, by kind and reason.
     LeftOut {
         /// The line of the scan's report.
         line: ScanLine,
@@ -84,7 +84,7 @@ pub enum Warning {
         /// The files of all of them, each once.
         files: Vec<String>,
     },
-    /// The largest class has many times the training images of the smallest.
+    /// The largest class has many times as many training images as the smallest.
     Imbalance {
         /// The class with the most images.
         largest: String,
@@ -95,13 +95,13 @@ pub enum Warning {
         /// Its training images.
         fewest: usize,
     },
-    /// Too few validation images for reliable choices.
+    /// There are too few validation images for reliable selection.
     #[serde(rename = "few-validation-pictures")]
     FewValidationImages {
         /// Their number.
         #[serde(rename = "pictures")]
         images: usize,
-        /// Largest standard error of an accuracy measured on them, a fraction.
+        /// Maximum standard error of an accuracy measured on them, as a fraction.
         standard_error: f32,
     },
 }

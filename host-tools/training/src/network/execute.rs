@@ -15,8 +15,8 @@ use crate::{
 };
 
 impl CandleBackbone {
-    /// Returns logits `[N, K]` of preprocessed images `[N, 3, H, W]`. Only [`Mode::TrainOnBatch`] changes the network:
-    /// its running averages.
+    /// Returns logits `[N, K]` of preprocessed images `[N, 3, H, W]`. The network changes only with
+    /// [`Mode::TrainOnBatch`], which updates its running averages.
     pub fn forward(&self, network: &mut Network, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let task = TaskTensors::new(network, self.device(), false)?;
         let features = self.training_features(&task, network, x, mode)?;
@@ -34,12 +34,12 @@ impl CandleBackbone {
         self.fixed_features(&TaskTensors::new(network, self.device(), false)?, x)
     }
 
-    /// Returns features with the statistics in force.
+    /// Returns features with the network's current statistics.
     fn fixed_features(&self, task: &TaskTensors, x: &Tensor) -> Result<Tensor> {
         self.run(x, |index, frozen, conv| Ok(task.sites[index].forward(conv, frozen)?))
     }
 
-    /// Returns features `[N, F]`, with the statistics that `mode` asks for.
+    /// Returns features `[N, F]` with the statistics that `mode` selects.
     pub(super) fn training_features(
         &self,
         task: &TaskTensors,
@@ -76,8 +76,8 @@ impl CandleBackbone {
             .broadcast_add(&task.head_bias)?)
     }
 
-    /// Executes the graph, asking `site(index, site, convolution's output)` for the task's result after each
-    /// convolution.
+    /// Executes the graph. After each convolution, calls `site(index, site, output of the convolution)` for the task's
+    /// result.
     pub(super) fn run(
         &self,
         x: &Tensor,
@@ -163,7 +163,7 @@ fn execute(step: &Step, inputs: &[&Tensor]) -> Result<Tensor> {
     })
 }
 
-/// `activation(x + y)`, where one may be broadcast.
+/// Computes `activation(x + y)`. One operand may be broadcast.
 fn add(x: &Tensor, y: &Tensor, activation: Option<Activation>) -> candle_core::Result<Tensor> {
     if x.shape() == y.shape() {
         return ops::add_activation(x, y, activation);
@@ -172,7 +172,7 @@ fn add(x: &Tensor, y: &Tensor, activation: Option<Activation>) -> candle_core::R
     activation.map_or(Ok(sum.clone()), |activation| ops::activation(&sum, activation))
 }
 
-/// `[N, C]` as `[N, C, 1, 1]`; four dimensions stay.
+/// Reshapes `[N, C]` to `[N, C, 1, 1]`; a tensor with four dimensions stays as it is.
 fn spatial(x: &Tensor) -> candle_core::Result<Tensor> {
     if x.rank() == 2 {
         x.unsqueeze(D::Minus1)?.unsqueeze(D::Minus1)

@@ -5,10 +5,10 @@ use clr_onnx::{Activation, ConvStep};
 
 use crate::ops::FrozenConv;
 
-/// A convolution with its epilogue in the backbone.
+/// A convolution with the backbone's own epilogue.
 pub(crate) struct FrozenSite {
     pub(crate) conv: FrozenConv,
-    /// Of the site, or of the sum with the shortcut.
+    /// Activation of the site, or of the sum with the shortcut.
     activation: Option<Activation>,
     shortcut: bool,
     /// The folded norm, `[C]`.

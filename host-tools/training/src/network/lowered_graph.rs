@@ -11,9 +11,10 @@ use crate::{
 
 /// Operation of a step.
 pub(crate) enum StepKind {
-    /// Convolution, the task's site, then the shortcut if there is one, and the activation; the index is of the site.
+    /// Convolution, the task's site, the shortcut if there is one, and the activation. The number is the index of the
+    /// site.
     Site(usize),
-    /// Per-channel `x · scale + bias`, then the activation; both `[C]`.
+    /// `x · scale + bias` per channel, then the activation. Both are `[C]`.
     Affine {
         scale: Tensor,
         bias: Tensor,
@@ -27,19 +28,20 @@ pub(crate) enum StepKind {
         activation: Option<Activation>,
     },
     Mul,
-    /// Concatenates the inputs, then selects channels, unless all are taken in order.
+    /// Concatenates the inputs, then selects channels. `None` takes all channels in order.
     Gather(Option<Tensor>),
     MaxPool(Pool),
     AveragePool(Pool),
     GlobalAveragePool,
     Flatten,
-    /// Run as a 1×1 convolution on `[N, I, 1, 1]`, so that the frozen weight never gets a gradient; bias `[O]`.
+    /// Dense layer, executed as a 1×1 convolution on `[N, I, 1, 1]`, so that the frozen weight never gets a gradient.
+    /// The bias is `[O]`.
     Dense {
         weight: FrozenConv,
         bias: Tensor,
     },
     Unflatten,
-    /// An operator in candle's own operations.
+    /// An operator implemented with candle's own operations.
     Plain(Plain),
 }
 
@@ -56,7 +58,7 @@ pub(crate) struct Step {
 /// The frozen network.
 pub(crate) struct LoweredGraph {
     pub(crate) steps: Vec<Step>,
-    /// None where nothing reads the site's result.
+    /// `None` for a site whose result nothing reads.
     pub(crate) sites: Vec<Option<FrozenSite>>,
     pub(crate) values: usize,
     pub(crate) features: ValueId,
@@ -65,7 +67,7 @@ pub(crate) struct LoweredGraph {
 
 impl LoweredGraph {
     pub(crate) fn new(backbone: &Backbone, device: &Device) -> Result<Self> {
-        // Fusion does not depend on the size; the operators resolve paddings.
+        // Fusion does not depend on the size, and the operators resolve their paddings at run time.
         let preprocessing = backbone.preprocessing();
         let program = Program::lower(
             backbone,
@@ -116,7 +118,7 @@ impl LoweredGraph {
     }
 }
 
-/// Returns the step of an operator without fused ones.
+/// Returns the step for a single operator.
 fn node(name: &str, op: &Op, device: &Device) -> Result<StepKind> {
     let vector = |tensor: &clr_onnx::Tensor| Tensor::from_slice(tensor.data(), tensor.data().len(), device);
     Ok(match op {

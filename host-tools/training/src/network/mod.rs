@@ -1,6 +1,6 @@
 //! The network in candle: the GPU path, and the reference for the runtime.
 //!
-//! Batches are `[N, 3, H, W]` as preprocessed, features `[N, F]`, logits `[N, K]`, all f32.
+//! Batches are preprocessed images `[N, 3, H, W]`, features are `[N, F]` and logits are `[N, K]`, all in f32.
 
 mod execute;
 mod frozen;
@@ -20,18 +20,18 @@ use site::TaskTensors;
 /// Kind of a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mode {
-    /// Inference: the statistics in force, no gradients.
+    /// Inference with the current statistics, without gradients.
     Eval,
-    /// Training with the statistics in force (the backbone's, blended, or a folded adapter's).
+    /// Training with the current statistics: those of the backbone, blended ones, or those of a folded adapter.
     Train,
-    /// Training on the batch's statistics, with running averages of this momentum (PyTorch's default: 0.1).
+    /// Training with the batch's statistics, and running averages with this momentum (PyTorch's default: 0.1).
     TrainOnBatch {
         /// Weight of the new batch in the running averages, in 0–1.
         momentum: f32,
     },
 }
 
-/// A frozen backbone in candle, on a CPU or GPU. It executes any [`Network`](clr_learning::Network) of the same
+/// A frozen backbone in candle, on a CPU or GPU. It can execute any [`Network`](clr_learning::Network) of the same
 /// backbone.
 pub struct CandleBackbone {
     pub(crate) graph: LoweredGraph,

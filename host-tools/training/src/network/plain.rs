@@ -1,6 +1,6 @@
-//! Operators without CUDA kernels, in candle's own operations.
+//! Operators without CUDA kernels, implemented with candle's own operations.
 //!
-//! Slow, simple and differentiable, on any device: the reference for the runtime's kernels.
+//! They are slow, simple and differentiable on any device, and are the reference for the runtime's kernels.
 //!
 //! Maps are `[N, C, H, W]`, vectors `[N, F]`.
 
@@ -9,7 +9,7 @@ use clr_onnx::{Op, PadMode, Taps};
 
 /// An operator with its frozen tensors.
 pub(crate) enum Plain {
-    /// Every `step`-th of `size` rows and columns from `start` on.
+    /// Rows and columns from `start` on, `size` of each, at a distance of `step`.
     Crop {
         start: [usize; 2],
         size: [usize; 2],
@@ -59,7 +59,7 @@ impl Norm {
         vector.reshape(shape)
     }
 
-    /// `(x − mean) / √(variance + epsilon)` along one dimension.
+    /// Computes `(x − mean) / √(variance + epsilon)` along one dimension.
     fn normalise(&self, x: &Tensor, dimension: usize) -> Result<Tensor> {
         let apart = x.broadcast_sub(&x.mean_keepdim(dimension)?)?;
         let variance = apart.sqr()?.mean_keepdim(dimension)?;
@@ -74,7 +74,7 @@ impl Norm {
 }
 
 impl Plain {
-    /// Returns the operator in candle; `None` if it has no implementation here.
+    /// Returns the operator in candle; `None` if it is not implemented.
     pub(crate) fn new(op: &Op, device: &Device) -> Result<Option<Self>> {
         Ok(Some(match op {
             Op::Crop { start, size, step } => Self::Crop {
@@ -144,7 +144,8 @@ impl Plain {
                 norm.affine(&norm.normalise(&grouped, 2)?.reshape(x.shape())?)
             }
             Self::GlobalResponseNorm(norm) => {
-                // The root has no derivative at zero: a value far below f32's resolution gives a channel of zeros one.
+                // The square root has no derivative at zero. A constant far below the resolution of f32 gives a channel
+                // of zeros a derivative.
                 let lengths = (x.sqr()?.sum_keepdim((2, 3))? + 1e-30)?.sqrt()?;
                 let relative = lengths.broadcast_div(&(lengths.mean_keepdim(1)? + norm.epsilon)?)?;
                 x + norm.affine(&x.broadcast_mul(&relative)?)?
@@ -167,7 +168,7 @@ impl Plain {
     }
 }
 
-/// Returns the rows (`dimension` 2) or columns (3) at `places`.
+/// Returns the rows (`dimension` 2) or columns (`dimension` 3) with the indices `places`.
 fn select(x: &Tensor, dimension: usize, places: Vec<usize>) -> Result<Tensor> {
     let places: Vec<u32> = places.into_iter().map(|place| place as u32).collect();
     let count = places.len();
@@ -175,7 +176,7 @@ fn select(x: &Tensor, dimension: usize, places: Vec<usize>) -> Result<Tensor> {
         .index_select(&Tensor::from_vec(places, count, x.device())?, dimension)
 }
 
-/// Returns the rows or columns of `size` of a padded axis; constants are not read from it.
+/// Returns the source rows or columns of a padded axis with `size` elements. Constant padding has no source.
 fn padded(size: usize, [before, after]: [usize; 2], mode: PadMode) -> Vec<usize> {
     let last = size as isize - 1;
     let source = |at: isize| match mode {
@@ -190,7 +191,7 @@ fn padded(size: usize, [before, after]: [usize; 2], mode: PadMode) -> Vec<usize>
     places.map(|at| source(at) as usize).collect()
 }
 
-/// Returns the weighted mean of two rows (`dimension` 2) or columns (3) for every output.
+/// Returns, for every output, the weighted mean of two rows (`dimension` 2) or columns (`dimension` 3).
 fn interpolate(x: &Tensor, dimension: usize, taps: &[Taps]) -> Result<Tensor> {
     let low = select(x, dimension, taps.iter().map(|taps| taps.low).collect())?;
     if taps.iter().all(|taps| taps.weight == 0.0) {

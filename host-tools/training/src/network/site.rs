@@ -1,4 +1,4 @@
-//! Sites and head of a task as tensors of candle.
+//! Sites and head of a task as candle tensors.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use clr_learning::{ChannelStatistics, Multiplier, Network, NormedSite, Site, Weight};
@@ -24,22 +24,22 @@ pub(super) enum SiteTensors {
     Frozen,
     /// A multiplier, then the task's norm.
     Normed {
-        /// `[C, 1, 3, 3]` of a kernel, `[C]` of a scale.
+        /// `[C, 1, 3, 3]` for a kernel, `[C]` for a scale.
         multiplier: Option<Tensor>,
         gamma: Tensor,
         beta: Tensor,
         mean: Tensor,
         inverse_deviation: Tensor,
         epsilon: f32,
-        /// Whether the backbone has a norm here.
+        /// Whether the backbone has a norm at this site.
         present: bool,
     },
-    /// `weights ∗ x + bias`; weights are `[C, 1, 3, 3]` of a kernel, `[C]` of a scale.
+    /// `weights ∗ x + bias`. The weights are `[C, 1, 3, 3]` for a kernel, `[C]` for a scale.
     Folded { weights: Tensor, bias: Tensor },
 }
 
 impl TaskTensors {
-    /// Copies a network's values. With `training`, trained parameters become variables.
+    /// Copies a network's values. With `training`, the trained parameters become variables.
     pub(super) fn new(network: &Network, device: &Device, training: bool) -> Result<Self> {
         let mut variables = Vec::new();
         let mut tensor = |weight: &Weight, shape: &[usize]| -> Result<Tensor> {
@@ -95,7 +95,7 @@ impl TaskTensors {
 }
 
 impl SiteTensors {
-    /// Returns the statistics of `site` in place of those in force.
+    /// Returns the tensors with the statistics of `site` in place of the current ones.
     pub(super) fn with_statistics(&self, site: &NormedSite) -> Result<Self> {
         match self {
             Self::Normed {
@@ -153,7 +153,8 @@ impl SiteTensors {
         }
     }
 
-    /// `[N, C, H, W]` after the bias-free convolution, with the statistics in force.
+    /// Returns the site's output `[N, C, H, W]` for the output of the bias-free convolution, with the current
+    /// statistics.
     pub(super) fn forward(&self, x: &Tensor, frozen: &FrozenSite) -> Result<Tensor> {
         let (weights, bias) = self.folded(frozen)?;
         if weights.rank() == 4 {
@@ -163,7 +164,8 @@ impl SiteTensors {
         }
     }
 
-    /// Same as [`Self::forward`], with the batch's own statistics; `None` where the site has no norm to estimate.
+    /// Does the same as [`Self::forward`] with the batch's own statistics. Returns `None` if the site has no norm to
+    /// estimate.
     pub(super) fn forward_batch(
         &self,
         x: &Tensor,

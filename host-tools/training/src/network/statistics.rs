@@ -1,4 +1,4 @@
-//! Re-estimation of norm statistics on a task's images.
+//! Re-estimation of norm statistics from a task's images.
 
 use candle_core::Tensor;
 use clr_learning::{Network, PooledStatistics, Site};
@@ -7,9 +7,9 @@ use super::{CandleBackbone, TaskTensors};
 use crate::error::Result;
 
 impl CandleBackbone {
-    /// Moves the statistics of every trained norm of `network` towards those of a task's images:
-    /// `(1 − blend) · backbone's + blend · task's`, in one pass over `batches` of `[N, 3, H, W]`, each layer reading
-    /// what the blended layers before it produce. The norm's scale and bias stay.
+    /// Moves the statistics of every trained norm of `network` towards those of a task's images: `(1 − blend) ·
+    /// backbone's + blend · task's`. This takes one pass over `batches` of `[N, 3, H, W]`, in which each layer reads
+    /// the output of the layers before it, which are already blended. The norms' scale and bias stay the same.
     pub fn estimate_statistics(
         &self,
         network: &mut Network,

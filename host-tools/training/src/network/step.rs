@@ -1,4 +1,4 @@
-//! Gradients of a step in candle, for a complete batch.
+//! Gradients of a training step in candle, for a complete batch.
 
 use candle_core::Tensor;
 use clr_learning::{LossFn, Network, StepOutput};
@@ -7,8 +7,8 @@ use super::{CandleBackbone, Mode, TaskTensors};
 use crate::error::Result;
 
 impl CandleBackbone {
-    /// Computes the gradients of `loss` on a batch `[N, 3, H, W]`. `dropout` are factors on the features, `[N, F]`.
-    /// Only [`Mode::TrainOnBatch`] changes the network: its running averages.
+    /// Computes the gradients of `loss` on a batch `[N, 3, H, W]`. `dropout` contains factors on the features, `[N,
+    /// F]`. The network changes only with [`Mode::TrainOnBatch`], which updates its running averages.
     pub fn forward_backward(
         &self,
         network: &mut Network,
@@ -27,7 +27,8 @@ impl CandleBackbone {
         let rows: Vec<Vec<f32>> = logits.to_vec2()?;
         let losses = rows.iter().enumerate().map(|(index, row)| loss(index, row));
         let (losses, d_logits): (Vec<f32>, Vec<Vec<f32>>) = losses.unzip();
-        // The gradient of `Σ logits · gradient` with respect to the logits is `gradient`.
+        // The gradient of `Σ logits · gradient` with respect to the logits is `gradient`, so this starts candle's
+        // backward pass.
         let d_logits = Tensor::from_vec(d_logits.concat(), logits.shape(), self.device())?;
         let gradients = (&logits * d_logits)?.sum_all()?.backward()?;
         let of = |variable: &candle_core::Var| {

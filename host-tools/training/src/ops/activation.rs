@@ -13,7 +13,7 @@ use super::{
 /// Applies an element-wise activation to a tensor of any shape. Gradient: x.
 ///
 /// # Errors
-/// If candle has no reference for it.
+/// If candle has no implementation of it.
 pub fn activation(x: &Tensor, act: Activation) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if x.device().is_cuda() && cuda::knows(act) {
@@ -22,7 +22,7 @@ pub fn activation(x: &Tensor, act: Activation) -> Result<Tensor> {
     plain::activation(x, act)
 }
 
-/// Splits an activation into the part for the CUDA kernels and the part for plain candle.
+/// Splits an activation into a part for the CUDA kernels and a part for plain candle.
 #[cfg(feature = "cuda")]
 pub(super) fn split(act: Option<Activation>) -> (Option<Activation>, Option<Activation>) {
     if act.is_none_or(cuda::knows) {
@@ -32,12 +32,12 @@ pub(super) fn split(act: Option<Activation>) -> (Option<Activation>, Option<Acti
     }
 }
 
-/// `act(x)`, or `x` where there is no activation.
+/// Returns `act(x)`, or `x` if there is no activation.
 pub(super) fn activate(x: Tensor, act: Option<Activation>) -> Result<Tensor> {
     act.map_or(Ok(x.clone()), |act| activation(&x, act))
 }
 
-/// `act(a + b)` for two tensors of one shape: the end of a residual block. Gradients: a and b.
+/// Computes `act(a + b)` for two tensors of the same shape, at the end of a residual block. Gradients: a and b.
 ///
 /// # Errors
 /// If the shapes differ.
@@ -61,7 +61,7 @@ pub fn add_activation(a: &Tensor, b: &Tensor, act: Option<Activation>) -> Result
     activate((a + b)?, act)
 }
 
-/// `x if x ≥ 0 else slope · x` (ONNX `PRelu`): x `[N, C, H, W]`, slope `[C]`. Gradients: x and slope.
+/// Computes `x if x ≥ 0 else slope · x` (ONNX `PRelu`): x `[N, C, H, W]`, slope `[C]`. Gradients: x and slope.
 ///
 /// # Errors
 /// If the sizes differ.

@@ -12,7 +12,7 @@ pub(super) fn map_of(op: &'static str, tensor: &Tensor) -> Result<Map> {
     }
 }
 
-/// Checks that `tensor`, an argument called `name`, holds `expected` values, and makes it contiguous.
+/// Checks that `tensor`, an argument named `name`, has `expected` values, and makes it contiguous.
 pub(super) fn vector(op: &'static str, name: &str, tensor: &Tensor, expected: usize) -> Result<Tensor> {
     if tensor.elem_count() != expected {
         candle_core::bail!("{op}: expected {expected} values of {name}, got {:?}", tensor.dims());

@@ -10,10 +10,10 @@ use super::cuda::operators as cuda;
 use super::{arguments::map_of, plain};
 use crate::sizes::{Map, Window};
 
-/// A convolution (ONNX `Conv`, any kernel, stride, dilation, group and padding) whose weights never change.
+/// A convolution (ONNX `Conv`, any kernel, stride, dilation, group and padding) with fixed weights.
 ///
-/// The weights are packed on first use, once for every direction and padding, and shared by all clones. The bias of
-/// the file is not applied: it belongs to the site after the convolution.
+/// The weights are packed on first use, once for every direction and padding, and shared by all clones. The bias in the
+/// file is not applied, because it belongs to the site after the convolution.
 #[derive(Clone)]
 pub struct FrozenConv(pub(super) Arc<Frozen>);
 
@@ -30,10 +30,10 @@ impl fmt::Debug for FrozenConv {
 }
 
 impl FrozenConv {
-    /// Takes the weights `[O, I / group, kh, kw]`, stride, dilation, group and padding of `conv`.
+    /// Creates it from the weights `[O, I / group, kh, kw]`, stride, dilation, group and padding of `conv`.
     ///
     /// # Errors
-    /// If the sizes do not fit together, or the device is neither the CPU nor, with the feature `cuda`, a CUDA device.
+    /// If the sizes are inconsistent, or the device is neither the CPU nor, with the feature `cuda`, a CUDA device.
     pub fn new(conv: &Conv, device: &Device) -> Result<Self> {
         let shape = conv.weight.shape();
         let fits = shape.len() == 4
@@ -83,7 +83,7 @@ impl FrozenConv {
 }
 
 impl Frozen {
-    /// Returns the window for an input and the output's sizes.
+    /// Returns the window for an input, and the output's sizes.
     pub(super) fn sizes(&self, from: Map) -> Result<(Window, Map)> {
         let conv = &self.conv;
         let channels = conv.weight.shape()[1] * conv.group;

@@ -1,9 +1,9 @@
 //! Differentiable operators over a frozen backbone in candle.
 //!
-//! On the CPU they are plain candle, the reference for every kernel. On an NVIDIA GPU, with the feature `cuda`, they
-//! are custom operators around the crate's CUDA kernels.
+//! On the CPU they are implemented in plain candle, as the reference for every kernel. On an NVIDIA GPU, with the
+//! feature `cuda`, they are custom operators around the crate's CUDA kernels.
 //!
-//! All maps are NCHW f32. Frozen weights are no variables, so no gradient is stored for them.
+//! All maps are NCHW f32. Frozen weights are not variables, so no gradient is stored for them.
 
 mod activation;
 mod arguments;

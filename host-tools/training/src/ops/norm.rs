@@ -1,4 +1,4 @@
-//! Normalisation with a batch's statistics, alone and after a CLR layer.
+//! Normalisation with a batch's statistics, alone or after a CLR layer.
 
 use candle_core::{Result, Tensor};
 use clr_learning::ChannelStatistics;
@@ -12,8 +12,8 @@ use super::{
 #[cfg(feature = "cuda")]
 use super::{activation::split, cuda::operators as cuda};
 
-/// Computes `act(gamma · (x − mean) / √(var + eps) + beta)` with the statistics of this batch, which are returned too:
-/// x `[N, C, H, W]`, gamma and beta `[C]`.
+/// Computes `act(gamma · (x − mean) / √(var + eps) + beta)` with the statistics of this batch: x `[N, C, H, W]`, gamma
+/// and beta `[C]`. Also returns the statistics.
 ///
 /// Gradients: x, gamma and beta.
 ///
@@ -47,8 +47,8 @@ pub fn batch_norm(
 /// Computes a CLR site in training, in one operator: `act(batch_norm(depthwise(x, kernel)))` with the statistics of
 /// this batch. x `[N, C, H, W]`, kernel `[C, 1, 3, 3]`, gamma and beta `[C]`.
 ///
-/// Gradients: x, kernel, gamma and beta. Equal to [`super::clr_depthwise`] followed by [`batch_norm`], but the map
-/// between them is not kept.
+/// Gradients: x, kernel, gamma and beta. The result equals [`super::clr_depthwise`] followed by [`batch_norm`], but the
+/// map between them is not stored.
 ///
 /// # Errors
 /// If the sizes differ.

@@ -35,8 +35,8 @@ pub(super) fn sizes(op: &str, pool: &Pool, from: Map) -> Result<(PoolWindow, Map
     }
 }
 
-/// Maximum over windows (ONNX `MaxPool`): `[N, C, H, W]` to `[N, C, H', W']`. Padding is never the maximum. Gradient:
-/// x.
+/// Computes the maximum over windows (ONNX `MaxPool`): `[N, C, H, W]` to `[N, C, H', W']`. Padding is never the
+/// maximum. Gradient: x.
 ///
 /// # Errors
 /// If the window does not fit, or has more than 65,535 positions.
@@ -52,7 +52,7 @@ pub fn max_pool(x: &Tensor, pool: &Pool) -> Result<Tensor> {
     plain::max_pool(x, window, [to.h, to.w])
 }
 
-/// Mean over windows (ONNX `AveragePool`): `[N, C, H, W]` to `[N, C, H', W']`. Gradient: x.
+/// Computes the mean over windows (ONNX `AveragePool`): `[N, C, H, W]` to `[N, C, H', W']`. Gradient: x.
 ///
 /// # Errors
 /// If the window does not fit.
@@ -65,7 +65,7 @@ pub fn average_pool(x: &Tensor, pool: &Pool) -> Result<Tensor> {
     plain::average_pool(x, window, [to.h, to.w])
 }
 
-/// Mean of every plane (ONNX `GlobalAveragePool`): `[N, C, H, W]` to `[N, C, 1, 1]`. Gradient: x.
+/// Computes the mean of every plane (ONNX `GlobalAveragePool`): `[N, C, H, W]` to `[N, C, 1, 1]`. Gradient: x.
 ///
 /// # Errors
 /// If x is not a map.

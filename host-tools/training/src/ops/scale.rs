@@ -1,4 +1,4 @@
-//! Per-channel scale and shift: folded normalisation, and the sites of 1×1 convolutions.
+//! Per-channel scale and shift, for folded normalisation and for the sites of 1×1 convolutions.
 
 use candle_core::{Result, Tensor};
 use clr_onnx::Activation;
@@ -11,7 +11,7 @@ use super::{
 #[cfg(feature = "cuda")]
 use super::{activation::split, cuda::operators as cuda};
 
-/// `act(x · scale + bias)` per channel: x `[N, C, H, W]`, scale and bias `[C]`.
+/// Computes `act(x · scale + bias)` per channel: x `[N, C, H, W]`, scale and bias `[C]`.
 ///
 /// Gradients: x, scale and bias.
 ///

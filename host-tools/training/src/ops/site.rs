@@ -1,4 +1,4 @@
-//! The CLR layer: one 3×3 kernel per channel, stride 1, padding 1 (CLR, arXiv 2307.11386, section 3).
+//! CLR layer: a 3×3 kernel per channel, stride 1, padding 1 (CLR, arXiv 2307.11386, section 3).
 
 use candle_core::{Result, Tensor};
 use clr_onnx::Activation;
@@ -11,7 +11,7 @@ use super::{
 #[cfg(feature = "cuda")]
 use super::{activation::split, cuda::operators as cuda};
 
-/// Depthwise 3×3 convolution, stride 1, padding 1: x `[N, C, H, W]`, kernel `[C, 1, 3, 3]`.
+/// Computes a depthwise 3×3 convolution, stride 1, padding 1: x `[N, C, H, W]`, kernel `[C, 1, 3, 3]`.
 ///
 /// Gradients: x and kernel.
 ///
@@ -30,7 +30,7 @@ pub fn clr_depthwise(x: &Tensor, kernel: &Tensor) -> Result<Tensor> {
 /// Computes a folded CLR site: `act(depthwise(x, kernel) + bias)` with x `[N, C, H, W]`, kernel `[C, 1, 3, 3]`, bias
 /// `[C]`.
 ///
-/// Gradients: x, kernel and bias. Only x is kept for them; the pre-activation is recomputed.
+/// Gradients: x, kernel and bias. Only x is stored for them; the pre-activation is recomputed.
 ///
 /// # Errors
 /// If the sizes differ.

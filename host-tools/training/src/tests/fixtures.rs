@@ -14,7 +14,7 @@ use crate::{
 /// Side of the input in pixels.
 pub(super) const SIDE: u32 = 16;
 
-/// `count` inputs of `side` × `side` pixels, `[count, 3, side, side]`, in −2 to 2.
+/// Returns `count` inputs of `side` × `side` pixels, `[count, 3, side, side]`, with values in −2 to 2.
 pub(super) fn noise(count: usize, side: usize) -> candle_core::Tensor {
     let mut random = stream(11, Purpose::Augment, 0, 0);
     let data: Vec<f32> = (0..count * 3 * side * side)
@@ -23,7 +23,7 @@ pub(super) fn noise(count: usize, side: usize) -> candle_core::Tensor {
     candle_core::Tensor::from_vec(data, (count, 3, side, side), &Device::Cpu).unwrap()
 }
 
-/// Moves every parameter away from its start, by less than `distance`.
+/// Changes every parameter by less than `distance`.
 pub(super) fn disturb(network: &mut Network, distance: f32) {
     let moved = network.parameters().into_iter().enumerate().map(|(index, parameter)| {
         let mut random = stream(index as u64, Purpose::Augment, 1, 0);
@@ -36,7 +36,7 @@ pub(super) fn disturb(network: &mut Network, distance: f32) {
     network.set_values(&moved).unwrap();
 }
 
-/// Mean cross-entropy of `labels` with label smoothing, as a loss of each image.
+/// Returns the mean cross-entropy with `labels` and label smoothing, as a loss function of each image.
 pub(super) fn mean_loss(labels: &[u32], classes: usize) -> impl Fn(usize, &[f32]) -> (f32, Vec<f32>) + Sync {
     move |index, logits| {
         let target = clr_learning::smoothed_target(labels[index] as usize, classes, 0.1);
@@ -135,8 +135,8 @@ pub(super) fn preprocessing(side: u32) -> Preprocessing {
     }
 }
 
-/// Stem (with a bias before its norm), depthwise, squeeze-excite, a convolution with a bias and no norm, a residual
-/// sum, a strided 3×3, pooled to 24 features.
+/// Returns a backbone: stem (with a bias before its norm), depthwise, squeeze-and-excitation, a convolution with a bias
+/// and no norm, a residual sum, a strided 3×3, pooled to 24 features.
 pub(super) fn backbone() -> Backbone {
     let mut b = Builder::new(7);
     let relu6 = Op::Activation(Activation::Clip { min: 0.0, max: 6.0 });
@@ -198,7 +198,7 @@ pub(super) fn write_image(path: &Path, class: usize, index: u64) {
 
 pub(super) const CLASSES: [&str; 3] = ["across", "down", "round"];
 
-/// `root/<class>/NN.png`, `count` of each class, from image number `from`.
+/// Writes `count` images of each class as `root/<class>/NN.png`, starting with image number `from`.
 pub(super) fn write_classes(root: &Path, count: u64, from: u64) {
     for (class, name) in CLASSES.iter().enumerate() {
         for index in 0..count {
@@ -207,7 +207,7 @@ pub(super) fn write_classes(root: &Path, count: u64, from: u64) {
     }
 }
 
-/// Returns a folder with 24 images of each class to learn from and 12 to test.
+/// Returns a folder with 24 images of each class for training and 12 for testing.
 pub(super) fn task() -> (tempfile::TempDir, Dataset) {
     let folder = tempfile::tempdir().unwrap();
     let root: PathBuf = folder.path().join("shapes");

@@ -1,4 +1,4 @@
-//! The network on a GPU compared with the CPU. Passes without a check where there is no GPU.
+//! The network on a GPU compared with the CPU. Passes without a comparison if there is no GPU.
 
 use candle_core::{Device, Result};
 use clr_adapters::Recipe;
@@ -11,14 +11,12 @@ fn two_steps(recipe: Recipe, mode: Mode, device: &Device) -> Result<Vec<(String,
     let candle = CandleBackbone::new(&backbone(), device).unwrap();
     let mut network = Network::new(&backbone(), recipe, 3, 5).unwrap();
     let x = noise(4, SIDE as usize).to_device(device)?;
-    let options = AdamOptions {
-        rates: PerGroup::all(1e-3),
-        decay: PerGroup::all(0.1),
-        relative: true,
-        l2_norm: 1e-5,
-        clip: Some(1.0),
-        beta2: 0.99,
-    };
+    let options = AdamOptions::new(PerGroup::all(1e-3))
+        .with_decay(PerGroup::all(0.1))
+        .with_relative(true)
+        .with_l2_norm(1e-5)
+        .with_clip(Some(1.0))
+        .with_beta2(0.99);
     let mut adam = Adam::new(network.parameters(), options, None);
     let mut results = Vec::new();
     for _ in 0..2 {
@@ -52,7 +50,8 @@ fn two_steps_on_a_gpu_are_those_on_the_cpu() -> Result<()> {
             for ((name, expected), (_, got)) in expected.iter().zip(&got) {
                 let largest = expected.iter().fold(1e-2f32, |largest, x| largest.max(x.abs()));
                 for (a, b) in expected.iter().zip(got) {
-                    // Adam's first steps have the sign of the gradient: one that is nearly zero may have either.
+                    // Adam's first steps only depend on the sign of the gradient, and a gradient close to zero may have
+                    // either sign.
                     let error = (a - b).abs() / largest;
                     assert!(error < 5e-3, "{recipe} {mode:?} {name}: expected {a}, got {b}");
                 }

@@ -1,11 +1,11 @@
-//! Layouts of common data sets: splits, classes, or an error with a question.
+//! Layouts of common data sets: splits and classes are detected, or the error asks for a decision.
 
 use std::path::Path;
 
 use super::fixtures::write_image;
 use crate::{Dataset, LayoutOptions, Split, SplitOptions, TrainError};
 
-/// Writes an image for each path, `*` means three of them.
+/// Writes an image for each path. `*` stands for three images.
 fn write(root: &Path, files: &str) {
     for (index, path) in files.split_whitespace().enumerate() {
         let names: Vec<String> = match path.split_once('*') {
@@ -34,7 +34,7 @@ fn open(files: &str, layout: LayoutOptions) -> Result<Dataset, TrainError> {
     Dataset::open(folder.path(), &options)
 }
 
-/// Returns classes and the number of images in training, validation and test.
+/// Returns the classes, and the numbers of images in training, validation and test.
 fn summary(dataset: &Dataset) -> String {
     let count = |split| dataset.samples(split).map_or(0, <[_]>::len);
     format!(
@@ -64,7 +64,7 @@ fn usual_layouts_are_splits() {
         ),
         ("train-2017/a/*.png train-2017/b/*.png holdout/a/*.png", "a,b 4 2 3"),
         ("train_set/a/*.png train_set/b/*.png test_set/a/*.png", "a,b 4 2 3"),
-        // One folder around, one in between, both.
+        // One folder around all of them, one in between, and both.
         (
             "dataset/train/a/*.png dataset/train/b/*.png dataset/valid/a/*.png",
             "a,b 6 3 0",
@@ -86,10 +86,10 @@ fn usual_layouts_are_splits() {
         ("a/train/*.png b/train/*.png a/test/*.png b/test/*.png", "a,b 4 2 6"),
         // Images for a competition, without labels.
         ("train/a/*.png train/b/*.png test/*.png sample.csv", "a,b 4 2 0"),
-        // Annotations next to classes, and a test split alone.
+        // Annotations next to classes; a test split alone.
         ("a/*.png b/*.png annotations/a.json", "a,b 4 2 0"),
         ("test/a/*.png test/b/*.png", "a,b 0 0 6"),
-        // Classes with names of splits: a vehicle, a tube, a station.
+        // Classes with names of splits: a vehicle, a tube and a station.
         ("train/*.png bus/*.png car/*.png", "bus,car,train 6 3 0"),
         ("test_tube/*.png train_station/*.png", "test_tube,train_station 4 2 0"),
     ] {

@@ -1,4 +1,4 @@
-//! Complete runs, from images to a file.
+//! Complete runs from images to an adapter file.
 
 use candle_core::Device;
 use clr_adapters::{Encoding, Recipe, decode};

@@ -1,4 +1,4 @@
-//! Properties of learning, on small seeded networks and generated images.
+//! Properties of learning, tested on small seeded networks and generated images.
 
 mod data;
 mod fixtures;

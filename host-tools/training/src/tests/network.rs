@@ -1,4 +1,4 @@
-//! The network compared with the backbone and with its folded form; its gradients.
+//! The network compared with the backbone and with its folded form, and its gradients.
 
 use candle_core::{Device, Tensor};
 use clr_adapters::{Digest, Header, Provenance, Recipe};
@@ -50,7 +50,7 @@ fn every_recipe_starts_as_the_backbone() {
     }
 }
 
-/// Compares the features with plain arithmetic, one value at a time, in f64.
+/// Compares the features with plain scalar arithmetic in f64.
 #[test]
 fn the_untouched_network_computes_the_graph() {
     let image: Vec<f32> = input(1).flatten_all().unwrap().to_vec1().unwrap();
@@ -88,7 +88,7 @@ fn folding_keeps_the_function_of_every_recipe() {
 fn a_recipe_trains_its_own_parameters_and_all_of_them() {
     let expected = [
         (Recipe::Linear, 2),
-        // Head, and scale and bias at each of 4 sites.
+        // Weight and bias of the head, and scale and bias at each of 4 sites.
         (Recipe::Bn, 2 + 8),
         // And 3 kernels.
         (Recipe::Clr, 2 + 8 + 3),
@@ -177,7 +177,7 @@ fn batch_statistics_move_running_averages_only_in_training() {
     let mode = |momentum| Mode::TrainOnBatch { momentum };
     candle.forward(&mut network, &input(4), mode(0.1)).unwrap();
     assert_ne!(network.snapshot(), before);
-    // With all weight on the batch, inference on it equals training on it, except for the unbiased variance.
+    // With all weight on the batch, inference on the batch equals training on it, except for the unbiased variance.
     network.restore(&before).unwrap();
     let x = input(16);
     let trained = candle.forward(&mut network, &x, mode(1.0)).unwrap();
@@ -199,7 +199,7 @@ fn full_blend_on_one_batch_is_its_own_statistics_and_none_is_the_backbone() {
     assert!(difference < 1e-4, "{difference}");
 }
 
-/// Compares the cross-entropy of the training loops with candle's own softmax and backward pass.
+/// Compares the cross-entropy used in training with candle's own softmax and backward pass.
 #[test]
 fn the_cross_entropy_and_its_gradient_are_candles() {
     let logits = [0.3_f32, -1.2, 2.0, 0.7];

@@ -1,6 +1,6 @@
 //! Operators of the runtime (image by image, in `NCHWc16` layout) compared with candle's own operations.
 //!
-//! Compared are the features, and the gradients of the sites before and after the operator.
+//! The comparison covers the features, and the gradients of the sites before and after the operator.
 
 use candle_core::{Device, Tensor};
 use clr_adapters::Recipe;
@@ -13,10 +13,10 @@ use super::fixtures::{Builder, disturb, noise, preprocessing};
 use crate::{CandleBackbone, Mode, Network, with_threads};
 
 const SIDE: usize = 10;
-/// More than a block of sixteen channels, and no multiple of it.
+/// More than a block of sixteen channels, and not a multiple of it.
 const CHANNELS: usize = 20;
 
-/// Returns a backbone of a convolution, the operators of `middle`, another convolution, and the mean over the map.
+/// Returns a backbone with a convolution, the operators of `middle`, another convolution, and a mean over the map.
 fn around(name: &str, middle: &dyn Fn(&mut Builder, ValueId) -> (ValueId, usize)) -> Backbone {
     let mut b = Builder::new(17);
     let x = b.conv("stem", ValueId::IMAGE, [CHANNELS, 3, 3, 3], 1, 1, true);
@@ -174,7 +174,7 @@ fn cases() -> Vec<(String, Middle)> {
     cases
 }
 
-/// Returns a loss with a different weight of every class.
+/// Returns a loss that weights each class differently.
 fn loss(index: usize, logits: &[f32]) -> (f32, Vec<f32>) {
     let pull: Vec<f32> = (0..logits.len())
         .map(|at| (at as f32 * 0.7 + index as f32).sin())
@@ -215,7 +215,7 @@ fn every_operator_and_its_gradient_are_those_of_candle() {
         let gradients = learned.gradients.iter().zip(&reference.gradients);
         for (parameter, (got, want)) in network.parameters().iter().zip(gradients) {
             let (Some(got), Some(want)) = (got, want) else { continue };
-            // Where a norm undoes a scale, both gradients are rounding errors.
+            // If a norm cancels a scale, both gradients consist of rounding errors.
             let rounding = 1e-5 * largest.max(1.0);
             let difference = relative(got, want);
             let tiny = got.iter().zip(want).all(|(got, want)| (got - want).abs() < rounding);

@@ -1,4 +1,4 @@
-//! Reference execution of the graph: one value at a time, in f64.
+//! Reference execution of the graph with scalar arithmetic in f64.
 
 use clr_onnx::{Activation, Backbone, Op};
 

@@ -20,7 +20,7 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// Returns a network that is not the identity.
+/// Returns a network with non-identity parameters.
 fn network(architecture: Architecture, recipe: Recipe) -> Network {
     let mut network = Network::new(&seeded_backbone(architecture, 1, 3), recipe, CLASSES, 5).unwrap();
     disturb(&mut network, 0.05);
@@ -91,8 +91,8 @@ fn the_runtime_learns_what_candle_learns() {
             let difference = norm(&mut own.iter().zip(&want).map(|(own, want)| own - want));
             differences.push((difference / norm(&mut want.iter().copied()), &parameter.name));
         }
-        // A pre-activation within rounding of a clamp's bound may fall on either side, which all layers below then see;
-        // the layers above it stay exact.
+        // If a pre-activation is within rounding of a clamp's bound, its gradient may be zero or not, which affects all
+        // layers before it. The gradients of the layers after it stay exact.
         differences.sort_by(|a, b| a.0.total_cmp(&b.0));
         let (usual, worst) = (&differences[differences.len() / 8], &differences[differences.len() - 1]);
         assert!(usual.0 < 1e-4, "{architecture:?} {recipe}: {usual:?}");
@@ -134,7 +134,7 @@ fn what_is_not_trained_gets_no_gradient_in_the_runtime_either() {
         assert_eq!(gradient.len(), parameter.values.len(), "{name}");
         assert!(largest(&gradient) > 0.0, "{name}");
     }
-    // One of a site's parameters alone, and the head alone.
+    // Only one of a site's parameters is trained, or only one of the head's.
     for kept in ["layer4.1.conv2.norm.bias", "head.bias"] {
         network.set_trainable(|name, _| name == kept);
         let output = step(&network, 32, 1, None);
@@ -143,7 +143,7 @@ fn what_is_not_trained_gets_no_gradient_in_the_runtime_either() {
     }
 }
 
-/// Computes prefix activations and a step from them; returns the peak memory of the buffers too.
+/// Computes prefix activations and a training step from them. Also returns the peak memory of the buffers.
 fn step_from_prefix(network: &Network, side: usize, checkpointing: Checkpointing) -> (StepOutput, usize) {
     let batch = values(&input(side));
     let size = [side; 2];
@@ -159,7 +159,7 @@ fn step_from_prefix(network: &Network, side: usize, checkpointing: Checkpointing
     (output, network.executable(size).unwrap().peak_bytes())
 }
 
-/// Makes the head and the sites from `first` on trainable.
+/// Makes the head and the sites from index `first` on trainable.
 fn train_from(network: &mut Network, first: usize) {
     let names = network.site_names();
     network.set_trainable(|name, group| {
@@ -185,14 +185,14 @@ fn recomputing_changes_no_bit_and_takes_the_estimated_memory() {
             Checkpointing::Segments(2),
             Checkpointing::Segments(4),
         ] {
-            // A new network each time, as buffers left by an earlier run would be counted.
+            // Each run uses a new network, because buffers left by an earlier run would be counted.
             let mut network = network(architecture, Recipe::Clr);
             train_from(&mut network, first);
-            let footprint = network.footprint([48; 2], checkpointing).unwrap();
+            let footprint = network.footprint([48; 2], checkpointing, IMAGES).unwrap();
             let (output, most) = step_from_prefix(&network, 48, checkpointing);
-            // Every image's gradients of the sites are kept until the last one's. If buffers are returned meanwhile,
-            // the peak may be at the first image, when none are kept yet.
-            let waiting = (IMAGES - 1) * footprint.parameters / 2;
+            // The gradients of the sites are stored for every image until the last image is finished. If buffers are
+            // returned in the meantime, the peak may occur at the first images, when no gradients are stored yet.
+            let waiting = (IMAGES - footprint.images) * footprint.parameters / 2;
             let foretold = footprint.values + waiting;
             let least = if checkpointing == Checkpointing::Off {
                 foretold
@@ -246,7 +246,7 @@ fn an_image_of_another_size_is_refused() {
     );
 }
 
-/// Runs one step on batch statistics in both, and returns the networks with their running averages.
+/// Runs one step on batch statistics with both, and returns the networks with their running averages.
 fn on_batch(architecture: Architecture, recipe: Recipe, side: usize) -> [(StepOutput, Network); 2] {
     let (momentum, loss) = (0.1, mean_loss(&LABELS, CLASSES));
     let batch = values(&input(side));
@@ -289,13 +289,13 @@ fn the_runtime_learns_on_batch_statistics_what_candle_learns() {
         for ((parameter, own), want) in parameters.iter().zip(&own.gradients).zip(&want.gradients) {
             let (own, want) = (own.as_ref().unwrap(), want.as_ref().unwrap());
             let difference = norm(&mut own.iter().zip(want).map(|(own, want)| own - want));
-            // A shift that a later norm undoes has a gradient of rounding alone.
+            // The gradient of a shift that a later norm cancels consists of rounding errors.
             let scale = norm(&mut want.iter().copied()) + 1e-2 * largest_gradient;
             differences.push((difference / scale, &parameter.name));
         }
-        // Statistics of a dozen values and clamps magnify each rounding from layer to layer: one value of 15,000 on the
-        // other side of a bound is almost a hundredth. That the gradient is right is shown by differences, in
-        // clr-runtime.
+        // Statistics of a dozen values and clamps magnify each rounding error from layer to layer: if one value of
+        // 15,000 is on the other side of a bound, the difference is almost a hundredth. In clr-runtime, finite
+        // differences show that the gradient is correct.
         let (head, sites) = differences.split_at(2);
         for exact in head.iter().chain(&sites[sites.len() - 4..]) {
             assert!(exact.0 < 2e-2, "{architecture:?} {recipe}: {exact:?}");

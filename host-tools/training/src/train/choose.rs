@@ -1,16 +1,17 @@
-//! Choice of the recipe.
+//! Selection of the recipe.
 
 use super::Outcome;
 use crate::{Evaluation, uncertainty::standard_error};
 
-/// Returns the index of the chosen outcome. `outcomes` are ordered as in [`clr_adapters::Recipe::ALL`], cheapest first.
+/// Returns the index of the selected outcome. `outcomes` are in the order of [`clr_adapters::Recipe::ALL`], those with
+/// the fewest parameters first.
 pub(super) fn choose(outcomes: &[Outcome]) -> usize {
     let validations: Vec<&Evaluation> = outcomes.iter().map(|outcome| &outcome.validation).collect();
     choose_by_validation(&validations)
 }
 
 /// Returns the largest recipe within one standard error of the best accuracy (`docs/reference/training.md` has the
-/// measurements). One that is right on the same images as a cheaper one is skipped.
+/// measurements). Skips a recipe that is correct on the same images as a smaller one.
 fn choose_by_validation(validations: &[&Evaluation]) -> usize {
     let hits: Vec<Vec<bool>> = validations.iter().map(|validation| validation.hits()).collect();
     let best = validations
@@ -27,7 +28,7 @@ fn choose_by_validation(validations: &[&Evaluation]) -> usize {
 mod tests {
     use super::*;
 
-    /// Returns an evaluation of 100 images of two classes; those in the range are classified correctly.
+    /// Returns an evaluation of 100 images of two classes, of which those in the range are classified correctly.
     fn validation(correct: std::ops::Range<usize>) -> Evaluation {
         let logits = (0..100).map(|image| vec![1.0, if correct.contains(&image) { 0.0 } else { 2.0 }]);
         Evaluation::from_logits(logits.collect(), vec![0; 100], &["a".to_owned(), "b".to_owned()])

@@ -1,4 +1,4 @@
-//! End of a run: fold, encode, read back, measure, and add the metrics to the file.
+//! End of a run: folds and encodes the adapter, reads it back, evaluates it, and adds the metrics to the file.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,7 +23,7 @@ const CANARY_SIDE: u32 = 32;
 const CANARIES: usize = 2;
 /// Validation images tried for canaries.
 const CANARY_TRIALS: usize = 24;
-/// Validation images returned with their logits.
+/// Number of validation images that are returned with their logits.
 const PARITY_SAMPLES: usize = 4;
 
 pub(super) fn finish(
@@ -42,7 +42,7 @@ pub(super) fn finish(
             .and_then(|path| Some(path.file_name()?.to_str()?.to_owned()))
             .unwrap_or_else(|| "task".to_owned())
     });
-    // Backbone and recipe are set from the network.
+    // Backbone and recipe are set later, from the network.
     let mut header = Header::new(
         task,
         prepared.names.clone(),
@@ -72,7 +72,7 @@ pub(super) fn finish(
     let outcome = outcomes.swap_remove(chosen);
     drop(outcomes);
 
-    // Metrics and canaries are those of the file's quantised weights.
+    // Metrics and canaries are computed with the file's quantised weights.
     let first = decode(&candidates[chosen].file)?.adapter;
     let network = prepared.base.sibling_from_adapter(&first)?;
     let executor = &prepared.executor;
@@ -131,7 +131,7 @@ fn now() -> u64 {
         .map_or(0, |elapsed| elapsed.as_secs())
 }
 
-/// Returns small versions of the validation images with the highest confidence, of different classes if possible.
+/// Returns the validation images with the highest confidence in small size, of different classes if possible.
 fn canaries(
     executor: &Executor,
     network: &Network,

@@ -31,7 +31,7 @@ pub(super) struct Outcome {
     pub(super) seconds: f64,
 }
 
-/// Trains `recipe` from the prepared head, or continues from its resume file.
+/// Trains `recipe` from the prepared head, or resumes from its resume file.
 pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn Observer) -> Result<Outcome> {
     let start = Instant::now();
     let (options, schedule) = (prepared.options, &prepared.schedule);
@@ -63,14 +63,12 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
         let (images, names) = (&prepared.validation, &prepared.names);
         evaluate_with(executor, network, images, names, workers, &mut ())
     };
-    let adam_options = AdamOptions {
-        rates: schedule.rates,
-        decay: schedule.decay,
-        relative: schedule.relative_rates,
-        l2_norm: schedule.l2_norm,
-        clip: schedule.clip,
-        beta2: schedule.beta2,
-    };
+    let adam_options = AdamOptions::new(schedule.rates)
+        .with_decay(schedule.decay)
+        .with_relative(schedule.relative_rates)
+        .with_l2_norm(schedule.l2_norm)
+        .with_clip(schedule.clip)
+        .with_beta2(schedule.beta2);
     let epochs = schedule.epochs;
     let steps = prepared.train.len().div_ceil(schedule.batch);
     let mut meter = Meter::new(Phase::Train(recipe), epochs * steps);
@@ -226,13 +224,13 @@ fn no_worse(start: f32, last: &Evaluation) -> bool {
     last.accuracy >= start - 2.0 * standard_error(start, last.images)
 }
 
-/// Returns a score by accuracy, then by lower loss.
+/// Returns a score that orders evaluations by accuracy and then by lower loss.
 fn score(evaluation: &Evaluation) -> (f32, f32) {
     (evaluation.accuracy, -evaluation.loss)
 }
 
 fn move_statistics(prepared: &Prepared<'_>, network: &mut Network, blend: f32) -> Result<()> {
-    // The order is shuffled, since statistics are taken per batch and batches must mix the classes.
+    // The order is shuffled, because statistics are taken per batch and each batch should contain all classes.
     let order = shuffled(prepared.train.len(), prepared.options.seed, 0);
     let loading = Loading {
         batch: 64,
@@ -240,7 +238,7 @@ fn move_statistics(prepared: &Prepared<'_>, network: &mut Network, blend: f32) -
         augmentation: None,
         mirrored: false,
     };
-    // One batch at a time: all of them may exceed the memory.
+    // One batch at a time, because all of them together may exceed the memory.
     let batches = order
         .chunks(loading.batch)
         .map(|chunk| Ok(prepare_batch(&prepared.train, chunk, loading)?.input));
@@ -272,7 +270,7 @@ impl Totals {
     }
 }
 
-/// Returns factors of an inverted dropout on `count` features.
+/// Returns the factors of an inverted dropout on `count` features.
 fn drop_some(count: usize, share: f32, seed: u64, address: u64) -> Vec<f32> {
     let mut random = stream(seed, Purpose::Dropout, address, 0);
     let keep = 1.0 / (1.0 - share);
@@ -281,11 +279,11 @@ fn drop_some(count: usize, share: f32, seed: u64, address: u64) -> Vec<f32> {
         .collect()
 }
 
-/// Draws the share of the first image of a pair, at least one half, from a Beta distribution (mixup, Zhang et al.
+/// Draws the weight of the first image of a pair, at least one half, from a Beta distribution (mixup, Zhang et al.
 /// 2018).
 fn mixing_share(alpha: f32, seed: u64, address: u64) -> f64 {
     let mut random = stream(seed, Purpose::Mix, address, 0);
-    // Jöhnk's method; the larger of the two shares is the first image's.
+    // Jöhnk's method. The larger of the two weights is the first image's.
     loop {
         let [u, v] = [random.random::<f32>(), random.random()].map(|value: f32| value.powf(1.0 / alpha));
         if u + v > 0.0 && u + v <= 1.0 {
@@ -294,7 +292,7 @@ fn mixing_share(alpha: f32, seed: u64, address: u64) -> f64 {
     }
 }
 
-/// Mixes each of `count` rows with the one at the mirrored index in the batch.
+/// Mixes each of `count` rows with the row at the mirrored index in the batch.
 fn mix(rows: &[f32], count: usize, share: f64) -> Vec<f32> {
     let length = (rows.len() / count.max(1)).max(1);
     let pairs = rows.chunks_exact(length).zip(rows.chunks_exact(length).rev());

@@ -1,4 +1,4 @@
-//! Training run: frozen features, head, joint training, choice of recipe, encoding.
+//! Training run: frozen features, head, joint training, selection of the recipe, encoding.
 
 mod choose;
 mod finish;
@@ -26,33 +26,33 @@ use prepare::Prepared;
 /// A finished run.
 #[derive(Clone, Debug)]
 pub struct Trained {
-    /// The adapter in full precision, with its header complete.
+    /// The adapter in full precision, with a complete header.
     pub adapter: Adapter,
     /// The adapter decoded from `bytes`.
     pub quantised: Adapter,
     /// The adapter file.
     pub bytes: Vec<u8>,
-    /// The validation split with full-precision weights.
+    /// Evaluation of the validation split with full-precision weights.
     pub validation: Evaluation,
-    /// The validation split with the file's own weights.
+    /// Evaluation of the validation split with the file's quantised weights.
     pub quantised_validation: Evaluation,
-    /// The test split with the file's own weights, if it exists and was requested.
+    /// Evaluation of the test split with the file's quantised weights, if the split exists and was requested.
     pub test: Option<Evaluation>,
     /// Every epoch of every recipe trained.
     pub history: Vec<Record>,
     /// The compared recipes, cheapest first.
     pub candidates: Vec<RecipeResult>,
-    /// Some validation images with the logits of the file's own weights, for comparison with another engine.
+    /// Some validation images with the logits of the file's quantised weights, for a comparison with another engine.
     pub parity: Vec<ParitySample>,
     /// Warnings about the data.
     pub warnings: Vec<Warning>,
     /// The chosen penalty of the head.
     pub penalty: f64,
-    /// Whether training images were mirrored.
+    /// Whether augmentation mirrored the training images.
     pub mirrored: bool,
     /// Duration of the run.
     pub seconds: f64,
-    /// The process's peak resident memory in bytes, where the system reports it.
+    /// Peak resident memory of the process in bytes, if the system reports it.
     pub peak_memory: Option<u64>,
 }
 
@@ -61,22 +61,22 @@ pub struct Trained {
 pub struct RecipeResult {
     /// The recipe.
     pub recipe: Recipe,
-    /// Validation accuracy in full precision, a fraction.
+    /// Validation accuracy in full precision, as a fraction.
     pub accuracy: f32,
     /// Validation cross-entropy.
     pub loss: f32,
     /// Size of its adapter file.
     pub bytes: usize,
-    /// Its adapter file, without metrics and canaries.
+    /// The adapter file of this recipe, without metrics and canaries.
     #[serde(skip)]
     pub file: Vec<u8>,
     /// Seconds of training (of this process).
     pub seconds: f64,
-    /// Whether it was chosen.
+    /// Whether this recipe was selected.
     pub chosen: bool,
 }
 
-/// A preprocessed image with the training network's logits.
+/// A preprocessed image with the logits of the training network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParitySample {
     /// `[3, height, width]`.
@@ -87,8 +87,8 @@ pub struct ParitySample {
 
 /// Learns an adapter for `backbone` from `dataset`.
 ///
-/// The validation split chooses the head's penalty, the epoch and the recipe; the test split is measured once at the
-/// end. Equal data, options and thread count give equal bytes on one machine, also when the run was stopped and
+/// The validation split selects the head's penalty, the epoch and the recipe. The test split is evaluated once at the
+/// end. On the same machine, equal data, options and thread count give equal bytes, also if the run was stopped and
 /// resumed.
 pub fn train(
     backbone: &Backbone,

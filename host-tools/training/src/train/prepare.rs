@@ -1,4 +1,4 @@
-//! Preparation shared by a run's recipes: images, frozen features, the fitted head.
+//! Preparation shared by all recipes of a run: images, frozen features and the fitted head.
 
 use std::time::Instant;
 
@@ -18,26 +18,27 @@ use crate::{
     options::{Schedule, TrainOptions},
 };
 
-/// Maximum number of images for the search for similar ones, which takes quadratic time: seconds at most.
+/// Maximum number of images in the search for similar ones. Its time is quadratic; with this limit it takes a few
+/// seconds at most.
 const NEAR: usize = 10_000;
 
 pub(super) struct Prepared<'a> {
     pub(super) options: &'a TrainOptions,
-    /// The options' schedule with [`Flip::Auto`] resolved.
+    /// The schedule from the options, with [`Flip::Auto`] resolved.
     pub(super) schedule: Schedule,
     pub(super) preprocessing: Preprocessing,
     pub(super) names: Vec<String>,
     pub(super) train: SplitImages,
     pub(super) validation: SplitImages,
-    /// Decoded at the start, evaluated only at the end.
+    /// The test images, decoded at the start and evaluated only at the end.
     pub(super) test: Option<SplitImages>,
     pub(super) warnings: Vec<Warning>,
     pub(super) executor: Executor,
-    /// The untouched backbone with the fitted head.
+    /// The unmodified backbone with the fitted head.
     pub(super) base: Network,
     pub(super) fitted: FittedHead,
     pub(super) linear: Evaluation,
-    /// Feature profile of the training images; `None` with too few images.
+    /// Feature profile of the training images; `None` if there are too few.
     pub(super) profile: Option<Profile>,
     /// Digest of everything that a resume file depends on, except the recipe.
     pub(super) fingerprint: Digest,
@@ -58,13 +59,13 @@ impl<'a> Prepared<'a> {
         if options.schedule.stretch {
             preprocessing.fit = Fit::Stretch;
         }
-        // Check that the graph runs at this size before decoding.
+        // Checks that the graph runs at this size before any image is decoded.
         backbone.value_shapes(preprocessing.height as usize, preprocessing.width as usize)?;
         let names = dataset.classes().to_vec();
         let budget = options.image_cache_bytes;
         let train = SplitImages::load(dataset, Split::Train, &preprocessing, budget, observer)?;
         let validation = SplitImages::load(dataset, Split::Validation, &preprocessing, budget, observer)?;
-        // Decoded here, so that its errors are reported before the work.
+        // Decoded here, so that errors are reported before training starts.
         let test = if options.test && dataset.has_test() {
             Some(SplitImages::load(
                 dataset,
@@ -163,7 +164,7 @@ impl<'a> Prepared<'a> {
         })
     }
 
-    /// Returns the head fitted on the features of a network whose statistics were moved.
+    /// Returns the head fitted to the features of a network whose statistics were changed.
     pub(super) fn refit(&self, network: &Network, observer: &mut dyn Observer) -> Result<Head> {
         let images = (&self.train, &self.validation);
         let (train, validation) = frozen_features(&self.executor, network, images, self.options, observer)?;
@@ -171,7 +172,7 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// Returns the profile of the features that the head was fitted on.
+/// Returns the profile of the features that the head was fitted to.
 fn profile(train: &LabelledFeatures, validation: &LabelledFeatures) -> Option<Profile> {
     Profile::learn(
         train.features.iter().map(Vec::as_slice),
@@ -204,7 +205,8 @@ fn fingerprint(
     preprocessing: &Preprocessing,
     images: [&SplitImages; 2],
 ) -> Digest {
-    // `Debug` of plain numbers and enums is stable within a version, and a new version must not resume an old run.
+    // The `Debug` output of plain numbers and enums is stable within a version, and a new version must not resume an
+    // old run.
     let text = format!(
         "{} {} {} {} {schedule:?} {:?} {} {preprocessing:?}",
         env!("CARGO_PKG_VERSION"),

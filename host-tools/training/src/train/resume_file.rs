@@ -1,6 +1,7 @@
 //! Resume file of a recipe, written atomically after each epoch.
 //!
-//! `CLRTRAIN`, u32 version, u64 length of the JSON head, the head, f32 tensors little-endian, SHA-256 of all before it.
+//! Layout: `CLRTRAIN`, u32 version, u64 length of the JSON head, the head, f32 tensors (little-endian), SHA-256 of
+//! everything before it.
 
 use std::{
     io::Write as _,
@@ -22,7 +23,7 @@ const MAX_BYTES: u64 = 1 << 30;
 /// State of a run after an epoch.
 pub(super) struct State {
     pub(super) epoch: usize,
-    /// Epochs since the best one.
+    /// Number of epochs since the best one.
     pub(super) stale: usize,
     pub(super) best_score: (f32, f32),
     pub(super) best: Snapshot,
@@ -43,10 +44,10 @@ struct HeadPart {
     recipe: Recipe,
     epoch: usize,
     stale: usize,
-    /// As bits, so that decimal rounding does not change them.
+    /// Stored as bits, so that decimal rounding cannot change the values.
     best_score: [u32; 2],
     step: u64,
-    /// Lengths of the tensors in each of: current, best, first moments, second moments, average.
+    /// Lengths of the tensors in each of five groups: current, best, first moments, second moments, average.
     layout: [Vec<usize>; 5],
     history: Vec<Record>,
 }
@@ -110,7 +111,8 @@ impl ResumeFile {
         Ok(())
     }
 
-    /// Reads the file. `None` if there is none (or no folder); an error if it is damaged or of another run.
+    /// Reads the file. Returns `None` if there is no file or no folder. A file that is damaged or belongs to another
+    /// run is an error.
     pub(super) fn load(&self) -> Result<Option<Resumed>> {
         let Some(path) = self.path.as_ref().filter(|path| path.exists()) else {
             return Ok(None);

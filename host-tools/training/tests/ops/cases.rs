@@ -1,4 +1,4 @@
-//! Cases: every operator, with the variables that have gradients.
+//! Test cases: every operator, with the variables that have gradients.
 
 use super::{ACTIVATIONS, activation, convolution, ops, pool, variable};
 use candle_core::{Result, Tensor, Var};

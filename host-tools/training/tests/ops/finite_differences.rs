@@ -35,7 +35,8 @@ fn gradients_are_the_slopes() -> Result<()> {
             for (i, &got) in gradient.iter().enumerate() {
                 let (up, down) = (at(i, STEP)?, at(i, -STEP)?);
                 let step = 2.0 * f64::from(STEP);
-                // Skip points where the derivative jumps: a kink of the activation, another position of the maximum.
+                // Skips points where the derivative jumps: at a kink of the activation, or where the position of the
+                // maximum changes.
                 if (up + down - 2.0 * middle).abs() > 0.05 * step {
                     skipped += 1;
                     continue;

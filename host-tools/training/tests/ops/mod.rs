@@ -1,4 +1,4 @@
-//! Differentiable operators: finite differences, PyTorch, and other numbers of threads.
+//! Differentiable operators, compared with finite differences, with PyTorch, and between numbers of threads.
 
 mod cases;
 mod finite_differences;
@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor, Var};
 use clr_onnx::{Activation, Conv, Padding, Pool};
 use clr_training::ops;
 
-/// Returns `count` values in [−1, 1), those of `tests/tools/torch_gradients.py`.
+/// Returns `count` values in [−1, 1), the same as in `tests/tools/torch_gradients.py`.
 fn values(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
     let next = || {
@@ -56,7 +56,7 @@ fn flat(tensor: &Tensor) -> Vec<f32> {
         .expect("values")
 }
 
-/// Returns the gradients of `Σ y · weights` for `variables`, the weights being the values of seed 99.
+/// Returns the gradients of `Σ y · weights` for `variables`. The weights are the values of seed 99.
 fn gradients(y: &Tensor, variables: &[Var]) -> Vec<Vec<f32>> {
     let weights = Tensor::from_vec(values(y.elem_count(), 99), y.shape(), &Device::Cpu).expect("weights");
     let store = (y * weights)

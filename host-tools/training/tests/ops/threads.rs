@@ -18,7 +18,7 @@ fn results_do_not_depend_on_the_thread_count() -> Result<()> {
                 all.push(flat(&y));
                 all.extend(gradients(&y, &case.variables));
             }
-            // Large enough that tiles and channels are shared out differently.
+            // Large enough that tiles and channels are distributed differently over the threads.
             for (map, weight, stride) in [
                 ([3, 32, 30, 29], [48, 32, 3, 3], 1),
                 ([3, 32, 30, 29], [48, 32, 3, 3], 2),

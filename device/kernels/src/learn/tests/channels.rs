@@ -1,4 +1,4 @@
-//! Moving and mixing channels, and the layouts.
+//! Tests of operations that move or mix channels, and of layouts.
 
 use crate::{
     ChannelMap, Isa, LANES, block_planes, channel_conv, channel_conv_gradient, channel_conv_outputs, dense,
@@ -157,7 +157,7 @@ fn the_dense_layers_gradient_is_its_transpose() {
     let mut random = Random(34);
     for (inputs, outputs) in [(70, 5), (16, 16), (5, 1), (1, 33)] {
         let (weight, bias) = (random.vector(inputs * outputs), random.vector(outputs));
-        // Vectors without a rest: what a dense layer reads and writes has no lanes beyond its values.
+        // A dense layer reads and writes vectors without lanes beyond their values.
         let cut = |values: Vec<f32>, length: usize| {
             let mut values = values;
             values.resize(length.div_ceil(LANES) * LANES, 0.0);

@@ -7,7 +7,7 @@ use crate::{
     tests::{Random, close, largest},
 };
 
-/// The lanes beyond the channels, which element-wise kernels carry along, as zero.
+/// Returns the blocks with zeros in the lanes beyond the channels, which element-wise kernels carry along.
 fn cleared(mut blocks: Vec<f32>, channels: usize, pixels: usize) -> Vec<f32> {
     if !channels.is_multiple_of(LANES) {
         let last = blocks.len() - pixels * LANES;
@@ -40,7 +40,7 @@ fn sums_and_products_and_their_gradients_equal_their_definition_in_every_broadca
                 let right = random.vector(right_shape.iter().product());
                 let dy = random.vector(channels * pixels);
                 let split = left.len();
-                // Both operands one after another.
+                // Both operands in sequence.
                 let definition = |both: &[f64]| -> Vec<f64> {
                     let (left, right) = both.split_at(split);
                     let value = |(at, left): (usize, &f64)| match op {

@@ -1,4 +1,4 @@
-//! Gradients against their definitions in plain loops, at every instruction set of this machine.
+//! Gradients compared with their definitions in plain loops, for every instruction set of this machine.
 
 mod channels;
 mod elementwise;
@@ -26,7 +26,7 @@ fn planes(blocks: &[f32], [channels, height, width]: [usize; 3]) -> Vec<f32> {
     planes
 }
 
-/// Every output value's gradient handed to the inputs that it was computed from.
+/// Distributes the gradient of every output value to the inputs from which it was computed.
 fn spread(dy: &Map, conv: &Conv, pads: [usize; 4], input: [usize; 3]) -> Vec<f32> {
     let [_, height, width] = input;
     let [kh, kw] = conv.kernel();
@@ -55,8 +55,8 @@ fn spread(dy: &Map, conv: &Conv, pads: [usize; 4], input: [usize; 3]) -> Vec<f32
     dx.into_iter().map(|value| value as f32).collect()
 }
 
-/// Shapes that take the odd paths of the gradient: paddings wider than the kernel reaches, rectangular kernels, strides
-/// beyond the kernel, outputs that see padding alone, groups of any width.
+/// Returns convolutions that use rare branches of the gradient: paddings wider than the kernel's reach, rectangular
+/// kernels, strides larger than the kernel, outputs that only read padding, groups of any width.
 fn odd_convolutions() -> Vec<(Conv, [usize; 2])> {
     let conv = |shape: [usize; 4], group, stride, dilation, pads| {
         let weight = Random(shape.iter().sum::<usize>() as u64).vector(shape.iter().product());
@@ -85,12 +85,12 @@ fn odd_convolutions() -> Vec<(Conv, [usize; 2])> {
         (conv([40, 8, 3, 3], 5, [1, 2], [1, 1], [1, 1, 1, 1]), [6, 37]),
         (conv([36, 12, 3, 3], 3, [1, 1], [1, 1], [1, 1, 1, 1]), [4, 5]),
         (conv([72, 24, 1, 1], 3, [1, 1], [1, 1], [0, 0, 0, 0]), [3, 7]),
-        // Enough weights to be summed in several rounds, the first of which starts within a block.
+        // So many weights that they are summed in several rounds, of which the first starts within a block.
         (conv([304, 152, 5, 5], 2, [1, 1], [1, 1], [2, 2, 2, 2]), [2, 3]),
         (conv([30, 20, 3, 3], 2, [1, 1], [1, 1], [1, 1, 1, 1]), [3, 3]),
         (conv([16, 4, 1, 3], 2, [1, 1], [1, 1], [0, 1, 0, 1]), [3, 6]),
     ];
-    // An interpreter multiplies some ten thousand times a second.
+    // Miri executes only some ten thousand multiplications per second.
     all.retain(|(conv, _)| !cfg!(miri) || conv.weight.data().len() < 400);
     all
 }
@@ -167,11 +167,20 @@ fn the_convolutions_gradient_is_its_definition_turned_round() {
             gradient.run(&dy.blocks(), &mut dx);
             let got = planes(&dx, input);
             close(&got, &want, largest(&want), &format!("case {number} at {isa:?}"));
+            let (dy, mut together) = (dy.blocks(), [vec![f32::NAN; dx.len()], vec![f32::NAN; dx.len()]]);
+            let other: Vec<f32> = dy.iter().map(|value| 2.0 * value).collect();
+            let images = [&other, &dy].into_iter().zip(&mut together);
+            let mut images: Vec<(&[f32], &mut [f32])> = images.map(|(dy, dx)| (&dy[..], &mut dx[..])).collect();
+            gradient.run_images(&mut images);
+            assert_eq!(
+                together[1], dx,
+                "case {number} at {isa:?}: another image changes the gradient"
+            );
         }
     }
 }
 
-/// Parameters in blocks from `[C][taps]`, the bias last.
+/// Returns parameters in blocks from `[C][taps]`, the bias last.
 fn blocks(values: &[f32], taps: usize) -> Vec<f32> {
     let channels = values.len() / taps;
     let mut blocks = vec![0.0; channels.div_ceil(LANES) * taps * LANES];
@@ -182,7 +191,8 @@ fn blocks(values: &[f32], taps: usize) -> Vec<f32> {
     blocks
 }
 
-/// The CLR layer (`taps` = 10) or the affine (`taps` = 2): result, gradients of x and of the parameters, in plain loops.
+/// Computes the CLR layer (`taps` = 10) or the affine (`taps` = 2) in plain loops. Returns the result, and the
+/// gradients of x and of the parameters.
 fn site(x: &Map, dy: &Map, parameters: &[f32], taps: usize, bounds: Bounds) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let [channels, height, width] = x.shape;
     let (mut y, mut dx, mut sums) = (Vec::new(), vec![0.0_f64; x.data.len()], vec![0.0_f64; parameters.len()]);
@@ -252,7 +262,7 @@ fn layers_behind_a_convolution_and_their_gradients_equal_their_definitions() {
                 let what = format!("{shape:?}, {taps} parameters at {isa:?}");
                 close(&planes(&got_y, shape), &y, largest(&y), &what);
                 close(&planes(&got_dx, shape), &dx, largest(&dx), &what);
-                // What stood in the sums stays.
+                // Previous content of the sums is kept.
                 let want: Vec<f32> = blocks(&sums, taps).iter().map(|value| value + 1.0).collect();
                 close(&got_sums[..], &want, largest(&want), &what);
             }

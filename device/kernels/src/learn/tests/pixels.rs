@@ -4,8 +4,8 @@ use clr_onnx::{Coordinates, PadMode, Resize, ResizeMode, ResizeTarget, Rounding}
 
 use crate::{LANES, PixelMap, proof::prove};
 
-/// Proves `map` against `source`: for an output row or column (`axis` 0 or 1) the places it averages, with weights, or
-/// none where it is `constant`.
+/// Tests `map` against `source`, which returns, for an output row or column (`axis` 0 or 1), the weighted input
+/// positions that it averages, or none if the output is `constant`.
 fn prove_map(
     what: &str,
     map: &PixelMap,
@@ -16,7 +16,7 @@ fn prove_map(
     let [height, width] = map.output();
     for channels in [5_usize, 20] {
         let lanes = channels.div_ceil(LANES) * LANES;
-        // Only the constant is written beyond the channels.
+        // Beyond the channels, only the constant is written.
         let clear = |mut blocks: Vec<f32>, pixels: usize| {
             let last = blocks.len() - pixels * LANES;
             for pixel in blocks[last..].chunks_exact_mut(LANES) {
@@ -73,7 +73,7 @@ fn cropping_takes_a_rectangle_and_hands_its_gradient_back() {
 
 #[test]
 fn padding_fills_the_border_by_its_mode_and_hands_its_gradient_back() {
-    // A row 0 1 2 3 with two before and three after.
+    // A row 0 1 2 3 with two elements of padding before and three after it.
     let expected: [(PadMode, [Option<usize>; 9]); 4] = [
         (
             PadMode::Constant(0.5),

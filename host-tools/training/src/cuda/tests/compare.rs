@@ -20,7 +20,7 @@ pub(super) const ACTIVATIONS: [Option<Activation>; 8] = [
     Some(Activation::Silu),
 ];
 
-/// Maps with single pixels, odd sizes and more values than a block has threads.
+/// Sizes with single pixels, with odd sides, and with more values than a block has threads.
 pub(super) const MAPS: [Map; 4] = [
     Map { n: 1, c: 1, h: 1, w: 1 },
     Map { n: 2, c: 3, h: 5, w: 7 },
@@ -50,7 +50,7 @@ pub(super) fn on_the_cpu(
     value_and_gradients(arguments, &Device::Cpu, run)
 }
 
-/// Runs `kernels` forwards and backwards through the threads, and compares both with `expected`.
+/// Runs `kernels` forwards and backwards with both orders of the threads, and compares each result with `expected`.
 pub(super) fn check(
     name: &str,
     compiled: &mut Compiled,
@@ -66,7 +66,7 @@ pub(super) fn check(
     for (index, (expected, (got, reversed))) in expected.iter().zip(forwards.iter().zip(&backwards)).enumerate() {
         let got = got.values();
         assert_eq!(expected.len(), got.len(), "{name}, result {index}");
-        // With one value per channel a normalised gradient is a difference of equal numbers.
+        // With one value per channel, a normalised gradient is a difference of equal numbers.
         let largest = expected.iter().fold(1e-2f32, |largest, x| largest.max(x.abs()));
         for (position, (expected, got)) in expected.iter().zip(got).enumerate() {
             let same = expected == got || (expected.is_nan() && got.is_nan());

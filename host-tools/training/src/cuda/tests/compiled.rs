@@ -1,4 +1,4 @@
-//! The kernels, compiled into a library by the system's C compiler.
+//! The kernels, compiled as a library by the system's C compiler.
 
 use crate::cuda::arguments::{Arguments, INPUTS, OUTPUTS, Parameters};
 use crate::cuda::backend::{Backend, Gemm, Part, View};
@@ -9,15 +9,16 @@ use std::ffi::{CString, c_int, c_longlong, c_void};
 use std::path::Path;
 use std::process::Command;
 
-/// Number of guard values before and after each buffer, which no kernel may read or change.
+/// Number of guard values before and after each buffer. No kernel may read or change them.
 const MARGIN: usize = 64;
 
-/// The library. Its grid is in global variables: one thread at a time.
+/// The loaded library. Its grid is in global variables, so it can be used by one thread at a time.
 pub(super) struct Compiled {
     library: *mut c_void,
-    /// Runs blocks and threads in reverse. A result that depends on it would be a race on a GPU.
+    /// Whether blocks and threads run in reverse order. If a result depends on the order, there would be a race on a
+    /// GPU.
     pub(super) reversed: bool,
-    /// The kernels that ran.
+    /// Names of the kernels that were launched.
     pub(super) launched: RefCell<BTreeSet<&'static str>>,
     _folder: tempfile::TempDir,
 }
@@ -27,7 +28,7 @@ impl Compiled {
         let folder = tempfile::tempdir().expect("a folder");
         let library = folder.path().join("kernels.so");
         let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-        // Read at run time: checkouts with a common target folder share this binary.
+        // Read at run time, because checkouts with a common target folder share this binary.
         let root = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
         let source = Path::new(&root).join("src/cuda/kernels/kernels.cu");
         let status = Command::new(compiler)
@@ -75,7 +76,7 @@ impl Drop for Compiled {
     }
 }
 
-/// Values between margins of NaN, so that a read outside shows in the results.
+/// Values between margins of NaN, so that reading outside of the buffer affects the results.
 pub(super) struct Buffer(Vec<f32>);
 
 impl Buffer {
@@ -152,7 +153,7 @@ impl Backend for Compiled {
         Ok(())
     }
 
-    /// Multiplies as cuBLAS's `gemmStridedBatched`: all matrices are column-major.
+    /// Multiplies like cuBLAS's `gemmStridedBatched`, in which all matrices are column-major.
     fn multiply(&self, gemm: Gemm, a: View<'_, Self>, b: View<'_, Self>, c: &mut Buffer, start: usize) -> Result<()> {
         let (a, b) = (values(a), values(b));
         let c = &mut c.0[MARGIN + start..];

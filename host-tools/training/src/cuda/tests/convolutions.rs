@@ -1,4 +1,4 @@
-//! Frozen convolutions, with all images' columns at once and with few.
+//! Frozen convolutions, with the columns of all images at once and of a few images at a time.
 
 use super::compare::{check, on_the_cpu, values};
 use super::compiled::Compiled;
@@ -62,7 +62,7 @@ pub(super) fn compare(compiled: &mut Compiled) -> Result<()> {
             w: ow,
         };
         let dy = values(to.len(), 99);
-        // All images at once, two at a time, one by one.
+        // All images at once, two at a time, and one by one.
         let image = c * kernel[0] * kernel[1] * oh * ow;
         for max_columns in [conv::MAX_COLUMNS, 2 * image, 1] {
             let name = format!("{conv:?} of {map:?}, {max_columns} columns");

@@ -1,4 +1,4 @@
-//! CUDA kernels, compiled for the CPU, compared with the CPU operators: values and gradients.
+//! CUDA kernels compiled for the CPU, compared with the CPU operators: values and gradients.
 
 mod compare;
 mod compiled;

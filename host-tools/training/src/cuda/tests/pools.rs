@@ -68,7 +68,7 @@ pub(super) fn compare(compiled: &mut Compiled) -> Result<()> {
     Ok(())
 }
 
-/// Checks that NaN is propagated, and that a window of −∞ has a maximum.
+/// Checks that NaN is propagated, and that a window of −∞ has the maximum −∞.
 pub(super) fn special_values(compiled: &mut Compiled) -> Result<()> {
     let map = Map { n: 1, c: 1, h: 4, w: 5 };
     let mut x = values(map.len(), 1);
@@ -78,7 +78,7 @@ pub(super) fn special_values(compiled: &mut Compiled) -> Result<()> {
     }
     let vx = Compiled::buffer(&x);
     let act = Act::new(Some(Activation::Relu)).expect("a known activation");
-    // Candle's own maximum drops a NaN; the kernels keep it, so that a broken input is seen.
+    // Candle's own maximum drops a NaN. The kernels keep it, so that a broken input is noticed.
     let rectified = x.iter().map(|&x| if x < 0.0 { 0.0 } else { x }).collect();
     check("special activation", compiled, &[rectified], |on| {
         Ok(vec![elementwise::activate(on, on.view(&vx), act, map.len())?])
@@ -95,7 +95,7 @@ pub(super) fn special_values(compiled: &mut Compiled) -> Result<()> {
     let (mut largest, mut dx) = (Vec::new(), vec![0.0; map.len()]);
     for (at, dy) in dy.iter().enumerate() {
         let first = at / to.w * map.w + at % to.w;
-        // The first of equal values is the maximum, and NaN always is.
+        // Of equal values, the first one is the maximum. NaN is always the maximum.
         let wins = |best: usize, place: usize| {
             let better = x[place] > x[best] || x[place].is_nan() && !x[best].is_nan();
             if better { place } else { best }

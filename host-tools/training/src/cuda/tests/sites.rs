@@ -80,7 +80,7 @@ pub(super) fn compare(compiled: &mut Compiled) -> Result<()> {
     Ok(())
 }
 
-/// The gradients of gamma and beta as one table, then the statistics.
+/// Joins the gradients of gamma and beta as one table, and appends the statistics.
 fn joined(expected: &mut Vec<Vec<f32>>, statistics: Option<clr_learning::ChannelStatistics>) {
     let beta = expected.pop().expect("a gradient of beta");
     expected.last_mut().expect("a gradient of gamma").extend(beta);

@@ -1,16 +1,17 @@
-//! Perceptual fingerprint: signs of brightness steps between the cells of a 17×17 grid.
+//! Perceptual fingerprint: signs of the brightness steps between the cells of a 17×17 grid.
 //!
-//! A fingerprint has four planes of 16×16 bits: brighter to the right, to the left, below, above. A bit is set if the
-//! step is more than 4 of 255. Flat areas therefore set no bits. Resizing, recompression and slight noise change few.
+//! A fingerprint has four planes of 16×16 bits, one for each direction in which the brightness increases: right, left,
+//! down and up. A bit is set if the step is more than 4 of 255, so flat areas set no bits. Resizing, recompression and
+//! slight noise change few bits.
 //!
-//! Two images are near-duplicates if they share at least nine tenths of the bits set in either. At least 24 bits must
-//! be set in either. Colour is ignored.
+//! Two images are near-duplicates if they share at least nine tenths of the bits that are set in either image. At least
+//! 24 bits must be set in either. Colour is ignored.
 
 use image::{GrayImage, imageops};
 
-/// Images with fewer steps resemble many others; only equal pixels make them duplicates.
+/// An image with fewer bits resembles many others, so only equal pixels make it a duplicate.
 const LEAST_BITS: u32 = 24;
-/// Steps of the brightness smaller than this count as flat.
+/// Smaller brightness steps count as flat.
 const STEP: i32 = 4;
 
 /// A fingerprint of 1,024 bits.
@@ -47,7 +48,8 @@ impl Fingerprint {
         Self(words)
     }
 
-    /// Returns the Jaccard distance: of the bits set in either, the share set in only one. `None` when too few are set.
+    /// Returns the Jaccard distance: of the bits set in either fingerprint, the fraction set in only one. Returns
+    /// `None` if too few bits are set.
     pub fn distance(&self, other: &Self) -> Option<f32> {
         let (mut differ, mut either) = (0, 0);
         for (a, b) in self.0.iter().zip(&other.0) {
@@ -57,7 +59,7 @@ impl Fingerprint {
         (either >= LEAST_BITS).then(|| differ as f32 / either as f32)
     }
 
-    /// Returns whether the two are near-duplicates.
+    /// Returns whether two images are near-duplicates.
     pub fn is_near(&self, other: &Self) -> bool {
         self.distance(other).is_some_and(|distance| distance <= 0.1)
     }
@@ -67,8 +69,8 @@ impl Fingerprint {
     }
 }
 
-/// Returns every pair `(i, j)`, `i < j`, of near-duplicates. Quadratic time, but images are not compared if their
-/// numbers of steps differ by more than a tenth.
+/// Returns all pairs `(i, j)` of near-duplicates with `i < j`. The time is quadratic, but images whose numbers of bits
+/// differ by more than a tenth are not compared.
 pub fn near_pairs(fingerprints: &[Fingerprint]) -> Vec<(usize, usize)> {
     let mut order: Vec<(u32, usize)> = fingerprints
         .iter()
@@ -79,7 +81,8 @@ pub fn near_pairs(fingerprints: &[Fingerprint]) -> Vec<(usize, usize)> {
     let mut pairs = Vec::new();
     for (position, &(weight, index)) in order.iter().enumerate() {
         for &(heavier, other) in &order[position + 1..] {
-            // |a ^ b| ≥ heavier − weight and |a | b| ≤ heavier + weight; nearness needs |a & b| ≥ 0.9 |a | b| ≥ 0.9 heavier.
+            // |a ^ b| ≥ heavier − weight and |a | b| ≤ heavier + weight.
+            // Near-duplicates need |a & b| ≥ 0.9 |a | b| ≥ 0.9 heavier.
             if f64::from(heavier) * 0.9 > f64::from(weight) {
                 break;
             }

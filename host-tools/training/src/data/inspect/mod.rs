@@ -1,6 +1,6 @@
-//! Checks of images before training: equal and similar ones, ones without content.
+//! Checks of images before training, which find equal and similar images, and images without content.
 //!
-//! Training runs them at input size, on the images it reads anyway; `clr doctor` at full size.
+//! Training runs the checks at input size, on images that it has to read anyway. `clr doctor` runs them at full size.
 
 mod fingerprint;
 
@@ -14,11 +14,11 @@ use serde::Serialize;
 use super::display_path;
 pub use fingerprint::{Fingerprint, near_pairs};
 
-/// Minimum side in pixels without a warning: networks take about 224.
+/// Minimum side in pixels without a warning, because networks use about 224.
 const SMALL_SIDE: u32 = 32;
-/// The range of 12 bits: with 16 bits per sample, values below it are nearly black.
+/// The range of 12 bits. In an image with 16 bits per sample, values below it are nearly black.
 const LOW_RANGE: u16 = 4096;
-/// Maximum difference in a channel of a flat image, as compression may cause it.
+/// Maximum difference within a channel of a flat image, which allows for compression artefacts.
 const FLAT: u8 = 2;
 
 /// Severity of a finding.
@@ -26,7 +26,7 @@ const FLAT: u8 = 2;
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Severity {
-    /// Training on this gives wrong or misleading results.
+    /// Training on these data gives wrong or misleading results.
     Error,
     /// Training works, but the result may suffer.
     Warning,
@@ -39,7 +39,7 @@ pub enum Severity {
 pub struct Finding {
     /// Its severity.
     pub level: Severity,
-    /// The kind, such as `duplicate-across-splits`.
+    /// The kind of finding, such as `duplicate-across-splits`.
     pub kind: &'static str,
     /// The message.
     pub message: String,
@@ -65,7 +65,7 @@ pub struct ImageProperties {
 }
 
 impl ImageProperties {
-    /// Computes the properties of the image at `path` of `split` and `class`, from its pixels at full or input size;
+    /// Computes the properties of the image at `path` of `split` and `class`. The pixels are at full or input size;
     /// `size` is the file's.
     pub fn new(
         path: PathBuf,
@@ -110,7 +110,7 @@ fn one_colour(pixels: &RgbImage) -> bool {
     (0..3).all(|channel| most[channel].saturating_sub(least[channel]) <= FLAT)
 }
 
-/// Returns all findings. Similar images are searched for among at most `near` images, in quadratic time.
+/// Returns all findings. The search for similar images covers at most `near` images, because its time is quadratic.
 pub fn findings(images: &[ImageProperties], near: usize) -> Vec<Finding> {
     let mut findings = Vec::new();
     duplicates(images, &mut findings);
@@ -160,7 +160,8 @@ pub fn findings(images: &[ImageProperties], near: usize) -> Vec<Finding> {
     findings
 }
 
-/// Finds equal pixels: an error across splits or with two labels, a warning within a split.
+/// Finds images with equal pixels. They are an error across splits or with different labels, and a warning within a
+/// split.
 fn duplicates(images: &[ImageProperties], findings: &mut Vec<Finding>) {
     let mut same: HashMap<Digest, Vec<&ImageProperties>> = HashMap::new();
     for image in images.iter().filter(|image| !image.one_colour) {

@@ -1,4 +1,4 @@
-//! Splits named by options.
+//! Layout with splits that options specify.
 
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,8 @@ pub(super) fn places(tree: &Tree, root: &Path, splits: &[(Split, PathBuf)]) -> R
     Ok(places)
 }
 
-/// Returns the folder itself, or its only subfolder, if that one has a filler name and holds the class folders.
+/// Returns the folder itself. If its only subfolder has a filler name and contains the class folders, returns that
+/// subfolder.
 fn classes_below(tree: &Tree, folder: &Path) -> PathBuf {
     match tree.bearing(folder)[..] {
         [only] if is_filler_name(only.name()) && !tree.bearing(&only.path).is_empty() => only.path.clone(),

@@ -1,4 +1,4 @@
-//! Splits and classes from the names and structure of folders.
+//! Detection of splits and classes from the names and structure of folders.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,7 +30,7 @@ pub(super) fn places(tree: &Tree, root: &Path) -> Result<Places> {
             }
             return Ok(places);
         }
-        // One folder around all of them.
+        // Descends as long as a single folder contains everything.
         match tree.bearing(&at)[..] {
             [only] if tree.get(&at).is_some_and(|folder| folder.own == 0) => at = only.path.clone(),
             _ => break,
@@ -45,7 +45,7 @@ pub(super) fn places(tree: &Tree, root: &Path) -> Result<Places> {
     })
 }
 
-/// Returns the location of the class folders of a data set without splits. A folder that could be a class is not
+/// Returns the location of the class folders of a data set without splits. A folder that may be a class itself is not
 /// searched.
 pub(super) fn class_folders(tree: &Tree) -> (PathBuf, Vec<String>) {
     let mut at = PathBuf::new();
@@ -135,14 +135,14 @@ impl<'a> Guess<'a> {
         Ok(Some(places))
     }
 
-    /// Returns the subfolders with names of splits, and the others; only folders with images.
+    /// Returns two lists of subfolders with images: those whose names denote splits, and the others.
     fn named(&self, at: &Path) -> (Vec<(Split, &'a Folder)>, Vec<&'a Folder>) {
         let bearing = self.tree.bearing(at);
         let found: Vec<_> = bearing
             .iter()
             .map(|&folder| (folder, split_of(folder.name())))
             .collect();
-        // `birds_train` is one next to `birds_test`.
+        // `birds_train` is a split if `birds_test` is next to it.
         let mut rests: BTreeMap<&str, BTreeSet<Split>> = BTreeMap::new();
         for (split, rest) in found.iter().filter_map(|(_, found)| found.as_ref()) {
             rests.entry(rest).or_default().insert(*split);
@@ -159,7 +159,8 @@ impl<'a> Guess<'a> {
         (named, others)
     }
 
-    /// Returns the location of a split's class folders: its folder, or a subfolder with a name of filler words.
+    /// Returns the location of a split's class folders: its own folder, or a subfolder whose name consists of filler
+    /// words.
     fn class_level(&self, split: Split, folder: &Folder) -> Option<PathBuf> {
         let mut at = folder;
         for _ in 0..WRAPPING {
@@ -177,7 +178,7 @@ impl<'a> Guess<'a> {
         None
     }
 
-    /// Returns class folders with the splits below each.
+    /// Returns class folders that contain the splits.
     fn class_first(&self, at: &Path, classes: &[&Folder]) -> Result<Option<Places>> {
         let below = |class: &Folder| -> (Vec<(Split, &Folder)>, usize) {
             let bearing = self.tree.bearing(&class.path);
@@ -200,7 +201,7 @@ impl<'a> Guess<'a> {
             .iter()
             .find(|(class, (splits, count))| splits.is_empty() || !whole(class, splits, *count));
         if let Some((odd, _)) = odd {
-            // One such name in a class may be a coincidence; two are splits.
+            // One such name within a class may be a coincidence, but two mean splits.
             let two = all
                 .iter()
                 .find(|(_, (splits, _))| splits.iter().map(|(split, _)| *split).collect::<BTreeSet<_>>().len() > 1);
@@ -247,8 +248,8 @@ impl<'a> Guess<'a> {
         Ok(Some(places))
     }
 
-    /// Returns a note if one class folder has the name `train`, as among vehicles. Other class folders with names of
-    /// splits are an error.
+    /// Returns a note if one class folder is named `train`, as may occur among vehicles. Other class folders with names
+    /// of splits are an error.
     fn named_as_split(&self, at: &Path) -> Result<Vec<String>> {
         let (named, others) = self.named(at);
         let Some(&(split, first)) = named.first() else {
@@ -285,7 +286,7 @@ impl<'a> Guess<'a> {
         })
     }
 
-    /// Returns the error of an ambiguous layout, with the options that resolve it.
+    /// Returns the error for an ambiguous layout, with the options that resolve it.
     fn unclear(&self, reason: String, folders: &[(Split, &Folder)]) -> TrainError {
         let options: Vec<String> = folders
             .iter()

@@ -1,4 +1,4 @@
-//! Tree of the folders of a scan, with the number of files in each.
+//! Tree of the folders of a scan, with the number of files in each folder.
 
 use std::{
     collections::BTreeMap,
@@ -12,17 +12,17 @@ use super::super::{Outcome, Scan};
 pub(super) struct Folder {
     /// From the data set's folder.
     pub(super) path: PathBuf,
-    /// Images directly in it, including those left out.
+    /// Number of images directly in the folder, including those left out.
     pub(super) own: usize,
-    /// Images in it and below.
+    /// Number of images in the folder and below.
     pub(super) images: usize,
-    /// Files of every kind, in it and below.
+    /// Number of files of every kind, in the folder and below.
     pub(super) files: usize,
     children: Vec<PathBuf>,
 }
 
 impl Folder {
-    /// Returns whether there are images in it or below.
+    /// Returns whether there are images in the folder or below.
     pub(super) fn bears(&self) -> bool {
         self.images > 0
     }
@@ -32,7 +32,7 @@ impl Folder {
     }
 }
 
-/// All folders that are not passed over, by path.
+/// All folders that are not ignored, by path.
 #[derive(Debug)]
 pub(super) struct Tree(BTreeMap<PathBuf, Folder>);
 
@@ -76,7 +76,7 @@ impl Tree {
         children.iter().filter_map(|child| self.0.get(child))
     }
 
-    /// Subfolders with images in them or below, by name.
+    /// Returns the subfolders that have images directly or below, sorted by name.
     pub(super) fn bearing(&self, path: &Path) -> Vec<&Folder> {
         self.children(path).filter(|child| child.bears()).collect()
     }

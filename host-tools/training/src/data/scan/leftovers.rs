@@ -1,4 +1,4 @@
-//! Names of files and folders that systems and programs leave among images.
+//! Names of files and folders that operating systems and programs leave among images.
 
 /// Names of files, in lower case.
 const FILES: [&str; 14] = [
@@ -18,7 +18,7 @@ const FILES: [&str; 14] = [
     ".gitattributes",
 ];
 
-/// Names of folders, in lower case; their content is passed over.
+/// Names of folders in lower case, whose contents are ignored.
 const FOLDERS: [&str; 18] = [
     "__macosx",
     "@eadir",
@@ -40,7 +40,7 @@ const FOLDERS: [&str; 18] = [
     ".appledouble",
 ];
 
-/// Extensions of incomplete files and of editors' copies.
+/// Extensions of incomplete files, and of copies made by editors.
 const UNFINISHED: [&str; 9] = [
     "part",
     "partial",
@@ -53,7 +53,7 @@ const UNFINISHED: [&str; 9] = [
     "filepart",
 ];
 
-/// Returns the reason why a file of this name is passed over, whatever its content.
+/// Returns the reason why a file with this name is ignored, whatever its content.
 pub(super) fn file(name: &str) -> Option<String> {
     let lower = name.to_lowercase();
     let extension = lower.rsplit_once('.').map_or("", |(_, end)| end);
@@ -72,7 +72,7 @@ pub(super) fn file(name: &str) -> Option<String> {
     }
 }
 
-/// Returns the reason why everything in a folder of this name is passed over.
+/// Returns the reason why everything in a folder with this name is ignored.
 pub(super) fn folder(name: &str) -> Option<String> {
     let lower = name.to_lowercase();
     if FOLDERS.contains(&&*lower) || lower.starts_with(".trash-") {

@@ -1,7 +1,7 @@
-//! Scan of a folder: the kind of every file by its content, and why it is not taken.
+//! Scan of a folder: the kind of every file according to its content, and why a file is not used.
 //!
-//! One scanner serves training, evaluation, classification, teaching and the examination of data. Links are followed; a
-//! link to a folder above it is listed, not entered.
+//! Training, evaluation, classification, teaching and the check of data all use this scan. Links are followed, except
+//! that a link to one of its parent folders is only listed.
 
 mod leftovers;
 mod report;
@@ -29,9 +29,9 @@ pub(crate) struct Verdict {
     pub(crate) outcome: Outcome,
     /// The kind, such as `PNG` or `HEIC`.
     pub(crate) kind: Cow<'static, str>,
-    /// Why it is not taken; empty for an image that is.
+    /// Why the file is not used; empty for a used image.
     pub(crate) reason: Cow<'static, str>,
-    /// A detail of this file alone.
+    /// A detail that only concerns this file.
     pub(crate) detail: Option<String>,
 }
 
@@ -51,13 +51,13 @@ impl Verdict {
     }
 }
 
-/// Scan of a folder and all files below it, or of one file.
+/// Scan of a folder and all files below it, or of a single file.
 #[derive(Clone, Debug)]
 pub struct Scan {
     root: PathBuf,
     /// By path from the root.
     files: BTreeMap<PathBuf, Verdict>,
-    /// Every folder that is not passed over, relative to the root.
+    /// Every folder that is not ignored, relative to the root.
     folders: Vec<PathBuf>,
 }
 
@@ -87,7 +87,7 @@ impl Scan {
         &self.root
     }
 
-    /// Returns the images that are taken, sorted, with the root in front.
+    /// Returns the paths of the used images, sorted, including the root.
     pub fn images(&self) -> Vec<PathBuf> {
         let images = self
             .files
@@ -100,7 +100,7 @@ impl Scan {
     pub fn report<'a>(&self, unreadable: impl IntoIterator<Item = &'a Unreadable>) -> ScanReport {
         let mut files = self.files.clone();
         for file in unreadable {
-            // Commands that take several folders list files with their root.
+            // Commands with several folders list files including the root.
             let path = file.path.strip_prefix(&self.root).unwrap_or(&file.path);
             let Some(verdict) = files.get_mut(path) else { continue };
             verdict.outcome = Outcome::LeftOut;
@@ -118,7 +118,8 @@ impl Scan {
         &self.folders
     }
 
-    /// Returns the error for a class folder without images: what is there, and why it is not taken.
+    /// Returns the error for a class folder without images. It states what the folder contains, and why that is not
+    /// used.
     pub(crate) fn empty_class(&self, class: String, folder: &Path) -> TrainError {
         let files = self
             .files
@@ -139,7 +140,7 @@ impl Scan {
         }
     }
 
-    /// Marks an image as passed over.
+    /// Marks an image as ignored.
     pub(crate) fn pass_over(&mut self, path: &Path, reason: &'static str) {
         if let Some(verdict) = self.files.get_mut(path) {
             verdict.outcome = Outcome::PassedOver;
@@ -158,7 +159,8 @@ impl Scan {
     }
 }
 
-/// Returns the full path of the file at `path` below `root`. Joining the empty path would add a slash.
+/// Returns the full path of the file at `path` below `root`. For an empty path it returns `root`, because joining would
+/// add a slash.
 fn full(root: &Path, path: &Path) -> PathBuf {
     if path.as_os_str().is_empty() {
         root.to_owned()

@@ -1,4 +1,4 @@
-//! Report of a scan: files grouped into lines by outcome, kind and reason.
+//! Report of a scan: files are grouped into lines by outcome, kind and reason.
 
 use std::{
     collections::BTreeMap,
@@ -10,29 +10,29 @@ use serde::Serialize;
 
 use super::Verdict;
 
-/// The reason for files that this user may not read.
+/// Reason for files that the user has no permission to read.
 pub(super) const PERMISSION_DENIED: &str = "permission denied";
 
 /// Outcome of a scan for a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// It is taken.
+    /// The file is used.
     Image,
-    /// It is or should be an image and is not taken; the user is told.
+    /// The file is an image, or should be one, but is not used. The user is notified.
     LeftOut,
-    /// It is no image, and ignored.
+    /// The file is not an image, and is ignored.
     PassedOver,
 }
 
-/// Files of one outcome, kind and reason.
+/// Files with the same outcome, kind and reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ScanLine {
-    /// Whether they are taken.
+    /// Whether the files are used.
     pub outcome: Outcome,
     /// Their kind, such as `PNG` or `HEIC`.
     pub kind: String,
-    /// Why they are not taken, or what to do; empty for images that are.
+    /// Why the files are not used, or what to do; empty for used images.
     pub reason: String,
     /// Number of files.
     pub count: usize,
@@ -43,12 +43,12 @@ pub struct ScanLine {
     pub details: BTreeMap<String, String>,
 }
 
-/// All files of a scan; each is in exactly one line.
+/// All files of a scan. Each file is in exactly one line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ScanReport {
-    /// Number of files, and of everything else that is no folder.
+    /// Number of files, and of everything else that is not a folder.
     pub files: usize,
-    /// Lines of images first, then of files left out, then of files passed over.
+    /// Lines of used images come first, then files that were left out, then ignored files.
     pub lines: Vec<ScanLine>,
 }
 
@@ -78,7 +78,7 @@ impl ScanReport {
         }
     }
 
-    /// Adds another folder's lines, whose files get `prefix` in front.
+    /// Adds the lines of another folder. `prefix` is put before its files.
     pub fn add(&mut self, other: Self, prefix: &Path) {
         self.files += other.files;
         let named = |file: &str| {
@@ -106,7 +106,7 @@ impl ScanReport {
             .sort_by(|a, b| (a.outcome, &a.kind, &a.reason).cmp(&(b.outcome, &b.kind, &b.reason)));
     }
 
-    /// Returns whether something was left out that this user may not read.
+    /// Returns whether anything was left out because the user has no permission to read it.
     pub fn is_denied(&self) -> bool {
         self.lines.iter().any(|line| line.reason == PERMISSION_DENIED)
     }
@@ -146,7 +146,7 @@ impl ScanLine {
     }
 }
 
-/// Returns a path as text, different for different paths: bytes that are no UTF-8 and control characters become
+/// Returns a path as text. Different paths give different texts: bytes that are not UTF-8 and control characters become
 /// `\xNN` and `\n`.
 pub fn display_path(path: &Path) -> String {
     let mut text = String::new();

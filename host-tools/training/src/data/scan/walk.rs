@@ -1,4 +1,4 @@
-//! Walk through a folder in a fixed order, following links.
+//! Traversal of a folder in a fixed order, following links.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ const DEPTH: usize = 64;
 /// Files and folders by their path from the root.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
-    /// `None` for a regular file that is not yet examined.
+    /// `None` for a regular file that has not been examined yet.
     pub(super) files: Vec<(PathBuf, Option<Verdict>)>,
     pub(super) folders: Vec<PathBuf>,
 }
@@ -40,8 +40,8 @@ pub(super) fn walk(root: &Path) -> Result<Walk> {
 }
 
 impl Walk {
-    /// Adds the content of `folder`. `way` is the chain of real folders down to it; `reason` is set if everything in it
-    /// is passed over.
+    /// Adds the contents of `folder`. `way` is the chain of real folders that lead to it. `reason` is set if everything
+    /// in it is ignored.
     fn folder(
         &mut self,
         root: &Path,
@@ -116,7 +116,7 @@ impl Walk {
     }
 }
 
-/// Returns the verdict on a file that cannot be opened.
+/// Returns the verdict for a file that cannot be opened.
 pub(super) fn unreadable(error: &Error) -> Verdict {
     let reason = match error.kind() {
         ErrorKind::PermissionDenied => PERMISSION_DENIED,
@@ -126,7 +126,7 @@ pub(super) fn unreadable(error: &Error) -> Verdict {
     Verdict::new(Outcome::LeftOut, "unreadable", reason).with_detail(error.to_string())
 }
 
-/// Returns the verdict on a name without a file.
+/// Returns the verdict for a name without a file, such as a broken link.
 fn missing(full: &Path, error: &Error) -> Verdict {
     let link = fs::symlink_metadata(full).is_ok_and(|metadata| metadata.is_symlink());
     match error.kind() {

@@ -1,4 +1,4 @@
-//! The operators on candle's CUDA device: conversion between tensors and kernels.
+//! Operators on candle's CUDA device: conversion between tensors and kernel arguments.
 
 mod norm;
 pub(super) mod operators;
@@ -44,7 +44,7 @@ fn act(activation: Option<Activation>) -> Result<Act> {
     }
 }
 
-/// Runs `f` with the device and the values of tensors, all f32 on that device.
+/// Runs `f` with the device and the values of tensors, which must all be f32 on that device.
 fn with_parts<const N: usize, R>(
     tensors: [&Tensor; N],
     f: impl FnOnce(&CudaDevice, [View<'_, CudaDevice>; N]) -> Result<R>,
@@ -69,7 +69,7 @@ fn with_parts<const N: usize, R>(
     }
 }
 
-/// Returns a tensor like `like` from a buffer of as many values.
+/// Returns a tensor with the shape of `like` from a buffer with as many values.
 fn tensor_like(buffer: Buffer, like: &Tensor) -> Result<Tensor> {
     let on = like.device().as_cuda_device()?.clone();
     let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(buffer, on));
@@ -81,7 +81,7 @@ fn tensor_like(buffer: Buffer, like: &Tensor) -> Result<Tensor> {
     ))
 }
 
-/// Returns a gradient for `like`, if it is tracked.
+/// Returns a gradient for `like`, if gradients are tracked for it.
 fn if_tracked(buffer: Buffer, like: &Tensor) -> Result<Option<Tensor>> {
     like.track_op().then(|| tensor_like(buffer, like)).transpose()
 }
@@ -180,7 +180,7 @@ pub(in crate::ops) fn affine_backward(
     Ok((maybe_like(dx, x)?, ds, db))
 }
 
-/// Returns two gradients, each only for a tracked tensor.
+/// Returns two gradients, each only if gradients are tracked for its tensor.
 fn tracked(sums: Option<[Buffer; 2]>, a: &Tensor, b: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let Some([da, db]) = sums else { return Ok((None, None)) };
     let da = if_tracked(da, a)?;
@@ -212,7 +212,7 @@ pub(in crate::ops) fn site_backward(
         x: x.track_op(),
         weights: kernel.track_op() || bias.is_some_and(Tensor::track_op),
     };
-    // Without a bias, any tensor is passed in its place.
+    // Without a bias, another tensor is passed in its place.
     let gradients = with_parts([x, kernel, bias.unwrap_or(kernel), dy], |on, [x, kernel, shift, dy]| {
         site::backward(on, x, kernel, bias.map(|_| shift), act, dy, map, wanted)
     })?;

@@ -10,7 +10,7 @@ use candle_core::{CudaDevice, CudaStorage, Result, Shape, Storage, Tensor};
 use clr_learning::ChannelStatistics;
 use clr_onnx::Activation;
 
-/// Copies the statistics to the host, as part of the result.
+/// Copies the statistics to the host and returns them as part of the result.
 fn published(on: &CudaDevice, normal: Normalised<Buffer>, map: Map) -> Result<(Buffer, ChannelStatistics)> {
     let (mean, variance) = (on.clone_dtoh(&normal.mean)?, on.clone_dtoh(&normal.variance)?);
     let count = map.n * map.plane();

@@ -1,4 +1,4 @@
-//! Candle's custom operators around the CUDA kernels. On the CPU plain candle computes the same.
+//! Candle's custom operators around the CUDA kernels. On the CPU, plain candle computes the same functions.
 
 use std::sync::{Arc, OnceLock};
 
@@ -16,12 +16,12 @@ use crate::{
     sizes::Map,
 };
 
-/// Returns whether the kernels have the activation.
+/// Returns whether the kernels support the activation.
 pub(in crate::ops) fn knows(activation: Activation) -> bool {
     Act::new(Some(activation)).is_some()
 }
 
-/// Returns the error of every operator's CPU side, which is never called.
+/// Returns the error of the CPU implementation of every operator, which is never called.
 fn on_the_cpu<T>(name: &str) -> Result<T> {
     bail!("{name}: made for a cuda device, got an input on the cpu")
 }
@@ -224,7 +224,7 @@ fn published(statistics: &Published) -> Result<ChannelStatistics> {
     }
 }
 
-/// [`batch_norm`](crate::ops::batch_norm) on checked arguments.
+/// Implements [`batch_norm`](crate::ops::batch_norm) for checked arguments.
 pub(in crate::ops) fn batch_norm(
     x: &Tensor,
     gamma: &Tensor,
@@ -235,8 +235,8 @@ pub(in crate::ops) fn batch_norm(
     BatchNorm::apply(x, [gamma, beta], false, eps, act)
 }
 
-/// [`clr_batch_norm`](crate::ops::clr_batch_norm) on checked arguments; `affine` is gamma, then beta, `[2 · C]`. The
-/// map between the two operators is not kept.
+/// Implements [`clr_batch_norm`](crate::ops::clr_batch_norm) for checked arguments. `affine` contains gamma and then
+/// beta, `[2 · C]`. The map between the two operators is not stored.
 pub(in crate::ops) fn clr_batch_norm(
     x: &Tensor,
     kernel: &Tensor,
@@ -249,7 +249,7 @@ pub(in crate::ops) fn clr_batch_norm(
 
 /// A norm with the batch's statistics, alone or after a CLR layer.
 struct BatchNorm {
-    /// Whether the arguments are the layer's kernel and the affine, in place of gamma and beta.
+    /// Whether the arguments are the layer's kernel and the affine parameters, in place of gamma and beta.
     after_kernel: bool,
     eps: f32,
     act: Option<Activation>,
@@ -339,7 +339,7 @@ impl CustomOp3 for BatchNorm {
 
 pub(in crate::ops) struct MaxPool {
     pub(in crate::ops) pool: Pool,
-    /// Whether a gradient is wanted.
+    /// Whether a gradient is needed.
     pub(in crate::ops) keep: bool,
 }
 

@@ -42,7 +42,7 @@ fn clamp(x: &Tensor, min: f32, max: f32) -> Result<Tensor> {
     Ok(y)
 }
 
-/// `x if x ≥ 0 else slope · x`: x `[N, C, H, W]`, slope `[C]`.
+/// Computes `x if x ≥ 0 else slope · x`: x `[N, C, H, W]`, slope `[C]`.
 pub(in crate::ops) fn prelu(x: &Tensor, slope: &Tensor) -> Result<Tensor> {
     let positive = x.relu()?;
     let negative = (x - &positive)?;

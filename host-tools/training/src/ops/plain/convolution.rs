@@ -5,8 +5,8 @@ use candle_core::{Result, Tensor};
 use super::taps::{pad, tap};
 use crate::sizes::Window;
 
-/// Convolves `x` `[N, C, H, W]` with `weight` `[O, C / groups, kh, kw]`: a sum over the window's positions of a
-/// matrix product per group.
+/// Convolves `x` `[N, C, H, W]` with `weight` `[O, C / groups, kh, kw]`. The result is a sum over the positions of the
+/// window, each a matrix product per group.
 pub(in crate::ops) fn convolution(
     x: &Tensor,
     weight: &Tensor,
@@ -38,7 +38,7 @@ pub(in crate::ops) fn convolution(
     }
 }
 
-/// Applies the CLR layer without a bias: one 3×3 kernel `[C, 1, 3, 3]` per channel, stride 1, padding 1.
+/// Applies the CLR layer without a bias: a 3×3 kernel per channel, `[C, 1, 3, 3]`, stride 1, padding 1.
 pub(in crate::ops) fn depthwise(x: &Tensor, kernel: &Tensor) -> Result<Tensor> {
     let (_, channels, rows, columns) = x.dims4()?;
     let kernel = kernel.reshape((channels, 9))?;

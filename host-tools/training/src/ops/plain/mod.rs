@@ -1,4 +1,4 @@
-//! The operators in plain candle: the slow, simple reference.
+//! The operators in plain candle, as a slow and simple reference.
 
 mod activation;
 mod convolution;

@@ -2,14 +2,14 @@
 
 use candle_core::{Result, Tensor};
 
-/// `x · scale + bias` per channel: x `[N, C, H, W]`, scale and bias `[C]`.
+/// Computes `x · scale + bias` per channel: x `[N, C, H, W]`, scale and bias `[C]`.
 pub(in crate::ops) fn affine(x: &Tensor, scale: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let per_channel = |values: &Tensor| values.reshape((1, values.elem_count(), 1, 1));
     x.broadcast_mul(&per_channel(scale)?)?
         .broadcast_add(&per_channel(bias)?)
 }
 
-/// `gamma · (x − mean) / √(var + eps) + beta`, with mean and biased variance `[C]` of this batch.
+/// Computes `gamma · (x − mean) / √(var + eps) + beta`, with the mean and biased variance `[C]` of this batch.
 pub(in crate::ops) fn batch_norm(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f32) -> Result<(Tensor, [Tensor; 2])> {
     let mean = x.mean_keepdim((0, 2, 3))?;
     let centred = x.broadcast_sub(&mean)?;

@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use super::taps::{pad, tap};
 use crate::sizes::PoolWindow;
 
-/// Returns the values at each position of the window, with `value` outside the input.
+/// Returns the values at each position of the window; outside of the input they are `value`.
 fn taps(x: &Tensor, window: PoolWindow, output: [usize; 2], value: f32) -> Result<Vec<Tensor>> {
     let (_, _, height, width) = x.dims4()?;
     let size = [height, width];
@@ -21,7 +21,7 @@ fn taps(x: &Tensor, window: PoolWindow, output: [usize; 2], value: f32) -> Resul
     places.map(|start| tap(&padded, start, window.stride, output)).collect()
 }
 
-/// Computes the maximum over windows; padding is never the maximum.
+/// Computes the maximum over windows. Padding is never the maximum.
 pub(in crate::ops) fn max_pool(x: &Tensor, window: PoolWindow, output: [usize; 2]) -> Result<Tensor> {
     let taps = taps(x, window, output, f32::NEG_INFINITY)?;
     let mut taps = taps.into_iter();
@@ -41,7 +41,8 @@ pub(in crate::ops) fn average_pool(x: &Tensor, window: PoolWindow, output: [usiz
         taps.try_fold(first, |sum, tap| sum + tap)
     };
     let ones = x.ones_like()?.narrow(0, 0, 1)?.narrow(1, 0, 1)?;
-    // Values that count: the input's and, with `count_pad`, those of the padding itself, never values beyond it.
+    // The mean includes the input's values and, with `count_pad`, those of the padding, but never values beyond the
+    // padding.
     let counted = if window.count_pad {
         pad(&ones, window.pads, 1.0)?
     } else {

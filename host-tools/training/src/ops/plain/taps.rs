@@ -1,8 +1,8 @@
-//! Windows as shifted copies of a padded map.
+//! Windows, implemented as shifted copies of a padded map.
 
 use candle_core::{Result, Tensor};
 
-/// Pads each plane of `x` `[N, C, H, W]` with `value`: `pads` are top, left, bottom, right.
+/// Pads each plane of `x` `[N, C, H, W]` with `value`. `pads` are top, left, bottom, right.
 pub(super) fn pad(x: &Tensor, [top, left, bottom, right]: [usize; 4], value: f32) -> Result<Tensor> {
     let rows = |x: &Tensor, axis: usize, before: usize, after: usize| -> Result<Tensor> {
         let border = |count: usize| {
@@ -23,8 +23,8 @@ pub(super) fn pad(x: &Tensor, [top, left, bottom, right]: [usize; 4], value: f32
     rows(&rows(x, 2, top, bottom)?, 3, left, right)
 }
 
-/// Returns the values of a padded map at one position of all windows: `[N, C, rows, columns]` from `start` on, every
-/// `stride`-th.
+/// Returns the values of a padded map at one position of all windows, `[N, C, rows, columns]`: from `start` on, every
+/// `stride`-th value.
 pub(super) fn tap(padded: &Tensor, start: [usize; 2], stride: [usize; 2], output: [usize; 2]) -> Result<Tensor> {
     let mut tap = padded.clone();
     for axis in 0..2 {
