@@ -68,7 +68,7 @@ static WHOLE: LazyLock<Arc<Disk>> = LazyLock::new(|| {
     confirmed_tuned(&store, &tuned("birds", 2, 1));
     store.install(&file("birds", 3), NOW).unwrap();
     for image in [&b"one image"[..], b"another image"] {
-        store.add_example("birds", "robin", image, NOW).unwrap();
+        store.add_example("birds", Some("robin"), image, NOW).unwrap();
     }
     store.put_checkpoint("birds", &[7; 300]).unwrap();
     store.set_active("birds").unwrap();
@@ -175,7 +175,7 @@ fuzz_target!(|data: &[u8]| {
         let _ = store.record_start("birds", true, NOW);
         let _ = store.rollback("birds", NOW);
     }
-    let _ = store.add_example("birds", "wren", b"a third image", NOW);
+    let _ = store.add_example("birds", Some("wren"), b"a third image", NOW);
     let _ = push(&store, &file("cats", 1), 64);
     drop(store);
     let store = open(disk);

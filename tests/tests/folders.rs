@@ -280,7 +280,7 @@ fn a_thousand_files_with_forty_kinds_of_trouble_are_told_alike_by_every_command(
     let mut asked = told.clone();
     for (outcome, _, reason) in asked
         .values_mut()
-        .filter(|(.., reason)| reason == "it is in no class folder")
+        .filter(|(.., reason)| reason == "it is outside of the class folders")
     {
         *outcome = "image".to_owned();
         reason.clear();

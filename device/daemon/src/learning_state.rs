@@ -31,8 +31,12 @@ pub(crate) struct LearningState {
 struct Taught {
     outcomes: VecDeque<((String, String), TeachStatus)>,
     /// Previous label by task and image.
-    relabelled: HashMap<(String, Digest), String>,
+    relabelled: HashMap<(String, Digest), PreviousLabel>,
 }
+
+/// Label of an image before it was relabelled; `None` if it was unlabelled.
+#[derive(Debug)]
+pub(crate) struct PreviousLabel(pub(crate) Option<String>);
 
 impl LearningState {
     pub(crate) fn status(&self) -> TuneStatus {
@@ -56,8 +60,8 @@ impl LearningState {
         if status.phase.is_running() {
             let busy = status.task.as_deref().unwrap_or_default();
             let text = format_args!(
-                "the device is already learning task `{busy}`, one at a time\nhint: wait until `clr device tuning` reports its end, or \
-                 `clr device stop-tuning`"
+                "the device is already learning task `{busy}`, and learns one task at a time\nhint: wait until `clr \
+                 device tuning` reports its end, or `clr device stop-tuning`"
             );
             return Err(Failure::new(FailureCode::BUSY, text));
         }
@@ -82,13 +86,13 @@ impl LearningState {
     }
 
     /// Records the previous label of an image.
-    pub(crate) fn relabelled(&self, task: &str, id: Digest, from: &str) {
+    pub(crate) fn relabelled(&self, task: &str, id: Digest, from: Option<&str>) {
         let mut taught = lock(&self.taught);
         if taught.relabelled.len() < MAX_RELABELLED {
             taught
                 .relabelled
                 .entry((task.to_owned(), id))
-                .or_insert_with(|| from.to_owned());
+                .or_insert_with(|| PreviousLabel(from.map(ToOwned::to_owned)));
         }
     }
 
@@ -103,7 +107,7 @@ impl LearningState {
     }
 
     /// Returns the label of an image before it was relabelled, and forgets it.
-    pub(crate) fn previous_label(&self, task: &str, id: Digest) -> Option<String> {
+    pub(crate) fn previous_label(&self, task: &str, id: Digest) -> Option<PreviousLabel> {
         lock(&self.taught).relabelled.remove(&(task.to_owned(), id))
     }
 }

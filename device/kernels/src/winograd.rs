@@ -1,9 +1,10 @@
 //! Winograd's minimal filtering F(m × m, 3 × 3) for m of 2 and 4 (Lavin and Gray, *Fast Algorithms for Convolutional
 //! Neural Networks*, CVPR 2016, section 4): a 3×3 convolution of stride 1 with 4/9 or 1/4 of the multiplications.
 //!
-//! The map is divided into tiles of m × m outputs, whose inputs overlap by two pixels. Each input
-//! tile has n × n values, where n is m + 2, and is transformed. For each of the n² points, one matrix product mixes the channels. Each result of n × n is then
-//! transformed back. The weights are frozen, so they are transformed only once, in double precision.
+//! The map is divided into tiles of m × m outputs, whose inputs overlap by two pixels. Each input tile has n × n
+//! values, where n is m + 2, and is transformed. For each of the n² points, one matrix product mixes the channels. Each
+//! result of n × n is then transformed back. The weights are frozen, so they are transformed only once, in double
+//! precision.
 
 use clr_onnx::Conv;
 

@@ -47,7 +47,9 @@ pub enum StoreError {
         task: String,
     },
     /// The label of an example is not a valid label of an adapter.
-    #[error("`{label}` cannot be a label\nhint: labels have 1 to 256 bytes and no control characters")]
+    #[error(
+        "`{label}` cannot be a label\nhint: labels have 1 to 256 bytes, no control characters, and are not a single space"
+    )]
     Label {
         /// The label.
         label: String,

@@ -21,14 +21,16 @@ use crate::{
 
 /// Maximum bytes of a head.
 const HEAD: usize = 1 << 10;
+/// Label of an unlabelled image in its file.
+const UNLABELLED: &str = " ";
 
 /// A labelled image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredExample {
     /// SHA-256 of the image.
     pub id: Digest,
-    /// The label of the image's class.
-    pub label: String,
+    /// The class that it shows; `None` for an unlabelled image.
+    pub label: Option<String>,
     /// Bytes of the image.
     pub bytes: u64,
     /// Time of addition, in seconds since 1970-01-01 UTC; `None` if the device did not know the time.
@@ -53,8 +55,8 @@ pub enum AddOutcome {
     Relabelled {
         /// SHA-256 of the image.
         id: Digest,
-        /// The previous label.
-        from: String,
+        /// The previous label; `None` if the image was unlabelled.
+        from: Option<String>,
     },
 }
 
@@ -76,7 +78,7 @@ pub(crate) fn parse(name: &str, start: &[u8]) -> Result<(StoredExample, usize), 
     Ok((
         StoredExample {
             id,
-            label,
+            label: (label != UNLABELLED).then_some(label),
             bytes,
             added,
         },
@@ -98,26 +100,30 @@ pub(crate) fn parse_file(name: &str, file: &[u8]) -> Result<(StoredExample, Vec<
 }
 
 impl Store {
-    /// Adds an image with a label, durably. If the image exists already, only its label is replaced. The task does not
-    /// need an adapter. `now` is in seconds since 1970-01-01 UTC.
+    /// Adds an image with a label, or an unlabelled one, durably. If the image exists already, only its label is replaced.
+    /// The task does not need an adapter. `now` is in seconds since 1970-01-01 UTC.
     ///
     /// # Errors
     /// [`StoreError::Name`], [`StoreError::Label`], [`StoreError::Full`], [`StoreError::Io`].
     pub fn add_example(
         &self,
         task: &str,
-        label: &str,
+        label: Option<&str>,
         image: &[u8],
         now: Option<u64>,
     ) -> Result<AddOutcome, StoreError> {
         self.check_name(task)?;
-        if label.is_empty()
-            || label.len() > self.options.limits.label_bytes.min(512)
-            || label.chars().any(char::is_control)
+        let stored_label = label.unwrap_or(UNLABELLED);
+        let invalid = || StoreError::Label {
+            label: stored_label.to_owned(),
+        };
+        if let Some(label) = label
+            && (label.is_empty()
+                || label == UNLABELLED
+                || label.len() > self.options.limits.label_bytes.min(512)
+                || label.chars().any(char::is_control))
         {
-            return Err(StoreError::Label {
-                label: label.to_owned(),
-            });
+            return Err(invalid());
         }
         let mut writer = self.writer();
         self.prepare(&mut writer)?;
@@ -141,7 +147,10 @@ impl Store {
             .as_deref()
             .and_then(|file| parse_file(&id.to_string(), file).ok());
         let previous_label = known.map(|(example, _)| example.label);
-        if previous_label.as_deref() == Some(label) {
+        if previous_label
+            .as_ref()
+            .is_some_and(|previous| previous.as_deref() == label)
+        {
             return Ok(AddOutcome::Duplicate { id });
         }
         if !there {
@@ -160,13 +169,11 @@ impl Store {
             .map_err(StoreError::io("sync", &directory))?;
         let bytes = image.len() as u64;
         let head = Head {
-            label: label.to_owned(),
+            label: stored_label.to_owned(),
             added: now,
             bytes,
         };
-        let head = postcard::to_allocvec(&head).map_err(|_| StoreError::Label {
-            label: label.to_owned(),
-        })?;
+        let head = postcard::to_allocvec(&head).map_err(|_| invalid())?;
         let mut file = sealed::seal(sealed::EXAMPLE, &head);
         file.extend_from_slice(image);
         atomic::replace(&*self.storage, &path, &file, previous.as_deref()).map_err(Failure::into_error)?;

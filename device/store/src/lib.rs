@@ -86,8 +86,8 @@
 //!
 //! ## An example
 //!
-//! A sealed head (contents in postcard: label, time as an option of varint, bytes of the image as varint), then the
-//! image.
+//! A sealed head (contents in postcard: label, one space if there is none, time as an option of varint, bytes of the
+//! image as varint), then the image.
 //!
 //! # Commit of a change
 //!

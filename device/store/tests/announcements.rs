@@ -292,7 +292,7 @@ fn beyond_the_daily_budget_uploads_stay_in_memory() {
     let written = store.written();
     assert_eq!(written.uploads, bytes.len() as u64 + heads);
     assert_eq!(written.adapters, (bytes.len() + next.len()) as u64);
-    store.add_example("birds", "wren", b"an image", NOW).unwrap();
+    store.add_example("birds", Some("wren"), b"an image", NOW).unwrap();
     assert!(store.written().examples > 8);
 }
 

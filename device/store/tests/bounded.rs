@@ -36,23 +36,23 @@ fn tasks_with_nothing_but_examples_count_and_are_seen() {
     confirmed(&store, &file("birds", 1));
     for ghost in 0..4 {
         store
-            .add_example(&format!("ghost{ghost}"), "x", b"picture", NOW)
+            .add_example(&format!("ghost{ghost}"), Some("x"), b"picture", NOW)
             .unwrap();
     }
-    assert_eq!(full(store.add_example("ghost4", "x", b"picture", NOW)), "tasks");
+    assert_eq!(full(store.add_example("ghost4", Some("x"), b"picture", NOW)), "tasks");
     assert_eq!(full(store.put_checkpoint("ghost4", b"weights")), "tasks");
     assert_eq!(full(store.install(&file("cats", 1), NOW)), "tasks");
     assert_eq!(store.taught_only(), ["ghost0", "ghost1", "ghost2", "ghost3"]);
     // Existing tasks still accept examples.
-    store.add_example("ghost0", "y", b"another", NOW).unwrap();
-    store.add_example("birds", "wren", b"picture", NOW).unwrap();
+    store.add_example("ghost0", Some("y"), b"another", NOW).unwrap();
+    store.add_example("birds", Some("wren"), b"picture", NOW).unwrap();
     store.install(&file("birds", 2), NOW).unwrap();
     drop(store);
     let store = with_caps(disk, caps);
-    assert_eq!(full(store.add_example("ghost4", "x", b"picture", NOW)), "tasks");
+    assert_eq!(full(store.add_example("ghost4", Some("x"), b"picture", NOW)), "tasks");
     // Removing a task, or its last example, makes room for another.
     store.remove("ghost1").unwrap();
-    store.add_example("ghost4", "x", b"picture", NOW).unwrap();
+    store.add_example("ghost4", Some("x"), b"picture", NOW).unwrap();
     store.remove_example("ghost2", &Digest::of(b"picture")).unwrap();
     store.install(&file("ghost3", 1), NOW).unwrap();
     assert_eq!(store.taught_only(), ["ghost0", "ghost4"]);
@@ -73,7 +73,7 @@ fn the_stores_bytes_have_a_cap_and_records_do_not_need_room() {
     store.install(&file("birds", 2), NOW).unwrap();
     let mut filed = 0_u8;
     let what = loop {
-        match store.add_example("birds", "wren", &[filed; 5_000], NOW) {
+        match store.add_example("birds", Some("wren"), &[filed; 5_000], NOW) {
             Ok(_) => filed += 1,
             refused => break full(refused),
         }
@@ -94,13 +94,13 @@ fn the_stores_bytes_have_a_cap_and_records_do_not_need_room() {
     drop(store);
     let store = with_caps(disk, caps);
     assert_eq!(
-        full(store.add_example("birds", "wren", &[99; 9_000], NOW)),
+        full(store.add_example("birds", Some("wren"), &[99; 9_000], NOW)),
         "bytes of the store"
     );
     for image in 0..4 {
         store.remove_example("birds", &Digest::of(&[image; 5_000])).unwrap();
     }
-    store.add_example("birds", "wren", &[99; 9_000], NOW).unwrap();
+    store.add_example("birds", Some("wren"), &[99; 9_000], NOW).unwrap();
 }
 
 /// A disk with this many free bytes.
@@ -153,7 +153,7 @@ fn the_disks_reserve_is_left_to_records() {
     drop(store);
     let nearly_full = Free(disk, Caps::DEFAULT.reserve_bytes + 1_000);
     let store = Store::open(Arc::new(nearly_full), options()).unwrap();
-    assert!(full(store.add_example("birds", "wren", b"picture", NOW)).contains("disk"));
+    assert!(full(store.add_example("birds", Some("wren"), b"picture", NOW)).contains("disk"));
     assert!(full(store.put_checkpoint("birds", b"weights")).contains("disk"));
     assert!(full(store.install(&file("birds", 3), NOW)).contains("disk"));
     store.rollback("birds", NOW).unwrap();

@@ -173,8 +173,8 @@ fn an_adapter_that_nobody_installed_is_not_served() {
 fn damaged_examples_checkpoints_and_active_task_are_named() {
     let (disk, store) = fresh();
     confirmed(&store, &file("birds", 1));
-    store.add_example("birds", "wren", b"one", NOW).unwrap();
-    store.add_example("birds", "wren", b"two", NOW).unwrap();
+    store.add_example("birds", Some("wren"), b"one", NOW).unwrap();
+    store.add_example("birds", Some("wren"), b"two", NOW).unwrap();
     store.put_checkpoint("birds", b"weights").unwrap();
     store.set_active("birds").unwrap();
     let example = format!("examples/birds/{}", Digest::of(b"one"));
@@ -197,6 +197,6 @@ fn damaged_examples_checkpoints_and_active_task_are_named() {
     assert_eq!(store.problems().len(), 1);
     // Writing each of them again repairs it.
     store.clear_checkpoint("birds").unwrap();
-    store.add_example("birds", "wren", b"one", NOW).unwrap();
+    store.add_example("birds", Some("wren"), b"one", NOW).unwrap();
     assert_eq!(store.verify().unwrap().problems, []);
 }

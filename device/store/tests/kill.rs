@@ -99,7 +99,7 @@ fn links_and_odd_files_are_not_followed() {
     assert_eq!(store.serving("birds").unwrap().held.version, 2);
     assert!(store.file(&digest).is_err());
     store.install(&file("birds", 3), NOW).unwrap_err();
-    store.add_example("birds", "wren", b"picture", NOW).unwrap_err();
+    store.add_example("birds", Some("wren"), b"picture", NOW).unwrap_err();
     assert!(store.examples("birds").is_err());
     assert_eq!(fs::read(outside.path().join("secret")).unwrap(), b"secret");
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 2);
@@ -142,7 +142,7 @@ fn files_are_their_owners_alone() {
     let root = scratch();
     let store = Store::open_directory(root.path(), options()).unwrap();
     confirmed(&store, &file("birds", 1));
-    store.add_example("birds", "wren", b"picture", NOW).unwrap();
+    store.add_example("birds", Some("wren"), b"picture", NOW).unwrap();
     let mut directories = vec![root.path().to_owned()];
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(directory).unwrap() {

@@ -138,22 +138,22 @@ fn images_are_filed_once_and_relabelled() {
     let (_, store) = fresh();
     let id = Digest::of(b"picture");
     assert_eq!(
-        store.add_example("birds", "wren", b"picture", Some(7)).unwrap(),
+        store.add_example("birds", Some("wren"), b"picture", Some(7)).unwrap(),
         AddOutcome::Added { id }
     );
     assert_eq!(
-        store.add_example("birds", "wren", b"picture", Some(9)).unwrap(),
+        store.add_example("birds", Some("wren"), b"picture", Some(9)).unwrap(),
         AddOutcome::Duplicate { id }
     );
-    let from = "wren".into();
+    let from = Some("wren".to_owned());
     assert_eq!(
-        store.add_example("birds", "robin", b"picture", Some(8)).unwrap(),
+        store.add_example("birds", Some("robin"), b"picture", Some(8)).unwrap(),
         AddOutcome::Relabelled { id, from }
     );
     let examples = store.examples("birds").unwrap();
     assert_eq!(
-        (examples.len(), examples[0].label.as_str(), examples[0].added),
-        (1, "robin", Some(8))
+        (examples.len(), examples[0].label.as_deref(), examples[0].added),
+        (1, Some("robin"), Some(8))
     );
     assert_eq!(store.example("birds", &id).unwrap(), b"picture");
     assert!(store.examples("cats").unwrap().is_empty());
@@ -169,11 +169,30 @@ fn images_are_filed_once_and_relabelled() {
 }
 
 #[test]
+fn an_unlabelled_image_is_stored_with_a_space_and_read_without_a_label() {
+    let (disk, store) = fresh();
+    let id = Digest::of(b"picture");
+    let added = store.add_example("birds", None, b"picture", NOW).unwrap();
+    assert_eq!(added, AddOutcome::Added { id });
+    let files = disk.files();
+    let (_, bytes) = files.iter().find(|(name, _)| name.starts_with("examples/")).unwrap();
+    // After magic and length: the label's length and the label.
+    assert_eq!(bytes[12..14], [1, b' ']);
+    drop(store);
+    let store = crate::world::open(disk);
+    assert_eq!(store.examples("birds").unwrap()[0].label, None);
+    let again = store.add_example("birds", None, b"picture", NOW).unwrap();
+    assert_eq!(again, AddOutcome::Duplicate { id });
+    let labelled = store.add_example("birds", Some("wren"), b"picture", NOW).unwrap();
+    assert_eq!(labelled, AddOutcome::Relabelled { id, from: None });
+}
+
+#[test]
 fn a_removed_task_leaves_its_floor_and_nothing_else() {
     let (disk, store) = fresh();
     assert!(matches!(store.remove("birds"), Err(StoreError::NoSuchTask { .. })));
     confirmed(&store, &file("birds", 1));
-    store.add_example("birds", "wren", b"picture", NOW).unwrap();
+    store.add_example("birds", Some("wren"), b"picture", NOW).unwrap();
     store.put_checkpoint("birds", b"weights").unwrap();
     store.set_active("birds").unwrap();
     store.remove("birds").unwrap();
@@ -181,7 +200,7 @@ fn a_removed_task_leaves_its_floor_and_nothing_else() {
     assert!(store.tasks().is_empty());
     let names: Vec<_> = disk.files().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["active", "active.copy", "copies/birds", "tasks/birds"]);
-    store.add_example("birds", "wren", b"picture", NOW).unwrap();
+    store.add_example("birds", Some("wren"), b"picture", NOW).unwrap();
     drop(store);
     let store = crate::world::open(disk);
     assert_eq!(store.examples("birds").unwrap().len(), 1);

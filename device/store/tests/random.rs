@@ -43,7 +43,7 @@ fn act(store: &Store, task: &str, action: Action) -> bool {
         Action::Use => store.begin_use(task, &on_trial()).is_ok(),
         Action::Start => store.record_start(task, true, NOW).is_ok(),
         Action::Remove => store.remove(task).is_ok(),
-        Action::File(image) => store.add_example(task, "label", &[image], None).is_ok(),
+        Action::File(image) => store.add_example(task, Some("label"), &[image], None).is_ok(),
         Action::Unfile(image) => store.remove_example(task, &Digest::of(&[image])).is_ok(),
         Action::Checkpoint(value) => store.put_checkpoint(task, &[value; 50]).is_ok(),
         Action::Clear => store.clear_checkpoint(task).is_ok(),

@@ -75,7 +75,7 @@ fn readers_go_on_while_a_writer_waits_for_the_disk() {
     });
     let store = open(slow.clone());
     let first = confirmed(&store, &file("birds", 1));
-    store.add_example("birds", "wren", b"picture", NOW).unwrap();
+    store.add_example("birds", Some("wren"), b"picture", NOW).unwrap();
     let before = see(&store);
     slow.held_up.store(true, Ordering::SeqCst);
     thread::scope(|scope| {

@@ -280,14 +280,14 @@ fn a_key_that_is_no_longer_trusted_serves_nothing() {
 fn examples_tasks_and_checkpoints_are_capped() {
     let (disk, store) = fresh();
     for number in 0..4_u8 {
-        store.add_example("birds", "wren", &[number], NOW).unwrap();
+        store.add_example("birds", Some("wren"), &[number], NOW).unwrap();
     }
-    let full = store.add_example("birds", "wren", &[9], NOW);
+    let full = store.add_example("birds", Some("wren"), &[9], NOW);
     assert!(matches!(full, Err(StoreError::Full { cap: 4, got: 5, .. })));
     // A known image needs no room.
-    store.add_example("birds", "robin", &[0], NOW).unwrap();
+    store.add_example("birds", Some("robin"), &[0], NOW).unwrap();
     store.remove_example("birds", &Digest::of(&[1])).unwrap();
-    store.add_example("birds", "wren", &[9], NOW).unwrap();
+    store.add_example("birds", Some("wren"), &[9], NOW).unwrap();
     drop(store);
     let caps = Caps {
         tasks: 1,
@@ -301,7 +301,7 @@ fn examples_tasks_and_checkpoints_are_capped() {
         Err(StoreError::Full { .. })
     ));
     assert!(matches!(
-        store.add_example("cats", "tabby", &[0; 4], NOW),
+        store.add_example("cats", Some("tabby"), &[0; 4], NOW),
         Err(StoreError::Full { .. })
     ));
     store.install(&file("birds", 1), NOW).unwrap();
@@ -316,21 +316,21 @@ fn names_and_labels_that_no_adapter_could_have_are_refused() {
     let (_, store) = fresh();
     for task in ["", "a\0b", "line\nbreak", &"x".repeat(129)] {
         assert!(matches!(
-            store.add_example(task, "wren", b"x", NOW),
+            store.add_example(task, Some("wren"), b"x", NOW),
             Err(StoreError::Name { .. })
         ));
         assert!(matches!(store.put_checkpoint(task, b"x"), Err(StoreError::Name { .. })));
         assert!(matches!(store.serving(task), Err(StoreError::NoSuchTask { .. })));
     }
-    for label in ["", "a\tb", &"x".repeat(257)] {
+    for label in ["", " ", "a\tb", &"x".repeat(257)] {
         assert!(matches!(
-            store.add_example("birds", label, b"x", NOW),
+            store.add_example("birds", Some(label), b"x", NOW),
             Err(StoreError::Label { .. })
         ));
     }
     for task in ["..", ".", "/etc/passwd", "CON", "Birds", "birds", &"ツ".repeat(42)] {
         store.install(&file(task, 1), NOW).unwrap();
-        store.add_example(task, "wren", task.as_bytes(), NOW).unwrap();
+        store.add_example(task, Some("wren"), task.as_bytes(), NOW).unwrap();
         assert_eq!(store.examples(task).unwrap().len(), 1);
     }
     assert_eq!(store.tasks().len(), 7);

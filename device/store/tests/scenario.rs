@@ -40,7 +40,9 @@ fn past(store: &Store) {
     confirmed(store, &file("birds", 1));
     confirmed(store, &file("birds", 2));
     confirmed(store, &file("cats", 7));
-    store.add_example("birds", "wren", b"a picture of a wren", NOW).unwrap();
+    store
+        .add_example("birds", Some("wren"), b"a picture of a wren", NOW)
+        .unwrap();
     store.put_checkpoint("birds", &[7; 100]).unwrap();
     store.set_active("birds").unwrap();
 }
@@ -232,7 +234,7 @@ pub(crate) const ALL: &[Scenario] = &[
         past,
         |store| {
             store
-                .add_example(ODD_NAME, "robin", b"a picture of a robin", NOW)
+                .add_example(ODD_NAME, Some("robin"), b"a picture of a robin", NOW)
                 .map(drop)
         },
         true,
@@ -242,7 +244,7 @@ pub(crate) const ALL: &[Scenario] = &[
         past,
         |store| {
             store
-                .add_example("birds", "robin", b"a picture of a robin", NOW)
+                .add_example("birds", Some("robin"), b"a picture of a robin", NOW)
                 .map(drop)
         },
         true,
@@ -252,7 +254,7 @@ pub(crate) const ALL: &[Scenario] = &[
         past,
         |store| {
             store
-                .add_example("birds", "wren, young", b"a picture of a wren", NOW)
+                .add_example("birds", Some("wren, young"), b"a picture of a wren", NOW)
                 .map(drop)
         },
         true,

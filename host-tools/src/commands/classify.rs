@@ -21,7 +21,11 @@ use crate::{
 /// Classify images with one or several tasks
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  clr classify --backbone lite0.onnx --adapter birds.clr photo.jpg\n  clr classify --backbone lite0.onnx --adapter birds.clr --adapter flowers.clr photos/ --top-k 3 --json\n\nThe backbone is loaded once; each image is classified with each adapter. Adapters share the forward pass as far as they agree: `linear` ones all of it. Unreadable images are reported and skipped, and the exit code is 1. The content decides what is an image, not the name."
+    after_help = "Examples:\n  clr classify --backbone lite0.onnx --adapter birds.clr photo.jpg\n  clr classify \
+                  --backbone lite0.onnx --adapter birds.clr --adapter flowers.clr photos/ --top-k 3 --json\n\nThe \
+                  backbone is loaded once; each image is classified with each adapter. Adapters \
+                   share the forward pass up to the first site in which they differ. Unreadable images are \
+                  reported and skipped, and the exit code is 1. Images are recognised by content, not by name."
 )]
 pub(crate) struct ClassifyArgs {
     /// The frozen network (ONNX)

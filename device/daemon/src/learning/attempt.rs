@@ -11,7 +11,7 @@ use super::{
     bounds::Bounds,
     stored::{StoredImages, StoredRunState},
 };
-use crate::runtime::{Runtime, UNLABELLED};
+use crate::runtime::Runtime;
 
 /// Seconds between two writes of the run's state, to spare flash memory.
 const STATE_SECONDS: u32 = 30;
@@ -134,8 +134,8 @@ impl Learner {
             Err(StoreError::NoSuchTask { .. }) => Vec::new(),
             Err(error) => return Err(error.into()),
         };
-        let new: BTreeSet<&str> = (listed.iter().map(|example| example.label.as_str()))
-            .filter(|&label| label != UNLABELLED && !known.iter().any(|known| known == label))
+        let new: BTreeSet<&str> = (listed.iter().filter_map(|example| example.label.as_deref()))
+            .filter(|&label| !known.iter().any(|known| known == label))
             .collect();
         let (mut taught, mut refused, mut waiting) = (Vec::new(), Vec::new(), None);
         for label in &new {

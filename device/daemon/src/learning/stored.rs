@@ -7,7 +7,7 @@ use clr_onnx::ReducedImage;
 use clr_tuning::Example;
 
 use super::Run;
-use crate::runtime::{Runtime, UNLABELLED};
+use crate::runtime::Runtime;
 
 /// The images of a task in the store.
 pub(super) struct StoredImages<'a> {
@@ -49,7 +49,7 @@ impl clr_tuning::Examples for StoredImages<'_> {
             .map_err(|error| error.to_string())?;
         let labelled = examples.into_iter().map(|example| Example {
             id: example.id,
-            label: (example.label != UNLABELLED).then_some(example.label),
+            label: example.label,
         });
         let counts = |example: &Example| {
             let label = example.label.as_ref();

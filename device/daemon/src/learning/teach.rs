@@ -14,7 +14,7 @@ use clr_transfer::{Failure, FailureCode, TeachPhase, TeachStatus, TunePhase};
 use clr_tuning::{AdapterRevision, TaughtClass, TuneError};
 
 use super::{Learner, attempt::LearnError, stored::StoredImages};
-use crate::{error::with_causes, time::now};
+use crate::{error::with_causes, learning_state::PreviousLabel, time::now};
 
 impl Learner {
     /// Starts to teach one class on the learning thread. Does nothing if that is already in progress.
@@ -68,7 +68,10 @@ impl Learner {
 
     fn try_to_teach(&self, task: &str, label: &str) -> Result<TeachStatus, LearnError> {
         let listed = self.runtime.store.examples(task)?;
-        let images = listed.iter().filter(|example| example.label == label).count();
+        let images = listed
+            .iter()
+            .filter(|example| example.label.as_deref() == Some(label))
+            .count();
         if images == 0 {
             return Err(LearnError::Refused(Failure::new(
                 FailureCode::EXAMPLES,
@@ -86,7 +89,7 @@ impl Learner {
                 phase: TeachPhase::Known,
                 images: images as u32,
                 message: Some(format!(
-                    "`{label}` is a class already; {images} images of it are stored, and tuning uses them"
+                    "`{label}` is already a class; {images} images of it are stored, and tuning uses them"
                 )),
                 hint: Some(format!("clr device tune {task}")),
                 ..TeachStatus::default()
@@ -166,8 +169,8 @@ impl Learner {
             LearnError::Refused(failure) if failure.code == FailureCode::CANARY => Failure::new(
                 FailureCode::CANARY,
                 format_args!(
-                    "class `{label}` cannot be added to task `{task}`: with it, the class of an existing canary changes ({})\n\
-                     hint: more and clearer images of `{label}`, or train the class on a host",
+                    "class `{label}` cannot be added to task `{task}`: it changes the result of a canary ({})\nhint: \
+                     more and clearer images of `{label}`, or train the class on a host",
                     failure.message
                 ),
             ),
@@ -177,7 +180,7 @@ impl Learner {
         if of_the_class {
             let taken = self.undo_images(task, label);
             if taken > 0 {
-                failure.message = format!("{}; its {taken} images are not kept", failure.message);
+                failure.message = format!("{}; its {taken} images are removed", failure.message);
             }
         }
         TeachStatus {
@@ -197,10 +200,10 @@ impl Learner {
     fn undo_images(&self, task: &str, label: &str) -> usize {
         let listed = self.runtime.store.examples(task).unwrap_or_default();
         let mut taken = 0;
-        for example in listed.iter().filter(|example| example.label == label) {
+        for example in listed.iter().filter(|example| example.label.as_deref() == Some(label)) {
             let undone = match self.runtime.learning.previous_label(task, example.id) {
-                Some(before) => (self.runtime.store.example(task, &example.id))
-                    .and_then(|bytes| self.runtime.store.add_example(task, &before, &bytes, now()))
+                Some(PreviousLabel(before)) => (self.runtime.store.example(task, &example.id))
+                    .and_then(|bytes| self.runtime.store.add_example(task, before.as_deref(), &bytes, now()))
                     .map(drop),
                 None => self.runtime.store.remove_example(task, &example.id),
             };
@@ -220,7 +223,7 @@ fn taught_status(task: &str, label: &str, classes: &[TaughtClass]) -> TeachStatu
     };
     let (images, recognised) = (class.images, class.recognised);
     let mut message =
-        format!("`{label}` is a class from now on; {recognised} of {images} images are recognised in cross-validation");
+        format!("`{label}` is now a class; {recognised} of {images} images are recognised in cross-validation");
     if let Some((known, count)) = &class.looks_like {
         message = format!("{message}, {count} are classified as `{known}`");
     }

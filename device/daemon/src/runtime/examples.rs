@@ -8,7 +8,7 @@ use clr_transfer::{
     ExampleSelection, ExampleSummary, ExampleTask, Failure, FailureCode, PullInfo, RemovedExamples, TeachLimits,
 };
 
-use super::{Runtime, UNLABELLED, failure, lock};
+use super::{Runtime, failure, lock};
 
 impl Runtime {
     /// Lists the tasks with stored images, with or without an adapter.
@@ -19,8 +19,8 @@ impl Runtime {
             if examples.is_empty() {
                 continue;
             }
-            let labelled = || examples.iter().filter(|example| example.label != UNLABELLED);
-            let labels: BTreeSet<&str> = labelled().map(|example| example.label.as_str()).collect();
+            let labelled = || examples.iter().filter_map(|example| example.label.as_deref());
+            let labels: BTreeSet<&str> = labelled().collect();
             tasks.push(ExampleTask {
                 images: labelled().count() as u32,
                 classes: labels.len() as u32,
@@ -39,7 +39,7 @@ impl Runtime {
             id: example.id,
             bytes: example.bytes,
             added: example.added,
-            label: (example.label != UNLABELLED).then_some(example.label),
+            label: example.label,
         });
         Ok(summaries.collect())
     }
@@ -71,8 +71,8 @@ impl Runtime {
         let chosen: Vec<&StoredExample> = (listed.iter())
             .filter(|example| match selection {
                 ExampleSelection::Image(id) => example.id == *id,
-                ExampleSelection::Label(label) => example.label == *label && label != UNLABELLED,
-                ExampleSelection::Frames => example.label == UNLABELLED,
+                ExampleSelection::Label(label) => example.label.as_ref() == Some(label),
+                ExampleSelection::Frames => example.label.is_none(),
                 _ => false,
             })
             .collect();
@@ -98,12 +98,12 @@ impl Runtime {
         }
         // The number of stored frames is counted again when the next one arrives.
         lock(&self.kept_frames).remove(task);
-        let gone: BTreeSet<&str> = chosen.iter().map(|example| example.label.as_str()).collect();
+        let gone: BTreeSet<&str> = chosen.iter().filter_map(|example| example.label.as_deref()).collect();
         let left = self.store.examples(task).map_err(failure::of_store)?;
         let learned = self.learned_labels(task);
         removed.without_images = (gone.into_iter())
             .filter(|label| learned.iter().any(|known| known == label))
-            .filter(|label| left.iter().all(|example| example.label != *label))
+            .filter(|label| left.iter().all(|example| example.label.as_deref() != Some(*label)))
             .map(ToOwned::to_owned)
             .collect();
         tracing::info!(task, images = removed.images, "stored images removed");
@@ -163,7 +163,7 @@ impl Runtime {
             Err(_) => Vec::new(),
         };
         let filed = self.store.examples(task).map_err(failure::of_store)?;
-        known.extend(filed.into_iter().map(|example| example.label));
+        known.extend(filed.into_iter().filter_map(|example| example.label));
         if known.iter().any(|known| known == label) {
             return Ok(());
         }

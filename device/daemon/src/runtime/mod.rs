@@ -40,7 +40,6 @@ use super::{
 use clr_engine::{Engine, EngineOptions, ResidentAdapter, resident_memory};
 
 pub(crate) use resident::AdapterInfo;
-pub(crate) use transfers::UNLABELLED;
 
 /// The running device.
 #[derive(Debug)]

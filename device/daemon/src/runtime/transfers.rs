@@ -8,9 +8,6 @@ use super::{Runtime, failure, lock, now, resident::UpdateGuard, stamp, time, wit
 use crate::trial::TrialRun;
 use clr_engine::trim_heap;
 
-/// Label under which unlabelled frames are stored. Hosts cannot add images with it.
-pub(crate) const UNLABELLED: &str = " ";
-
 impl Runtime {
     pub(super) fn begin_transfer(&self, begin: &Begin) -> Result<u64, Failure> {
         let limits = &self.config.load().limits;
@@ -72,7 +69,7 @@ impl Runtime {
                 self.drop_upload(&begin.digest);
                 let file = made.map_err(|error| Failure::new(FailureCode::DELTA, error))?;
                 if Digest::of(&file) != *target {
-                    let text = format!("the delta yields another file than {}", target.short());
+                    let text = format!("the delta does not give the file {}", target.short());
                     return Err(Failure::new(FailureCode::DELTA, text));
                 }
                 let changing = self.serving.lock_updates();
@@ -99,13 +96,13 @@ impl Runtime {
                 }
                 let added = self
                     .store
-                    .add_example(task, label, &bytes, stamp())
+                    .add_example(task, Some(label), &bytes, stamp())
                     .map_err(failure::of_store);
                 self.drop_upload(&begin.digest);
                 let added = added?;
                 #[cfg(feature = "tuning")]
                 if let AddOutcome::Relabelled { id, from } = &added {
-                    self.learning.relabelled(task, *id, from);
+                    self.learning.relabelled(task, *id, from.as_deref());
                 }
                 Ok(Committed::Example {
                     task: task.clone(),
@@ -142,7 +139,7 @@ impl Runtime {
             return Ok(self.committed(task, held));
         }
         if self.has_failed(task, &held.digest) {
-            let text = "it failed its trial, and the revert cannot be written yet; the previous adapter serves";
+            let text = "it failed its trial, and the revert cannot be written yet; the previous adapter is used";
             return Err(Failure::new(FailureCode::STORAGE, text));
         }
         if let Err(error) = self.load_checked(changing, task) {
@@ -187,11 +184,11 @@ impl Runtime {
             kept
         } else {
             let examples = self.store.examples(task)?;
-            examples.iter().filter(|example| example.label == UNLABELLED).count()
+            examples.iter().filter(|example| example.label.is_none()).count()
         };
         let added = kept < self.config.load().tuning.max_frames
             && matches!(
-                self.store.add_example(task, UNLABELLED, bytes, stamp())?,
+                self.store.add_example(task, None, bytes, stamp())?,
                 AddOutcome::Added { .. }
             );
         lock(&self.kept_frames).insert(task.to_owned(), kept + usize::from(added));
