@@ -1,9 +1,9 @@
-# Recipes for people; `just` lists them. `check` is the gate that continuous integration runs.
+# `just` lists the recipes. `check` is the gate that continuous integration runs.
 
 default:
     @just --list
 
-# The whole gate: formatting, dependencies, floors, lints, tests, release build, systemd unit, demo.
+# Run the complete gate: formatting, dependencies, floors, lints, tests, release build, systemd unit, demo.
 check:
     .ci/run
 
@@ -11,27 +11,27 @@ check:
 fmt:
     cargo fmt --all
 
-# Lints, warnings denied.
+# Run lints; warnings are errors.
 lint:
     cargo clippy --release --workspace --all-targets -- -D warnings
 
-# Dependencies between crates and modules, and the weight of the engine.
+# Check dependencies between crates and modules, and the number of packages of the engine.
 floors:
     .ci/floors
 
-# All tests.
+# Run all tests.
 test:
     cargo test --release --workspace
 
-# The README's first command.
+# Run the first command of the README.
 demo:
     cargo run --release --bin clr -- demo
 
-# Proofs that take too long for `check`: what they look for and what they found stands in docs/reference/security.md.
+# Run the tests that take too long for `check`; docs/reference/security.md describes them.
 nightly: loom miri fuzz killed soak noisy-line advisories msrv packages arm
 
-# The speed of twenty networks' inference (one thread) and of ten networks' training step compared with the peers, as Markdown tables
-# (needs host-tools/bench/setup.sh, and `pip install onnx onnxscript` there; nothing else may run on the machine).
+# Needs host-tools/bench/setup.sh, `pip install onnx onnxscript` in its environment, and an idle machine. Prints Markdown tables.
+# Measure the inference of twenty networks (one thread) and the training step of ten, compared with other engines.
 bench-networks python="~/.cache/clr/bench-venv/bin/python" folder="target/bench-networks" rounds="7":
     #!/usr/bin/env bash
     set -euo pipefail
@@ -40,7 +40,7 @@ bench-networks python="~/.cache/clr/bench-venv/bin/python" folder="target/bench-
     cargo build --release --locked --bin clr
     clr=${CARGO_TARGET_DIR:-target}/release/clr
     rm -f "$folder"/*.json
-    # A network that fails is listed in the notes below the tables.
+    # The notes below the tables list networks that failed.
     mapfile -t files < <("$python" $tool files inference "$folder")
     "$clr" bench --python "$python" --measure inference --recipes linear --threads 1 --rounds {{rounds}} \
         --backbone "${files[@]}" -o "$folder/inference.json" >&2 || true
@@ -49,21 +49,21 @@ bench-networks python="~/.cache/clr/bench-venv/bin/python" folder="target/bench-
         --torch "$("$python" $tool names training)" --backbone "${files[@]}" -o "$folder/training.json" >&2 || true
     "$python" $tool table "$folder/inference.json" "$folder/training.json"
 
-# Every interleaving of switching, trying, confirming and taking back.
+# Test every interleaving of switching, trying, confirming and reverting.
 loom:
     RUSTFLAGS="--cfg loom" cargo test --release -p clr-switching --test main -- --nocapture
 
-# Undefined behaviour in what reads untrusted bytes (needs `rustup +nightly component add miri`).
+# Find undefined behaviour in the code that reads untrusted bytes (needs `rustup +nightly component add miri`).
 miri:
     MIRIFLAGS="-Zmiri-disable-isolation" cargo +nightly miri test -p clr-adapters --features delta,libm/force-soft-floats
     MIRIFLAGS="-Zmiri-disable-isolation" cargo +nightly miri test -p clr-transfer
 
-# Five minutes of arbitrary bytes for each reader of untrusted data (needs a C++ compiler).
+# Fuzz each reader of untrusted data for five minutes (needs a C++ compiler).
 fuzz seconds="300" targets="adapter_file checkpoint configuration difference frames http_connection images onnx_import secure_channel signed_envelope store_files stream_splitter update_session":
     #!/usr/bin/env bash
     set -euo pipefail
     export PATH=$(.ci/tool cargo-fuzz 0.13.2):$PATH
-    # A stable compiler does as well, if it is told to take unstable options.
+    # Without a nightly toolchain, RUSTC_BOOTSTRAP makes the stable compiler accept unstable options.
     cargo +nightly --version >/dev/null 2>&1 && export RUSTUP_TOOLCHAIN=nightly || export RUSTC_BOOTSTRAP=1
     for target in {{targets}}; do
         words=fuzz/dictionaries/$target
@@ -71,7 +71,7 @@ fuzz seconds="300" targets="adapter_file checkpoint configuration difference fra
             $([ ! -f "$words" ] || echo "-dict=$words")
     done
 
-# The device program that ships, its size with and without opaque operators, and its answers under an emulator.
+# Build the released device program for ARM, print its size with and without opaque operators, and test its kernels under an emulator.
 arm target="aarch64-unknown-linux-gnu":
     #!/usr/bin/env bash
     set -euo pipefail
@@ -84,19 +84,19 @@ arm target="aarch64-unknown-linux-gnu":
     done
     cargo test --profile device --locked --target {{target}} -p clr-kernels -- results_are_bit_identical
 
-# Ten thousand times kill -9 at any moment, under load.
+# Kill the device at random moments under load (kill -9), ten thousand times.
 killed rounds="10000":
     CLR_KILL_ROUNDS={{rounds}} cargo test --release --workspace --test main killed -- --nocapture
 
-# Ten minutes of frames while peers, half of them hostile, come and go.
+# Classify images for ten minutes while peers connect and disconnect, half of them hostile.
 soak seconds="600":
     CLR_SOAK_SECONDS={{seconds}} cargo test --release -p clr-daemon --test main soak -- --ignored --nocapture
 
-# The dependencies against RustSec's database, which must be there (CLR_ADVISORY_DB: a clone of it).
+# Check the dependencies against RustSec's database, which must be accessible (CLR_ADVISORY_DB: a local clone).
 advisories:
     CLR_ADVISORIES=required .ci/deny
 
-# Everything compiles with the oldest Rust that is promised (`rust-version` in Cargo.toml).
+# Compile everything with the oldest supported Rust (`rust-version` in Cargo.toml).
 msrv:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -104,15 +104,15 @@ msrv:
     rustup toolchain install "$version" --profile minimal
     cargo +"$version" check --locked --workspace --all-targets --target-dir "${CARGO_TARGET_DIR:-target}/msrv"
 
-# Every crate as a registry would get it, built from its own package.
+# Package every crate as for a registry, and build it from its package.
 packages:
     cargo package --locked --workspace --exclude clr-tests
 
-# The programs, and a bill of materials next to each.
+# Build the programs, each with a bill of materials.
 release:
     cargo build --release --locked
     .ci/sbom "${CARGO_TARGET_DIR:-target}/release"
 
-# Ten megabytes over a line that flips a bit in ten thousand.
+# Transfer ten megabytes over a line with one error in 10,000 bits.
 noisy-line:
     cargo test --release -p clr-transfer --test main ten_megabytes -- --ignored --nocapture

@@ -51,7 +51,7 @@ pub(crate) fn read_adapter(path: &Path) -> anyhow::Result<Decoded> {
 pub(crate) fn read_backbone(path: &Path) -> anyhow::Result<Backbone> {
     if !path.exists() {
         anyhow::bail!(
-            "no backbone at '{}'\nhint: `clr fetch lite0` gets one, `clr import` makes one from a checkpoint",
+            "no backbone at '{}'\nhint: `clr fetch lite0` downloads one, `clr import` creates one from a checkpoint",
             path.display()
         );
     }
@@ -69,14 +69,14 @@ pub(crate) fn check_features(backbone: &Backbone, path: &Path) -> anyhow::Result
     }
     let hint = match backbone.further_inside() {
         Some(value) => format!(
-            "take what its last layer reads: `clr import '{}' --output-name '{value}'`",
+            "use the input of its last layer as features: `clr import '{}' --output-name '{value}'`",
             path.display()
         ),
         None => "export the network without its last layers".to_owned(),
     };
     anyhow::bail!(
-        "'{}' would be a backbone of {features} feature(s), expected at least {MIN_FEATURES}: its output is a result of its \
-         own task, not a description of the image\nhint: {hint}",
+        "'{}' gives {features} feature(s), expected at least {MIN_FEATURES}: its output is the result of another \
+         task, not features of the image\nhint: {hint}",
         path.display()
     )
 }

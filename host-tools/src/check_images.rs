@@ -79,8 +79,8 @@ struct Labelled {
 pub(crate) fn check(backbone: &Backbone, folder: &Path, output: &Output) -> anyhow::Result<Report> {
     let adapter = backbone.original_adapter().with_context(|| {
         format!(
-            "cannot check '{}': the network has no classifier, its output is taken as features\n\
-             hint: leave --check-images out, or import a file that ends in its classifier",
+            "cannot check '{}': the network has no classifier, its output is taken as features\nhint: omit \
+             --check-images, or import a file that ends in its classifier",
             folder.display()
         )
     })?;
@@ -268,10 +268,14 @@ fn warning(in_force: &Outcome, presets: &[PresetOutcome]) -> Option<String> {
     };
     (other > own + margin).then(|| {
         format!(
-            "with --preset {} the original classifier {} {:.1} %, with the preprocessing in force {:.1} %: the latter is \
-             probably wrong\nhint: import again with --preset {}",
+            "with --preset {} the original classifier {} {:.1} %, with the current preprocessing {:.1} %: the latter \
+             is probably wrong\nhint: import again with --preset {}",
             best.preset,
-            if labelled { "is right on" } else { "has a mean confidence of" },
+            if labelled {
+                "is right on"
+            } else {
+                "has a mean confidence of"
+            },
             100.0 * other,
             100.0 * own,
             best.preset
@@ -291,7 +295,7 @@ impl Report {
             self.images,
             self.folder.display()
         ))?;
-        output.line(&format!("check\tin force: {}", self.in_force.describe()))?;
+        output.line(&format!("check\tcurrent preprocessing: {}", self.in_force.describe()))?;
         let each = self
             .presets
             .iter()

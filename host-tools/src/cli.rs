@@ -13,8 +13,9 @@ use crate::commands;
     version,
     max_term_width = 100,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 two engines disagree, 4 a download failed or is not \
-                  the pinned file, 5 a device cannot be reached, 6 a device refused.\nData goes to stdout, progress and logs to stderr."
+    after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 training network and device engine disagree, 4 a \
+                  download failed or its checksum is wrong, 5 a device cannot be reached, 6 a device refused.\nData \
+                  goes to stdout, progress and logs to stderr."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]

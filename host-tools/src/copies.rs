@@ -33,7 +33,7 @@ pub(crate) fn copy_task(path: &Path, folder: &Path, name: &str) -> anyhow::Resul
             return Ok(copy);
         }
         bail!(
-            "'{}' exists and is not this copy of '{name}'\nhint: remove it, or name another folder with --to",
+            "'{}' exists and differs from '{name}'\nhint: remove it, or name another folder with --to",
             copy.display()
         );
     }

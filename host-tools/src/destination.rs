@@ -121,7 +121,7 @@ fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
         ));
     }
     if path.file_name().is_none() {
-        return Err(fail("it is no file name", "name a file"));
+        return Err(fail("it is not a file name", "name a file"));
     }
     let mut target = path.to_owned();
     for _ in 0..32 {
@@ -133,11 +133,14 @@ fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
     match fs::metadata(&target) {
         Ok(metadata) if !metadata.is_file() => Err(fail(
             "it is a device or a pipe, expected a file",
-            "name a file; --json prints what a command found",
+            "name a file; --json prints the result",
         )),
         Ok(metadata) if metadata.permissions().readonly() => Err(fail(
             "the file is read-only",
-            &format!("allow writing it (chmod u+w '{}'), or name another", path.display()),
+            &format!(
+                "make it writable (chmod u+w '{}'), or name another file",
+                path.display()
+            ),
         )),
         _ => Ok(target),
     }
@@ -201,8 +204,7 @@ fn in_place(path: &Path) -> &Path {
 
 /// Returns an error of the file system, with a hint.
 fn cannot_write(path: &Path, folder: &Path, error: io::Error) -> anyhow::Error {
-    let hint =
-        system_error::hint(&error, Some(folder)).unwrap_or_else(|| "name a place that can be written to".to_owned());
+    let hint = system_error::hint(&error, Some(folder)).unwrap_or_else(|| "name a writable path".to_owned());
     // `tempfile` adds the name of the temporary file, which is removed here.
     let text = error.to_string();
     let reason = text.split(" at path ").next().unwrap_or(&text);

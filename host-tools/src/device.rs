@@ -35,8 +35,8 @@ fn gpu_or_cpu() -> Device {
 #[cfg(not(feature = "cuda"))]
 fn gpu() -> anyhow::Result<Device> {
     anyhow::bail!(
-        "this program was built without the feature cuda, and cannot use a GPU\nhint: with a CUDA toolkit, `cargo build --release \
-         --features cuda` builds one that can; --device cpu needs no GPU"
+        "this program was built without the feature cuda, and cannot use a GPU\nhint: with a CUDA toolkit, build it \
+         with `cargo build --release --features cuda`; --device cpu needs no GPU"
     )
 }
 

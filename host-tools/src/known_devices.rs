@@ -28,7 +28,7 @@ impl KnownDevices {
         let folder = match std::env::var_os("CLR_CONFIG") {
             Some(folder) => PathBuf::from(folder),
             None => directories::BaseDirs::new()
-                .context("no home folder for keys\nhint: set CLR_CONFIG to a folder")?
+                .context("no home folder to store keys in\nhint: set CLR_CONFIG to a folder")?
                 .config_dir()
                 .join("clr"),
         };
@@ -80,7 +80,8 @@ impl KnownDevices {
             let read = read.and_then(|(place, key)| Some((place.trim().to_owned(), key.parse::<PeerKey>().ok()?)));
             read.with_context(|| {
                 format!(
-                    "line {number} of '{}' is no `ENDPOINT x25519:KEY`\nhint: remove the line, and enrol again with that device",
+                    "line {number} of '{}' is not `ENDPOINT x25519:KEY`\nhint: remove the line, and enrol again with \
+                     that device",
                     path.display()
                 )
             })

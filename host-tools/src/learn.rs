@@ -115,7 +115,7 @@ impl Observer for Watcher<'_> {
         if let Some(metrics) = &mut self.metrics {
             let line = serde_json::to_string(record).unwrap_or_default();
             if let Err(error) = writeln!(metrics, "{line}").and_then(|()| metrics.flush()) {
-                tracing::warn!("metrics.jsonl cannot be written any more: {error}");
+                tracing::warn!("cannot write metrics.jsonl, no more metrics are written: {error}");
                 self.metrics = None;
             }
         }
@@ -162,7 +162,7 @@ pub(crate) fn publish_checked(backbone: &Backbone, trained: &Trained, path: &Pat
     let resident = engine.prepare(&adapter)?;
     anyhow::ensure!(
         !trained.parity.is_empty(),
-        "no validation image to compare the engines on"
+        "no validation image to compare the engines with"
     );
     let parity = compare(&trained.parity, &|input| Ok(engine.logits(&resident, input)?))?;
     // Written last. If the run is interrupted, only a temporary file remains.
@@ -170,7 +170,7 @@ pub(crate) fn publish_checked(backbone: &Backbone, trained: &Trained, path: &Pat
         let bytes = fs::read(written).with_context(|| format!("cannot read back '{}'", written.display()))?;
         anyhow::ensure!(
             bytes == trained.bytes,
-            "'{}' is not what was written",
+            "'{}' differs from the bytes written",
             written.display()
         );
         Ok(())
@@ -195,7 +195,7 @@ pub(crate) fn compare(
         if difference.is_nan() || difference > TOLERANCE {
             return Err(ParityError {
                 left: "the training network (candle)",
-                right: "the device engine (tract)",
+                right: "the device engine",
                 difference,
                 tolerance: TOLERANCE,
                 image: format!("validation image {}", index + 1),

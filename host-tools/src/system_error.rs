@@ -12,7 +12,7 @@ pub(crate) fn hint(error: &Error, place: Option<&Path>) -> Option<String> {
         ErrorKind::NotFound => {
             let folder = env::current_dir().ok()?;
             format!(
-                "look for it with `ls`; a path without a leading / starts in '{}'",
+                "check the path with `ls`; a relative path starts in '{}'",
                 folder.display()
             )
         }
@@ -21,7 +21,7 @@ pub(crate) fn hint(error: &Error, place: Option<&Path>) -> Option<String> {
             format!("let this user read or write {place} (`chmod`, `chown`), or give another path")
         }
         ErrorKind::IsADirectory => "give a file, not a folder".to_owned(),
-        ErrorKind::NotADirectory => "give a path whose parts in front are folders".to_owned(),
+        ErrorKind::NotADirectory => "give a path whose parent is a folder".to_owned(),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
             "make room (`df -h` shows where), or give a path on another disk".to_owned()
         }

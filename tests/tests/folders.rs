@@ -280,7 +280,7 @@ fn every_command_reports_a_thousand_files_with_forty_kinds_of_problems_alike() {
     let mut asked = told.clone();
     for (outcome, _, reason) in asked
         .values_mut()
-        .filter(|(.., reason)| reason == "it is in no class folder")
+        .filter(|(.., reason)| reason == "it is outside of the class folders")
     {
         *outcome = "image".to_owned();
         reason.clear();

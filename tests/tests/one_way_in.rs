@@ -207,7 +207,7 @@ fn a_backbone_of_a_handful_of_features_is_refused_with_a_hint_that_works() {
     });
     let (code, _, stderr) = run(&bench, &["import", "short.onnx", "-o", "out.onnx"]);
     assert!(
-        code == Some(1) && stderr.contains("a backbone of 2 feature(s)"),
+        code == Some(1) && stderr.contains("gives 2 feature(s), expected at least 8"),
         "{stderr}"
     );
     assert!(

@@ -98,7 +98,7 @@ fn task(runtime: &Runtime) -> Finding {
     if runtime.serving.auto() {
         return match ready {
             0 => degraded("automatic choice, but there is no task yet"),
-            _ => ok(format!("automatic choice among {ready}")),
+            _ => ok(format!("automatic choice; tasks in memory: {ready}")),
         };
     }
     if let Some(active) = tasks.active() {
@@ -117,7 +117,7 @@ fn task(runtime: &Runtime) -> Finding {
             failed(format!("cannot serve `{task}`: {reason}"))
         }
         (None, 0) => degraded("there is no task yet"),
-        (None, _) => degraded(format!("{ready} ready, but none is active")),
+        (None, _) => degraded(format!("no task is active; tasks in memory: {ready}")),
     }
 }
 
@@ -169,7 +169,7 @@ fn clock(_: &Runtime) -> Finding {
     match time::behind() {
         None => ok("the clock is set"),
         Some(seconds) => degraded(format!(
-            "the clock is {seconds} s behind the known minimum, which decides expiry instead"
+            "the clock is {seconds} s behind the latest known time, which is used for expiry instead"
         )),
     }
 }

@@ -244,7 +244,8 @@ fn choose(
             Ok(Some(adapter))
         }
         (None, ChoiceStatus::NoProfiles) => Err(NoResult::Failed(
-            "no task has a feature profile to be chosen by; train it with this version of clr, or name a task"
+            "no task has a feature profile, so none can be chosen; train the tasks with this version of clr, or name \
+             a task"
                 .to_owned(),
         )),
         (None, _) => Err(NoResult::Unknown),

@@ -60,8 +60,8 @@ impl LearningState {
         if status.phase.is_running() {
             let busy = status.task.as_deref().unwrap_or_default();
             let text = format_args!(
-                "the device is already learning task `{busy}`, one at a time\nhint: wait until `clr device tuning` reports its end, or \
-                 `clr device stop-tuning`"
+                "the device is already learning task `{busy}`, and learns one task at a time\nhint: wait until `clr \
+                 device tuning` reports its end, or `clr device stop-tuning`"
             );
             return Err(Failure::new(FailureCode::BUSY, text));
         }

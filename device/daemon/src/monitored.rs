@@ -96,7 +96,7 @@ impl Runtime {
         page.family(
             "clr_frame_latency_seconds",
             Kind::Gauge,
-            "From image to result, over the last 1,024 frames.",
+            "Time from image to result, over the last 1,024 frames.",
             quantiles.into_iter().flat_map(|(median, p99)| {
                 [("0.5", median), ("0.99", p99)]
                     .map(|(quantile, time)| (vec![("quantile", quantile.to_owned())], f64::from(time) / 1e3))
@@ -155,7 +155,11 @@ impl Runtime {
         let counters = &self.counters;
         let (tasks, bytes) = self.resident();
         page.gauge("clr_tasks", "Tasks ready in memory.", f64::from(tasks));
-        page.gauge("clr_adapter_bytes", "Memory of their adapters.", bytes as f64);
+        page.gauge(
+            "clr_adapter_bytes",
+            "Memory of the adapters of these tasks.",
+            bytes as f64,
+        );
         let states = self.store.tasks();
         let on_trial = states.iter().filter(|state| state.trial.is_some()).count();
         page.gauge(

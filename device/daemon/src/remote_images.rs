@@ -87,7 +87,7 @@ pub(super) fn teach(args: &TeachArgs, client: &mut EndpointClient<'_>) -> Result
         return Err(ClientError::Refused(failure).into());
     }
     print_line(format_args!(
-        "{} images added with label `{label}` to task `{}`, {} were stored already, {skipped} skipped",
+        "{} images added with label `{label}` to task `{}`, {} already stored, {skipped} skipped",
         batch.added() + batch.relabelled(),
         args.task,
         batch.duplicates()

@@ -92,7 +92,7 @@ pub(crate) fn start(store: &Store) {
         tracing::warn!(
             clock,
             floor,
-            "the clock is behind the known minimum, which decides expiry instead"
+            "the clock is behind the latest known time, which is used for expiry instead"
         );
     }
     note(store, HOUR);

@@ -42,7 +42,7 @@ pub(crate) fn warnings(config: &Config, file: &Path) -> Vec<Warning> {
             warn(
                 format!("`{kind}.listen` is {address}: other machines can reach this port"),
                 format!(
-                    "write 127.0.0.1:{} and reach it through ssh, or trust that network",
+                    "set it to 127.0.0.1:{} and connect through ssh, or make sure that the network is trusted",
                     address.port()
                 ),
             );

@@ -32,6 +32,7 @@ mod plan;
 mod reference;
 mod resident;
 mod scorer;
+mod several;
 mod tasks;
 
 pub use auto::{Choice, ChoiceStatus, ChooserOptions, RunnerUp, TaskChooser, score_tasks};

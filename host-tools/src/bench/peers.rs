@@ -104,7 +104,7 @@ impl Peers {
                 continue;
             }
             let hint = format!("{} -m pip install {}", peers.python.display(), missing.join(" "));
-            tracing::warn!("{} is not installed and left out\nhint: {hint}", peer.title);
+            tracing::warn!("{} is not installed: skipped\nhint: {hint}", peer.title);
             peers.not_installed.push(NotInstalled {
                 peer: peer.name,
                 packages: missing,
@@ -140,7 +140,7 @@ impl Peers {
                 .unwrap_or("no reason given")
         );
         let versions: BTreeMap<String, Option<String>> =
-            serde_json::from_slice(&output.stdout).with_context(|| format!("'{python}' is no Python 3"))?;
+            serde_json::from_slice(&output.stdout).with_context(|| format!("'{python}' is not Python 3"))?;
         Ok((versions.into_iter())
             .filter_map(|(name, version)| Some((name, version?)))
             .collect())

@@ -123,9 +123,9 @@ pub(crate) fn print(document: &Document, output: &Output) -> std::io::Result<()>
     print_notes(document, output)?;
     let summary = &document.summary;
     for (name, ratios) in [
-        ("inference, ours over the fastest peer", &summary.inference),
-        ("training step, ours over PyTorch", &summary.training_time),
-        ("memory of a training step, ours over PyTorch", &summary.training_memory),
+        ("inference, clr / fastest peer", &summary.inference),
+        ("training step, clr / PyTorch", &summary.training_time),
+        ("memory of a training step, clr / PyTorch", &summary.training_memory),
     ] {
         if let Some(ratios) = ratios {
             output.line(&format!(
@@ -224,12 +224,12 @@ fn print_loading(rows: &[LoadTime], output: &Output) -> std::io::Result<()> {
     if rows.is_empty() {
         return Ok(());
     }
-    output.line("\nfrom files to the first answer")?;
+    output.line("\ntime from the files to the first result")?;
     let mut table = Table::new([
         "model",
         "backbone",
         "adapter and plan",
-        "first answer",
+        "first result",
         "total",
         "a second task",
     ]);
@@ -256,7 +256,7 @@ fn print_switching(row: &Switching, output: &Output) -> std::io::Result<()> {
         human_time(row.worst)
     ))?;
     output.line(&format!(
-        "memory of one: {} decoded, {} resident{}",
+        "memory per adapter: {} decoded, {} resident{}",
         human_bytes(row.decoded_bytes as u64),
         row.resident_bytes.map_or_else(|| "?".to_owned(), human_bytes),
         row.memory_ratio
@@ -281,8 +281,8 @@ fn print_notes(document: &Document, output: &Output) -> std::io::Result<()> {
             && theirs.parameters != row.ours.parameters
         {
             output.line(&format!(
-                "{}: clr trains {} values, PyTorch's {} {}",
-                row.model, row.ours.parameters, theirs.network, theirs.parameters
+                "{}: clr trains {} values, PyTorch trains {} on {}",
+                row.model, row.ours.parameters, theirs.parameters, theirs.network
             ))?;
         }
     }

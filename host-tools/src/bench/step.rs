@@ -127,7 +127,7 @@ fn same_network(network: &Network, ours: &Worker, theirs: Worker) -> anyhow::Res
     if own != other && !network.torch_stated {
         let count = |count: Option<usize>| count.unwrap_or_default();
         anyhow::bail!(
-            "{} trains {} values, expected {}: another network\nhint: --torch NAME states which network this is",
+            "{} trains {} values, expected {}: a different network\nhint: --torch NAME selects the right one",
             theirs.ready.network.as_deref().unwrap_or("it"),
             count(other),
             count(own)

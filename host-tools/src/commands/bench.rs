@@ -17,15 +17,16 @@ use crate::{
 /// Measure this machine: inference, training step, loading, switching
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  host-tools/bench/setup.sh && clr bench -o bench.json\n  clr bench --backbone mine.onnx --threads \
-                  1,4\n  clr bench --backbone net.onnx --torch resnet50 --measure training --step-sizes 96\n\nRatios are ours \
-                  over theirs, best times of rounds taken in turns: below 1 is faster, or less. Peers are ONNX Runtime, \
-                  OpenVINO, ncnn and\nMNN for inference and PyTorch for training, each in its own process, all in float32. A \
-                  peer counts if its output equals ours within\n1e-3 of its largest value. It runs the file as given, or the \
-                  model that `clr merge` writes where it cannot read that. Networks\nof --models have random weights."
+    after_help = "Examples:\n  host-tools/bench/setup.sh && clr bench -o bench.json\n  clr bench --backbone mine.onnx \
+                  --threads 1,4\n  clr bench --backbone net.onnx --torch resnet50 --measure training --step-sizes \
+                  96\n\nA ratio is the best time of clr divided by that of a peer; below 1, clr is faster. Peers are \
+                  ONNX Runtime, OpenVINO, ncnn and MNN for inference and PyTorch for training, each in its own \
+                  process, all in float32. A peer counts only if its output equals that of clr within 1e-3 of its \
+                  largest value. It runs the given file, or the model that `clr merge` writes if it cannot read the \
+                  file. Networks of --models have random weights."
 )]
 pub(crate) struct BenchArgs {
-    /// Networks to measure: any files that `clr import` takes
+    /// Networks to measure: any files that `clr import` accepts
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "models")]
     backbone: Vec<PathBuf>,
     /// torchvision's or timm's names of these files, in order [default: guessed]
@@ -42,7 +43,7 @@ pub(crate) struct BenchArgs {
     /// Measurements, comma-separated [default: all; with --backbone: inference,training]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "NAMES")]
     measure: Vec<Measurement>,
-    /// Recipes of inference, comma-separated: linear is the network as it is
+    /// Recipes for inference, comma-separated; linear: no added operations
     #[arg(long, default_value = "linear,clr", value_delimiter = ',', value_parser = parse_recipe, value_name = "NAMES")]
     recipes: Vec<Recipe>,
     /// Thread counts of inference, comma-separated; 0 is all cores
@@ -60,22 +61,22 @@ pub(crate) struct BenchArgs {
     /// Resident adapters while switching
     #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     adapters: u32,
-    /// Rounds; in each, every engine has its turn
+    /// Rounds; each engine runs once per round
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..1000))]
     rounds: u32,
     /// Two short rounds
     #[arg(long)]
     quick: bool,
-    /// Python with the peers [default: the cache's bench-venv]
+    /// Python with the peers [default: bench-venv in the cache]
     #[arg(long, value_name = "FILE")]
     python: Option<PathBuf>,
     /// Peers to compare with, comma-separated [default: all that are installed]
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = parse_peer)]
     peers: Vec<String>,
-    /// Measure ours alone
+    /// Measure clr alone
     #[arg(long, conflicts_with_all = ["python", "peers"])]
     no_peers: bool,
-    /// Write the JSON document here too
+    /// Also write the JSON document to this file
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Run one network in this process (used by the bench itself)
@@ -180,7 +181,7 @@ fn measure(network: &Network, args: &BenchArgs, peers: Option<&Peers>, context: 
     // Switching is measured first, because memory freed by an earlier measurement would hide the adapters' memory.
     if args.measures(Measurement::Switching) && document.switching.is_none() {
         tracing::info!("{name}: switching among {} adapters", args.adapters);
-        let bar = context.output.bar(u64::from(args.adapters), "making adapters resident");
+        let bar = context.output.bar(u64::from(args.adapters), "loading adapters");
         match switching(name, &network.backbone, args.adapters as usize, &|| bar.inc(1)) {
             Ok(result) => document.switching = Some(result),
             Err(error) => document.fail(name, "switching", &error),
@@ -251,11 +252,13 @@ fn peers(args: &BenchArgs, context: &Context<'_>) -> anyhow::Result<Option<Peers
     }
     anyhow::ensure!(
         args.peers.is_empty(),
-        "no Python with peers at '{}'\nhint: host-tools/bench/setup.sh creates the environment; --python FILE takes another",
+        "no Python with peers at '{}'\nhint: host-tools/bench/setup.sh creates the environment; --python FILE selects \
+         another",
         python.display()
     );
     tracing::warn!(
-        "no Python at {}: no ratios\nhint: host-tools/bench/setup.sh creates the environment; --python FILE takes another",
+        "no Python at {}: no ratios\nhint: host-tools/bench/setup.sh creates the environment; --python FILE selects \
+         another",
         python.display()
     );
     Ok(None)

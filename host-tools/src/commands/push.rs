@@ -24,7 +24,11 @@ const MAX_NEIGHBOURS: usize = 256;
 /// Send adapters to a device
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  clr push birds.clr --to tcp:robot.local:7171\n  clr push birds.clr flowers.clr --to exec:'ssh robot clr-device stdio'\n  clr push birds-5.clr --base birds-4.clr --to serial:/dev/ttyUSB0@115200\n\nIf the device has a version of the task that is next to FILE, or given with --base, only the delta is sent. An interrupted push resumes when it is run again."
+    after_help = "Examples:\n  clr push birds.clr --to tcp:robot.local:7171\n  clr push birds.clr flowers.clr --to \
+                  exec:'ssh robot clr-device stdio'\n  clr push birds-5.clr --base birds-4.clr --to \
+                  serial:/dev/ttyUSB0@115200\n\nIf the device has an earlier version that is in the folder of FILE \
+                  or given with --base, only the difference (delta) is sent. To resume an interrupted push, run it \
+                  again."
 )]
 pub(crate) struct PushArgs {
     /// The adapters
@@ -105,10 +109,7 @@ pub(crate) fn run(args: &PushArgs, context: &Context<'_>) -> anyhow::Result<u8> 
             trial_frames,
         } = pushed.committed
         else {
-            bail!(
-                "the device stored '{}' as something else than an adapter",
-                path.display()
-            );
+            bail!("the device did not accept '{}' as an adapter", path.display());
         };
         let row = PushedDocument {
             path: path.clone(),

@@ -32,7 +32,7 @@ pub(crate) struct SignArgs {
     /// Version to set; devices accept only versions above their highest
     #[arg(long, alias = "release", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     set_version: Option<u64>,
-    /// Days until devices must no longer install it
+    /// Days after which devices refuse to install it
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
     expires: Option<u32>,
     /// Fleet or device, `*` for any characters; may be repeated [default: all]

@@ -17,7 +17,9 @@ use crate::exit;
 /// Check signatures of adapters, as a device does
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Example:\n  clr verify --key fleet.pub birds.clr\n\nExit code 0 if every file is signed by one of the keys, unaltered and not expired; 1 otherwise. With --audience, a device of these names must accept it too."
+    after_help = "Example:\n  clr verify --key fleet.pub birds.clr\n\nExit code 0 if every file is signed by one of \
+                  the keys, unaltered and not expired; 1 otherwise. With --audience, the files must also be valid \
+                  for devices with these names."
 )]
 pub(crate) struct VerifyArgs {
     /// The adapters

@@ -52,7 +52,7 @@ pub(super) fn findings(survey: &Survey, splits: &BTreeMap<String, BTreeMap<Strin
     for (split, classes) in splits {
         for (class, count) in classes {
             if *count == 0 {
-                let message = format!("class folder '{class}' in '{split}' holds no images");
+                let message = format!("class folder '{class}' in '{split}' contains no images");
                 add(Severity::Error, "empty-class", message);
             }
             if !splits[name].contains_key(class) {

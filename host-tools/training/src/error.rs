@@ -26,8 +26,8 @@ pub enum TrainError {
     },
     /// There are too few class folders.
     #[error(
-        "{} holds {found} class folders, at least 2 are needed\nhint: give each class a folder of images: {}/<class>/*.jpg, or train/, val/ and test/ with such folders inside",
-        path.display(), path.display()
+        "{} contains {found} class folders, at least 2 are needed\nhint: create one folder per class, {}, or train/, val/ and test/ with such folders",
+        path.display(), path.join("<class>/*.jpg").display()
     )]
     TooFewClasses {
         /// The folder searched.
@@ -61,7 +61,8 @@ pub enum TrainError {
     },
     /// A class folder whose name is not UTF-8.
     #[error(
-        "the name of the class folder '{folder}' is not UTF-8, as labels must be\nhint: rename it, such as with `convmv -f latin1 -t utf8 --notest`"
+        "the name of the class folder '{folder}' is not UTF-8, but labels must be\nhint: rename it, such as with \
+         `convmv -f latin1 -t utf8 --notest`"
     )]
     ClassName {
         /// The folder, with invalid bytes escaped.
@@ -150,7 +151,7 @@ pub enum TrainError {
         path: PathBuf,
     },
     /// The observer asked to stop.
-    #[error("training was stopped\nhint: the same command with the same resume folder continues it")]
+    #[error("training was stopped\nhint: repeat the command with the same resume folder to continue")]
     Stopped,
     /// A device's results differ from the CPU's.
     #[error(

@@ -363,9 +363,21 @@ fn adapters_that_do_not_fit_are_refused_with_what_was_expected() {
     ));
     assert!(matches!(
         refused(&|a| drop(a.sites.pop())),
+        AdapterMismatch::SiteName { index: 0, .. }
+    ));
+    assert!(matches!(
+        refused(&|a| a.sites.clear()),
         AdapterMismatch::SiteCount {
             expected: 3,
-            got: 2,
+            got: 0,
+            ..
+        }
+    ));
+    assert!(matches!(
+        refused(&|a| a.sites.insert(0, a.sites[0].clone())),
+        AdapterMismatch::SiteCount {
+            expected: 3,
+            got: 4,
             ..
         }
     ));

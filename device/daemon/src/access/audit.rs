@@ -108,7 +108,7 @@ impl Audit {
         let torn = state.resume();
         let audit = Self(Mutex::new(state));
         if torn > 0 {
-            let result = format!("a line of {torn} bytes was cut and removed");
+            let result = format!("removed an incomplete line of {torn} bytes");
             audit.system("start", &result);
             tracing::warn!("audit log: {result}");
         }
@@ -258,7 +258,7 @@ impl State {
     fn log_failure(&mut self, error: &std::io::Error) {
         if !self.failure_logged {
             tracing::error!(
-                "cannot write the audit log in '{}': {error}; it goes to the journal alone",
+                "cannot write the audit log in '{}': {error}; its lines go to the journal only",
                 self.folder.display()
             );
         }
@@ -425,7 +425,7 @@ mod tests {
                 "cut at {cut}: {report:?}"
             );
             let text = fs::read_to_string(&path).unwrap();
-            let said = text.contains(&format!("a line of {torn} bytes was cut"));
+            let said = text.contains(&format!("removed an incomplete line of {torn} bytes"));
             assert_eq!(said, torn > 0, "cut at {cut}");
         }
     }

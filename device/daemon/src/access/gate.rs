@@ -145,8 +145,8 @@ impl Gate {
         Err(Failure::new(
             FailureCode::NOT_ALLOWED,
             format_args!(
-                "host '{}' may not {command}: needed: role {role}, granted: {had}\nhint: on the device, `clr-device enrol --role {role}` \
-                 shows a code that grants it",
+                "host '{}' may not {command}: needs the role {role}, has {had}\nhint: on the device, `clr-device \
+                 enrol --role {role}` shows a code that grants it",
                 origin.peer
             ),
         ))

@@ -105,7 +105,7 @@ impl Hosts {
         let mut enrolled = self.enrolled.clone();
         enrolled.retain(|host| host.key != *key);
         if enrolled.len() >= MAX_HOSTS {
-            return Err(format!("{MAX_HOSTS} hosts are enrolled\nhint: revoke some"));
+            return Err(format!("{MAX_HOSTS} hosts are enrolled, the maximum\nhint: revoke one"));
         }
         let taken = |name: &str| self.all().any(|(host, _)| host.name == name && host.key != *key);
         let plain = plain_name(proposed);
@@ -131,7 +131,8 @@ impl Hosts {
             return Err(Failure::new(
                 FailureCode::NO_HOST,
                 format_args!(
-                    "host '{}' is configured\nhint: remove it from [[hosts]] in the configuration, then `systemctl reload clr-device` or SIGHUP",
+                    "host '{}' is listed in the configuration\nhint: remove it from [[hosts]], then `systemctl reload \
+                     clr-device` or SIGHUP",
                     host.name
                 ),
             ));
@@ -145,8 +146,10 @@ impl Hosts {
         // Removed in memory first, because a failed write must not leave the host admitted.
         self.enrolled.clone_from(&enrolled);
         self.write(enrolled).map_err(|reason| {
-            let text =
-                format!("the host is revoked until the next start only: {reason}\nhint: repair the disk, revoke again");
+            let text = format!(
+                "the host is revoked until the next start only: {reason}\nhint: repair the disk, then revoke \
+                         the host again"
+            );
             Failure::new(FailureCode::STORAGE, text)
         })
     }

@@ -98,10 +98,10 @@ impl Access {
 
     fn warn(&self, config: &Config) {
         if config.tcp.as_ref().is_some_and(|tcp| tcp.plain) {
-            tracing::warn!("tcp.plain = true: every peer that reaches the port may do everything, unencrypted");
+            tracing::warn!("tcp.plain = true: every peer that reaches the port may send all commands, unencrypted");
         }
         if config.serial.as_ref().is_some_and(|serial| serial.plain) {
-            tracing::warn!("serial.plain = true: every peer that reaches the line may do everything, unencrypted");
+            tracing::warn!("serial.plain = true: every peer that reaches the line may send all commands, unencrypted");
         }
         let remote = config.tcp.as_ref().is_some_and(|tcp| !tcp.listen.ip().is_loopback());
         if remote && !self.has_hosts() {

@@ -44,8 +44,8 @@ impl Usage {
             return Err(Failure::new(
                 FailureCode::QUOTA,
                 format_args!(
-                    "{} of {most} bytes were written for this host today, {bytes} more are too many\nhint: wait {hours} hours, or raise \
-                     limits.host_bytes_per_day in the device's configuration",
+                    "{} of the daily {most} bytes were written for this host, {bytes} more exceed the limit\nhint: \
+                     wait {hours} hours, or raise limits.host_bytes_per_day in the device's configuration",
                     self.bytes
                 ),
             ));

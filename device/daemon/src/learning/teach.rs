@@ -89,7 +89,7 @@ impl Learner {
                 phase: TeachPhase::Known,
                 images: images as u32,
                 message: Some(format!(
-                    "`{label}` is a class already; {images} images of it are stored, and tuning uses them"
+                    "`{label}` is already a class; {images} images of it are stored, and tuning uses them"
                 )),
                 hint: Some(format!("clr device tune {task}")),
                 ..TeachStatus::default()
@@ -169,8 +169,8 @@ impl Learner {
             LearnError::Refused(failure) if failure.code == FailureCode::CANARY => Failure::new(
                 FailureCode::CANARY,
                 format_args!(
-                    "class `{label}` cannot be added to task `{task}`: with it, the class of an existing canary changes ({})\n\
-                     hint: more and clearer images of `{label}`, or train the class on a host",
+                    "class `{label}` cannot be added to task `{task}`: it changes the result of a canary ({})\nhint: \
+                     more and clearer images of `{label}`, or train the class on a host",
                     failure.message
                 ),
             ),
@@ -180,7 +180,7 @@ impl Learner {
         if of_the_class {
             let taken = self.undo_images(task, label);
             if taken > 0 {
-                failure.message = format!("{}; its {taken} images are not kept", failure.message);
+                failure.message = format!("{}; its {taken} images are removed", failure.message);
             }
         }
         TeachStatus {
@@ -223,7 +223,7 @@ fn taught_status(task: &str, label: &str, classes: &[TaughtClass]) -> TeachStatu
     };
     let (images, recognised) = (class.images, class.recognised);
     let mut message =
-        format!("`{label}` is a class from now on; {recognised} of {images} images are recognised in cross-validation");
+        format!("`{label}` is now a class; {recognised} of {images} images are recognised in cross-validation");
     if let Some((known, count)) = &class.looks_like {
         message = format!("{message}, {count} are classified as `{known}`");
     }

@@ -59,7 +59,7 @@ impl Runtime {
                 format!("task `{task}`: its adapter on trial failed ({reason}), but the revert cannot be written")
             }
             PendingChange::Count { .. } | PendingChange::Use { .. } => {
-                format!("task `{task}`: its adapter on trial does not serve until its use can be recorded")
+                format!("task `{task}`: its adapter on trial is not used until its use can be recorded")
             }
         };
         pending_changes.changes.iter().map(text).collect()
@@ -93,7 +93,7 @@ impl Runtime {
                     lock(&self.pending_changes)
                         .changes
                         .retain(|(name, known)| *name != task || *known != change);
-                    tracing::info!(task, "change of the trial written after all");
+                    tracing::info!(task, "pending change of the trial written");
                     if reload && let Err(error) = self.load_checked(&changing, &task) {
                         tracing::error!(task, "{}", with_causes(&error));
                         // The confirmed adapter keeps serving, and the next start tries again.

@@ -142,7 +142,7 @@ impl Runtime {
         if self.store.task(task)?.confirmed.is_none() {
             return Ok(false);
         }
-        tracing::warn!(task, "the confirmed adapter serves until that can be recorded");
+        tracing::warn!(task, "the confirmed adapter is used until the start can be recorded");
         self.defer(task, change);
         self.fall_back(changing, task)?;
         Ok(true)

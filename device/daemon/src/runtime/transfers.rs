@@ -69,7 +69,7 @@ impl Runtime {
                 self.drop_upload(&begin.digest);
                 let file = made.map_err(|error| Failure::new(FailureCode::DELTA, error))?;
                 if Digest::of(&file) != *target {
-                    let text = format!("the delta yields another file than {}", target.short());
+                    let text = format!("the delta does not give the file {}", target.short());
                     return Err(Failure::new(FailureCode::DELTA, text));
                 }
                 let changing = self.serving.lock_updates();
@@ -139,7 +139,7 @@ impl Runtime {
             return Ok(self.committed(task, held));
         }
         if self.has_failed(task, &held.digest) {
-            let text = "it failed its trial, and the revert cannot be written yet; the previous adapter serves";
+            let text = "it failed its trial, and the revert cannot be written yet; the previous adapter is used";
             return Err(Failure::new(FailureCode::STORAGE, text));
         }
         if let Err(error) = self.load_checked(changing, task) {

@@ -27,7 +27,7 @@ fn health_reports_each_fault_on_a_line_and_recovers() {
     // Degraded: there is no task yet.
     wait_for(port, 200, "ok\ndegraded task: there is no task yet\n");
     device.push(&signed(&adapter("birds", 1))).unwrap();
-    wait_for(port, 200, "degraded task: 1 ready, but none is active\n");
+    wait_for(port, 200, "degraded task: no task is active; tasks in memory: 1\n");
     device.switch("birds");
     device.ask(&image(1));
     wait_for(port, 200, "ok\n");

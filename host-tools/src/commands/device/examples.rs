@@ -232,8 +232,8 @@ fn remove(args: &RemoveArgs, client: &mut EndpointClient<'_>, context: &Context<
     }
     for label in &without_images {
         tracing::warn!(
-            "class `{label}` stays in the adapter, although none of its images is left\nhint: `clr device restore {task}` goes back to the publisher's \
-             original, without any class taught on the device"
+            "class `{label}` stays in the adapter, although none of its images is left\nhint: `clr device restore \
+             {task}` returns to the publisher's original, which has no class taught on the device"
         );
     }
     Ok(0)
@@ -247,9 +247,15 @@ fn find(task: &str, start: &str, examples: &[ExampleSummary]) -> anyhow::Result<
         .filter(|example| example.id.to_string().starts_with(&start));
     match (found.next(), found.next()) {
         (Some(example), None) => Ok(example.id),
-        (Some(_), Some(_)) => bail!("several images of task `{task}` begin with {start}\nhint: give more digits"),
+        (Some(_), Some(_)) => bail!(
+            "the digests of several images of task `{task}` begin with {start}\nhint: give \
+                                     more digits"
+        ),
         (None, _) => {
-            bail!("no image of task `{task}` begins with {start}\nhint: `clr device examples {task}` lists them")
+            bail!(
+                "no digest of an image of task `{task}` begins with {start}\nhint: `clr device examples {task}` \
+                   lists them"
+            )
         }
     }
 }
@@ -296,6 +302,11 @@ mod tests {
         let examples = [example(0xab), example(0xac)];
         assert_eq!(find("t", "AC", &examples).unwrap(), examples[1].id);
         assert!(find("t", "a", &examples).unwrap_err().to_string().contains("several"));
-        assert!(find("t", "ff", &examples).unwrap_err().to_string().contains("no image"));
+        assert!(
+            find("t", "ff", &examples)
+                .unwrap_err()
+                .to_string()
+                .contains("no digest")
+        );
     }
 }

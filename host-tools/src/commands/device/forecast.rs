@@ -56,14 +56,14 @@ pub(super) fn warn(forecast: &TuneForecast) {
 fn lines(forecast: &TuneForecast) -> Vec<String> {
     let mut lines = Vec::new();
     for class in &forecast.classes {
-        let learned = if class.learned { "learned" } else { "known before" };
+        let learned = if class.learned { "learned" } else { "existing" };
         lines.push(format!(
-            "class        {}: {} images, {} held out to judge ({learned})",
+            "class        {}: {} images, {} held out for evaluation ({learned})",
             class.label, class.images, class.held_out
         ));
     }
     lines.push(format!(
-        "judges       {} images judge the classes known before, {} are needed; {} frames are kept",
+        "evaluation   {} images evaluate the existing classes, {} are needed; {} frames are stored",
         forecast.judges, forecast.judges_needed, forecast.frames
     ));
     if let Some(plan) = &forecast.plan {

@@ -11,7 +11,7 @@ use crate::{known_devices::KnownDevices, output::Table};
 #[derive(Args, Debug)]
 #[command(
     after_help = "Example:\n  clr device enrol tcp:robot.local:7171 --code 7K3QF-0XB9M-2ZT4C-HD8VA\n\nOn the device, \
-                        `clr-device enrol --role update` shows the code. Both ends then keep the other's key."
+                  `clr-device enrol --role update` shows the code. Host and device then store each other's key."
 )]
 pub(super) struct EnrolArgs {
     /// The device, instead of --at
@@ -109,7 +109,7 @@ pub(super) fn enrol(args: &EnrolArgs, at: Option<&Endpoint>, context: &Context<'
 pub(super) fn forget(args: &ForgetArgs, at: Option<&Endpoint>, context: &Context<'_>) -> anyhow::Result<u8> {
     let endpoint = place(args.endpoint.as_ref(), at)?;
     if !KnownDevices::open()?.forget(&endpoint)? {
-        bail!("no key of '{endpoint}' is known\nhint: use the endpoint of the enrolment");
+        bail!("no key of '{endpoint}' is known\nhint: give the endpoint that was used for enrolment");
     }
     context
         .output
@@ -129,10 +129,10 @@ pub(super) fn rotate_key(
     }
     let old = match &rotation.old {
         Some(_) => format!(
-            "hosts that know the key before it follow at their next connection, for {} days",
+            "hosts with the previous key receive the new one at their next connection, for {} days",
             rotation.seconds.div_ceil(24 * 3_600)
         ),
-        None => "no other key is answered".to_owned(),
+        None => "no other key is accepted".to_owned(),
     };
     context
         .output

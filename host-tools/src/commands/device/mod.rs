@@ -130,10 +130,10 @@ pub(crate) fn client<'c>(endpoint: &'c Endpoint, clock: &'c SystemClock) -> anyh
         client.on_successor(move |new| {
             match known.follow(old, new) {
                 Ok(()) => eprintln!(
-                    "{endpoint}: the device has a new key, {new}; its old key vouched for it, and it is remembered"
+                    "{endpoint}: the device has a new key, {new}; authenticated by its old key; the new key is stored"
                 ),
                 Err(error) => {
-                    eprintln!("warning: {endpoint}: the device's new key {new} could not be remembered: {error:#}");
+                    eprintln!("warning: {endpoint}: cannot store the device's new key {new}: {error:#}");
                 }
             }
             old = new;
@@ -180,7 +180,7 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
         Action::Enrol(_) | Action::Forget(_) => return Ok(0),
         Action::Revoke(hosts::RevokeArgs { host }) => {
             client.revoke(host)?;
-            ("revoke", host.as_str(), "is not known any more")
+            ("revoke", host.as_str(), "is revoked")
         }
         Action::Teach(teach) => return teach::run(teach, client, context),
         Action::Examples(examples) => return examples::run(examples, client, context),
@@ -213,15 +213,15 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
         }
         Action::Rollback(Task { task }) => {
             client.rollback(task)?;
-            ("rollback", task.as_str(), "is back to the adapter before")
+            ("rollback", task.as_str(), "uses the previous adapter again")
         }
         Action::Restore(Task { task }) => {
             client.restore(task)?;
-            ("restore", task.as_str(), "is back to the publisher's original")
+            ("restore", task.as_str(), "uses the publisher's original again")
         }
         Action::Remove(Task { task }) => {
             client.remove(task)?;
-            ("remove", task.as_str(), "is forgotten")
+            ("remove", task.as_str(), "is removed")
         }
         Action::MarkGood(Task { task }) => {
             client.mark_good(task)?;

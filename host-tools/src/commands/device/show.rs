@@ -36,11 +36,11 @@ pub(super) fn status(status: &Status, health: Option<&Health>, context: &Context
     output.line(&format!("task         {active}{how}"))?;
     output.line(&format!("up           {}", human_time(status.uptime_seconds as f64)))?;
     output.line(&format!(
-        "frames       {} answered, {} dropped, {} failed",
+        "images       {} classified, {} dropped, {} failed",
         frames.served, frames.dropped, frames.failed
     ))?;
     output.line(&format!(
-        "latency      {} median, {} p99, over {} frames",
+        "latency      {} median, {} p99, over {} images",
         micro(latency.median_us),
         micro(latency.p99_us),
         latency.frames
@@ -54,7 +54,7 @@ pub(super) fn status(status: &Status, health: Option<&Health>, context: &Context
     ))?;
     for trial in &status.trials {
         output.line(&format!(
-            "on trial     {} version {}, {} frames left",
+            "on trial     {} version {}, {} images left",
             trial.task, trial.version, trial.frames_left
         ))?;
     }

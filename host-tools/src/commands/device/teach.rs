@@ -14,7 +14,10 @@ use crate::scan_log;
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Example:\n  clr device teach --task digits --label cell photos/ --at tcp:robot.local:7171\n\nImages beyond the device's limits are scaled by the host. An unreadable image is named and left out. A class that resembles a known one is refused by name, and its images are removed."
+    after_help = "Example:\n  clr device teach --task digits --label cell photos/ --at tcp:robot.local:7171\n\nThe \
+                  host scales images that exceed the device's limits. Unreadable images are reported and skipped. If \
+                  the class resembles a known one, the device refuses it, names the known one, and removes the \
+                  images."
 )]
 pub(super) struct TeachArgs {
     /// The task; a new name starts a new task
@@ -154,7 +157,7 @@ fn refused(status: &TeachStatus) -> ClientError {
 fn print(document: &TeachDocument<'_>, context: &Context<'_>) -> std::io::Result<()> {
     let TeachDocument { task, label, .. } = document;
     let mut line = format!(
-        "{task}: {} images of {label} added, {} were stored already",
+        "{task}: {} images of {label} added, {} already stored",
         document.added, document.duplicates
     );
     for (count, what) in [

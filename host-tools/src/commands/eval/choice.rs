@@ -85,13 +85,14 @@ struct Document {
 pub(super) fn run(args: &EvalArgs, backbone: Backbone, context: &Context<'_>) -> anyhow::Result<u8> {
     anyhow::ensure!(
         args.adapter.len() == args.data.len() && args.adapter.len() > 1,
-        "{} adapters and {} folders\nhint: --auto takes two or more adapters, and a folder for each in the same order",
+        "got {} adapters and {} folders\nhint: --auto needs two or more adapters, and one folder for each in the same \
+         order",
         args.adapter.len(),
         args.data.len()
     );
     anyhow::ensure!(
         args.device.open()?.is_cpu(),
-        "--auto is measured with the device engine\nhint: leave --device out"
+        "--auto always uses the device engine\nhint: omit --device"
     );
     let engine = Engine::new(backbone, EngineOptions::default())?;
     let tasks = prepare(args, &engine)?;
@@ -327,7 +328,7 @@ fn print(document: &Document, output: &Output) -> std::io::Result<()> {
         "images",
         "task accuracy",
         "of five",
-        "mostly taken for",
+        "most frequent error",
         "with oracle",
         "without",
         "AUROC",
@@ -351,7 +352,7 @@ fn print(document: &Document, output: &Output) -> std::io::Result<()> {
     table.row(row("mean", images, String::new(), &document.mean));
     output.table(&table)?;
     output.line(&format!(
-        "scores of {} tasks: {} an image on one thread; unknown beyond an OOD score of {}",
+        "scores of {} tasks take {} per image on one thread; an image is unknown above an OOD score of {}",
         document.tasks.len(),
         human_time(document.seconds_per_image),
         document.tolerance

@@ -123,7 +123,7 @@ pub(crate) fn run(args: &EvalArgs, context: &Context<'_>) -> anyhow::Result<u8> 
     }
     let ([adapter], [data]) = (args.adapter.as_slice(), args.data.as_slice()) else {
         anyhow::bail!(
-            "{} adapters and {} folders\nhint: several are for --auto",
+            "got {} adapters and {} folders, expected one of each\nhint: --auto accepts several",
             args.adapter.len(),
             args.data.len()
         );

@@ -214,7 +214,7 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
             "profile      {} dimensions, distance {:.2} at the median and {:.2} at 95 % of validation",
             profile.dimensions, profile.typical, profile.limit
         ),
-        None => "profile      none: the task cannot be chosen by an image alone".to_owned(),
+        None => "profile      none: a device cannot choose this task by image".to_owned(),
     })?;
     output.line(&format!("canaries     {}\n", document.canaries))?;
     let mut table = Table::new(["section", "encoding", "values", "offset", "bytes", "crc"]);

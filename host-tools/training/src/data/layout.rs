@@ -148,7 +148,7 @@ impl Layout {
             }
         }
         for path in outside {
-            scan.leave_out(&path, "it is in no class folder");
+            scan.leave_out(&path, "it is outside of the class folders");
         }
     }
 
@@ -165,7 +165,7 @@ impl Layout {
             if names.len() > 1 {
                 let names = names.join(" and ");
                 notes.push(format!(
-                    "{names} are different classes, whose names differ in capitals or spaces alone"
+                    "{names} are different classes, whose names differ only in case or spaces"
                 ));
             }
         }
@@ -198,7 +198,7 @@ impl Part {
                             return Some(label(&child.path).map(|label| (label, child.path.clone())));
                         }
                         let path = display_path(&child.path);
-                        notes.push(format!("the folder '{path}' holds no images and is no class"));
+                        notes.push(format!("the folder '{path}' contains no images and is not a class"));
                         None
                     })
                     .collect::<Result<_>>()?;

@@ -30,10 +30,10 @@ impl Unreadable {
     /// Creates the entry for a file that could not be decoded.
     pub fn new(path: PathBuf, error: &ImageError) -> Self {
         let kind = match error {
-            ImageError::Damaged { .. } => "damaged or cut short",
+            ImageError::Damaged { .. } => "damaged or truncated",
             ImageError::Io { .. } => "it cannot be read",
             ImageError::Empty { .. } => "it has no pixels",
-            ImageError::Decode { .. } => "it has a feature that is not read: convert it to PNG",
+            ImageError::Decode { .. } => "it has a feature that is not supported: convert it to PNG",
             error if error.is_over_limit() => "too large to decode",
             _ => "it is no image",
         };

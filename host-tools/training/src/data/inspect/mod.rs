@@ -147,7 +147,7 @@ pub fn findings(images: &[ImageProperties], near: usize) -> Vec<Finding> {
     of(
         Severity::Note,
         "further-images",
-        "hold several frames or pages, of which the first is taken",
+        "have several frames or pages, of which only the first is read",
         &|image| image.further,
     );
     of(
@@ -227,9 +227,14 @@ fn low_range(images: &[ImageProperties], findings: &mut Vec<Finding>) {
         level: Severity::Warning,
         kind: "low-range",
         message: format!(
-            "{} of {} images of 16 bits per sample have no value above {largest} of 65535, so they are seen as nearly black, '{}' first; to scale them all alike: magick mogrify -evaluate multiply {} FILES (without magick before ImageMagick 7)",
+            "{} of {} images of 16 bits per sample have no value above {largest} of 65535, so they look nearly black, \
+             '{}' first; to scale them all alike: magick mogrify -evaluate multiply {} FILES (without magick before \
+             ImageMagick 7)",
             low.len(),
-            images.iter().filter(|image| image.notes.largest_sample.is_some()).count(),
+            images
+                .iter()
+                .filter(|image| image.notes.largest_sample.is_some())
+                .count(),
             files[0],
             u16::MAX / largest
         ),

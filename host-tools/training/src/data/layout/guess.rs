@@ -122,7 +122,7 @@ impl<'a> Guess<'a> {
             if !places.notes[0].contains(&format!("'{}'", display_path(&folder.path))) {
                 let path = display_path(&folder.path);
                 places.notes.push(format!(
-                    "'{path}' holds images without class folders: they have no labels"
+                    "'{path}' contains images without class folders: they have no labels"
                 ));
             }
         }
@@ -213,7 +213,7 @@ impl<'a> Guess<'a> {
                         .map(|(_, folder)| format!("'{}'", folder.name()))
                         .collect();
                     let reason = format!(
-                        "'{}' holds {}, which are named like splits, but '{}' does not hold splits alone",
+                        "'{}' contains {}, which are named like splits, but '{}' also contains other folders",
                         display_path(&class.path),
                         names.join(" and "),
                         display_path(&odd.path)
@@ -222,7 +222,8 @@ impl<'a> Guess<'a> {
                         path: self.root.join(at),
                         reason,
                         hint: format!(
-                            "--no-splits assigns every image below a class folder to its class; else move the images of '{}' into such folders",
+                            "--no-splits assigns every image below a class folder to its class; otherwise move the \
+                             images of '{}' into such folders",
                             display_path(&odd.path)
                         ),
                     })
@@ -256,7 +257,7 @@ impl<'a> Guess<'a> {
         };
         if named.len() == 1 && !others.is_empty() && first.name().to_lowercase() == "train" {
             let note = format!(
-                "'{}' is a class like '{}': it holds images and no class folders",
+                "'{}' is a class like '{}': it contains images and no class folders",
                 display_path(&first.path),
                 others[0].name()
             );
@@ -265,13 +266,13 @@ impl<'a> Guess<'a> {
         let names: Vec<String> = named.iter().map(|(_, folder)| format!("'{}'", folder.name())).collect();
         let reason = if named.len() == 1 {
             format!(
-                "{} is named like {} and holds images, but no class folders",
+                "{} is named like {} and contains images, but no class folders",
                 names[0],
                 spoken(split)
             )
         } else {
             format!(
-                "{} are named like splits and hold images, but no class folders",
+                "{} are named like splits and contain images, but no class folders",
                 names.join(" and ")
             )
         };

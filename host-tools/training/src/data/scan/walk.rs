@@ -120,7 +120,7 @@ impl Walk {
 pub(super) fn unreadable(error: &Error) -> Verdict {
     let reason = match error.kind() {
         ErrorKind::PermissionDenied => PERMISSION_DENIED,
-        ErrorKind::NotFound => "it vanished meanwhile",
+        ErrorKind::NotFound => "it was removed during the scan",
         _ => "it cannot be read",
     };
     Verdict::new(Outcome::LeftOut, "unreadable", reason).with_detail(error.to_string())
@@ -130,7 +130,7 @@ pub(super) fn unreadable(error: &Error) -> Verdict {
 fn missing(full: &Path, error: &Error) -> Verdict {
     let link = fs::symlink_metadata(full).is_ok_and(|metadata| metadata.is_symlink());
     match error.kind() {
-        ErrorKind::NotFound if link => Verdict::new(Outcome::LeftOut, "link", "it leads nowhere"),
+        ErrorKind::NotFound if link => Verdict::new(Outcome::LeftOut, "link", "its target does not exist"),
         // A link to itself.
         _ if link && error.kind() != ErrorKind::PermissionDenied => {
             Verdict::new(Outcome::LeftOut, "link", "it leads in a circle")
