@@ -1,4 +1,4 @@
-//! Several tasks in one pass have the results of each task alone.
+//! Classifying with several tasks in one pass gives the same results as classifying with each task alone.
 
 use std::sync::Arc;
 
@@ -12,15 +12,15 @@ fn photo() -> RgbImage {
     RgbImage::from_fn(90, 70, |x, y| image::Rgb([x as u8 * 2, y as u8 * 3, (x * y) as u8]))
 }
 
-/// Returns an adapter that begins at the last `count` of its recipe's sites.
+/// Returns an adapter that only has the last `count` of its recipe's sites.
 fn late(backbone: &Backbone, recipe: Recipe, count: usize, seed: u64) -> Adapter {
     let mut adapter = adapter(backbone, recipe, &format!("late {seed}"), 4, seed);
     adapter.sites.drain(..adapter.sites.len() - count);
     adapter
 }
 
-/// Two `linear` tasks, two of the same late beginning, one that begins in between, two that begin at the first site, and
-/// one of another preprocessing.
+/// Returns two `linear` tasks, two with the same last sites, one with more of the last sites, two with all sites, and one
+/// with another preprocessing.
 fn tasks(backbone: &Backbone) -> Vec<Adapter> {
     let mut other = adapter(backbone, Recipe::Clr, "other input", 3, 9);
     other.header.preprocessing.mean = [10.0, 20.0, 30.0];
