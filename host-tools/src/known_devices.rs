@@ -197,7 +197,7 @@ mod tests {
         known.follow(PeerKey([1; 32]), PeerKey([3; 32])).unwrap();
         let keys: Vec<u8> = known.entries().unwrap().iter().map(|(_, key)| key.0[0]).collect();
         assert_eq!(keys, [3, 3, 2]);
-        // A device that was forgotten in the meantime is not added again.
+        // If the user removed the device in the meantime, it is not added again.
         known.forget(&"tcp:robot:7171".parse().unwrap()).unwrap();
         known.follow(PeerKey([1; 32]), PeerKey([4; 32])).unwrap();
         assert_eq!(known.entries().unwrap().len(), 2);

@@ -120,7 +120,8 @@ pub struct Dataset {
     train: Vec<Sample>,
     validation: Vec<Sample>,
     test: Option<Vec<Sample>>,
-    /// Number of images by folder of class folders and class, before the validation split is made.
+    /// For each folder that contains class folders: its name, and each class with its number of images. The numbers are
+    /// from before the validation split.
     parts: Vec<(String, Vec<(String, usize)>)>,
     scan: Scan,
     notes: Vec<String>,

@@ -21,7 +21,8 @@ struct Container {
     alpha: bool,
     any_lossless: bool,
     animated: bool,
-    /// Whether EXIF data exist and are complete, because the decoder allocates as much as their length field claims.
+    /// Whether EXIF data exist and are complete. If they are not, they are not decoded, because the decoder allocates as
+    /// much memory as their length field claims.
     exif: bool,
     /// Width and height of the canvas, or of the frame that is being read.
     canvas: [u32; 2],
