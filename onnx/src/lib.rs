@@ -27,6 +27,7 @@ mod resize;
 mod rewrite;
 mod shape;
 mod sites;
+mod stages;
 mod tensor;
 mod validate;
 mod write;
@@ -53,6 +54,7 @@ pub use rewrite::{
 };
 pub use shape::Shape;
 pub use sites::SiteInfo;
+pub use stages::Stage;
 pub use tensor::Tensor;
 
 /// The example of the README compiles.

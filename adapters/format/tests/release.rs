@@ -201,7 +201,8 @@ fn a_statement_about_other_bytes_is_refused() {
         let file = with_trailer(&content(), &release.clone().sign(&key(1)).unwrap().to_bytes());
         assert!(matches!(refusal(&file), Refusal::WrongContent { .. }), "{release:?}");
     }
-    // A signature over a file's bytes is not valid for a statement, nor the reverse.
+    // A signature over a file's bytes is not valid for a release statement, and a signature of a statement is not valid for
+    // a file.
     let older = sign(&plain(), SignerClass::Publisher, &key(1)).unwrap();
     let forged = SignedRelease {
         signature: decode(&older).unwrap().signature.unwrap().bytes,

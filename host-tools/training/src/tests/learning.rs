@@ -10,6 +10,26 @@ use crate::{
 };
 
 #[test]
+fn training_from_a_later_site_stores_only_the_last_sites() {
+    let (_folder, dataset) = task();
+    let (backbone, last) = (backbone(), backbone().sites().len() - 1);
+    let options = options(RecipeChoice::Fixed(Recipe::Clr)).with_first_site(last);
+    let trained = train(&backbone, &dataset, &options, &mut ()).unwrap();
+    let names: Vec<&str> = trained.adapter.sites.iter().map(|site| &*site.name).collect();
+    assert_eq!(names, [&*backbone.sites()[last].name]);
+    assert_eq!(decode(&trained.bytes).unwrap().adapter, trained.quantised);
+    let identity = clr_onnx::identity_adapter(
+        &backbone,
+        Recipe::Clr,
+        trained.adapter.head.clone(),
+        trained.adapter.header.clone(),
+    );
+    assert_ne!(trained.adapter.sites[0], identity.sites[last], "the site is trained");
+    let refused = train(&backbone, &dataset, &options.with_first_site(last + 1), &mut ());
+    assert!(matches!(refused, Err(TrainError::FirstSite { .. })));
+}
+
+#[test]
 fn a_small_task_is_learned_and_the_file_gives_the_same_results() {
     let (_folder, dataset) = task();
     let options = options(RecipeChoice::Fixed(Recipe::Clr));

@@ -237,7 +237,7 @@ fn an_adapter_that_does_not_fit_is_refused_by_name() {
     assert!(refused(&renamed).contains("`depthwise`"));
     let mut short = adapter.clone();
     short.sites.pop();
-    assert!(refused(&short).contains("expand"));
+    assert!(refused(&short).contains("site 0: expected `depthwise`"));
     let mut wide = adapter;
     wide.head.features = 12;
     assert!(refused(&wide).contains("expected 24, got 12"));
