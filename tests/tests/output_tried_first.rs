@@ -33,7 +33,7 @@ fn every_command_tests_its_output_before_the_work() {
         refused(&bench, &["merge", "-b", "backbone.onnx", "-a", "t.clr", "-o", output]);
         refused(&bench, &["export", "-b", "backbone.onnx", "-a", "t.clr", "-o", output]);
         refused(&bench, &["bench", "--quick", "--no-peers", "-o", output]);
-        // There is no device at this address, because the output file is tested first.
+        // No device is needed at this address, because the command tests the output file before it connects.
         refused(
             &bench,
             &["pull", "task", "--from", "tcp:127.0.0.1:9", "-o", output, "--force"],

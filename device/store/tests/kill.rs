@@ -19,8 +19,7 @@ use crate::{
     world::{NOW, confirmed, file, open, options, see},
 };
 
-/// Returns a real directory, in memory if the system supports that, because the tests need the system calls and not the
-/// disk.
+/// Creates a temporary directory, in memory if the system supports that. The tests need real system calls, but no disk.
 fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
