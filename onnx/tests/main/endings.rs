@@ -1,4 +1,5 @@
-//! For every kind of ending of a classifier, the features are its input. Its own classes are kept if it is linear.
+//! For every kind of classifier ending, the features are the classifier's input. If the classifier is linear, its
+//! classes are kept.
 
 use clr_adapters::Head;
 use clr_onnx::{Backbone, ImportOptions, Op, ReadOptions, import_bytes};
