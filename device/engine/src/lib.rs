@@ -27,6 +27,7 @@ mod classification;
 mod engine;
 mod error;
 mod memory;
+mod pass;
 mod plan;
 #[cfg(feature = "tract")]
 mod reference;
@@ -40,6 +41,7 @@ pub use classification::{Classification, Ranked};
 pub use engine::{Engine, EngineMemory, EngineOptions, Kernels};
 pub use error::EngineError;
 pub use memory::{resident_memory, trim_heap};
+pub use pass::ImagePass;
 pub use resident::ResidentAdapter;
 pub use scorer::TaskScore;
 pub use tasks::TaskSet;
