@@ -159,7 +159,7 @@ pub struct TuneForecast {
     pub classes: Vec<ClassForecast>,
     /// Stored unlabelled frames.
     pub frames: u32,
-    /// Number of images that test the old classes: held-out frames, held-out images and canaries.
+    /// Number of images with which the old classes are tested: held-out frames, held-out images and canaries.
     pub judges: u32,
     /// Minimum number of images needed to test the old classes.
     pub judges_needed: u32,

@@ -187,7 +187,8 @@ pub(crate) fn inference(
     })
 }
 
-/// Starts a peer on the first model with which its output equals ours. The error is that of the last model.
+/// Starts a peer with each of `models` in turn, until its output equals ours. If it never does, returns the last model's
+/// error.
 fn first_that_runs(
     models: &[(PeerModel, PathBuf)],
     start: impl Fn(&Path) -> anyhow::Result<(Worker, f32)>,

@@ -56,7 +56,8 @@ pub struct ImportOptions {
     pub labels: Option<Vec<String>>,
     /// Parts of the preprocessing that replace those of the file or the architecture.
     pub preprocessing: StatedPreprocessing,
-    /// Set of weights to read if a checkpoint has several: a key, a path, or in general `model` or `ema`.
+    /// Set of weights to read if a checkpoint has several: its key or path, `model` for the trained weights, or `ema` for
+    /// the averaged ones.
     pub weights: Option<String>,
     /// Name of the backbone, in place of that in the ONNX file's metadata or of the architecture.
     pub name: Option<String>,

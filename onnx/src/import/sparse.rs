@@ -102,7 +102,7 @@ fn dense(
     Ok(tensor)
 }
 
-/// Returns the stored indices. There may be more of them than a shape may have integers.
+/// Returns the stored indices. The limit for the integers of a shape does not apply to them.
 fn numbers(indices: &TensorProto, external: &External) -> Result<Vec<i64>, String> {
     if indices.data_type != Some(TensorProto::INT64) {
         return Err(format!(

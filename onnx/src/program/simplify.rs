@@ -44,7 +44,7 @@ fn pad_in_convolutions(steps: &mut [Step]) {
 /// A channel of a value.
 type Channel = (ValueId, u32);
 
-/// If all readers of a gather are gathers, they read its inputs directly and it is not computed.
+/// Removes gathers whose readers are all gathers. The readers then read the removed gather's inputs directly.
 fn join_gathers(steps: &mut [Step], shapes: &[Shape], features: ValueId) {
     let mut needed = HashSet::from([features]);
     for step in steps.iter().filter(|step| !matches!(step.op, StepOp::Gather { .. })) {

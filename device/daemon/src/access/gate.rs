@@ -373,7 +373,7 @@ impl Device for Gate {
             Role::Update
         };
         let refused = self.allow(role, "read");
-        // The audit line of `open` covers all pieces of the file. Only a refusal is recorded here.
+        // The audit line of `open` covers reading all pieces of the file, so only a refusal is recorded here.
         if let Err(failure) = &refused {
             let subject = Subject {
                 digest: Some(*digest),

@@ -97,7 +97,8 @@ impl Fit {
         losses.sum::<f64>() + STAY / 2.0 * stay
     }
 
-    /// Returns the coefficient of each sample's features in the weights, and the bias.
+    /// Returns the bias, and for each sample its coefficient. The weights are the sum of the samples'
+    /// features times their coefficients.
     fn solve(&self, bias: f64) -> Option<(Vec<f64>, f64)> {
         let n = self.targets.len();
         let (mut shares, mut bias) = (vec![0.0; n], bias);

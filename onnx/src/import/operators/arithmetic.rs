@@ -353,7 +353,7 @@ pub(super) fn choose<'a>(import: &mut Import<'a>, source: Source<'a>) -> Convert
             no.describe()
         ));
     };
-    // The smallest integer marks the elements of the other operand while each operand is processed in turn.
+    // In `yes`, elements that must come from `no` are replaced by the smallest integer as a mark, and vice versa.
     let pick = |wanted: bool, side: folding::Integers<'_>| {
         folding::integers(condition, side, move |condition, value| {
             Some(if (condition != Dim::Known(0)) == wanted {

@@ -174,7 +174,8 @@ pub(super) fn slice<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converte
     let constant = import.value(source, 0)?;
     let computed = constant.computed().is_some();
     let mut dims = if computed {
-        // The batch cannot be sliced, but the file may name it as an axis without an end.
+        // The length of the batch axis is unknown, so it is set to a huge number. A slice is accepted if it keeps the
+        // complete axis.
         let dims = import.view(source, 0)?.dims();
         [usize::MAX >> 1].into_iter().chain(dims).collect()
     } else {

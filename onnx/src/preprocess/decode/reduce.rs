@@ -12,7 +12,7 @@ pub(super) struct Reducer {
     size: [u32; 2],
     /// Width and height of the result.
     reduced: [u32; 2],
-    /// Sums of the blocks in one row of the result; in all rows if the pixels arrive in any order.
+    /// Sums of the blocks in one row of the result. If the pixels arrive in any order, sums of the blocks in all rows.
     sums: Vec<u32>,
     pixels: Vec<u8>,
 }
