@@ -2,7 +2,8 @@
 
 use crate::{Backbone, OnnxError, ValueId};
 
-/// A stage: the sites from the first one with smaller feature maps than all before.
+/// A stage: consecutive sites. It begins at a site whose feature maps are smaller than those of all sites before, and
+/// ends before the next such site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stage {
     /// Index of its first site in [`Backbone::sites`].
@@ -13,7 +14,7 @@ pub struct Stage {
 
 impl Backbone {
     /// Returns the stages for images of `size` (rows, columns), the one with the largest maps first. Sites on pooled
-    /// vectors, as in squeeze-and-excitation, begin no stage.
+    /// vectors, as in squeeze-and-excitation, do not begin a stage.
     ///
     /// # Errors
     /// If the graph does not fit that size.

@@ -1,4 +1,4 @@
-//! Benchmark of several tasks on one image: `linear` ones, and ones that begin at the last block of the network.
+//! Benchmark of several tasks on one image: `linear` tasks, and tasks that only reprogram the network's last block.
 //!
 //! `cargo bench -p clr-engine --bench several`
 

@@ -115,8 +115,8 @@ impl Reprogrammed {
         }
     }
 
-    /// Returns the features `[F]` of a preprocessed image for adapters of the same plan, in one pass as far as they agree;
-    /// `None` for other plans, and for tract's.
+    /// Returns the features `[F]` of a preprocessed image for each adapter. The adapters share the forward pass up to the
+    /// first site in which they differ. Returns `None` if the adapters have different plans or tract executes one of them.
     pub(crate) fn features_of_all(all: &[&Self], image: &[f32]) -> Option<Vec<Vec<f32>>> {
         let mut plans = Vec::with_capacity(all.len());
         for one in all {

@@ -18,7 +18,7 @@ fn small(kernels: Kernels) -> Engine {
 }
 
 #[test]
-fn the_chosen_task_is_the_pictures_own_and_noise_is_unknown() {
+fn the_chosen_task_is_the_images_own_and_noise_is_unknown() {
     let engine = small(Kernels::Fused);
     let tasks = TaskSet::new();
     for task in 0..3 {
@@ -69,7 +69,7 @@ fn a_stream_switches_once_per_scene() {
 }
 
 #[test]
-fn a_task_without_a_profile_is_never_chosen_and_named() {
+fn a_task_without_a_profile_is_never_chosen_and_is_reported() {
     let engine = small(Kernels::Fused);
     let tasks = TaskSet::new();
     let mut chooser = TaskChooser::new(ChooserOptions::default());
@@ -101,7 +101,7 @@ fn a_task_without_a_profile_is_never_chosen_and_named() {
 }
 
 #[test]
-fn another_task_changes_neither_scores_nor_answers() {
+fn another_task_changes_neither_scores_nor_classifications() {
     for kernels in [Kernels::Fused, Kernels::Tract] {
         let engine = small(kernels);
         let first = Arc::new(engine.prepare(&with_profile(&engine, 0, SIDE)).unwrap());
@@ -124,7 +124,7 @@ fn another_task_changes_neither_scores_nor_answers() {
 }
 
 #[test]
-fn a_pass_answers_as_the_engine_does_before_and_after_choosing() {
+fn a_pass_classifies_as_the_engine_does_before_and_after_choosing() {
     for kernels in [Kernels::Fused, Kernels::Tract] {
         let engine = small(kernels);
         let chosen = Arc::new(engine.prepare(&with_profile(&engine, 0, SIDE)).unwrap());
@@ -145,7 +145,7 @@ fn a_pass_answers_as_the_engine_does_before_and_after_choosing() {
 }
 
 #[test]
-fn features_are_those_that_a_linear_head_sees() {
+fn features_equal_those_of_a_linear_adapter() {
     for kernels in [Kernels::Fused, Kernels::Tract] {
         let engine = small(kernels);
         let features = engine.backbone().feature_count();
@@ -169,7 +169,7 @@ fn features_are_those_that_a_linear_head_sees() {
 }
 
 #[test]
-fn a_temperature_calibrates_the_answer_and_leaves_its_ranking() {
+fn a_temperature_calibrates_probabilities_and_keeps_the_ranking() {
     let engine = small(Kernels::Fused);
     let mut warm = adapter(engine.backbone(), Recipe::Clr, "warm", 7, 5);
     let plain = engine.prepare(&warm).unwrap();

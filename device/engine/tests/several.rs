@@ -1,4 +1,4 @@
-//! Several tasks in one pass have the results of each task alone.
+//! Classifying with several tasks in one pass gives the same results as classifying with each task alone.
 
 use std::sync::Arc;
 
@@ -12,15 +12,15 @@ fn photo() -> RgbImage {
     RgbImage::from_fn(90, 70, |x, y| image::Rgb([x as u8 * 2, y as u8 * 3, (x * y) as u8]))
 }
 
-/// Returns an adapter that begins at the last `count` of its recipe's sites.
+/// Returns an adapter that only has the last `count` of its recipe's sites.
 fn late(backbone: &Backbone, recipe: Recipe, count: usize, seed: u64) -> Adapter {
     let mut adapter = adapter(backbone, recipe, &format!("late {seed}"), 4, seed);
     adapter.sites.drain(..adapter.sites.len() - count);
     adapter
 }
 
-/// Two `linear` tasks, two of the same late beginning, one that begins in between, two that begin at the first site, and
-/// one of another preprocessing.
+/// Returns two `linear` tasks, two with the same last sites, one with more of the last sites, two with all sites, and one
+/// with another preprocessing.
 fn tasks(backbone: &Backbone) -> Vec<Adapter> {
     let mut other = adapter(backbone, Recipe::Clr, "other input", 3, 9);
     other.header.preprocessing.mean = [10.0, 20.0, 30.0];
@@ -37,7 +37,7 @@ fn tasks(backbone: &Backbone) -> Vec<Adapter> {
 }
 
 #[test]
-fn all_answers_are_bit_identical_to_each_alone_at_every_thread_count() {
+fn classifying_with_all_tasks_is_bit_identical_to_classifying_with_each() {
     for architecture in [Architecture::ResNet18, Architecture::MobileNetV2] {
         let backbone = backbone(architecture, 48);
         for (threads, kernels) in [(1, Kernels::Fused), (3, Kernels::Fused), (1, Kernels::Tract)] {
@@ -60,7 +60,7 @@ fn all_answers_are_bit_identical_to_each_alone_at_every_thread_count() {
 }
 
 #[test]
-fn an_adapter_that_begins_late_is_one_with_the_backbones_norms_before() {
+fn an_adapter_with_only_the_last_sites_equals_one_with_the_backbones_norms_before_them() {
     let backbone = backbone(Architecture::MobileNetV2, 48);
     let input = image(&backbone, 3);
     for recipe in [Recipe::Bn, Recipe::Clr, Recipe::ClrFull] {
@@ -83,7 +83,7 @@ fn an_adapter_that_begins_late_is_one_with_the_backbones_norms_before() {
 }
 
 #[test]
-fn a_task_that_fails_leaves_the_others_their_answers() {
+fn a_failing_task_does_not_affect_the_results_of_the_others() {
     let backbone = backbone(Architecture::MobileNetV2, 48);
     let [mine, other] = [0; 2].map(|_| engine(backbone.clone(), 1, Kernels::Fused));
     let good = adapter(&backbone, Recipe::Linear, "good", 3, 1);

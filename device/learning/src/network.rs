@@ -152,7 +152,7 @@ impl Network {
         }
     }
 
-    /// Makes the adapter begin late: the sites before index `first` keep the backbone's own norms, and
+    /// Restricts the adapter to the sites from index `first` on. The sites before keep the backbone's own norms, and
     /// [`Network::to_adapter`] leaves them out.
     pub fn begin_at(&mut self, first: usize) {
         let first = first.min(self.sites.len());

@@ -10,11 +10,12 @@ use crate::{
 };
 
 impl Executable {
-    /// Returns the features `[F]` of a preprocessed image `[C, H, W]` for several tasks, each given by its parameters of all sites.
+    /// Returns the features `[F]` of a preprocessed image `[C, H, W]` for each task. `tasks` contains each task's parameters of
+    /// all sites.
     ///
     /// Two tasks share the pass up to the first site with different parameters. Parameters are the same if they are clones of one
-    /// [`SiteParameters`]; a task that begins late has clones of [`Executable::frozen_parameters`] before. The features are
-    /// bit-identical to those of [`Executable::features`] for each task.
+    /// [`SiteParameters`]. A task that only reprograms the last sites has clones of [`Executable::frozen_parameters`] for the
+    /// sites before. The features are bit-identical to those of [`Executable::features`] for each task.
     pub fn features_of_tasks(&self, image: &[f32], tasks: &[&[SiteParameters]]) -> Vec<Vec<f32>> {
         let mut features = vec![Vec::new(); tasks.len()];
         if tasks.is_empty() {

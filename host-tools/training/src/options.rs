@@ -38,7 +38,7 @@ impl Default for RecipeChoice {
 pub enum NormStatistics {
     /// Fixed for the run, at `(1 − blend) · backbone's + blend · task's`. With 0, the backbone's statistics stay.
     Fixed {
-        /// In 0–1.
+        /// Value in 0–1.
         blend: f32,
     },
     /// Statistics of each batch, with running averages for inference (as in the paper).
@@ -257,8 +257,8 @@ pub struct TrainOptions {
     pub task: Option<String>,
     /// The recipe, or the recipes to compare.
     pub recipe: RecipeChoice,
-    /// Index of the first site that is trained and written; the sites before keep the backbone's own norms. Tasks that
-    /// begin late share the forward pass up to there ([`clr_onnx::Backbone::stages`] lists good places).
+    /// Index of the first site that is trained and written; the sites before keep the backbone's own norms. On one
+    /// image, several tasks share the forward pass before it. [`clr_onnx::Backbone::stages`] lists suitable sites.
     pub first_site: usize,
     /// Joint training of sites and head.
     pub schedule: Schedule,

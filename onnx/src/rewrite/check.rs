@@ -1,4 +1,4 @@
-//! Sites of an adapter on a backbone: check, and completion of adapters that begin late.
+//! Sites of an adapter on a backbone: check, and completion of adapters that only have the last sites.
 
 use std::borrow::Cow;
 
@@ -8,8 +8,8 @@ use super::identity_adapter;
 use crate::{AdapterMismatch, Backbone, SiteInfo};
 
 /// Checks an adapter against a backbone: digest, sites (names, order, kinds, channels) and head (features, classes,
-/// labels). An adapter may begin late: it then has only the last of its recipe's sites, and those before are the
-/// backbone's own.
+/// labels). An adapter may have only the last of its recipe's sites. The sites before then keep the backbone's own
+/// norms.
 ///
 /// # Errors
 /// The first mismatch, with the expected value and the adapter's.

@@ -51,7 +51,7 @@ fn pool(kernel: usize, stride: usize, pad: usize, ceil: bool) -> Op {
 }
 
 #[test]
-fn convolutions_shrink_as_onnx_says() {
+fn output_sizes_of_convolutions_agree_with_onnx() {
     let none = Padding::Explicit([0; 4]);
     assert_eq!(output(conv(3, 1, 1, none), [8, 9]), [6, 7]);
     assert_eq!(output(conv(3, 2, 1, Padding::Explicit([1; 4])), [8, 9]), [4, 5]);

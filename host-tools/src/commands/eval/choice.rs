@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_average_what_lies_in_a_row() {
+    fn windows_average_consecutive_images() {
         let scored: Vec<ScoredImage> = (0..7).map(|index| image([index as f32, 0.0, 1.0])).collect();
         let windows = windows(&scored);
         assert_eq!(windows.len(), 2);
