@@ -65,8 +65,8 @@ fn check(file: &[u8]) {
         adapter.parameters() + profile(adapter)
     );
     for encoding in Encoding::ALL {
-        let again = encode(adapter, encoding).expect("what decodes can be encoded");
-        let back = decode(&again).expect("what was encoded can be decoded").adapter;
+        let again = encode(adapter, encoding).expect("a decoded adapter can be encoded");
+        let back = decode(&again).expect("an encoded adapter can be decoded").adapter;
         if encoding == Encoding::F32 {
             assert_eq!(&back, adapter);
         } else {

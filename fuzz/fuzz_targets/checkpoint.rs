@@ -32,7 +32,7 @@ fn check(bytes: &[u8], origin: &str) {
         );
         match read.expect("it was read") {
             Ok(backbone) => {
-                let again = Backbone::from_bytes(&backbone.to_bytes(), "again.onnx").expect("what was written can be read");
+                let again = Backbone::from_bytes(&backbone.to_bytes(), "again.onnx").expect("a written backbone can be read");
                 assert_eq!(again.digest(), backbone.digest(), "writing and reading changed the network");
             }
             Err(error) => assert!(error.to_string().contains(origin), "{error}"),
@@ -45,15 +45,15 @@ fn archive(pickle: &[u8]) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
     let mut entry = |name: &str, bytes: &[u8]| {
-        zip.start_file(name, options).expect("a buffer takes it");
-        zip.write_all(bytes).expect("a buffer takes it");
+        zip.start_file(name, options).expect("writing to a buffer succeeds");
+        zip.write_all(bytes).expect("writing to a buffer succeeds");
     };
     entry("archive/data.pkl", pickle);
     entry("archive/version", b"3\n");
     for storage in 0..4_u8 {
         entry(&format!("archive/data/{storage}"), &[storage; STORAGE]);
     }
-    zip.finish().expect("a buffer takes it").into_inner()
+    zip.finish().expect("writing to a buffer succeeds").into_inner()
 }
 
 /// The pickles before the state dict in the older format: magic number, protocol, and sizes of the machine's types.

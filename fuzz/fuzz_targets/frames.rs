@@ -104,13 +104,13 @@ fn events(decoder: &mut Decoder, mut bytes: &[u8], pieces: &[u16]) -> Found {
 fn read(body: &[u8]) {
     let Some((_, message)) = Head::split(body) else { return };
     if let Ok(request) = Request::read(message) {
-        let again = postcard::to_allocvec(&request).expect("what was read can be written");
+        let again = postcard::to_allocvec(&request).expect("a parsed message can be encoded");
         assert_eq!(Request::read(&again), Ok(request));
     }
     if let Ok(response) = Response::read(message) {
-        let again = postcard::to_allocvec(&response).expect("what was read can be written");
+        let again = postcard::to_allocvec(&response).expect("a parsed message can be encoded");
         // Compares bytes, because NaN does not equal itself.
-        let back = Response::read(&again).expect("what was written can be read");
+        let back = Response::read(&again).expect("an encoded message can be parsed");
         assert_eq!(postcard::to_allocvec(&back).as_deref(), Ok(again.as_slice()));
     }
 }
@@ -154,7 +154,7 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(decoder.damaged(), (found.len() - sound) as u64);
     assert!(decoder.skipped() <= bytes.len() as u64);
     pieces.extend(events(&mut Decoder::new(cap), &bytes, &line.pieces));
-    assert_eq!(found, pieces, "the pieces mattered");
+    assert_eq!(found, pieces, "the division into pieces changed the events");
     for (event, body) in &found {
         assert!(body.len() <= cap && (*event == FrameEvent::Frame || body.is_empty()));
         read(body);

@@ -120,7 +120,7 @@ impl Number {
 
 static MODEL: LazyLock<ModelProto> = LazyLock::new(|| {
     let bytes = include_bytes!("../seeds/every_operator.onnx");
-    ModelProto::decode(&bytes[..]).expect("a sound model")
+    ModelProto::decode(&bytes[..]).expect("a valid model")
 });
 
 fn pick<T>(items: &mut [T], place: u8) -> Option<&mut T> {
@@ -230,7 +230,7 @@ fn check(bytes: &[u8]) {
     );
     let Some(Ok(backbone)) = read else { return };
     let _ = backbone.value_shapes(3, 5);
-    let again = Backbone::from_bytes(&backbone.to_bytes(), "again.onnx").expect("what was written can be read");
+    let again = Backbone::from_bytes(&backbone.to_bytes(), "again.onnx").expect("a written backbone can be read");
     assert_eq!(
         again.digest(),
         backbone.digest(),

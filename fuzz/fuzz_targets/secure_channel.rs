@@ -64,7 +64,7 @@ impl Admission for Door {
         self.entered
             .lock()
             .unwrap()
-            .push(*host.expect("a plain session was let in"));
+            .push(*host.expect("a plain session was admitted"));
         Ok(())
     }
 }

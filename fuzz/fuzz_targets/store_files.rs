@@ -167,7 +167,7 @@ fuzz_target!(|data: &[u8]| {
     read(&store);
 
     // The other task is served as before and accepts an update. Whatever was damaged can be used again.
-    let serving = store.serving(UNTOUCHED).expect("a task whose files are whole");
+    let serving = store.serving(UNTOUCHED).expect("a task with intact files serves");
     assert_eq!(serving.held.version, 1, "`{name}`");
     confirmed(&store, &file(UNTOUCHED, 2));
     if store.task("birds").is_ok() {

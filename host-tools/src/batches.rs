@@ -60,7 +60,7 @@ mod tests {
     };
 
     #[test]
-    fn logits_equal_the_engine_s_and_unreadable_files_are_skipped() {
+    fn logits_equal_the_engines_and_unreadable_files_are_skipped() {
         let backbone = at_size(seeded_backbone(Architecture::EfficientNetLite0, 1, 10), 32).unwrap();
         let adapter = some_adapter(&backbone, Recipe::Clr, "task");
         let folder = tempfile::tempdir().unwrap();

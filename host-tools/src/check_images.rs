@@ -25,7 +25,7 @@ pub(crate) struct Report {
     images: usize,
     /// The rule that assigned labels to the images; `None` for images without labels.
     labelled_by: Option<&'static str>,
-    /// With the preprocessing in force.
+    /// Result with the preprocessing that the adapter uses.
     in_force: Outcome,
     /// Results with the presets, on the same images or on `images` of them.
     presets: Vec<PresetOutcome>,

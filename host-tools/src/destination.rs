@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_devices_and_files_in_the_way_are_refused_with_a_way_out() {
+    fn unusable_destinations_are_refused_with_a_hint() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "old").unwrap();
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_interrupted_run_left_is_swept_by_the_next() {
+    fn leftovers_of_an_interrupted_run_are_removed_by_the_next() {
         let folder = tempfile::tempdir().unwrap();
         let old = SystemTime::now() - Duration::from_hours(1);
         for (name, time) in [

@@ -79,7 +79,7 @@ mod tests {
     use crate::exit;
 
     #[test]
-    fn the_cpu_is_always_there() {
+    fn the_cpu_is_always_available() {
         assert!(DeviceArg::Cpu.open().unwrap().is_cpu());
     }
 
@@ -94,7 +94,7 @@ mod tests {
 
     #[cfg(feature = "cuda")]
     #[test]
-    fn a_gpu_that_is_not_there_is_refused_with_a_hint() {
+    fn a_missing_gpu_is_refused_with_a_hint() {
         if let Err(error) = DeviceArg::Cuda.open() {
             let (message, hints) = exit::describe(&error);
             assert!(

@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hints_are_taken_out_of_the_chain_and_repeated_text_is_dropped() {
+    fn hints_are_separated_from_the_causes_and_repeated_text_is_dropped() {
         let inner = std::io::Error::other("no such file\nhint: check the path");
         let error = anyhow::Error::new(inner).context("cannot read 'a.png'");
         let (message, hints) = describe(&error);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_the_system_has_a_hint_unless_something_nearer_says_more() {
+    fn a_system_error_has_a_hint_unless_a_cause_has_a_more_specific_one() {
         let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
         let (_, hints) = describe(&anyhow::Error::new(missing()).context("cannot read 'a.clr'"));
         assert!(hints[0].contains("`ls`"), "{hints:?}");

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_key_takes_the_place_of_the_old_one_under_all_names_of_that_device_alone() {
+    fn a_new_key_replaces_the_old_one_for_all_endpoints_of_that_device_only() {
         let folder = tempfile::tempdir().unwrap();
         let known = KnownDevices {
             folder: folder.path().to_owned(),
@@ -197,7 +197,7 @@ mod tests {
         known.follow(PeerKey([1; 32]), PeerKey([3; 32])).unwrap();
         let keys: Vec<u8> = known.entries().unwrap().iter().map(|(_, key)| key.0[0]).collect();
         assert_eq!(keys, [3, 3, 2]);
-        // A device that was forgotten in the meantime is not added again.
+        // If the user removed the device in the meantime, it is not added again.
         known.forget(&"tcp:robot:7171".parse().unwrap()).unwrap();
         known.follow(PeerKey([1; 32]), PeerKey([4; 32])).unwrap();
         assert_eq!(known.entries().unwrap().len(), 2);
@@ -205,7 +205,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_key_that_others_may_read_and_a_damaged_list_are_named() {
+    fn a_key_that_others_may_read_and_a_damaged_list_are_reported() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let known = KnownDevices {

@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_line_up_and_numbers_stand_to_the_right() {
+    fn columns_are_aligned_and_numbers_right_aligned() {
         let mut table = Table::new(["name", "bytes"]);
         table.row(["a".to_owned(), "1".to_owned()]);
         table.row(["long".to_owned(), "1000".to_owned()]);
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_column_stands_to_the_left() {
+    fn a_text_column_is_left_aligned() {
         let mut table = Table::new(["id", "text"]);
         table.row(["x".to_owned(), "word".to_owned()]);
         assert_eq!(table.lines(), ["id  text", "x   word"]);

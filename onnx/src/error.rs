@@ -266,8 +266,8 @@ pub enum AdapterMismatch {
         /// The digest in the adapter.
         got: Digest,
     },
-    /// The number of reprogrammed sites differs from the number for the recipe on this backbone.
-    #[error("adapter `{task}`, recipe {recipe}: expected {expected} sites, got {got}")]
+    /// The adapter has more sites than its recipe has on this backbone, or none.
+    #[error("adapter `{task}`, recipe {recipe}: expected at most {expected} sites, and at least one, got {got}")]
     SiteCount {
         /// The adapter's task.
         task: String,

@@ -42,7 +42,7 @@ pub struct Node {
 pub struct Graph {
     /// Channels of the image input (3).
     pub input_channels: usize,
-    /// In topological order.
+    /// Nodes in topological order.
     pub nodes: Vec<Node>,
     /// The features: `[N, F]`, which the classifier reads.
     pub features: ValueId,

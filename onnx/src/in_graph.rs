@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn usual_conventions_are_told_whether_the_input_is_in_0_to_1_or_in_bytes() {
+    fn common_conventions_are_deduced_for_inputs_in_0_to_1_and_in_bytes() {
         let imagenet = |range: f64| {
             let (mean, std) = (IMAGENET.0.map(|m| m / range), IMAGENET.1.map(|s| s / range));
             lanes(std.map(|s| 1.0 / s), [0, 1, 2].map(|c| -mean[c] / std[c]))
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_graph_that_renormalises_images_normalised_for_imagenet_is_seen() {
+    fn renormalisation_of_imagenet_inputs_is_deduced() {
         // GoogLeNet and Inception of torchvision (`transform_input`).
         let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
         let lanes = lanes(std.map(|s| s / 0.5), mean.map(|m| (m - 0.5) / 0.5));
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn caffe_is_seen_with_the_swap_inside_and_without() {
+    fn caffe_is_deduced_with_and_without_the_channel_swap() {
         let mean = [103.939, 116.779, 123.68];
         for reversed in [false, true] {
             let lanes = [0, 1, 2].map(|index| Lane {
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_no_convention_stays_in_the_graph() {
+    fn an_unknown_convention_stays_in_the_graph() {
         // A norm on an input that is already normalised.
         assert_eq!(InGraph::deduce(lanes([0.9, 1.1, 1.0], [0.02, -0.1, 0.05]), false), None);
         assert_eq!(InGraph::deduce(lanes([-1.0; 3], [0.0; 3]), false), None);
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_caller_says_goes_in_front_unless_it_is_what_was_found() {
+    fn stated_values_are_applied_first_unless_they_equal_the_deduced_ones() {
         let tf = lanes([2.0; 3], [-1.0; 3]);
         let mut found = InGraph::deduce(tf, false).unwrap();
         let mut preprocessing = imagenet_preprocessing();

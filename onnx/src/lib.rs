@@ -27,6 +27,7 @@ mod resize;
 mod rewrite;
 mod shape;
 mod sites;
+mod stages;
 mod tensor;
 mod validate;
 mod write;
@@ -48,11 +49,12 @@ pub use preprocess::{
 pub use program::{ConvStep, Program, Step, StepOp};
 pub use resize::{Coordinates, Resize, ResizeMode, ResizeTarget, Rounding, Taps};
 pub use rewrite::{
-    HeadPart, OnnxModel, Parameter, ParameterSource, Reprogrammed, check_adapter, export, identity_adapter, merge,
-    reprogram,
+    HeadPart, OnnxModel, Parameter, ParameterSource, Reprogrammed, aligned_sites, check_adapter, export,
+    identity_adapter, merge, reprogram, with_all_sites,
 };
 pub use shape::Shape;
 pub use sites::SiteInfo;
+pub use stages::Stage;
 pub use tensor::Tensor;
 
 /// The example of the README compiles.

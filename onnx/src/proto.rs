@@ -80,7 +80,7 @@ pub struct StringStringEntryProto {
 /// A computation.
 #[derive(Clone, PartialEq, Message)]
 pub struct GraphProto {
-    /// In topological order.
+    /// Nodes in topological order.
     #[prost(message, repeated, tag = "1")]
     pub node: Vec<NodeProto>,
     /// The graph's name.

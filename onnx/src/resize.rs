@@ -34,9 +34,9 @@ pub enum ResizeMode {
 /// The rounding of [`ResizeMode::Nearest`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rounding {
-    /// To the nearest, halves down.
+    /// Rounds to the nearest integer, and halves down.
     PreferFloor,
-    /// To the nearest, halves up.
+    /// Rounds to the nearest integer, and halves up.
     PreferCeil,
     /// Down.
     Floor,
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn nearest_rounds_halves_as_it_says() {
+    fn nearest_rounds_halves_by_its_mode() {
         let of = |coordinates, rounding| {
             let resize = Resize {
                 target: ResizeTarget::Scale([2.0; 2]),

@@ -56,7 +56,7 @@ fn a_gpu_that_cannot_be_used_is_refused_and_auto_takes_the_cpu() {
 }
 
 #[test]
-fn a_task_cannot_be_called_by_a_name_that_means_something_else() {
+fn a_task_cannot_have_a_reserved_name() {
     let bench = Workbench::new();
     let mut call = bench.clr(&TRAIN);
     call.args(["--task-name", "auto"]);

@@ -15,7 +15,7 @@ fn json(command: &mut assert_cmd::Command) -> Value {
 }
 
 #[test]
-fn a_task_is_trained_inspected_measured_asked_and_exported() {
+fn a_task_is_trained_inspected_evaluated_classified_and_exported() {
     let bench = Workbench::new();
     let train = [
         "train",
@@ -115,7 +115,7 @@ fn a_task_is_trained_inspected_measured_asked_and_exported() {
 }
 
 #[test]
-fn the_help_of_every_command_is_as_promised() {
+fn the_help_of_every_command_matches_its_snapshot() {
     check_help("clr", &|| {
         let mut program = std::process::Command::new(assert_cmd::cargo::cargo_bin!("clr-under-test"));
         program.env_remove("COLUMNS").env("NO_COLOR", "1");
@@ -134,7 +134,7 @@ fn an_error_is_a_document_too() {
 }
 
 #[test]
-fn a_network_of_ones_own_is_measured_and_one_that_cannot_be_read_stops_nothing() {
+fn given_networks_are_measured_and_unreadable_ones_skipped() {
     let bench = Workbench::new();
     std::fs::write(bench.path("broken.onnx"), b"not a network").unwrap();
     let arguments = [
@@ -213,7 +213,7 @@ fn doctor_finds_a_leak_between_splits() {
 }
 
 #[test]
-fn the_list_of_fetchable_things_needs_no_network() {
+fn the_list_of_fetch_needs_no_connection() {
     let list = json(clr().args(["fetch", "--json"]));
     assert_eq!(list["schema"], "clr.fetch/1");
     check_document("fetch-list", &list);
@@ -233,7 +233,7 @@ fn usage_errors_exit_with_two_and_completions_are_written() {
 }
 
 #[test]
-fn a_key_pair_signs_and_verifies_and_a_device_refuses_what_was_altered() {
+fn a_key_pair_signs_and_verifies_and_a_device_refuses_altered_files() {
     let bench = Workbench::new();
     let adapter = crate::fixtures::random_adapter(crate::fixtures::lite0(), clr_adapters::Recipe::Bn, "birds", 3, 1);
     let file = clr_adapters::encode(&adapter, clr_adapters::Encoding::Int8).unwrap();

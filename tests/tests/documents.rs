@@ -65,7 +65,7 @@ fn links(line: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn every_link_in_a_document_leads_somewhere() {
+fn every_link_in_a_document_has_a_target() {
     let mut broken = Vec::new();
     let mut count = 0;
     for document in files(root(), &["md"]) {

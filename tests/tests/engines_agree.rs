@@ -48,7 +48,7 @@ fn every_recipe_on_resnet18() {
 }
 
 #[test]
-fn an_adapter_at_identity_is_the_backbone() {
+fn an_identity_adapter_equals_the_backbone() {
     let backbone = lite0();
     let engine = Engine::new(backbone.clone(), EngineOptions::default()).unwrap();
     let original = backbone.original_adapter().unwrap();

@@ -243,7 +243,7 @@ fn scan(document: &Value, strip: &str) -> BTreeMap<String, (String, String, Stri
 }
 
 #[test]
-fn a_thousand_files_with_forty_kinds_of_trouble_are_told_alike_by_every_command() {
+fn every_command_reports_a_thousand_files_with_forty_kinds_of_problems_alike() {
     let bench = Workbench::new();
     let folder = troubled(&bench.path("photos"));
     let run = |arguments: &[&str], code: i32| -> Value {
@@ -310,7 +310,7 @@ fn a_thousand_files_with_forty_kinds_of_trouble_are_told_alike_by_every_command(
 
 /// The option in the hint resolves the error.
 #[test]
-fn folders_that_may_be_splits_are_asked_about_and_the_hint_works() {
+fn ambiguous_folders_are_refused_and_the_hint_works() {
     let bench = Workbench::new();
     for (split, class, number) in
         (0..24).map(|index| (["train", "Train_2"][index % 2], ["cat", "dog"][index / 2 % 2], index))

@@ -16,7 +16,7 @@ fn bits(engine: &Engine, adapter: &ResidentAdapter) -> Vec<u32> {
 }
 
 #[test]
-fn the_first_task_answers_the_same_bits_after_two_more_were_learned() {
+fn the_first_tasks_logits_are_bit_identical_after_two_more_tasks() {
     let engine = Engine::new(lite0().clone(), EngineOptions::default()).unwrap();
     let tasks = TaskSet::new();
     let install = |trained: &clr_training::Trained| {
@@ -41,7 +41,7 @@ fn the_first_task_answers_the_same_bits_after_two_more_were_learned() {
 }
 
 #[test]
-fn answers_keep_their_bits_while_other_threads_run_other_tasks() {
+fn logits_are_bit_identical_while_other_threads_run_other_tasks() {
     let engine = Engine::new(lite0().clone(), EngineOptions::default()).unwrap();
     let residents: Vec<Arc<ResidentAdapter>> = [Recipe::Clr, Recipe::ClrFull, Recipe::Linear, Recipe::Bn]
         .iter()

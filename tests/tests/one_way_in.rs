@@ -75,7 +75,7 @@ const COMMANDS: [&[&str]; 7] = [
 ];
 
 #[test]
-fn weights_in_another_file_are_read_by_every_command_and_named_by_every_command_when_missing() {
+fn every_command_reads_external_weights_and_names_missing_ones() {
     let bench = Workbench::new();
     bench.adapter("t.clr", "task");
     let mut weights = Vec::new();
@@ -117,7 +117,7 @@ fn foreign(model: &mut ModelProto) {
 }
 
 #[test]
-fn an_output_is_chosen_by_itself_or_by_name_and_the_destination_keeps_its_option() {
+fn an_output_is_chosen_automatically_or_by_name_and_the_destination_keeps_its_option() {
     let bench = Workbench::new();
     change(&bench, "two.onnx", foreign);
     for output in ["-o", "--output"] {
@@ -140,7 +140,7 @@ fn an_output_is_chosen_by_itself_or_by_name_and_the_destination_keeps_its_option
 }
 
 #[test]
-fn an_open_size_is_settled_by_its_option_which_the_refusal_names() {
+fn an_open_size_is_set_by_the_option_that_the_refusal_names() {
     let bench = Workbench::new();
     change(&bench, "open.onnx", |model| {
         model.metadata_props.clear();

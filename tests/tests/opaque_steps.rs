@@ -26,7 +26,7 @@ fn with_an_opaque_step(bench: &Workbench) {
 }
 
 #[test]
-fn training_reaches_down_to_the_last_opaque_step() {
+fn training_covers_the_sites_after_the_last_opaque_step() {
     let bench = Workbench::new();
     with_an_opaque_step(&bench);
     let backbone = Backbone::load(&bench.path("opaque.onnx")).unwrap();

@@ -21,7 +21,7 @@ fn refused(bench: &Workbench, arguments: &[&str]) -> String {
 const TRAIN: [&str; 6] = ["train", "-b", "backbone.onnx", "data", "--recipe", "linear"];
 
 #[test]
-fn every_command_tries_its_output_before_the_work() {
+fn every_command_tests_its_output_before_the_work() {
     let bench = Workbench::new();
     bench.adapter("t.clr", "task");
     std::fs::create_dir(bench.path("folder")).unwrap();
@@ -33,7 +33,7 @@ fn every_command_tries_its_output_before_the_work() {
         refused(&bench, &["merge", "-b", "backbone.onnx", "-a", "t.clr", "-o", output]);
         refused(&bench, &["export", "-b", "backbone.onnx", "-a", "t.clr", "-o", output]);
         refused(&bench, &["bench", "--quick", "--no-peers", "-o", output]);
-        // There is no device at this address, because the output file is tested first.
+        // No device is needed at this address, because the command tests the output file before it connects.
         refused(
             &bench,
             &["pull", "task", "--from", "tcp:127.0.0.1:9", "-o", output, "--force"],
@@ -49,7 +49,7 @@ fn every_command_tries_its_output_before_the_work() {
 }
 
 #[test]
-fn a_missing_folder_is_made_for_the_result_and_only_then() {
+fn a_missing_folder_is_created_only_together_with_the_result() {
     let bench = Workbench::new();
     let train = |data, output| ["train", "-b", "backbone.onnx", data, "--recipe", "linear", "-o", output];
     assert!(
@@ -67,7 +67,7 @@ fn a_missing_folder_is_made_for_the_result_and_only_then() {
 }
 
 #[test]
-fn a_key_pair_is_written_whole_or_not_at_all() {
+fn a_key_pair_is_written_completely_or_not_at_all() {
     let bench = Workbench::new();
     std::fs::write(bench.path("fleet.pub"), "old").unwrap();
     assert!(!bench.clr(&["keygen", "-o", "fleet"]).output().unwrap().status.success());

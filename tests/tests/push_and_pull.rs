@@ -69,7 +69,7 @@ fn a_new_version_is_sent_as_a_delta_from_the_file_next_to_it_and_arrives_intact(
         assert_eq!(pushed["files"][0]["sent"], first.len());
         assert!(pushed["files"][0]["base"].is_null());
         let again = json(&["push", "birds-1.clr", "--to", place, "--whole"], here);
-        assert_eq!(again["files"][0]["sent"], 0, "the device has all of it already");
+        assert_eq!(again["files"][0]["sent"], 0, "the device already has the complete file");
 
         let pushed = json(&["push", "birds-2.clr", "--to", place], here);
         let row = &pushed["files"][0];
@@ -109,7 +109,7 @@ fn a_new_version_is_sent_as_a_delta_from_the_file_next_to_it_and_arrives_intact(
 }
 
 #[test]
-fn a_push_to_the_wrong_device_and_to_no_device_fails_with_its_own_code() {
+fn pushes_to_the_wrong_device_and_to_no_device_have_distinct_exit_codes() {
     let folder = tempfile::tempdir().unwrap();
     let file = encode(&random_adapter(lite0(), Recipe::Linear, "birds", 2, 1), Encoding::Int8).unwrap();
     std::fs::write(folder.path().join("birds.clr"), file).unwrap();
@@ -140,7 +140,7 @@ fn a_push_to_the_wrong_device_and_to_no_device_fails_with_its_own_code() {
 }
 
 #[test]
-fn a_signed_file_is_announced_and_a_device_of_before_announcements_gets_it_all_the_same() {
+fn a_signed_file_is_announced_and_also_reaches_older_devices() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
     let mut adapter = random_adapter(lite0(), Recipe::Linear, "birds", 4, 1);

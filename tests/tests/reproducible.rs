@@ -15,7 +15,7 @@ fn the_same_seed_gives_the_same_file() {
 
 /// Kills the program when its resume file has been written, and starts it again.
 #[test]
-fn a_killed_training_goes_on_and_learns_the_same_adapter() {
+fn a_killed_training_resumes_and_gives_the_same_adapter() {
     let bench = Workbench::new();
     let run = |output: &str, more: &[&str]| {
         let program = bench.clr(&[]).get_program().to_owned();

@@ -33,7 +33,7 @@ fn error(bench: &Workbench, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn what_is_assumed_is_said_with_a_hint_and_again_when_it_is_used() {
+fn assumed_preprocessing_is_reported_with_a_hint_at_import_and_at_use() {
     let bench = bench();
     let (document, stderr) = run(&bench, &["import", "raw.onnx", "-o", "b.onnx"]);
     assert_eq!(document["preprocessing"]["assumed"].as_array().unwrap().len(), 4);
@@ -50,7 +50,7 @@ fn what_is_assumed_is_said_with_a_hint_and_again_when_it_is_used() {
 }
 
 #[test]
-fn what_is_stated_is_in_force_on_import_and_in_training() {
+fn stated_preprocessing_applies_to_import_and_training() {
     let bench = bench();
     let options = [
         "--preset", "caffe", "--std", "2,2,2", "--crop", "stretch", "--filter", "bicubic",
@@ -162,7 +162,7 @@ fn a_configuration_next_to_the_model_is_read() {
 }
 
 #[test]
-fn height_and_width_the_wrong_way_round_are_noticed() {
+fn swapped_height_and_width_are_detected() {
     let bench = bench();
     let (document, _) = run(&bench, &["import", "raw.onnx", "-o", "b.onnx", "--size", "32x64"]);
     assert_eq!(document["input"], serde_json::json!([32, 64]));

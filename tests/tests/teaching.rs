@@ -42,7 +42,7 @@ fn noise(width: u32, height: u32) -> RgbImage {
 }
 
 #[test]
-fn a_photograph_beyond_the_cap_is_scaled_and_what_cannot_be_read_stops_nothing() {
+fn a_large_photograph_is_scaled_and_unreadable_files_are_skipped() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
     std::fs::create_dir(here.join("photos")).unwrap();
@@ -86,7 +86,7 @@ fn a_photograph_beyond_the_cap_is_scaled_and_what_cannot_be_read_stops_nothing()
 }
 
 #[test]
-fn nothing_that_can_be_read_is_a_failure_that_says_so() {
+fn no_readable_file_is_a_reported_failure() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("broken.jpg"), b"not an image").unwrap();
     let (code, _, stderr) = teach(&MemoryDevice::default(), &["broken.jpg"], folder.path());

@@ -51,7 +51,7 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
-fn what_may_not_be_read_or_written_is_named_and_the_rest_is_answered() {
+fn files_without_permission_are_reported_and_others_classified() {
     let bench = Workbench::new();
     bench.adapter("t.clr", "task");
     fs::copy(bench.path("backbone.onnx"), bench.path("closed.onnx")).unwrap();
@@ -106,7 +106,7 @@ fn what_may_not_be_read_or_written_is_named_and_the_rest_is_answered() {
 }
 
 #[test]
-fn an_image_that_vanishes_while_others_are_classified_is_named() {
+fn an_image_that_vanishes_while_others_are_classified_is_reported() {
     const IMAGES: usize = 400;
     let bench = Workbench::new();
     bench.adapter("t.clr", "task");

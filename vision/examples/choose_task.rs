@@ -25,9 +25,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut chooser = TaskChooser::new(ChooserOptions::independent_images());
     for path in images {
         let image = backbones::decode_image(Path::new(path))?;
-        match chooser.observe(&engine, &tasks, &image)?.task {
+        let mut pass = engine.pass(&image);
+        match chooser.observe(&mut pass, &tasks)?.task {
             Some(task) => {
-                let classification = engine.classify(&task, &image)?;
+                let classification = pass.classify(&task)?;
                 let label = classification.best().map_or("", |best| best.label);
                 println!("{path}: {}, {label}", task.task());
             }

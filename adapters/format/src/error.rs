@@ -32,7 +32,7 @@ pub enum DecodeError {
     TooLarge {
         /// Which size.
         what: &'static str,
-        /// The cap in force.
+        /// The largest permitted size.
         cap: u64,
         /// The size claimed.
         got: u64,
@@ -82,7 +82,7 @@ pub enum DecodeError {
     Release {
         /// The field.
         field: &'static str,
-        /// What is wrong.
+        /// Description of the fault.
         fault: HeaderFault,
     },
     /// A release statement in an unknown layout.
@@ -119,9 +119,9 @@ pub enum DecodeError {
     ReleaseMismatch {
         /// The field.
         field: &'static str,
-        /// In the statement.
+        /// Value in the statement.
         statement: String,
-        /// In the header.
+        /// Value in the header.
         header: String,
     },
     /// A header field cannot be read.
@@ -129,7 +129,7 @@ pub enum DecodeError {
     Header {
         /// The field.
         field: &'static str,
-        /// What is wrong.
+        /// Description of the fault.
         fault: HeaderFault,
     },
     /// Trailing data after the header's last field.
@@ -207,7 +207,7 @@ pub enum DecodeError {
         section: SectionKind,
         /// Index of the site within the section, or of the class row of the head.
         run: usize,
-        /// What is wrong.
+        /// Description of the fault.
         fault: CodeFault,
     },
     /// Trailing data after the last section.

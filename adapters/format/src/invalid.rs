@@ -13,7 +13,7 @@ pub enum InvalidAdapter {
     TooLarge {
         /// Which size.
         what: &'static str,
-        /// The cap in force.
+        /// The largest permitted size.
         cap: usize,
         /// The size.
         got: usize,

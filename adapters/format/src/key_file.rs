@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pair_comes_back_and_is_never_overwritten() {
+    fn a_key_pair_is_read_back_and_never_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let (secret, public) = (folder.path().join("a.key"), folder.path().join("a.pub"));
         let key = generate_key().unwrap();
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_an_editor_of_windows_saved_are_read_and_utf_16_is_named() {
+    fn keys_saved_by_windows_editors_are_read_and_utf_16_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.pub");
         let key = generate_key().unwrap().public();

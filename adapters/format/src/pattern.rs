@@ -26,7 +26,7 @@ mod tests {
     use super::matches;
 
     #[test]
-    fn a_pattern_stands_for_what_its_stars_leave_open() {
+    fn a_star_matches_any_sequence_of_bytes() {
         for (pattern, text, expected) in [
             ("birds", "birds", true),
             ("birds", "bird", false),

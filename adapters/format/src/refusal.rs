@@ -13,7 +13,7 @@ pub enum Refusal {
     TooLarge {
         /// Which size.
         what: &'static str,
-        /// The cap in force.
+        /// The largest permitted size.
         cap: u64,
         /// The size claimed.
         got: u64,

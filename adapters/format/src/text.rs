@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_byte_order_mark_is_no_part_of_the_text() {
+    fn a_byte_order_mark_is_not_part_of_the_text() {
         assert_eq!(text_from_bytes(b"\xef\xbb\xbfa\r\nb".to_vec()).unwrap(), "a\r\nb");
         assert_eq!(text_from_bytes(b"a\xef\xbb\xbf".to_vec()).unwrap(), "a\u{feff}");
         assert_eq!(text_from_bytes(vec![]).unwrap(), "");
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn other_encodings_are_named() {
+    fn other_text_encodings_are_reported() {
         let utf16 = |text: &str, big: bool| -> Vec<u8> {
             text.encode_utf16()
                 .flat_map(|unit| if big { unit.to_be_bytes() } else { unit.to_le_bytes() })

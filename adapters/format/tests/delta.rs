@@ -60,7 +60,7 @@ fn share(base: &[u8], target: &[u8]) -> f64 {
 }
 
 #[test]
-fn any_pair_of_adapters_comes_back_exactly() {
+fn a_delta_between_any_two_adapters_reproduces_the_target() {
     let mut more = small();
     more.header.labels.insert(1, "Wren".into());
     more.head.weight.extend([0.25; 18]);
@@ -262,7 +262,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 1 } else { 200 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_two_files_come_back_exactly(base in prop::collection::vec(0_u8..4, 0..400), cut in 0_usize..400, middle in prop::collection::vec(any::<u8>(), 0..40), tail in 0_usize..400) {
+    fn a_delta_between_any_two_files_reproduces_the_target(base in prop::collection::vec(0_u8..4, 0..400), cut in 0_usize..400, middle in prop::collection::vec(any::<u8>(), 0..40), tail in 0_usize..400) {
         let mut target = base[..cut.min(base.len())].to_vec();
         target.extend(middle);
         target.extend(&base[tail.min(base.len())..]);
@@ -270,7 +270,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_refused_or_give_a_file(bytes in prop::collection::vec(any::<u8>(), 0..300), base in prop::collection::vec(any::<u8>(), 0..50)) {
+    fn arbitrary_bytes_are_refused_or_produce_a_file(bytes in prop::collection::vec(any::<u8>(), 0..300), base in prop::collection::vec(any::<u8>(), 0..50)) {
         let mut delta = forged(&base, 100, &[]);
         delta.truncate(73);
         delta.extend(&bytes);

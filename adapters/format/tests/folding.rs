@@ -111,7 +111,7 @@ fn run(features: &[f64], folded: &Folded) -> Vec<f64> {
 }
 
 #[test]
-fn a_folded_kernel_is_the_kernel_and_the_norm_behind_it() {
+fn a_folded_kernel_equals_the_kernel_followed_by_the_norm() {
     for seed in 0..SEEDS {
         let case = Case::new(seed);
         let reprogrammed = depthwise(&case.features, &case.kernel, &[0.0; CHANNELS]);
@@ -123,7 +123,7 @@ fn a_folded_kernel_is_the_kernel_and_the_norm_behind_it() {
 }
 
 #[test]
-fn a_convolutions_own_bias_goes_behind_the_reprogramming_layer() {
+fn a_convolution_bias_moves_after_the_reprogramming_layer() {
     for seed in 0..SEEDS {
         let case = Case::new(seed);
         let reprogrammed = depthwise(&case.features, &case.kernel, &case.conv_bias);
@@ -165,7 +165,7 @@ fn a_bias_added_before_the_padding_is_a_different_function() {
 }
 
 #[test]
-fn a_folded_scale_is_the_scale_and_the_norm_behind_it() {
+fn a_folded_scale_equals_the_scale_followed_by_the_norm() {
     for seed in 0..SEEDS {
         let case = Case::new(seed);
         let own = &case.kernel[..CHANNELS];
@@ -178,7 +178,7 @@ fn a_folded_scale_is_the_scale_and_the_norm_behind_it() {
 }
 
 #[test]
-fn an_identity_kernel_without_norm_stays_as_it_is() {
+fn an_identity_kernel_without_norm_is_unchanged() {
     let mut identity = vec![0.0; 9 * CHANNELS];
     identity.iter_mut().skip(4).step_by(9).for_each(|centre| *centre = 1.0);
     let folded = fold_kernel(&identity, None, None).unwrap();
@@ -192,7 +192,7 @@ fn an_identity_kernel_without_norm_stays_as_it_is() {
 }
 
 #[test]
-fn what_cannot_be_folded_is_named() {
+fn folding_errors_name_the_fault() {
     let mut case = Case::new(0);
     let length = fold_kernel(&case.kernel[..8], None, None).unwrap_err();
     assert_eq!(

@@ -122,7 +122,7 @@ fn every_single_bit_flip_with_a_right_checksum_is_refused_or_another_valid_adapt
 }
 
 #[test]
-fn anything_behind_the_end_is_refused() {
+fn trailing_data_is_refused() {
     let mut file = file(Encoding::F16);
     let expected = file.len() as u64;
     for got in expected + 1..expected + 20 {
@@ -132,7 +132,7 @@ fn anything_behind_the_end_is_refused() {
 }
 
 #[test]
-fn the_envelope_names_what_is_wrong_with_it() {
+fn every_fault_of_the_envelope_has_its_error() {
     let with = |at: usize, byte: u8| {
         let mut file = file(Encoding::F32);
         file[at] = byte;
@@ -170,7 +170,7 @@ fn the_envelope_names_what_is_wrong_with_it() {
 }
 
 #[test]
-fn the_header_names_the_field_that_is_wrong() {
+fn every_header_error_names_the_field() {
     let refused = |change: fn(&mut Vec<u8>)| refused(Encoding::F32, |header, _| change(header));
     let fault = |field, fault| DecodeError::Header { field, fault };
     // The small adapter's header starts with the task: a length of 6, then `v`, `ö` in two bytes, `gel`; then 3 labels.
@@ -229,7 +229,7 @@ fn the_header_names_the_field_that_is_wrong() {
 }
 
 #[test]
-fn the_payload_names_the_section_that_is_wrong() {
+fn every_payload_error_names_the_section() {
     let refused = |change: fn(&mut Vec<u8>)| refused(Encoding::Int8, |_, payload| change(payload));
     let section = SectionKind::Kernels;
     let none = DecodeError::SectionKind {
@@ -320,7 +320,7 @@ fn numbers_that_are_not_finite_are_refused() {
 }
 
 #[test]
-fn a_senseless_profile_is_refused() {
+fn an_invalid_profile_is_refused() {
     let refused = |change: fn(&mut Profile)| {
         let mut adapter = sample::small();
         change(adapter.header.profile.as_mut().unwrap());
@@ -463,7 +463,7 @@ fn a_small_file_cannot_ask_for_more_than_the_caps() {
 
 /// Even without caps, the length of the file limits the reserved memory.
 #[test]
-fn lifted_caps_neither_overflow_nor_reserve_what_is_not_there() {
+fn without_caps_a_reader_neither_overflows_nor_reserves_more_than_the_file() {
     let most = usize::MAX;
     let lifted = Limits {
         file_bytes: most,

@@ -133,7 +133,7 @@ fn too_few_images_make_no_profile() {
 }
 
 #[test]
-fn equal_or_black_images_make_a_profile_all_the_same() {
+fn equal_or_black_images_still_give_a_profile() {
     const FEATURES: usize = if cfg!(miri) { 18 } else { 40 };
     for value in [0.0, 1.0] {
         let rows = vec![vec![value; FEATURES]; 10];

@@ -68,7 +68,7 @@ fn statement() -> Release {
 }
 
 #[test]
-fn a_signed_file_carries_what_was_announced_and_is_admitted() {
+fn a_signed_file_contains_its_announcement_and_is_admitted() {
     let (file, plain) = (signed(), plain());
     let announced = announced(&file);
     let trailer = announced.to_bytes();
@@ -148,7 +148,7 @@ fn every_altered_byte_of_an_announcement_is_refused() {
 }
 
 #[test]
-fn every_truncation_is_of_the_wrong_length() {
+fn every_truncation_is_refused_for_its_length() {
     let signed = signed();
     for length in (0..signed.len()).step_by(STEP) {
         let refusal = refusal(&signed[..length]);
@@ -159,7 +159,7 @@ fn every_truncation_is_of_the_wrong_length() {
 }
 
 #[test]
-fn a_statement_that_contradicts_the_file_is_refused_by_the_field() {
+fn a_contradiction_of_statement_and_file_names_the_field() {
     type Change = fn(&mut Release);
     let changes: [(&str, Change); 5] = [
         ("task", |release| release.task.push('s')),
@@ -201,7 +201,8 @@ fn a_statement_about_other_bytes_is_refused() {
         let file = with_trailer(&content(), &release.clone().sign(&key(1)).unwrap().to_bytes());
         assert!(matches!(refusal(&file), Refusal::WrongContent { .. }), "{release:?}");
     }
-    // A signature over a file's bytes is not valid for a statement, nor the reverse.
+    // A signature over a file's bytes is not valid for a release statement, and a signature of a statement is not valid for
+    // a file.
     let older = sign(&plain(), SignerClass::Publisher, &key(1)).unwrap();
     let forged = SignedRelease {
         signature: decode(&older).unwrap().signature.unwrap().bytes,
@@ -251,7 +252,7 @@ fn an_audience_is_one_of_the_devices_names() {
 }
 
 #[test]
-fn a_minimum_version_is_for_every_kind_of_file() {
+fn a_minimum_version_applies_to_every_kind_of_file() {
     let header = decode(&plain()).unwrap().adapter.header;
     let with = |minimum: &[(&str, u64)]| Trust {
         minimum: minimum
@@ -354,7 +355,7 @@ fn a_statement_is_capped_in_every_list_and_text() {
 }
 
 #[test]
-fn a_statement_has_one_form_and_a_layout_that_is_known() {
+fn a_statement_must_be_canonical_and_have_a_known_layout() {
     let bytes = announced(&signed()).to_bytes();
     let mut newer = bytes.clone();
     newer[96] = 2;

@@ -209,7 +209,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 1 } else { 200 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_valid_adapter_comes_back(adapter in adapter()) {
+    fn every_valid_adapter_survives_a_round_trip(adapter in adapter()) {
         let file = encode(&adapter, Encoding::F32).unwrap();
         prop_assert_eq!(&decode(&file).unwrap().adapter, &adapter);
         prop_assert_eq!(encode(&adapter, Encoding::F32).unwrap(), file);

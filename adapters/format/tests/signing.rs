@@ -54,7 +54,7 @@ fn reseal(mut file: Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn a_signed_file_is_admitted_and_says_who_signed_it() {
+fn a_signed_file_is_admitted_with_its_signer() {
     let (plain, trust) = (plain(), trust());
     for (class, seed, plain) in [(SignerClass::Publisher, 1, plain), (SignerClass::Device, 9, tuned())] {
         let signed = sign(&plain, class, &key(seed)).unwrap();
@@ -100,7 +100,7 @@ fn every_altered_byte_is_refused_even_with_a_right_checksum() {
 }
 
 #[test]
-fn every_truncation_is_of_the_wrong_length() {
+fn every_truncation_is_refused_for_its_length() {
     let signed = signed();
     for length in (0..signed.len()).step_by(STEP) {
         assert!(
@@ -113,7 +113,7 @@ fn every_truncation_is_of_the_wrong_length() {
 }
 
 #[test]
-fn a_stranger_an_unsigned_file_and_a_key_for_other_tasks_are_told_apart() {
+fn unknown_key_missing_signature_and_key_for_other_tasks_have_distinct_refusals() {
     assert_eq!(refusal(&plain()), Refusal::Unsigned);
     let foreign = key(7).public();
     let class = SignerClass::Publisher;
@@ -152,7 +152,7 @@ fn a_devices_signature_is_never_taken_for_a_publishers() {
 }
 
 #[test]
-fn another_backbone_and_a_time_that_is_over_are_refused() {
+fn another_backbone_and_an_expired_file_are_refused() {
     let (signed, trust) = (signed(), trust());
     let other = Policy {
         backbone: Digest::of(b"other"),
@@ -170,7 +170,7 @@ fn another_backbone_and_a_time_that_is_over_are_refused() {
 }
 
 #[test]
-fn keys_of_small_order_are_no_keys() {
+fn keys_of_small_order_are_refused() {
     let mut neutral = [0; 32];
     neutral[0] = 1;
     assert!(PublicKey(neutral).to_string().parse::<PublicKey>().is_err());

@@ -23,7 +23,7 @@ macro_rules! assert_refused {
 }
 
 #[test]
-fn counts_that_disagree() {
+fn inconsistent_counts_are_refused() {
     assert_refused!(
         |a| a.header.labels.truncate(2),
         InvalidAdapter::Labels { labels: 2, classes: 3 }
@@ -72,7 +72,7 @@ fn counts_that_disagree() {
 }
 
 #[test]
-fn names_and_texts() {
+fn invalid_names_and_texts_are_refused() {
     assert_refused!(
         |a| a.sites[2].name = a.sites[0].name.clone(),
         InvalidAdapter::DuplicateSite { .. }
@@ -113,7 +113,7 @@ fn names_and_texts() {
 }
 
 #[test]
-fn recipes_and_sites() {
+fn recipes_and_sites_must_match() {
     assert_refused!(|a| a.header.recipe = Recipe::Linear, InvalidAdapter::Recipe { .. });
     assert_refused!(|a| a.header.recipe = Recipe::Bn, InvalidAdapter::Recipe { .. });
     assert_refused!(|a| a.header.recipe = Recipe::ClrFull, InvalidAdapter::Recipe { .. });

@@ -17,15 +17,15 @@ pub const MAX_FRAME: usize = cobs::max_encoding_length(MAX_BODY + CRC);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Direction {
-    /// From the host.
+    /// Frame from the host.
     Request = b'Q',
-    /// From the device.
+    /// Frame from the device.
     Reply = b'R',
     /// A handshake message in either direction, identified by its number in the sequence.
     Handshake = b'N',
-    /// From the host, sealed.
+    /// Sealed frame from the host.
     SealedRequest = b'q',
-    /// From the device, sealed.
+    /// Sealed frame from the device.
     SealedReply = b'r',
 }
 

@@ -135,7 +135,7 @@ pub struct ClassForecast {
     pub label: String,
     /// Stored images.
     pub images: u32,
-    /// Of these, held out.
+    /// Number of these images that are held out.
     pub held_out: u32,
     /// Whether the class was taught on the device, so that tuning may change its weights.
     pub learned: bool,

@@ -54,7 +54,7 @@ fn begin(file: &[u8], kind: Kind) -> Begin {
 }
 
 #[test]
-fn an_announcement_travels_as_the_bytes_of_the_trailer() {
+fn an_announcement_is_encoded_as_the_bytes_of_the_trailer() {
     let file = file(1);
     let announced = SignedRelease::of_file(&file, &Limits::DEFAULT).unwrap().unwrap();
     let trailer = announced.to_bytes();
@@ -83,7 +83,7 @@ fn an_announcement_travels_as_the_bytes_of_the_trailer() {
 
 /// A device cannot parse an unknown kind of transfer, and cannot distinguish such a message from a damaged one.
 #[test]
-fn a_kind_of_transfer_that_a_device_does_not_know_is_malformed_and_the_session_goes_on() {
+fn an_unknown_kind_of_transfer_is_malformed_and_the_session_continues() {
     let device = MemoryDevice::default();
     let mut session = Session::new(&device, SessionLimits::default());
     let unknown = [&[1][..], &[9; 32], &[5, 100, 3, 1, 2, 3]].concat();
@@ -96,7 +96,7 @@ fn a_kind_of_transfer_that_a_device_does_not_know_is_malformed_and_the_session_g
 }
 
 #[test]
-fn a_client_announces_by_itself_and_goes_without_where_that_is_not_known() {
+fn a_client_announces_files_unless_the_device_does_not_support_it() {
     let (first, second) = (file(1), file(2));
     let delta = delta::diff(&first, &second).unwrap();
     for old in [false, true] {
@@ -121,7 +121,7 @@ fn a_client_announces_by_itself_and_goes_without_where_that_is_not_known() {
 }
 
 #[test]
-fn a_client_gives_up_on_a_device_that_forgets_the_transfer_again_and_again() {
+fn a_client_gives_up_if_the_device_loses_the_transfer_repeatedly() {
     let device = MemoryDevice::default();
     // Simulates a device on which other hosts displace the transfer repeatedly.
     device.0.lock().unwrap().forgetful = true;

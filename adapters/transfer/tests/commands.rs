@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[test]
-fn a_long_list_comes_in_pages_sorted_and_whole() {
+fn a_long_list_is_paged_sorted_and_complete() {
     let device = MemoryDevice::default();
     // An interpreter takes minutes for more.
     let count = if cfg!(miri) { 9 } else { 300 };
@@ -37,7 +37,7 @@ fn a_long_list_comes_in_pages_sorted_and_whole() {
 }
 
 #[test]
-fn stored_images_come_in_pages_are_read_by_their_digest_and_are_removed() {
+fn stored_images_are_listed_in_pages_read_by_digest_and_removed() {
     let device = MemoryDevice::default();
     let count: u32 = if cfg!(miri) { 9 } else { 200 };
     let image = b"an image".to_vec();
@@ -92,7 +92,7 @@ fn the_status_survives_the_wire_and_json() {
 }
 
 #[test]
-fn health_is_left_out_where_a_device_is_too_old_and_else_arrives_under_its_caps() {
+fn an_old_device_reports_no_health_and_a_newer_one_within_the_caps() {
     let device = MemoryDevice::default();
     let (health, ..) = with_client(&device, 512, |_| Faults::default(), |client| client.health());
     assert_eq!(health.unwrap(), None);
@@ -113,7 +113,7 @@ fn health_is_left_out_where_a_device_is_too_old_and_else_arrives_under_its_caps(
 }
 
 #[test]
-fn the_device_learns_of_every_request_that_failed() {
+fn the_device_is_notified_of_every_failed_request() {
     let device = MemoryDevice::default();
     let (..) = with_client(
         &device,
@@ -147,7 +147,7 @@ fn a_refusal_reaches_the_host_with_code_and_hint() {
 }
 
 #[test]
-fn versions_that_do_not_meet_are_said_clearly() {
+fn incompatible_versions_give_a_clear_error() {
     let device = MemoryDevice::default();
     for (min, max, update) in [(2, 9, "update the device"), (0, 0, "update the host")] {
         let hello = Request::Hello {
@@ -190,7 +190,7 @@ fn versions_that_do_not_meet_are_said_clearly() {
 }
 
 #[test]
-fn a_request_of_a_newer_version_is_unsupported_and_the_session_goes_on() {
+fn a_request_of_a_newer_version_is_unsupported_and_the_session_continues() {
     let device = MemoryDevice::default();
     let mut session = Session::new(&device, SessionLimits::default());
     let mut bytes = frame(1, 1, &crate::garbage::HELLO);
@@ -207,7 +207,7 @@ fn a_request_of_a_newer_version_is_unsupported_and_the_session_goes_on() {
 }
 
 #[test]
-fn a_delta_gives_the_new_file_and_a_missing_base_is_named() {
+fn a_delta_produces_the_new_file_and_a_missing_base_is_reported() {
     // Comparing large files would take Miri minutes.
     let base = Random(1).bytes(if cfg!(miri) { 400 } else { 20_000 });
     let mut target = base.clone();

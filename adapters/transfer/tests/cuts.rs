@@ -55,7 +55,7 @@ fn small_transfer(speaks: Spoken) {
 }
 
 #[test]
-fn cut_at_every_chunk_of_a_large_transfer_each_connection_goes_on_where_the_last_one_stopped() {
+fn cut_at_every_chunk_of_a_large_transfer_each_connection_continues_where_the_last_one_stopped() {
     Spoken::ALL.into_iter().for_each(large_transfer);
 }
 
@@ -88,7 +88,7 @@ fn large_transfer(speaks: Spoken) {
 }
 
 #[test]
-fn another_client_resumes_what_the_first_one_left() {
+fn another_client_resumes_an_interrupted_transfer() {
     Spoken::ALL.into_iter().for_each(another_client);
 }
 
@@ -124,7 +124,7 @@ fn another_client(speaks: Spoken) {
 }
 
 #[test]
-fn a_pull_that_is_cut_at_every_byte_gives_the_file() {
+fn a_pull_interrupted_at_every_byte_gives_the_file() {
     Spoken::ALL.into_iter().for_each(pull);
 }
 
@@ -139,7 +139,7 @@ fn pull(speaks: Spoken) {
 }
 
 #[test]
-fn what_must_not_be_done_twice_is_done_once_or_reported_as_uncertain() {
+fn a_request_that_must_not_be_repeated_is_executed_once_or_reported_as_uncertain() {
     Spoken::ALL.into_iter().for_each(once);
 }
 

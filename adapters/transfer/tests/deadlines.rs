@@ -96,7 +96,7 @@ fn a_peer_that_sends_one_byte_a_second_is_dropped_at_its_deadline() {
 }
 
 #[test]
-fn a_peer_that_takes_one_byte_a_second_is_dropped_at_its_deadline() {
+fn a_peer_that_accepts_one_byte_a_second_is_dropped_at_its_deadline() {
     let limits = ServeLimits::default();
     let (result, after) = serve_slow(frame(1, 1, &HELLO), true);
     assert_eq!(result, Err(ServeError::StalledWriting(limits.frame)));
@@ -138,7 +138,7 @@ fn over_tcp_a_slow_peer_is_dropped_and_a_silent_one_too() {
 }
 
 #[test]
-fn a_device_that_never_answers_is_given_up_with_a_clear_error() {
+fn a_device_that_never_replies_gives_a_clear_error() {
     struct Mute<'c>(&'c SimulatedClock);
     impl embedded_io::ErrorType for Mute<'_> {
         type Error = ErrorKind;
@@ -174,7 +174,7 @@ fn a_device_that_never_answers_is_given_up_with_a_clear_error() {
 }
 
 #[test]
-fn a_device_that_is_not_there_is_an_error_at_once() {
+fn an_unreachable_device_is_an_immediate_error() {
     let clock = SimulatedClock::default();
     let mut client = Client::new(|| Err::<Link, _>("refused"), &clock, ClientOptions::default());
     let error = client.status().unwrap_err();

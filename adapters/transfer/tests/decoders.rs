@@ -24,13 +24,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 1 } else { 256 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_bytes_are_taken_and_the_pieces_do_not_matter(bytes in prop::collection::vec(prop_oneof![Just(0_u8), any::<u8>()], 0..2000 / FEWER), pieces in 1_usize..300) {
+    fn any_bytes_are_accepted_and_their_division_into_pieces_has_no_effect(bytes in prop::collection::vec(prop_oneof![Just(0_u8), any::<u8>()], 0..2000 / FEWER), pieces in 1_usize..300) {
         let whole = events(&bytes, bytes.len().max(1));
         prop_assert_eq!(&whole, &events(&bytes, pieces));
     }
 
     #[test]
-    fn a_frame_gives_its_body_back(body in prop::collection::vec(prop_oneof![Just(0_u8), Just(1), any::<u8>()], 9..3000 / FEWER), before in prop::collection::vec(1_u8.., 0..50)) {
+    fn a_frame_decodes_to_its_body(body in prop::collection::vec(prop_oneof![Just(0_u8), Just(1), any::<u8>()], 9..3000 / FEWER), before in prop::collection::vec(1_u8.., 0..50)) {
         let mut bytes = before.clone();
         encode_frame(&mut body.clone(), &mut bytes);
         let found = events(&bytes, 100);
@@ -39,7 +39,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_read_from_any_bytes_is_written_the_same_way_again(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0_u8..20) {
+    fn a_message_parsed_from_any_bytes_is_encoded_to_the_same_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0_u8..20) {
         let mut bytes = bytes;
         bytes.insert(0, kind);
         if let Ok(request) = Request::read(&bytes) {

@@ -16,7 +16,7 @@ pub(crate) enum Spoken {
 
 impl Spoken {
     pub(crate) const ALL: [Self; 3] = [Self::Plain, Self::Known, Self::Enrol];
-    /// Returns the approximate number of additional bytes until the first chunk is held, compared with a plain line.
+    /// Returns the approximate number of bytes that the handshake adds before the first chunk.
     pub(crate) const fn more(self) -> u64 {
         match self {
             Self::Plain => 0,

@@ -91,7 +91,7 @@ fn garbage_around_frames_is_skipped_and_counted() {
 }
 
 #[test]
-fn random_garbage_never_stops_what_follows() {
+fn random_garbage_never_hides_the_next_frame() {
     let mut random = Random(11);
     for round in 0..if cfg!(miri) { 5 } else { 300_u32 } {
         let device = MemoryDevice::default();
@@ -109,7 +109,7 @@ fn random_garbage_never_stops_what_follows() {
 }
 
 #[test]
-fn a_device_does_not_answer_its_own_replies_that_come_back() {
+fn a_device_ignores_echoes_of_its_own_replies() {
     let device = MemoryDevice::default();
     let mut session = Session::new(&device, SessionLimits::default());
     let reply = session.damaged().to_vec();
@@ -117,7 +117,7 @@ fn a_device_does_not_answer_its_own_replies_that_come_back() {
 }
 
 #[test]
-fn a_doubled_request_is_carried_out_once_and_a_late_one_not_at_all() {
+fn a_duplicate_request_is_executed_once_and_a_late_one_never() {
     let device = MemoryDevice::with_task("birds", b"file");
     let mut session = Session::new(&device, SessionLimits::default());
     let mut decoder = Decoder::default();

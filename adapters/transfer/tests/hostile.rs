@@ -180,7 +180,7 @@ fn welcome() -> Vec<u8> {
 }
 
 #[test]
-fn a_lying_device_makes_the_host_neither_allocate_nor_loop() {
+fn a_hostile_device_makes_the_host_neither_allocate_nor_loop() {
     let opened = postcard::to_allocvec(&Response::Opened(clr_transfer::PullInfo {
         digest: Digest([1; 32]),
         length: u64::MAX,

@@ -108,7 +108,7 @@ fn two_connections_that_send_the_same_file_finish_both() {
 }
 
 #[test]
-fn gaps_and_overlaps_are_answered_with_where_to_go_on() {
+fn gaps_and_overlaps_are_answered_with_the_next_offset() {
     let file = Random(4).bytes(1_000);
     let device = MemoryDevice::default();
     let mut session = Session::new(&device, SessionLimits::default());

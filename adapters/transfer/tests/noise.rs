@@ -20,7 +20,7 @@ fn push_over_noise(speaks: Spoken, bytes: usize, seed: u64) -> String {
         client.push(&file, Kind::Adapter).unwrap()
     });
     let kept = device.0.lock().unwrap();
-    assert_eq!(kept.files.len(), 1, "something else was accepted");
+    assert_eq!(kept.files.len(), 1, "a wrong file was accepted");
     assert_eq!(kept.files[&pushed.digest], file);
     format!(
         "{bytes} bytes: {passed} over the line ({:.2} times as many), {flips} bits flipped, {} chunks, {} bytes sent twice, {} connections",
@@ -32,7 +32,7 @@ fn push_over_noise(speaks: Spoken, bytes: usize, seed: u64) -> String {
 }
 
 #[test]
-fn a_megabyte_comes_through_a_line_with_one_error_in_10_000_bits() {
+fn a_megabyte_survives_a_line_with_one_error_in_10_000_bits() {
     // A megabyte takes an interpreter hours.
     for speaks in Spoken::ALL {
         println!(
@@ -45,14 +45,14 @@ fn a_megabyte_comes_through_a_line_with_one_error_in_10_000_bits() {
 /// `cargo test --release -p clr-transfer --test main ten_megabytes -- --ignored --nocapture`
 #[test]
 #[ignore = "takes a while"]
-fn ten_megabytes_come_through_a_line_with_one_error_in_10_000_bits() {
+fn ten_megabytes_survive_a_line_with_one_error_in_10_000_bits() {
     for speaks in Spoken::ALL {
         println!("{speaks:?}: {}", push_over_noise(speaks, 10_000_000, 2));
     }
 }
 
 #[test]
-fn a_pull_comes_through_noise_too() {
+fn a_pull_survives_noise() {
     let file = Random(9).bytes(if cfg!(miri) { 3_000 } else { 200_000 });
     for speaks in Spoken::ALL {
         let device = MemoryDevice::with_task("birds", &file);

@@ -41,7 +41,7 @@ fn ask(
 }
 
 #[test]
-fn a_host_follows_the_new_key_once() {
+fn a_host_accepts_the_new_key_once() {
     let (door, options) = Door::rotated();
     let (answer, followed) = ask(&door, options, 3, |_| honest());
     assert_eq!((answer, followed), (Ok(()), vec![door.secret.public()]));
@@ -54,7 +54,7 @@ fn a_host_follows_the_new_key_once() {
 }
 
 #[test]
-fn a_host_that_knows_the_new_key_or_enrols_is_told_nothing() {
+fn a_host_that_knows_the_new_key_or_enrols_gets_no_announcement() {
     let (door, _) = Door::rotated();
     for speaks in [Spoken::Known, Spoken::Enrol] {
         assert_eq!(ask(&door, door.options(speaks), 2, |_| honest()), (Ok(()), Vec::new()));
@@ -62,7 +62,7 @@ fn a_host_that_knows_the_new_key_or_enrols_is_told_nothing() {
 }
 
 #[test]
-fn a_key_that_was_dropped_or_never_was_is_refused() {
+fn a_dropped_or_unknown_key_is_refused() {
     let (mut door, options) = Door::rotated();
     let stranger = Security::Known {
         secret: door.host.clone(),
@@ -78,7 +78,7 @@ fn a_key_that_was_dropped_or_never_was_is_refused() {
 /// The attacker does not have the old key. It alters the announcement, replays an earlier one, or replies with its own
 /// handshake.
 #[test]
-fn without_the_old_key_nobody_can_name_its_successor() {
+fn without_the_old_key_an_attacker_cannot_announce_a_successor() {
     let (door, options) = Door::rotated();
     let announcement = Rc::new(RefCell::new(Vec::new()));
     let tap = Rc::clone(&announcement);

@@ -72,7 +72,7 @@ pub(crate) fn framed(mut body: Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn a_session_of_known_keys_carries_everything_and_nothing_readable() {
+fn a_session_of_known_keys_transfers_everything_encrypted() {
     for speaks in [Spoken::Known, Spoken::Enrol] {
         let (device, door) = (MemoryDevice::default(), Door::default());
         let file = b"not for everybody to read ".repeat(100);
@@ -196,7 +196,7 @@ fn every_flipped_bit_of_a_handshake_is_noticed_and_the_next_one_succeeds() {
 }
 
 #[test]
-fn every_message_sent_again_at_every_later_moment_does_nothing() {
+fn replaying_any_message_at_any_later_time_has_no_effect() {
     for speaks in [Spoken::Known, Spoken::Enrol] {
         for repeated in 0..14 {
             for later in 1..14 {
@@ -240,7 +240,7 @@ fn every_message_sent_again_at_every_later_moment_does_nothing() {
 }
 
 #[test]
-fn a_recorded_session_played_to_the_device_again_carries_out_nothing() {
+fn replaying_a_recorded_session_executes_nothing() {
     for speaks in [Spoken::Known, Spoken::Enrol] {
         let (device, door) = (MemoryDevice::with_task("birds", b"file"), Door::default());
         let recorded = Rc::new(RefCell::new(Vec::new()));
@@ -265,7 +265,7 @@ fn a_recorded_session_played_to_the_device_again_carries_out_nothing() {
 }
 
 #[test]
-fn invented_frames_neither_end_a_session_nor_move_its_counter() {
+fn forged_frames_neither_end_a_session_nor_advance_its_counter() {
     let (device, door) = (MemoryDevice::with_task("birds", b"file"), Door::default());
     through(
         &device,
@@ -302,7 +302,7 @@ fn invented_frames_neither_end_a_session_nor_move_its_counter() {
 }
 
 #[test]
-fn who_is_not_known_is_refused_by_name() {
+fn an_unknown_host_is_refused_with_the_reason() {
     let (device, door) = (MemoryDevice::with_task("birds", b"file"), Door::default());
     let stranger = PeerSecret::from_bytes([9; 32]);
     let known = |secret: &PeerSecret, device: &PeerSecret| Security::Known {
@@ -340,7 +340,7 @@ fn who_is_not_known_is_refused_by_name() {
 }
 
 #[test]
-fn a_host_that_enrolled_is_known_from_then_on() {
+fn an_enrolled_host_is_known_afterwards() {
     let (device, door) = (MemoryDevice::with_task("birds", b"file"), Door::default());
     door.known.lock().unwrap().clear();
     let ask = |speaks| {

@@ -148,7 +148,7 @@ fn stdio_child() {
 }
 
 #[test]
-fn places_are_read_as_people_write_them() {
+fn endpoints_are_parsed_as_people_write_them() {
     for (text, again) in [
         ("tcp:robot.local:7171", "tcp:robot.local:7171"),
         ("tcp:[::1]:7171", "tcp:[::1]:7171"),

@@ -125,7 +125,7 @@ fn frame() -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     image
         .write_to(&mut bytes, image::ImageFormat::Bmp)
-        .expect("memory takes everything");
+        .expect("writing to memory succeeds");
     bytes.into_inner()
 }
 

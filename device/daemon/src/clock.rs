@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn times_that_no_calendar_of_four_digits_holds_are_written_as_the_nearest() {
+    fn times_outside_four_digit_years_are_clamped() {
         assert_eq!(at(i64::MAX / 4, 0), "9999-12-31T23:59:59.999Z");
         assert!(at(-(i64::MAX / 4), 0).starts_with("0000-01-01"));
     }

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn http_takes_what_the_reserve_and_the_other_connections_leave() {
+    fn http_gets_the_descriptors_left_by_the_reserve_and_the_other_connections() {
         assert_eq!(fitting(None, 8, 16), 16);
         assert_eq!(fitting(Some(1024), 8, 16), 16);
         assert_eq!(fitting(Some(1024), 8, 5000), 1024 - 64 - 16);

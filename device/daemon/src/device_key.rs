@@ -161,10 +161,10 @@ pub(crate) fn find(state: &Path) -> Found {
     Found::Key(key)
 }
 
-/// Creates a new key in place of a lost one. Does not if the store has adapters signed by the lost key (`needed`).
+/// Creates a new key in place of a lost one. `needed` states that the store has adapters signed by the lost key.
 ///
 /// # Errors
-/// The reason why there is no key, with a hint.
+/// If `needed`, or if the key cannot be written. The message is the reason why there is no key, with a hint.
 pub(crate) fn replace(state: &Path, fault: Option<&str>, needed: bool) -> Result<SecretKey, String> {
     let files = Files::of(state);
     if needed {

@@ -23,10 +23,10 @@ pub enum DaemonError {
     /// A key cannot be read or written.
     #[error(transparent)]
     Key(#[from] KeyFileError),
-    /// Of the store.
+    /// Error of the store.
     #[error(transparent)]
     Store(#[from] clr_store::StoreError),
-    /// Of the operating system.
+    /// Error of the operating system.
     #[error("{what}")]
     Io {
         /// The failed action.

@@ -6,8 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clr_onnx::DecodedImage;
-
 use super::{
     Received, clock,
     error::with_causes,
@@ -18,7 +16,7 @@ use super::{
     source::{Frame, Source},
     trial::{Observation, TrialVerdict},
 };
-use clr_engine::{ChoiceStatus, ChooserOptions, Classification, EngineError, ResidentAdapter, TaskChooser};
+use clr_engine::{ChoiceStatus, ChooserOptions, Classification, EngineError, ImagePass, ResidentAdapter, TaskChooser};
 
 /// Maximum wait for a frame. After it, the loop feeds the watchdog and checks whether the device is stopping.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -200,9 +198,10 @@ fn classify(runtime: &Runtime, chooser: &mut TaskChooser, frame: &Frame) -> Resu
         .decode(&frame.bytes, &frame.name, frame.path.as_deref(), inputs)
         .map_err(|error| failed(&error))?;
     let mut fault = runtime.why_no_task();
+    let mut pass = runtime.engine.pass(&image);
     for _ in 0..3 {
         let adapter = if runtime.serving.auto() {
-            choose(runtime, chooser, &image)?
+            choose(runtime, chooser, &mut pass)?
         } else {
             runtime.serving.tasks().active()
         };
@@ -210,7 +209,7 @@ fn classify(runtime: &Runtime, chooser: &mut TaskChooser, frame: &Frame) -> Resu
         if !runtime.begin_use(&adapter) {
             continue;
         }
-        let classified = catch_unwind(AssertUnwindSafe(|| runtime.engine.classify(&adapter, &image)));
+        let classified = catch_unwind(AssertUnwindSafe(|| pass.classify(&adapter)));
         fault = match classified {
             Ok(Ok(classification)) => return Ok((adapter, classification)),
             Ok(Err(error @ EngineError::NotFinite { .. })) => with_causes(&error),
@@ -229,10 +228,10 @@ fn classify(runtime: &Runtime, chooser: &mut TaskChooser, frame: &Frame) -> Resu
 fn choose(
     runtime: &Runtime,
     chooser: &mut TaskChooser,
-    image: &DecodedImage,
+    pass: &mut ImagePass<'_>,
 ) -> Result<Option<Arc<ResidentAdapter>>, NoResult> {
     let choice = chooser
-        .observe(&runtime.engine, runtime.serving.tasks(), image)
+        .observe(pass, runtime.serving.tasks())
         .map_err(|error| NoResult::Failed(with_causes(&error)))?;
     match (choice.task, choice.status) {
         (Some(adapter), _) => {

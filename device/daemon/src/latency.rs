@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_frames_count() {
+    fn the_quantiles_cover_the_latest_frames() {
         let mut latencies = Latencies::default();
         assert_eq!(latencies.quantiles(), None);
         (0..5_000).for_each(|_| latencies.push(1_000.0));

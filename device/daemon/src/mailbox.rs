@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn every_frame_is_handed_out_in_order_where_none_may_be_dropped() {
+    fn without_dropping_every_frame_is_delivered_in_order() {
         let mailbox = Arc::new(Mailbox::new(false));
         let sender = Arc::clone(&mailbox);
         let thread = thread::spawn(move || {

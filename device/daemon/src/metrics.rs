@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn samples_carry_help_type_and_escaped_labels() {
+    fn samples_have_help_type_and_escaped_labels() {
         let mut page = Exposition::default();
         page.metric(
             "clr_frames_total",

@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_gone_is_noticed_with_the_next_line() {
+    fn a_closed_reader_is_detected_at_the_next_line() {
         let (reader, output) = pipe().unwrap();
         drop(reader);
         let (results, lost) = start(output);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_costs_the_lines_that_do_not_fit() {
+    fn a_full_disk_only_loses_the_lines_that_do_not_fit() {
         let (results, lost) = start(File::options().write(true).open("/dev/full").unwrap());
         for number in 0..5 {
             results.send(line(number, 10));
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partial_line_in_an_existing_file_is_ended_first() {
+    fn a_partial_line_in_an_existing_file_is_terminated_first() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("results.jsonl");
         File::create(&path).unwrap().write_all(b"{\"half").unwrap();

@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_event_is_told_at_once_and_the_others_are_counted_in_the_next_line() {
+    fn the_first_event_is_logged_immediately_and_the_others_are_counted_in_the_next_line() {
         let (mut seldom, start) = (Seldom::default(), Instant::now());
         assert_eq!(seldom.due_at(start), Some(1));
         for second in 0..59 {

@@ -119,7 +119,7 @@ mod tests {
     };
 
     #[test]
-    fn good_frames_confirm_it_after_as_many_as_stated() {
+    fn a_trial_is_confirmed_after_its_number_of_good_frames() {
         assert_eq!(run(BOUNDS, &[(10.0, 0.9); 60]), (TrialVerdict::Confirm, 50));
         // One slow frame in ten and four low-confidence frames in ten are within the bounds.
         let frames: Vec<_> = (0..60)
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_or_unsure_frames_end_it_once_there_are_enough_of_them() {
+    fn enough_slow_or_low_confidence_frames_end_a_trial() {
         let (verdict, after) = run(BOUNDS, &[(31.0, 0.9); 60]);
         assert!(
             matches!(&verdict, TrialVerdict::Revert(reason) if reason.contains("30 ms")),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trial_goes_on_where_it_stood() {
+    fn a_trial_resumes_with_its_progress() {
         let frame = Observation {
             milliseconds: 1.0,
             confidence: 0.9,

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_device_with_a_trusted_key_warns_of_nothing() {
+    fn a_secure_configuration_gives_no_warning() {
         // The signing key of this workspace's tests.
         let key = clr_adapters::SecretKey::from_bytes(&[1; 32]).public();
         let safe =

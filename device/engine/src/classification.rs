@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::ResidentAdapter;
+
 /// The network's output for one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Classification {
@@ -22,12 +24,12 @@ pub struct Ranked<'a> {
 }
 
 impl Classification {
-    /// `temperature` is above 0.
-    pub(crate) fn new(logits: Vec<f32>, labels: Arc<[String]>, temperature: f32) -> Self {
+    /// Creates the classification of an image from an adapter's logits.
+    pub(crate) fn of(adapter: &ResidentAdapter, logits: Vec<f32>) -> Self {
         Self {
             logits,
-            labels,
-            temperature,
+            labels: Arc::clone(&adapter.labels),
+            temperature: adapter.temperature,
         }
     }
 
@@ -78,7 +80,11 @@ mod tests {
 
     fn classification(logits: &[f32]) -> Classification {
         let labels: Vec<String> = (0..logits.len()).map(|class| format!("class {class}")).collect();
-        Classification::new(logits.to_vec(), labels.into(), 1.0)
+        Classification {
+            logits: logits.to_vec(),
+            labels: labels.into(),
+            temperature: 1.0,
+        }
     }
 
     #[test]

@@ -165,7 +165,7 @@ impl Engine {
             profile: header.profile.clone().map(Scorer::new),
             head_weight: adapter.head.weight.as_slice().into(),
             head_bias: adapter.head.bias.as_slice().into(),
-            bytes: reprogrammed.bytes(header.recipe, &self.backbone),
+            bytes: reprogrammed.bytes(),
             reprogrammed,
             engine: Arc::clone(&self.token),
         })
@@ -173,13 +173,24 @@ impl Engine {
 
     /// Returns the logits of a preprocessed image, one per class. `input` is `[3, H, W]` with the adapter's input size.
     pub fn logits(&self, adapter: &ResidentAdapter, input: &[f32]) -> Result<Vec<f32>, EngineError> {
-        if !Arc::ptr_eq(&self.token, &adapter.engine) {
-            return Err(EngineError::OtherEngine {
-                task: adapter.task.clone(),
-            });
-        }
+        self.check_owner(adapter)?;
         let features = self.run(&adapter.reprogrammed, &adapter.preprocessing, input)?;
-        let logits = self.head(adapter, &features);
+        self.finite_logits(adapter, &features)
+    }
+
+    pub(crate) fn check_owner(&self, adapter: &ResidentAdapter) -> Result<(), EngineError> {
+        if Arc::ptr_eq(&self.token, &adapter.engine) {
+            Ok(())
+        } else {
+            Err(EngineError::OtherEngine {
+                task: adapter.task.clone(),
+            })
+        }
+    }
+
+    /// Computes the head and checks that its results are finite.
+    pub(crate) fn finite_logits(&self, adapter: &ResidentAdapter, features: &[f32]) -> Result<Vec<f32>, EngineError> {
+        let logits = self.head(adapter, features);
         match logits.iter().position(|logit| !logit.is_finite()) {
             Some(class) => Err(EngineError::NotFinite {
                 task: adapter.task.clone(),
@@ -197,11 +208,7 @@ impl Engine {
         image: impl Into<ImageView<'a>>,
     ) -> Result<Classification, EngineError> {
         let input = adapter.preprocessing.preprocess(image);
-        Ok(Classification::new(
-            self.logits(adapter, &input)?,
-            Arc::clone(&adapter.labels),
-            adapter.temperature,
-        ))
+        Ok(Classification::of(adapter, self.logits(adapter, &input)?))
     }
 
     /// Returns the pooled features `[F]` of an image of any size by the backbone without any adapter, which are the
@@ -241,8 +248,15 @@ impl Engine {
                 got: input.len(),
             });
         }
-        let run = || reprogrammed.features(input);
-        self.pool.as_ref().map_or_else(run, |pool| pool.install(run))
+        self.in_pool(|| reprogrammed.features(input))
+    }
+
+    /// Runs `work` on the engine's threads.
+    pub(crate) fn in_pool<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        match &self.pool {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
     }
 
     /// Returns the plan for adapters of a recipe at an input size, and builds it if there is none. Two threads never

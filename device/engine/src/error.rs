@@ -45,7 +45,7 @@ pub enum EngineError {
         height: u32,
         /// Columns of the adapter's input.
         width: u32,
-        /// Values handed over.
+        /// Number of values passed by the caller.
         got: usize,
     },
     /// The network answered with NaN or infinity.

@@ -27,11 +27,13 @@ mod classification;
 mod engine;
 mod error;
 mod memory;
+mod pass;
 mod plan;
 #[cfg(feature = "tract")]
 mod reference;
 mod resident;
 mod scorer;
+mod several;
 mod tasks;
 
 pub use auto::{Choice, ChoiceStatus, ChooserOptions, RunnerUp, TaskChooser, score_tasks};
@@ -39,6 +41,7 @@ pub use classification::{Classification, Ranked};
 pub use engine::{Engine, EngineMemory, EngineOptions, Kernels};
 pub use error::EngineError;
 pub use memory::{resident_memory, trim_heap};
+pub use pass::ImagePass;
 pub use resident::ResidentAdapter;
 pub use scorer::TaskScore;
 pub use tasks::TaskSet;

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use clr_adapters::{Adapter, Recipe, SiteKind, SiteWeights};
-use clr_onnx::Backbone;
+use clr_adapters::{Adapter, SiteWeights};
+#[cfg(feature = "tract")]
+use clr_onnx::with_all_sites;
+use clr_onnx::{Backbone, aligned_sites};
 use clr_runtime::{Executable, SiteParameters};
 
 use crate::EngineError;
@@ -37,15 +39,13 @@ impl Native {
 
     /// Returns the parameters of every site. The adapter must have been checked against the backbone.
     fn sites(&self, backbone: &Backbone, adapter: &Adapter) -> Arc<[SiteParameters]> {
-        let mut given = adapter.sites.iter();
-        let sites = backbone.sites().iter().zip(&*self.frozen).map(|(site, frozen)| {
-            let kind = adapter.header.recipe.site_kind(site.kernel);
-            let given = if kind == SiteKind::Frozen { None } else { given.next() };
-            match given.map(|given| (&given.weights, &given.bias)) {
-                None => frozen.clone(),
-                Some((SiteWeights::Scale(weights), bias)) => SiteParameters::scale(weights, bias),
-                Some((SiteWeights::Kernel(weights), bias)) => SiteParameters::kernel(weights, bias),
-            }
+        let given = aligned_sites(backbone, adapter).into_iter();
+        let sites = given.zip(&*self.frozen).map(|(given, frozen)| match given {
+            None => frozen.clone(),
+            Some(site) => match &site.weights {
+                SiteWeights::Scale(weights) => SiteParameters::scale(weights, &site.bias),
+                SiteWeights::Kernel(weights) => SiteParameters::kernel(weights, &site.bias),
+            },
         });
         sites.collect()
     }
@@ -74,7 +74,7 @@ impl Plan {
             },
             #[cfg(feature = "tract")]
             Self::Reference(plan) => Reprogrammed::Reference {
-                tensors: plan.tensors(adapter)?,
+                tensors: plan.tensors(&with_all_sites(backbone, adapter))?,
                 plan: Arc::clone(plan),
             },
         })
@@ -115,12 +115,29 @@ impl Reprogrammed {
         }
     }
 
+    /// Returns the features `[F]` of a preprocessed image for each adapter. The adapters share the forward pass up to the
+    /// first site in which they differ. Returns `None` if the adapters have different plans or tract executes one of them.
+    pub(crate) fn features_of_all(all: &[&Self], image: &[f32]) -> Option<Vec<Vec<f32>>> {
+        let mut plans = Vec::with_capacity(all.len());
+        for one in all {
+            match one {
+                Self::Native { plan, sites } => plans.push((plan, &**sites)),
+                #[cfg(feature = "tract")]
+                Self::Reference { .. } => return None,
+            }
+        }
+        let (first, _) = *plans.first()?;
+        let sites: Vec<&[SiteParameters]> = plans.iter().map(|(_, sites)| *sites).collect();
+        (plans.iter().all(|(plan, _)| Arc::ptr_eq(plan, first)))
+            .then(|| first.executable.features_of_tasks(image, &sites))
+    }
+
     /// Returns the bytes of the adapter's parameters. The backbone's own parameters are shared and do not count.
-    pub(crate) fn bytes(&self, recipe: Recipe, backbone: &Backbone) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let values: usize = match self {
-            Self::Native { sites, .. } => (backbone.sites().iter().zip(&**sites))
-                .filter(|(site, _)| recipe.site_kind(site.kernel) != SiteKind::Frozen)
-                .map(|(_, parameters)| parameters.block_len())
+            Self::Native { plan, sites } => (sites.iter().zip(&*plan.frozen))
+                .filter(|(own, frozen)| !own.is_clone_of(frozen))
+                .map(|(own, _)| own.block_len())
                 .sum(),
             #[cfg(feature = "tract")]
             Self::Reference { tensors, .. } => tensors.len(),

@@ -27,7 +27,7 @@ pub struct ResidentAdapter {
     /// `[K]`.
     pub(crate) head_bias: Box<[f32]>,
     pub(crate) reprogrammed: Reprogrammed,
-    /// Of its parameters.
+    /// Size of its parameters.
     pub(crate) bytes: usize,
     /// Identity of the engine that prepared it.
     pub(crate) engine: Arc<()>,

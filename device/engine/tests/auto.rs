@@ -18,7 +18,7 @@ fn small(kernels: Kernels) -> Engine {
 }
 
 #[test]
-fn the_chosen_task_is_the_pictures_own_and_noise_is_unknown() {
+fn the_chosen_task_is_the_images_own_and_noise_is_unknown() {
     let engine = small(Kernels::Fused);
     let tasks = TaskSet::new();
     for task in 0..3 {
@@ -26,7 +26,7 @@ fn the_chosen_task_is_the_pictures_own_and_noise_is_unknown() {
     }
     let choose = |image: &RgbImage| {
         let mut chooser = TaskChooser::new(ChooserOptions::independent_images());
-        let choice = chooser.observe(&engine, &tasks, image).unwrap();
+        let choice = chooser.observe(&mut engine.pass(image), &tasks).unwrap();
         assert!(choice.switched && choice.without_profile.is_empty());
         assert_eq!(choice.task.is_none(), choice.status == ChoiceStatus::Unknown);
         choice.task.map(|adapter| adapter.task().to_owned())
@@ -52,7 +52,9 @@ fn a_stream_switches_once_per_scene() {
     let mut switches = Vec::new();
     for frame in 0..36_u64 {
         let scene = (frame / 12 % 2) as u32;
-        let choice = chooser.observe(&engine, &tasks, &image(scene, 200 + frame)).unwrap();
+        let choice = chooser
+            .observe(&mut engine.pass(&image(scene, 200 + frame)), &tasks)
+            .unwrap();
         if choice.switched {
             switches.push(frame);
         }
@@ -67,11 +69,12 @@ fn a_stream_switches_once_per_scene() {
 }
 
 #[test]
-fn a_task_without_a_profile_is_never_chosen_and_named() {
+fn a_task_without_a_profile_is_never_chosen_and_is_reported() {
     let engine = small(Kernels::Fused);
     let tasks = TaskSet::new();
     let mut chooser = TaskChooser::new(ChooserOptions::default());
-    let observe = |chooser: &mut TaskChooser, tasks: &TaskSet| chooser.observe(&engine, tasks, &image(0, 300)).unwrap();
+    let observe =
+        |chooser: &mut TaskChooser, tasks: &TaskSet| chooser.observe(&mut engine.pass(&image(0, 300)), tasks).unwrap();
     let choice = observe(&mut chooser, &tasks);
     assert_eq!((choice.status, choice.switched), (ChoiceStatus::NoProfiles, false));
 
@@ -98,7 +101,7 @@ fn a_task_without_a_profile_is_never_chosen_and_named() {
 }
 
 #[test]
-fn another_task_changes_neither_scores_nor_answers() {
+fn another_task_changes_neither_scores_nor_classifications() {
     for kernels in [Kernels::Fused, Kernels::Tract] {
         let engine = small(kernels);
         let first = Arc::new(engine.prepare(&with_profile(&engine, 0, SIDE)).unwrap());
@@ -106,7 +109,7 @@ fn another_task_changes_neither_scores_nor_answers() {
         let answers = |tasks: &[Arc<clr_engine::ResidentAdapter>]| -> Vec<_> {
             let of = |image| {
                 let logits = engine.classify(&tasks[0], image).unwrap().logits().to_vec();
-                (score_tasks(&engine, tasks, image).unwrap()[0].unwrap(), logits)
+                (score_tasks(&mut engine.pass(image), tasks).unwrap()[0].unwrap(), logits)
             };
             images.iter().map(of).collect()
         };
@@ -121,7 +124,28 @@ fn another_task_changes_neither_scores_nor_answers() {
 }
 
 #[test]
-fn features_are_those_that_a_linear_head_sees() {
+fn a_pass_classifies_as_the_engine_does_before_and_after_choosing() {
+    for kernels in [Kernels::Fused, Kernels::Tract] {
+        let engine = small(kernels);
+        let chosen = Arc::new(engine.prepare(&with_profile(&engine, 0, SIDE)).unwrap());
+        let mut linear = adapter(engine.backbone(), Recipe::Linear, "linear", 4, 3);
+        linear.header.preprocessing = chosen.preprocessing().clone();
+        let linear = engine.prepare(&linear).unwrap();
+        let tasks = [&*chosen, &linear].map(|task| (task, engine.classify(task, &image(0, 7)).unwrap()));
+        let frame = image(0, 7);
+        let mut pass = engine.pass(&frame);
+        for (task, alone) in &tasks {
+            assert_eq!(&pass.classify(task).unwrap(), alone);
+        }
+        score_tasks(&mut pass, std::slice::from_ref(&chosen)).unwrap();
+        for (task, alone) in &tasks {
+            assert_eq!(&pass.classify(task).unwrap(), alone);
+        }
+    }
+}
+
+#[test]
+fn features_equal_those_of_a_linear_adapter() {
     for kernels in [Kernels::Fused, Kernels::Tract] {
         let engine = small(kernels);
         let features = engine.backbone().feature_count();
@@ -139,11 +163,13 @@ fn features_are_those_that_a_linear_head_sees() {
             .logits(&engine.prepare(&linear).unwrap(), &preprocessing.preprocess(&image))
             .unwrap();
         assert_eq!(engine.backbone_features(preprocessing, &image).unwrap(), logits);
+        let mut pass = engine.pass(&image);
+        assert_eq!(pass.backbone_features(preprocessing).unwrap(), logits);
     }
 }
 
 #[test]
-fn a_temperature_calibrates_the_answer_and_leaves_its_ranking() {
+fn a_temperature_calibrates_probabilities_and_keeps_the_ranking() {
     let engine = small(Kernels::Fused);
     let mut warm = adapter(engine.backbone(), Recipe::Clr, "warm", 7, 5);
     let plain = engine.prepare(&warm).unwrap();

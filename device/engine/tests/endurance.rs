@@ -30,7 +30,7 @@ const SWITCHES_A_FRAME: u64 = 50;
 const REPORT: &str = "resident bytes:";
 
 #[test]
-fn a_hundred_thousand_switches_under_four_threads_mix_no_answer_and_keep_no_memory() {
+fn a_hundred_thousand_switches_under_four_threads_mix_no_result_and_leak_no_memory() {
     // Resident memory is measured per process, so this test runs in a process of its own.
     let runner = std::env::var("CLR_TEST_RUNNER").unwrap_or_default();
     let program = std::env::current_exe().unwrap();
@@ -96,7 +96,7 @@ fn in_a_process_of_its_own() {
     let seen = Mutex::new(std::collections::BTreeSet::new());
     let mut warm = 0;
     thread::scope(|scope| {
-        // Whatever fails below, the threads end.
+        // Ends the threads even if an assertion below fails.
         let _ended = Ended(&ended);
         for first in 0..THREADS {
             let (engine, tasks, images, answers) = (&engine, &tasks, &images, &answers);

@@ -12,4 +12,5 @@ mod reference_logits;
 mod refusals;
 mod scenes;
 mod seeded;
+mod several;
 mod tasks;

@@ -71,7 +71,7 @@ fn an_input_of_another_size_is_refused() {
 }
 
 #[test]
-fn an_input_that_is_not_finite_is_an_error_not_an_answer() {
+fn a_non_finite_input_is_an_error() {
     let backbone = backbone(Architecture::MobileNetV2, 32);
     let engine = engine(backbone.clone(), 1, Kernels::Fused);
     let resident = engine.prepare(&adapter(&backbone, Recipe::Clr, "any", 3, 1)).unwrap();

@@ -38,7 +38,7 @@ fn replacing_the_active_task_makes_the_new_version_active() {
 }
 
 #[test]
-fn an_unknown_task_is_named_with_those_there_are() {
+fn an_unknown_task_is_reported_with_the_resident_ones() {
     let engine = engine(backbone(Architecture::MobileNetV2, 32), 1, Kernels::Fused);
     let tasks = TaskSet::new();
     tasks.insert(resident(&engine, "birds", 1));

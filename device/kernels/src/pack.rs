@@ -27,7 +27,7 @@ pub struct PackedConv {
 /// The weights of a [`PackedConv`].
 #[derive(Debug)]
 pub(crate) enum Weights {
-    /// By output block: `[input blocks][kh][kw][16 i][16 o]`.
+    /// For each output block: `[input blocks][kh][kw][16 i][16 o]`.
     Dense {
         /// All blocks in sequence.
         data: Vec<f32>,
@@ -53,9 +53,9 @@ pub(crate) enum Weights {
 pub enum Form {
     /// Reads the image `[H, W, C]` in place of blocks.
     Image,
-    /// From blocks.
+    /// Direct convolution; the input is in blocks.
     Direct,
-    /// From blocks, by Winograd's algorithm.
+    /// Winograd's algorithm; the input is in blocks.
     Winograd(Winograd),
 }
 

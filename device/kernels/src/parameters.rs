@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters_come_back_from_their_blocks() {
+    fn parameters_survive_packing_and_unpacking() {
         for (channels, taps) in [(1_usize, 1_usize), (16, 9), (37, 9), (40, 1)] {
             let weights: Vec<f32> = (1..=channels * taps).map(|value| value as f32).collect();
             let bias: Vec<f32> = (1..=channels).map(|value| -(value as f32)).collect();

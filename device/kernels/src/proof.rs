@@ -58,7 +58,7 @@ pub(crate) fn slopes(f: &dyn Fn(&[f64]) -> Vec<f64>, x: &[f32], dy: &[f32]) -> V
         .collect()
 }
 
-/// From `x` to the result, in blocks.
+/// Forward function from `x` to the result, both in blocks.
 pub(crate) type Forward<'a> = dyn Fn(Isa, &[f32]) -> Vec<f32> + 'a;
 
 /// Computes the gradient of `x` from `x` and the result's gradient, all in blocks.

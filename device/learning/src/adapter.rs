@@ -1,15 +1,12 @@
 //! Conversion between a network and a folded adapter.
 
 use clr_adapters::{
-    Adapter, Header, Recipe, SiteKind, SiteWeights,
+    Adapter, Header, Recipe, SiteWeights,
     folding::{Folded, Norm, fold_kernel, fold_scale},
 };
-use clr_onnx::Backbone;
+use clr_onnx::{Backbone, aligned_sites, check_adapter};
 
-use crate::{
-    FrozenSite, Multiplier, Network, NormedSite, Site, Weight,
-    error::{LearningError, Result},
-};
+use crate::{Multiplier, Network, NormedSite, Site, Weight, error::Result};
 
 impl Network {
     /// Returns the folded adapter. Its header is `header` with this network's backbone digest and recipe.
@@ -56,7 +53,7 @@ impl Network {
     /// Creates a network with the folded parameters of `adapter`, for evaluation, and for tuning without norms.
     ///
     /// # Errors
-    /// [`LearningError::Mismatch`] if the adapter is for another backbone.
+    /// [`LearningError::Adapter`] if the adapter is for another backbone.
     pub fn from_adapter(backbone: &Backbone, adapter: &Adapter) -> Result<Self> {
         let mut network = Self::new(backbone, Recipe::Linear, 0, 0)?;
         network.load_adapter(adapter)?;
@@ -76,70 +73,31 @@ impl Network {
     /// Replaces every site by the adapter's folded one, and replaces the head.
     ///
     /// # Errors
-    /// [`LearningError::Mismatch`] if the adapter is for another backbone. In that case the network is unchanged.
+    /// [`LearningError::Adapter`] if the adapter is for another backbone. In that case the network is unchanged.
     pub fn load_adapter(&mut self, adapter: &Adapter) -> Result<()> {
-        let digest = self.backbone().digest();
-        if adapter.header.backbone != digest {
-            let (expected, got) = (digest.short(), adapter.header.backbone.short());
-            return Err(mismatch("backbone digest", expected, got));
-        }
-        let recipe = adapter.header.recipe;
-        let mut given = adapter.sites.iter();
-        let mut sites = Vec::with_capacity(self.frozen.sites.len());
-        for frozen in &self.frozen.sites {
-            let kind = recipe.site_kind(frozen.kernel);
-            sites.push(match kind {
-                SiteKind::Frozen => Site::Frozen,
-                _ => folded_site(frozen, kind, given.next())?,
-            });
-        }
-        if let Some(site) = given.next() {
-            return Err(mismatch("sites", "no further site", &site.name));
-        }
-        let (head, features) = (&adapter.head, self.feature_count());
-        if head.features != features || head.weight.len() != head.classes() * features {
-            let got = format!("{} features, {} weights", head.features, head.weight.len());
-            return Err(mismatch("head", format!("{features} features"), got));
-        }
-        self.head_weight = Weight::new(head.weight.clone());
-        self.head_bias = Weight::new(head.bias.clone());
-        self.sites = sites;
-        self.recipe = recipe;
+        check_adapter(self.backbone(), adapter)?;
+        self.sites = (aligned_sites(self.backbone(), adapter).into_iter())
+            .map(|given| given.map_or(Site::Frozen, folded_site))
+            .collect();
+        self.head_weight = Weight::new(adapter.head.weight.clone());
+        self.head_bias = Weight::new(adapter.head.bias.clone());
+        self.recipe = adapter.header.recipe;
         Ok(())
     }
 }
 
-fn folded_site(frozen: &FrozenSite, kind: SiteKind, given: Option<&clr_adapters::Site>) -> Result<Site> {
-    let Some(site) = given else {
-        return Err(mismatch("sites", &frozen.name, "no further site"));
-    };
+fn folded_site(site: &clr_adapters::Site) -> Site {
     let (values, kernel) = match &site.weights {
         SiteWeights::Kernel(values) => (values, true),
         SiteWeights::Scale(values) => (values, false),
     };
-    let channels = frozen.channels;
-    let count = if kernel { 9 * channels } else { channels };
-    if site.name != frozen.name
-        || kernel != (kind == SiteKind::Kernel)
-        || values.len() != count
-        || site.bias.len() != channels
-    {
-        let expected = format!("`{}`, {kind:?} of {channels} channels", frozen.name);
-        let (values, biases) = (values.len(), site.bias.len());
-        let got = format!("`{}`, {values} values and {biases} biases", site.name);
-        return Err(mismatch("site", expected, got));
-    }
-    Ok(Site::Folded {
+    Site::Folded {
         weights: Multiplier {
             weight: Weight::new(values.clone()),
             kernel,
         },
         bias: Weight::new(site.bias.clone()),
-    })
-}
-
-fn mismatch(what: &str, expected: impl std::fmt::Display, got: impl std::fmt::Display) -> LearningError {
-    LearningError::mismatch(format!("adapter does not fit the backbone: {what}"), expected, got)
+    }
 }
 
 fn fold(site: &NormedSite) -> Result<Folded> {

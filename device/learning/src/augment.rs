@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn none_changes_nothing() {
+    fn without_augmentation_an_image_is_unchanged() {
         let changed = Augmentation::NONE.apply(&example(), &mut stream(1, Purpose::Augment, 2, 3));
         assert_eq!(changed, example());
     }
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn mild_changes_stay_mild_and_depend_on_the_address_alone() {
+    fn mild_changes_stay_mild_and_depend_only_on_the_stream() {
         let apply = |index| Augmentation::MILD.apply(&example(), &mut stream(1, Purpose::Augment, 0, index));
         assert_eq!(apply(5), apply(5));
         assert_ne!(apply(5), apply(6));

@@ -22,6 +22,9 @@ pub enum LearningError {
         /// The node.
         node: String,
     },
+    /// The adapter does not fit the backbone.
+    #[error(transparent)]
+    Adapter(#[from] clr_onnx::AdapterMismatch),
     /// The backbone cannot be lowered for this input size.
     #[error(transparent)]
     Backbone(#[from] clr_onnx::OnnxError),

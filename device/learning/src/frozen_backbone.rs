@@ -18,7 +18,7 @@ pub(crate) struct FrozenBackbone {
     pub(crate) backbone: Backbone,
     pub(crate) sites: Vec<FrozenSite>,
     weights: Arc<PackedWeights>,
-    /// By rows and columns of the image.
+    /// Executables by image size (rows, columns).
     executables: Mutex<HashMap<[usize; 2], Arc<Executable>>>,
 }
 

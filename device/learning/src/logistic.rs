@@ -63,7 +63,7 @@ pub struct LabelledFeatures {
 /// The chosen head.
 #[derive(Clone, Debug)]
 pub struct FittedHead {
-    /// For unscaled features.
+    /// Head for unscaled features.
     pub head: Head,
     /// The penalty with the least validation loss.
     pub penalty: f64,
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_and_features_that_do_not_fit_are_named() {
+    fn mismatched_labels_and_features_are_reported() {
         let fails = |set: &LabelledFeatures| {
             let error = fit_head(set, &self::set(6), 3, &LogisticOptions::default(), |_| ()).unwrap_err();
             error.to_string()

@@ -152,6 +152,13 @@ impl Network {
         }
     }
 
+    /// Restricts the adapter to the sites from index `first` on. The sites before keep the backbone's own norms, and
+    /// [`Network::to_adapter`] leaves them out.
+    pub fn begin_at(&mut self, first: usize) {
+        let first = first.min(self.sites.len());
+        self.sites[..first].fill(Site::Frozen);
+    }
+
     /// Freezes the sites that have no gradient at this input size, because they come before an operator without a
     /// backward pass (an opaque step). Returns their number and the name of the first such operator, if there are any.
     ///

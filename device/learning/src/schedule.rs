@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cosine_rises_peaks_and_falls_to_the_floor() {
+    fn cosine_rises_peaks_and_falls_to_its_minimum() {
         let rate = LrSchedule::Cosine {
             warmup: 2.0,
             min_factor: 0.05,

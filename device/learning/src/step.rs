@@ -1,6 +1,6 @@
 //! Training step: forward and backward pass of a batch, in parallel over small groups of images.
 //!
-//! Gradients of the images are added in the batch's order, so results are bit-identical for any number of threads.
+//! The gradients of the images are added in the batch's order, so results are bit-identical for any number of threads.
 
 use std::{borrow::Cow, ops::Range, sync::Arc};
 
@@ -15,11 +15,11 @@ use crate::{
     error::{LearningError, Result},
 };
 
-/// Gradients in the order of [`Network::parameters`]; `None` for a parameter without influence on the loss.
+/// Gradients in the order of [`Network::parameters`]; `None` for a parameter that has no effect on the loss.
 pub type Gradients = Vec<Option<Vec<f32>>>;
 
-/// Loss of one image, and its gradient with respect to the logits `[K]`, from the image's index in the batch and its
-/// logits. The losses of all images add up to the batch's.
+/// Loss of an image and its gradient with respect to the logits `[K]`. The arguments are the image's index in the batch
+/// and its logits. The loss of the batch is the sum over its images.
 pub trait LossFn: Fn(usize, &[f32]) -> (f32, Vec<f32>) + Sync {}
 
 impl<F: Fn(usize, &[f32]) -> (f32, Vec<f32>) + Sync> LossFn for F {}
@@ -35,15 +35,15 @@ pub struct StepOutput {
     pub gradients: Gradients,
 }
 
-/// Activation checkpointing: selects the values of the forward pass that are kept for the backward pass.
+/// Activation checkpointing: which values of the forward pass are stored for the backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Checkpointing {
     /// Keeps all values.
     #[serde(rename = "keep")]
     Off,
-    /// Keeps the values between this number of segments of the network (at least 2) and recomputes the others, bit for
-    /// bit. Takes less memory and up to a third more time.
+    /// Divides the network into this number of segments (at least 2), stores only the values between them, and
+    /// recomputes the others, bit-identically. This needs less memory and up to a third more time.
     #[serde(rename = "recompute")]
     Segments(usize),
 }
@@ -61,16 +61,16 @@ impl Checkpointing {
 pub(crate) struct Part {
     pub(crate) logits: Vec<f32>,
     pub(crate) loss: f32,
-    /// The features that the head read, with dropout.
+    /// The features read by the head, after dropout.
     pub(crate) features: Vec<f32>,
     pub(crate) d_logits: Vec<f32>,
-    /// Gradient of the sites, in blocks of 16 channels; empty if none is trained.
+    /// Gradient of the sites, in blocks of 16 channels; empty if no site is trained.
     pub(crate) sites: Vec<f32>,
 }
 
 impl Network {
-    /// Computes the gradients of `loss` on preprocessed images `[3, H, W]` of `size` rows × columns. `dropout` are
-    /// factors on the features, `[N, F]`.
+    /// Computes the gradients of `loss` on preprocessed images `[3, H, W]` of `size` (rows, columns). `dropout`
+    /// contains factors on the features, `[N, F]`.
     ///
     /// # Errors
     /// [`LearningError::NoBackwardPass`], and those of [`Network::features`].
@@ -96,10 +96,10 @@ impl Network {
         )
     }
 
-    /// Same as [`Network::forward_backward`], from the prefix activations of each image.
+    /// Does the same as [`Network::forward_backward`], starting from the prefix activations of each image.
     ///
     /// # Errors
-    /// Those of [`Network::forward_backward`].
+    /// As [`Network::forward_backward`].
     pub fn forward_backward_from_prefix(
         &self,
         prefixes: &[&PrefixActivations],
@@ -115,12 +115,12 @@ impl Network {
         self.step(&executable, &parameters, prefixes.len(), &prefix, &segments, None, loss)
     }
 
-    /// Returns the activations before the first trained site of one preprocessed image; the features, if no site is
+    /// Returns the activations of a preprocessed image before the first trained site; the features if no site is
     /// trained. They stay valid until [`Network::set_trainable`] selects other sites, or a site that is not trained
     /// changes.
     ///
     /// # Errors
-    /// Those of [`Network::features`].
+    /// As [`Network::features`].
     pub fn prefix(&self, image: &[f32], size: [usize; 2]) -> Result<PrefixActivations> {
         let executable = self.frozen.executable(size)?;
         check_images(&executable, &[image])?;
@@ -128,20 +128,20 @@ impl Network {
         Ok(executable.prefix(image, &parameters, executable.first_trained(&parameters)))
     }
 
-    /// Returns the features `[F]` after a prefix.
+    /// Returns the features `[F]` computed from prefix activations.
     ///
     /// # Errors
-    /// Those of [`Network::features`].
+    /// As [`Network::features`].
     pub fn features_from_prefix(&self, prefix: &PrefixActivations, size: [usize; 2]) -> Result<Vec<f32>> {
         let executable = self.frozen.executable(size)?;
         Ok(executable.features_from_prefix(prefix, &self.site_parameters(&executable)))
     }
 
-    /// Memory of one thread of [`Network::forward_backward_from_prefix`] that trains `images` of a batch with the current
-    /// trainable sites, without packing or computing anything.
+    /// Estimates the memory of one thread of [`Network::forward_backward_from_prefix`] that trains `images` of a batch
+    /// with the current trainable sites, without packing or computing anything.
     ///
     /// # Errors
-    /// A backbone that the runtime cannot execute at this size.
+    /// If the runtime cannot execute the backbone at this size.
     pub fn footprint(&self, size: [usize; 2], checkpointing: Checkpointing, images: usize) -> Result<Footprint> {
         let executable = self.frozen.executable(size)?;
         let parameters = self.site_parameters(&executable);
@@ -150,15 +150,15 @@ impl Network {
         Ok(executable.footprint(&parameters, &segments, together))
     }
 
-    /// Returns the runtime's executable for images of `size` rows × columns.
+    /// Returns the runtime's executable for images of `size` (rows, columns).
     ///
     /// # Errors
-    /// A backbone that the runtime cannot execute at this size.
+    /// If the runtime cannot execute the backbone at this size.
     pub fn executable(&self, size: [usize; 2]) -> Result<Arc<Executable>> {
         self.frozen.executable(size)
     }
 
-    /// Returns an error if a trained site comes before a node without a backward pass.
+    /// Checks that no trained site comes before a node without a backward pass.
     ///
     /// # Errors
     /// [`LearningError::NoBackwardPass`], and those of [`Network::executable`].
@@ -167,7 +167,7 @@ impl Network {
         check_backward(&executable, &self.site_parameters(&executable))
     }
 
-    /// Returns one entry per site, with the gradients that training wants.
+    /// Returns one entry per site, which also states whether training needs its gradient.
     pub(crate) fn site_parameters(&self, executable: &Executable) -> Vec<SiteParameters> {
         let mut all = executable.frozen_parameters();
         for (parameters, site) in all.iter_mut().zip(&self.sites) {
@@ -182,7 +182,7 @@ impl Network {
         all
     }
 
-    /// Returns the executable and the parameters of a step on these images, checked.
+    /// Checks the images, and returns the executable and the sites' parameters for a step.
     pub(crate) fn prepare_step(
         &self,
         images: &[&[f32]],
@@ -250,7 +250,7 @@ impl Network {
             }
             parts
         };
-        // No thread waits for the images of another one's group.
+        // A group is never larger than a thread's share of the images, so that no thread waits for a large group.
         let per_thread = count.div_ceil(rayon::current_num_threads()).max(1);
         let together = executable.images_together(segments).min(per_thread);
         let groups = (0..count.div_ceil(together)).into_par_iter();
@@ -289,10 +289,10 @@ impl Network {
         })
     }
 
-    /// Returns the gradients of the head's weight `[K, F]` and bias `[K]`, if trained.
+    /// Returns the gradients of the head's weight `[K, F]` and bias `[K]`, if they are trained.
     ///
     /// # Errors
-    /// [`LearningError::Mismatch`] for a loss whose gradient has another length than the logits.
+    /// [`LearningError::Mismatch`] if the gradient of the loss has another length than the logits.
     pub(crate) fn head_gradients(&self, parts: &[Part]) -> Result<Gradients> {
         let (classes, features) = (self.classes(), self.feature_count());
         if let Some(part) = parts.iter().find(|part| part.d_logits.len() != classes) {

@@ -1,8 +1,10 @@
-//! Training step of a batch with its own statistics: every norm reads all images, so that they advance together, step by step.
+//! Training step of a batch with its own statistics. Every norm depends on all images, so all images advance together,
+//! step by step.
 //!
-//! At a site with batch statistics `z` is the reprogrammed sum (the CLR kernel without a bias), `μ` and `σ²` its mean and variance over
-//! the batch and all pixels, and the result `γ · (z − μ) / √(σ² + ε) + β` (Ioffe and Szegedy 2015; ONNX `BatchNormalization` with
-//! `training_mode`). The sums over the batch are taken in its order, so that the number of threads does not change a bit.
+//! At a site with batch statistics, `z` is the reprogrammed sum (the CLR kernel without a bias), and `μ` and `σ²` are
+//! its mean and variance over the batch and all pixels. The result is `γ · (z − μ) / √(σ² + ε) + β` (Ioffe and Szegedy
+//! 2015; ONNX `BatchNormalization` with `training_mode`). Sums over the batch are added in its order, so results are
+//! bit-identical for any number of threads.
 
 use clr_kernels::{Bounds, Epilogue, Isa, LANES, accumulate, affine_forward, pack_parameters, unpack_parameters};
 use clr_onnx::ValueId;
@@ -18,16 +20,16 @@ use crate::{
     training::backward,
 };
 
-/// The parameters of a site in a batch with its own statistics.
+/// Parameters of a site in a batch with its own statistics.
 #[derive(Clone, Debug)]
 pub enum BatchSite {
     /// Fixed statistics: the folded parameters.
     Fixed(SiteParameters),
-    /// The batch's statistics follow the multiplier.
+    /// A norm with the batch's statistics follows the multiplier.
     Normalised {
-        /// The CLR kernel or a scale, with zero biases; none for a norm alone.
+        /// The CLR kernel or a scale, with zero biases; `None` if the site only has a norm.
         multiplier: Option<SiteParameters>,
-        /// Whether a gradient is wanted.
+        /// Whether a gradient is needed.
         trained: bool,
     },
 }
@@ -61,13 +63,13 @@ pub struct FoldedNorm {
     pub bias: Vec<f32>,
 }
 
-/// From a site's index and its statistics to the norm to apply, with `1 / √(σ² + ε)` `[C]`.
+/// Function that returns the norm to apply for a site's index and statistics, and `1 / √(σ² + ε)` `[C]`.
 pub type NormOfSite<'a> = &'a mut dyn FnMut(usize, &ChannelStatistics) -> (FoldedNorm, Vec<f32>);
 
 /// The forward pass of a batch.
 pub struct BatchTape {
     images: Vec<Record<Vec<f32>>>,
-    /// By step, the norm that was applied.
+    /// For each step, the norm that was applied.
     norms: Vec<Option<Applied>>,
     /// The features `[F]` of each image.
     pub features: Vec<Vec<f32>>,
@@ -78,11 +80,11 @@ struct Applied {
     blocks: Vec<f32>,
     statistics: ChannelStatistics,
     inverse_deviation: Vec<f32>,
-    /// The reprogrammed sums, by image; none where there is no multiplier.
+    /// The reprogrammed sums by image; `None` if the site has no multiplier.
     reprogrammed: Option<Vec<Vec<f32>>>,
 }
 
-/// The gradient of one site's parameters.
+/// Gradient of the parameters of one site.
 #[derive(Clone, Debug)]
 pub enum BatchGradient {
     /// Of folded weights and biases.
@@ -99,10 +101,10 @@ pub enum BatchGradient {
 }
 
 impl Executable {
-    /// Forward pass of a batch of preprocessed images `[C, H, W]`. For each normalised site, `norm` gets the index of the site and its
-    /// statistics, and returns the norm to apply with `1 / √(σ² + ε)` `[C]`.
+    /// Computes the forward pass of a batch of preprocessed images `[C, H, W]`. For each normalised site, calls `norm`
+    /// with the site's index and statistics; it returns the norm to apply, and `1 / √(σ² + ε)` `[C]`.
     ///
-    /// With `keep` false nothing is recorded: [`Executable::backward_batch`] must not follow.
+    /// With `keep` false nothing is recorded, and [`Executable::backward_batch`] must not be called afterwards.
     pub fn forward_batch(&self, images: &[&[f32]], sites: &[BatchSite], keep: bool, norm: NormOfSite<'_>) -> BatchTape {
         let memory = &self.buffers;
         let mut tape = BatchTape {
@@ -216,7 +218,7 @@ impl Executable {
         applied
     }
 
-    /// Releases what only the backward pass reads.
+    /// Releases values that only the backward pass of a step reads.
     fn forget_step(&self, index: usize, tape: &mut BatchTape) {
         let applied = tape.norms[index].take();
         let reprogrammed = applied.and_then(|applied| applied.reprogrammed).into_iter().flatten();
@@ -224,7 +226,7 @@ impl Executable {
         reprogrammed.chain(sums).for_each(|buffer| self.buffers.give(buffer));
     }
 
-    /// From the gradients of the features `[F]` of each image to those of the trained sites, by site.
+    /// Computes the gradients of the trained sites, by site, from the gradients of the features `[F]` of each image.
     pub fn backward_batch(
         &self,
         mut tape: BatchTape,
@@ -275,7 +277,7 @@ impl Executable {
         result
     }
 
-    /// The backward pass of a convolution for all images.
+    /// Computes the backward pass of a convolution for all images.
     fn conv_backward(
         &self,
         index: usize,
@@ -299,7 +301,8 @@ impl Executable {
             let sum = images[image].sum(index);
             applied.as_ref().map_or(sum, |norm| norm.z(image, sum))
         };
-        // From the result to `z`, as if its affine map were fixed, with the gradient of that map.
+        // From the result's gradient to that of `z`, as if the norm's affine map were fixed, and the gradient of that
+        // map.
         let parts: Vec<Vec<f32>> = flowing
             .par_iter_mut()
             .enumerate()
@@ -388,13 +391,13 @@ impl Record<Vec<f32>> {
 }
 
 impl Applied {
-    /// The norm's operand of an image whose bare convolution's result is `sum`.
+    /// Returns the norm's operand for an image, where `sum` is the result of the bare convolution.
     fn z<'a>(&'a self, image: usize, sum: &'a [f32]) -> &'a [f32] {
         self.reprogrammed.as_ref().map_or(sum, |all| &all[image])
     }
 
-    /// From `Σ dy · z` and `Σ dy` `[C]`: the gradient of γ, and the affine map of `z` (in blocks) that the dependence of the statistics
-    /// on `z` adds to its gradient.
+    /// Computes the gradient of γ from `Σ dy · z` and `Σ dy` `[C]`. Also returns an affine map of `z` (in blocks),
+    /// which is added to the gradient of `z` because the statistics depend on `z`.
     fn gradient(&self, products: &[f32], sums: &[f32]) -> (Vec<f32>, Vec<f32>) {
         let (scales, _) = unpack_parameters(&self.blocks, sums.len());
         let count = self.statistics.count as f64;
@@ -418,7 +421,7 @@ impl Applied {
     }
 }
 
-/// Mean and variance from each image's sums and sums of squares `[C]`.
+/// Returns mean and variance from the sums and sums of squares `[C]` of each image.
 fn statistics(moments: &[Vec<[f64; 2]>], count: usize) -> ChannelStatistics {
     let channels = moments.first().map_or(0, Vec::len);
     let (mean, variance) = (0..channels)
@@ -433,7 +436,7 @@ fn statistics(moments: &[Vec<[f64; 2]>], count: usize) -> ChannelStatistics {
     ChannelStatistics { mean, variance, count }
 }
 
-/// In the batch's order, whatever the number of threads.
+/// Adds the parts in the batch's order, whatever the number of threads.
 fn sum_in_order(isa: Isa, parts: &[Vec<f32>], length: usize) -> Vec<f32> {
     let mut total = vec![0.0_f32; length];
     for part in parts {

@@ -1,4 +1,4 @@
-//! A convolution with its epilogue: the CLR layer or the frozen norm, the shortcut, the activation.
+//! Convolution with its epilogue: the CLR layer or the frozen norm, the shortcut, and the activation.
 
 use std::sync::{Arc, OnceLock};
 
@@ -13,10 +13,11 @@ use crate::{
     operators::{Context, Reads, activation::Activate},
 };
 
-/// The part of a feature map that passes through all kernels of an epilogue before the next part does, in bytes: it stays in the cache.
+/// Bytes of the part of a feature map to which all kernels of an epilogue are applied before the next part, so that the
+/// part stays in the cache.
 const PART_BYTES: usize = 64 << 10;
 
-/// One convolution, for one input size.
+/// A convolution for one input size.
 #[derive(Debug)]
 pub(crate) struct Convolution {
     pub(crate) site: usize,
@@ -31,18 +32,18 @@ pub(crate) struct Convolution {
     pub(crate) frozen: SiteParameters,
     context: Context,
     weights: Arc<PackedWeights>,
-    /// Packed when the convolution first runs: a memory estimate packs nothing.
+    /// Packed when the convolution runs first, so that a memory estimate does not pack anything.
     forms: OnceLock<Forms>,
-    /// Made when the backward pass first needs it: inference never does.
+    /// Created when the backward pass first needs it, so that inference never creates it.
     gradient: OnceLock<ConvGradient>,
 }
 
-/// The packed convolution, in the ways in which it is run.
+/// The packed convolution, in the forms in which it is executed.
 #[derive(Debug)]
 struct Forms {
-    /// Convolution, scale, bias, shortcut and activation at once, for inference.
+    /// Convolution, scale, bias, shortcut and activation in one pass, for inference.
     affine: FusedConv,
-    /// Convolution, CLR layer, shortcut and activation at once, for inference.
+    /// Convolution, CLR layer, shortcut and activation in one pass, for inference.
     kernel: FusedConv,
     /// The bare convolution, for training.
     bare: FusedConv,
@@ -50,28 +51,29 @@ struct Forms {
     identity: Vec<f32>,
 }
 
-/// The operands of the backward pass of a convolution's epilogue.
+/// Operands of the backward pass of a convolution's epilogue.
 pub(crate) struct EpilogueBackward<'a> {
     /// The epilogue and its parameters in blocks.
     pub(crate) epilogue: (Epilogue, &'a [f32]),
-    /// The epilogue's operand: the bare convolution's result.
+    /// The epilogue's operand: the result of the bare convolution.
     pub(crate) z: &'a [f32],
     /// The shortcut, if there is one and the activation is smooth.
     pub(crate) shortcut: &'a [f32],
-    /// The step's result, if there is a shortcut and a clamp.
+    /// The step's result, if there are a shortcut and a clamp.
     pub(crate) output: &'a [f32],
-    /// The gradient of the result, overwritten with that of `z`.
+    /// The gradient of the result, which is replaced by the gradient of `z`.
     pub(crate) dy: &'a mut [f32],
-    /// Receives the gradient of the parameters, in blocks, added to what it holds.
+    /// The gradient of the parameters, in blocks, is added to this.
     pub(crate) parameters: Option<&'a mut [f32]>,
     /// Receives all of the shortcut's gradient.
     pub(crate) d_shortcut: Option<&'a mut [f32]>,
-    /// Whether the gradient of `z` is wanted; else `dy` is left undefined.
+    /// Whether the gradient of `z` is needed. If not, the content of `dy` is undefined afterwards.
     pub(crate) wanted: bool,
 }
 
 impl Convolution {
-    /// `step` on an input of `input` rows × columns; `from_image` if it reads the image's pixels.
+    /// Creates the convolution of `step` for an input of `input` (rows, columns). `from_image` states that it reads the
+    /// image's pixels.
     pub(crate) fn new(
         step: &ConvStep,
         input: [usize; 2],
@@ -136,7 +138,7 @@ impl Convolution {
         })
     }
 
-    /// Inference, in one pass over the input.
+    /// Computes inference in one pass over the input.
     pub(crate) fn forward(&self, parameters: &SiteParameters, inputs: &[&[f32]], out: &mut [f32]) {
         let forms = self.forms();
         let fused = match parameters.epilogue {
@@ -146,7 +148,7 @@ impl Convolution {
         fused.run(inputs[0], &parameters.blocks, self.shortcut.then(|| inputs[1]), out);
     }
 
-    /// The epilogue alone, clamped.
+    /// Applies only the epilogue and the clamp.
     pub(crate) fn apply(&self, epilogue: Epilogue, blocks: &[f32], x: &[f32], out: &mut [f32], bounds: Bounds) {
         let Context { isa, arena, .. } = &self.context;
         match epilogue {
@@ -159,7 +161,7 @@ impl Convolution {
         self.output[0] * self.output[1] * LANES
     }
 
-    /// The operands that the backward pass reads, in addition to the bare convolution's result.
+    /// Returns the operands that the backward pass reads, in addition to the result of the bare convolution.
     pub(crate) fn reads(&self) -> Reads {
         if self.shortcut {
             self.activation.reads()
@@ -168,12 +170,13 @@ impl Convolution {
         }
     }
 
-    /// Channel blocks of a part of the feature map.
+    /// Returns the number of channel blocks in a part of the feature map.
     fn part_blocks(&self) -> usize {
         (PART_BYTES / (size_of::<f32>() * self.plane().max(1))).max(1)
     }
 
-    /// From the gradient of the result to those of the epilogue's operand, parameters and shortcut.
+    /// Computes the gradients of the epilogue's operand, its parameters and the shortcut from the gradient of the
+    /// result.
     pub(crate) fn backward_epilogue(&self, mut step: EpilogueBackward<'_>) {
         let (epilogue, blocks) = step.epilogue;
         let part = self.part_blocks();
@@ -194,7 +197,8 @@ impl Convolution {
         }
     }
 
-    /// From the gradient of the result to that of the epilogue's result; returns the clamp that is left to the epilogue's own kernel.
+    /// Computes the gradient of the epilogue's result from the gradient of the activation's result. Returns the clamp
+    /// that remains for the epilogue's own kernel.
     fn backward_activation(
         &self,
         epilogue: Epilogue,
@@ -237,19 +241,19 @@ impl Convolution {
         }
     }
 
-    /// The bare convolution of several images, from their inputs to their sums.
+    /// Computes the bare convolution of several images, without an epilogue, into their sums.
     pub(crate) fn forward_bare<'a>(&self, images: impl IntoIterator<Item = (&'a [f32], &'a mut [f32])>) {
         let forms = self.forms();
         let images = images.into_iter().map(|(x, out)| ConvImage { x, residual: None, out });
         forms.bare.run_images(&mut images.collect::<Vec<_>>(), &forms.identity);
     }
 
-    /// The bare convolution's backward pass for several images, from `dy` to `dx`.
+    /// Computes the gradient `dx` of the bare convolution's input from `dy`, for several images.
     pub(crate) fn backward_bare(&self, images: &mut [(&[f32], &mut [f32])]) {
         self.gradient().run_images(images);
     }
 
-    /// From the epilogue's operand `z` to the result.
+    /// Computes the result from the epilogue's operand `z`.
     pub(crate) fn finish(&self, epilogue: Epilogue, blocks: &[f32], z: &[f32], inputs: &[&[f32]], out: &mut [f32]) {
         let part = self.part_blocks();
         let length = part * self.plane();
@@ -270,7 +274,8 @@ impl Convolution {
         }
     }
 
-    /// From the gradient of `multiplier`'s result to that of the sum, in place, adding that of its parameters to `sums`.
+    /// Replaces the gradient of `multiplier`'s result by the gradient of the sum, in place, and adds the gradient of
+    /// its parameters to `sums`.
     pub(crate) fn backward_multiplier(
         &self,
         multiplier: &SiteParameters,
@@ -294,7 +299,7 @@ impl Convolution {
         self.output[0] * self.output[1]
     }
 
-    /// Sum and sum of squares of each channel's values.
+    /// Returns the sum and the sum of squares of each channel's values.
     pub(crate) fn moments(&self, values: &[f32]) -> Vec<[f64; 2]> {
         let mut moments = Vec::with_capacity(values.len() / self.plane().max(1) * LANES);
         for block in values.chunks_exact(self.plane()) {
@@ -312,14 +317,14 @@ impl Convolution {
         moments
     }
 
-    /// Bytes of the forward weights, packed, with the identity epilogue of training.
+    /// Returns the bytes of the packed forward weights, with the identity epilogue of training.
     pub(crate) fn weight_bytes(&self) -> usize {
         let identity = 2 * self.conv.channels().next_multiple_of(LANES);
         PackedConv::bytes_of(&self.conv, self.form) + size_of::<f32>() * identity
     }
 
-    /// Values of working memory for `images` at once, at most: padded copies of the larger map and of its gradient, and a part of a
-    /// map before its activation.
+    /// Returns the maximum number of workspace values for `images` that run together: padded copies of the larger map
+    /// and of its gradient, and a part of a map before its activation.
     pub(crate) fn scratch_len(&self, from: usize, to: usize, images: usize) -> usize {
         let reach = |axis: usize| 2 + (self.conv.kernel()[axis] - 1) * self.conv.dilation[axis];
         let padded = |length: usize, [height, width]: [usize; 2]| {
@@ -338,12 +343,12 @@ impl Convolution {
         images * (direct + forward.max(backward)) + to.min(self.part_blocks() * self.plane())
     }
 
-    /// Bytes of the weights of the backward pass, packed.
+    /// Returns the bytes of the packed weights for the backward pass.
     pub(crate) fn gradient_bytes(&self) -> usize {
         ConvGradient::bytes_of(&self.conv, self.input)
     }
 
-    /// Bytes packed so far: forward, backward.
+    /// Returns the bytes packed so far, for the forward and the backward pass.
     pub(crate) fn packed_bytes(&self) -> [usize; 2] {
         let forward = self.forms.get();
         let backward = self.gradient.get();

@@ -23,6 +23,7 @@ mod memory;
 mod operators;
 mod parameters;
 mod prefix;
+mod shared;
 mod tape;
 mod training;
 mod weights;

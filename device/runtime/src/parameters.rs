@@ -46,6 +46,11 @@ impl SiteParameters {
         self.trained
     }
 
+    /// Returns whether both are clones of the same parameters.
+    pub fn is_clone_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.blocks, &other.blocks)
+    }
+
     /// Returns the number of values in blocks, of the parameters and of their gradient.
     pub fn block_len(&self) -> usize {
         self.blocks.len()

@@ -8,8 +8,8 @@ use crate::{
     memory::Memory,
 };
 
-/// An image's activations before the first trained site, or its features if no site is trained. They do not change while the sites
-/// after them learn, so that they may be computed once and kept.
+/// Activations of an image before the first trained site; its features if no site is trained. They do not change while
+/// later sites are trained, so they can be computed once and cached.
 #[derive(Clone, Debug)]
 pub struct PrefixActivations {
     values: Vec<(ValueId, Vec<f32>)>,
@@ -26,7 +26,7 @@ impl PrefixActivations {
 }
 
 impl Executable {
-    /// The first step that computes a trained site; the number of steps if no site is trained.
+    /// Returns the first step that computes a trained site; the number of steps if no site is trained.
     pub fn first_trained(&self, sites: &[SiteParameters]) -> usize {
         let trained = |site: usize| sites[site].is_trained();
         let first = self
@@ -36,11 +36,11 @@ impl Executable {
         first.unwrap_or(self.steps.len())
     }
 
-    /// The activations before step `first` of a preprocessed image `[C, H, W]`.
+    /// Returns the activations of a preprocessed image `[C, H, W]` before step `first`.
     pub fn prefix(&self, image: &[f32], sites: &[SiteParameters], first: usize) -> PrefixActivations {
         let memory = &self.buffers;
         let mut values = self.run_prefix(image, sites, first, memory);
-        // Copies of the exact length: buffers return to where they came from.
+        // Copies with the exact length, because buffers are returned to their source.
         let live = self.live(first).into_iter();
         let values_before = live.map(|id| (id, value(&values, id).to_vec())).collect();
         values
@@ -76,7 +76,7 @@ impl Executable {
         values
     }
 
-    /// The features `[F]` after `prefix`, bit-identical to [`Executable::features`] of its image.
+    /// Returns the features `[F]` computed from `prefix`, bit-identical to [`Executable::features`] for the same image.
     pub fn features_from_prefix(&self, prefix: &PrefixActivations, sites: &[SiteParameters]) -> Vec<f32> {
         let mut values = self.load_prefix(prefix);
         self.infer(prefix.step..self.steps.len(), &mut values, sites, &self.buffers);

@@ -1,4 +1,4 @@
-//! Forward pass with a tape.
+//! Forward pass that records a tape for the backward pass.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use crate::{
     memory::{Buffer, Memory},
 };
 
-/// The values of a forward pass of some images that the backward pass reads.
+/// Values of the forward pass of some images that the backward pass reads.
 pub struct Tape {
     pub(crate) records: Vec<Record<Vec<f32>>>,
     /// `[F]` of each image.
@@ -34,7 +34,7 @@ pub(crate) struct Record<B> {
 }
 
 impl<B> Record<B> {
-    /// A record that starts with these values.
+    /// Creates a record that starts with these values.
     pub(crate) fn new(values: Values<B>, steps: usize) -> Self {
         Self {
             values,
@@ -44,8 +44,8 @@ impl<B> Record<B> {
 }
 
 impl Executable {
-    /// Runs forward from the images' prefixes, recording what the backward pass needs. All segments but the last record only the
-    /// values between them.
+    /// Runs the forward pass from the images' prefixes, and records the values that the backward pass needs. All
+    /// segments except the last record only the values between segments.
     pub(crate) fn record<M: Memory>(
         &self,
         prefixes: Vec<Values<M::Buffer>>,
@@ -70,8 +70,8 @@ impl Executable {
         segments[index]..segments.get(index + 1).copied().unwrap_or(self.steps.len())
     }
 
-    /// The steps of one segment, for all images step by step; with `keep`, what its backward pass reads stays. A value in `between`
-    /// stays in any case.
+    /// Runs the steps of one segment, each for all images. With `keep`, the values that its backward pass reads are
+    /// kept. A value in `between` is kept in any case.
     pub(crate) fn record_segment<M: Memory>(
         &self,
         steps: Range<usize>,
@@ -81,7 +81,7 @@ impl Executable {
         keep: bool,
         memory: &M,
     ) {
-        // A value that an earlier step keeps is not released by a later one.
+        // If an earlier step keeps a value, a later step must not release it.
         let mut kept = between.to_vec();
         for index in steps {
             let step = &self.steps[index];
@@ -125,7 +125,7 @@ impl Executable {
                     Some(sum) => memory.give(sum),
                     None => {}
                 }
-                // A value between segments already exists when its segment runs again.
+                // When a segment runs again, the values between segments already exist.
                 match &mut record.values[step.output.0] {
                     Some(_) => memory.give(out),
                     empty => *empty = Some(out),
@@ -137,7 +137,7 @@ impl Executable {
         }
     }
 
-    /// Values computed before step `first` that it or a later one reads.
+    /// Returns the values computed before step `first` that this or a later step reads.
     pub(crate) fn live(&self, first: usize) -> Vec<ValueId> {
         let mut computed = vec![false; self.lengths.len()];
         computed[ValueId::IMAGE.0] = true;
@@ -155,7 +155,7 @@ impl Executable {
         live
     }
 
-    /// Whether each value stays because a segment starts with it.
+    /// Returns for each value whether it is kept because a segment starts with it.
     pub(crate) fn between(&self, segments: &[usize]) -> Vec<bool> {
         let mut between = vec![false; self.lengths.len()];
         if segments.len() > 1 {
@@ -166,7 +166,8 @@ impl Executable {
     }
 }
 
-/// Each segment takes buffers of its own lengths: kept for all of them, these would be as many as without segments.
+/// Frees unused buffers between segments. Each segment needs buffers of other lengths; kept for all segments, they
+/// would take as much memory as without segments.
 pub(crate) fn trim_between<M: Memory>(segments: &[usize], memory: &M) {
     if segments.len() > 1 {
         memory.trim();

@@ -1,4 +1,4 @@
-//! Training step of some images: prefix, forward pass, backward pass.
+//! Training step of some images: prefix, forward pass and backward pass.
 
 use std::ops::Range;
 
@@ -24,7 +24,7 @@ struct Gradients<B> {
 }
 
 impl Executable {
-    /// The place of each site's parameters in a gradient, and the gradient's length.
+    /// Returns the range of each site's parameters in a gradient, and the gradient's length.
     pub fn places(sites: &[SiteParameters]) -> (Vec<Range<usize>>, usize) {
         let mut end = 0;
         let places = sites.iter().map(|site| {
@@ -35,8 +35,9 @@ impl Executable {
         (places.collect(), end)
     }
 
-    /// Images to pass to [`Executable::forward`] at once: more than one where the feature maps are small and the weights large, so
-    /// that reading the weights takes the time. The values of all images take at most a tenth of the weights' memory.
+    /// Returns the number of images to pass to [`Executable::forward`] together. It is more than one if the feature
+    /// maps are small and the weights large, because reading the weights then takes most of the time. The values of all
+    /// images take at most a tenth of the weights' memory.
     pub fn images_together(&self, segments: &[usize]) -> usize {
         const MAX_IMAGES: usize = 4;
         const PART_OF_WEIGHTS: usize = 10;
@@ -51,8 +52,8 @@ impl Executable {
         (weights / (PART_OF_WEIGHTS * values).max(1)).clamp(1, most)
     }
 
-    /// Forward pass of some images from their prefixes, in the given segments ([`Executable::segments`]). The results do not depend on
-    /// which images run together.
+    /// Runs the forward pass of some images from their prefixes, in the given segments ([`Executable::segments`]). The
+    /// results do not depend on which images run together.
     pub fn forward(&self, prefixes: &[&PrefixActivations], sites: &[SiteParameters], segments: &[usize]) -> Tape {
         let prefixes = prefixes.iter().map(|prefix| self.load_prefix(prefix)).collect();
         let records = self.record(prefixes, sites, segments, &self.buffers);
@@ -63,8 +64,9 @@ impl Executable {
         }
     }
 
-    /// From each image's gradient of the features `[F]` to those of the trained sites, in blocks, at `places` of a result of `length`
-    /// values ([`Executable::places`]). Nothing before the first trained site is computed.
+    /// Computes the gradients of the trained sites from each image's gradient of the features `[F]`. Each result has
+    /// `length` values in blocks; each site's gradient is at its range in `places` ([`Executable::places`]). Nothing
+    /// before the first trained site is computed.
     pub fn backward(
         &self,
         tape: Tape,
@@ -104,7 +106,7 @@ impl Executable {
                     self.step_backward(index, &records, sites, places, &tracked, &mut gradients, memory);
                 }
             }
-            // The steps before read nothing that these computed.
+            // Earlier steps do not read the values that these steps computed.
             for record in &mut records {
                 for index in steps.clone() {
                     let value = record.values[self.steps[index].output.0].take();
@@ -127,7 +129,7 @@ impl Executable {
         finished.collect()
     }
 
-    /// One step's backward pass for all images.
+    /// Runs the backward pass of one step for all images.
     fn step_backward<M: Memory>(
         &self,
         index: usize,
@@ -139,7 +141,7 @@ impl Executable {
         memory: &M,
     ) {
         let step = &self.steps[index];
-        // All images have a gradient here, or none has.
+        // At each step, either all images have a gradient or none has.
         let dys = gradients
             .iter_mut()
             .filter_map(|gradients| gradients.values[step.output.0].take());
@@ -191,7 +193,7 @@ impl Executable {
         }
     }
 
-    /// The gradients of all values where that of the features `[F]` is given.
+    /// Returns the gradients of all values, with only that of the features `[F]` set.
     pub(crate) fn seed<M: Memory>(&self, gradient: &[f32], memory: &M) -> Values<M::Buffer> {
         let mut first = memory.take(self.lengths[self.features.0]);
         if M::COMPUTES {
@@ -204,7 +206,7 @@ impl Executable {
         values
     }
 
-    /// Buffers for the gradients of a step's inputs that depend on a trained site.
+    /// Returns buffers for the gradients of those inputs of a step that depend on a trained site.
     pub(crate) fn wanted<M: Memory>(&self, step: &Step, tracked: &[bool], memory: &M) -> Vec<Option<M::Buffer>> {
         let wanted = |input: &ValueId| tracked[input.0].then(|| memory.take(self.lengths[input.0]));
         step.inputs.iter().map(wanted).collect()
@@ -238,12 +240,12 @@ impl Executable {
         }
     }
 
-    /// Whether each value depends on a trained site.
+    /// Returns for each value whether it depends on a trained site.
     pub(crate) fn tracked(&self, sites: &[SiteParameters]) -> Vec<bool> {
         self.tracked_by(|site| sites[site].is_trained())
     }
 
-    /// The same, with the trained sites given by index.
+    /// Does the same, with the trained sites given by index.
     pub(crate) fn tracked_by(&self, trained: impl Fn(usize) -> bool) -> Vec<bool> {
         let mut tracked = vec![false; self.lengths.len()];
         for step in &self.steps {
@@ -253,7 +255,7 @@ impl Executable {
         tracked
     }
 
-    /// Releases a forward pass without a backward pass.
+    /// Releases the buffers of a forward pass that is not followed by a backward pass.
     pub fn discard(&self, tape: Tape) {
         let records = tape.records.into_iter();
         records
@@ -262,18 +264,18 @@ impl Executable {
             .for_each(|buffer| self.buffers.give(buffer));
     }
 
-    /// The gradient of [`Executable::backward`] where nothing has one.
+    /// Returns the gradient of [`Executable::backward`] for a loss that does not depend on any parameter.
     pub fn zero_gradient(&self, length: usize) -> Vec<f32> {
         zeros(length, &self.buffers)
     }
 
-    /// Returns a gradient of [`Executable::backward`], so that the next image uses its memory.
+    /// Takes back a gradient of [`Executable::backward`], so that the next image can use its memory.
     pub fn recycle(&self, gradient: Vec<f32>) {
         self.buffers.give(gradient);
     }
 }
 
-/// The backward pass of an operator, with what its forward pass kept.
+/// Runs the backward pass of an operator, with the values that its forward pass kept.
 pub(crate) fn backward<B: Buffer>(
     step: &Step,
     operator: &dyn Operator,

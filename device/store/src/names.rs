@@ -118,7 +118,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn every_name_comes_back_from_a_safe_file_name(task in "\\PC{1,32}") {
+        fn every_name_survives_encoding_as_a_safe_file_name(task in "\\PC{1,32}") {
             let name = encode(&task).unwrap();
             let safe = |byte: u8| is_plain(byte) || byte == b'%' || byte == b'~';
             prop_assert!(name.bytes().all(safe));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn digests_come_back() {
+    fn digests_survive_their_text() {
         let known = Digest::of(b"adapter");
         assert_eq!(digest(&known.to_string()), Some(known));
         assert_eq!(digest(&known.to_string().to_uppercase()), None);

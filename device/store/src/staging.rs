@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_upload_that_has_stalled_gives_way() {
+    fn only_a_stalled_upload_is_displaced() {
         let (mut staging, start) = (Staging::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         for number in 0..2 {
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_announced_together_is_capped_and_nothing_is_reserved_for_it() {
+    fn the_total_of_announced_bytes_is_capped_and_not_reserved() {
         let (mut staging, now) = (Staging::default(), Instant::now());
         let huge = staging.begin(&CAPS, digest(0), u64::MAX, now);
         assert!(matches!(huge, Err(StoreError::Full { .. })));

@@ -39,9 +39,9 @@ pub struct OnTrial {
 pub struct Progress {
     /// Classified frames.
     pub frames: u32,
-    /// Of these, slower than the trial's bound.
+    /// Number of these that were slower than the trial's bound.
     pub slow: u32,
-    /// Of these, of low confidence.
+    /// Number of these that had low confidence.
     pub low: u32,
 }
 

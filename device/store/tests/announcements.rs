@@ -166,7 +166,7 @@ fn hostile_announcements_are_refused_before_a_byte_is_written() {
 }
 
 #[test]
-fn junk_under_a_valid_announcement_is_bounded_by_it_and_thrown_away() {
+fn junk_under_a_valid_announcement_is_bounded_by_it_and_discarded() {
     let (disk, store) = fresh();
     confirmed(&store, &file("birds", 1));
     let before = disk.files();
@@ -199,7 +199,7 @@ fn junk_under_a_valid_announcement_is_bounded_by_it_and_thrown_away() {
 }
 
 #[test]
-fn a_publisher_has_one_upload_for_each_task_and_one_that_grows_keeps_its_place() {
+fn a_publisher_has_one_upload_for_each_task_and_a_growing_one_keeps_its_slot() {
     let (disk, store) = fresh();
     let parts = || -> Vec<String> {
         let names = disk.files().into_iter().map(|(name, _)| name);
@@ -249,7 +249,7 @@ fn an_upload_on_the_disk_is_kept_only_while_its_announcement_holds() {
 }
 
 #[test]
-fn an_upload_may_go_on_without_its_announcement_and_none_without_stays_over_a_restart() {
+fn an_upload_may_resume_without_its_announcement_and_unannounced_ones_do_not_survive_a_restart() {
     let disk = Arc::new(Disk::new());
     let (announced, plain) = (file("birds", 1), older("cats", 1));
     {
@@ -318,7 +318,7 @@ fn an_upload_in_memory_that_the_disk_has_no_room_for_is_kept() {
 }
 
 #[test]
-fn audience_and_minimum_are_for_what_arrives_and_for_what_is_served() {
+fn audience_and_minimum_apply_to_received_and_to_serving_adapters() {
     let (_, store) = fresh();
     let plain = encode(&adapter("birds", 3, 0, 0), clr_adapters::Encoding::F32).unwrap();
     let terms = Terms {
@@ -354,7 +354,7 @@ fn audience_and_minimum_are_for_what_arrives_and_for_what_is_served() {
     for changed in [trust("south-1", 3), trust("north-1", 4)] {
         store.set_trust(changed);
         let Err(StoreError::NothingServes { tried, .. }) = store.serving("birds") else {
-            panic!("what is not for this device any more is not served");
+            panic!("an adapter that is not for this device is not served");
         };
         assert_eq!(tried.len(), 1);
     }

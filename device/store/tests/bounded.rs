@@ -26,7 +26,7 @@ fn full<T: std::fmt::Debug>(result: Result<T, StoreError>) -> &'static str {
 
 /// Otherwise, examples could create an unlimited number of unlisted tasks.
 #[test]
-fn tasks_with_nothing_but_examples_count_and_are_seen() {
+fn tasks_with_only_examples_count_and_are_listed() {
     let disk = Arc::new(Disk::new());
     let caps = Caps {
         tasks: 5,

@@ -16,7 +16,7 @@ fn flip(disk: &Disk, path: &str, at: usize) {
 }
 
 #[test]
-fn an_altered_adapter_is_passed_over_for_the_last_good_one() {
+fn an_altered_adapter_is_skipped_in_favour_of_the_last_good_one() {
     let files = [1, 2, 3].map(|version| file("birds", version));
     for altered in 0..files[0].len() {
         let (disk, store) = fresh();
@@ -49,7 +49,7 @@ fn an_altered_adapter_is_passed_over_for_the_last_good_one() {
 }
 
 #[test]
-fn sending_a_damaged_adapter_again_heals_it() {
+fn sending_a_damaged_adapter_again_repairs_it() {
     let (disk, store) = fresh();
     let bytes = file("birds", 1);
     let digest = confirmed(&store, &bytes);
@@ -94,7 +94,7 @@ fn missing_and_shortened_adapters_are_found_when_the_store_opens() {
 }
 
 #[test]
-fn a_record_under_another_name_is_no_record() {
+fn a_record_under_the_wrong_name_is_not_used() {
     let (disk, store) = fresh();
     confirmed(&store, &file("birds", 1));
     drop(store);
@@ -110,7 +110,7 @@ fn a_record_under_another_name_is_no_record() {
 }
 
 #[test]
-fn unknown_files_are_named_and_left_alone_and_leftovers_go() {
+fn unknown_files_are_reported_and_kept_and_leftovers_are_removed() {
     let (disk, store) = fresh();
     confirmed(&store, &file("birds", 1));
     let before = see(&store);
@@ -157,7 +157,7 @@ fn unknown_files_are_named_and_left_alone_and_leftovers_go() {
 }
 
 #[test]
-fn an_adapter_that_nobody_installed_is_not_served() {
+fn an_adapter_that_was_never_installed_is_not_served() {
     let (disk, store) = fresh();
     confirmed(&store, &file("birds", 1));
     disk.put(&path(&file("birds", 2)), &file("birds", 2)).unwrap();
@@ -170,7 +170,7 @@ fn an_adapter_that_nobody_installed_is_not_served() {
 }
 
 #[test]
-fn damaged_examples_checkpoints_and_active_task_are_named() {
+fn damaged_examples_run_states_and_active_task_are_reported() {
     let (disk, store) = fresh();
     confirmed(&store, &file("birds", 1));
     store.add_example("birds", Some("wren"), b"one", NOW).unwrap();

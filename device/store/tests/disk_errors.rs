@@ -96,7 +96,7 @@ fn run(scenario: &Scenario, errno: i32, forever: bool, counts: &mut Counts) {
 }
 
 #[test]
-fn whatever_write_fails_the_old_state_serves() {
+fn after_any_failed_write_the_old_state_serves() {
     let mut counts = Counts::default();
     for scenario in ALL.iter().step_by(if cfg!(miri) { 8 } else { 1 }) {
         for errno in [ENOSPC, EIO, EROFS] {
@@ -108,7 +108,7 @@ fn whatever_write_fails_the_old_state_serves() {
 }
 
 #[test]
-fn the_same_store_goes_on_when_the_disk_is_well_again() {
+fn a_store_continues_when_the_disk_has_recovered() {
     for scenario in ALL {
         let disk = Arc::new(Disk::new());
         (scenario.set_up)(&open(disk.clone()));
@@ -138,7 +138,7 @@ fn the_same_store_goes_on_when_the_disk_is_well_again() {
 }
 
 #[test]
-fn a_disk_that_can_only_be_read_serves() {
+fn a_read_only_disk_serves() {
     let (disk, store) = fresh();
     confirmed(&store, &file("birds", 1));
     store.install(&file("birds", 2), NOW).unwrap();

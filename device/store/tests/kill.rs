@@ -19,8 +19,7 @@ use crate::{
     world::{NOW, confirmed, file, open, options, see},
 };
 
-/// Returns a real directory, in memory if the system supports that, because the tests need the system calls and not the
-/// disk.
+/// Creates a temporary directory, in memory if the system supports that. The tests need real system calls, but no disk.
 fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
@@ -138,7 +137,7 @@ fn names_that_lead_elsewhere_are_refused() {
 }
 
 #[test]
-fn files_are_their_owners_alone() {
+fn only_the_owner_can_access_the_files() {
     let root = scratch();
     let store = Store::open_directory(root.path(), options()).unwrap();
     confirmed(&store, &file("birds", 1));

@@ -119,7 +119,7 @@ fn the_publishers_original_is_kept_as_long_as_a_tuned_one_is() {
 }
 
 #[test]
-fn a_task_created_here_has_no_highest_version_and_makes_way_for_a_publishers() {
+fn a_task_created_here_has_no_highest_version_and_a_publisher_may_replace_it() {
     let (disk, store) = fresh();
     confirmed_tuned(&store, &tuned("birds", 1, 1));
     assert_eq!(kept(&store), [Some((1, 1)), None, None, None]);
@@ -134,7 +134,7 @@ fn a_task_created_here_has_no_highest_version_and_makes_way_for_a_publishers() {
 }
 
 #[test]
-fn images_are_filed_once_and_relabelled() {
+fn images_are_stored_once_and_relabelled() {
     let (_, store) = fresh();
     let id = Digest::of(b"picture");
     assert_eq!(
@@ -188,7 +188,7 @@ fn an_unlabelled_image_is_stored_with_a_space_and_read_without_a_label() {
 }
 
 #[test]
-fn a_removed_task_leaves_its_floor_and_nothing_else() {
+fn a_removed_task_leaves_only_its_highest_version() {
     let (disk, store) = fresh();
     assert!(matches!(store.remove("birds"), Err(StoreError::NoSuchTask { .. })));
     confirmed(&store, &file("birds", 1));
@@ -275,7 +275,7 @@ fn only_unclean_ends_of_an_adapter_in_use_end_its_trial() {
 }
 
 #[test]
-fn the_frames_of_a_trial_survive_a_clean_end_and_no_other() {
+fn the_progress_of_a_trial_survives_only_a_clean_end() {
     let (disk, store) = fresh();
     let trial = store.install(&file("birds", 1), NOW).unwrap().held.digest;
     let progress = Progress {

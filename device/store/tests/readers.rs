@@ -64,7 +64,7 @@ impl Storage for Slow {
 }
 
 #[test]
-fn readers_go_on_while_a_writer_waits_for_the_disk() {
+fn readers_continue_while_a_writer_waits_for_the_disk() {
     let (waiting, waits) = sync_channel(0);
     let (go, goes) = sync_channel(0);
     let slow = Arc::new(Slow {
@@ -93,7 +93,7 @@ fn readers_go_on_while_a_writer_waits_for_the_disk() {
 }
 
 #[test]
-fn readers_under_a_storm_of_updates_always_find_a_whole_adapter() {
+fn readers_during_many_updates_always_find_a_complete_adapter() {
     const VERSIONS: u64 = if cfg!(miri) { 5 } else { 300 };
     let (disk, store) = fresh();
     confirmed(&store, &file("birds", 1));

@@ -40,7 +40,7 @@ fn past() -> (Arc<Disk>, Seen) {
 }
 
 #[test]
-fn any_damage_to_one_of_two_copies_costs_nothing_and_is_mended() {
+fn any_damage_to_one_of_two_copies_loses_nothing_and_is_repaired() {
     let (base, before) = past();
     let mut damages = 0;
     for path in [RECORD, COPY, "active", "active.copy", "time", "time.copy"] {
@@ -182,7 +182,7 @@ fn a_salvaged_task_keeps_what_the_device_tuned_and_its_original() {
 }
 
 #[test]
-fn a_disk_that_can_only_be_read_salvages_at_each_start() {
+fn a_read_only_disk_salvages_at_each_start() {
     let (disk, before) = past();
     flip(&disk, RECORD, 20);
     let faults = Arc::new(Faults::new(disk.clone()));
@@ -199,7 +199,7 @@ fn a_disk_that_can_only_be_read_salvages_at_each_start() {
 }
 
 #[test]
-fn a_record_of_which_nothing_is_left_hides_no_other_task() {
+fn a_completely_lost_record_affects_no_other_task() {
     let (disk, _) = past();
     flip(&disk, RECORD, 20);
     flip(&disk, COPY, 20);
@@ -251,7 +251,7 @@ fn without_the_active_tasks_name_the_one_confirmed_last_serves() {
 }
 
 #[test]
-fn records_of_the_format_before_are_read_and_their_floor_rises_to_the_trial() {
+fn records_of_format_1_are_read_and_their_highest_version_rises_to_the_trial() {
     // Built from the format's description in the crate documentation, independently of the parser.
     let mut contents = vec![5];
     contents.extend(b"birds");

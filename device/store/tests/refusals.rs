@@ -24,7 +24,7 @@ fn refusal(store: &Store, file: &[u8]) -> Refusal {
 }
 
 #[test]
-fn replay_and_downgrade_have_errors_of_their_own() {
+fn replay_and_downgrade_have_distinct_errors() {
     let (_, store) = fresh();
     for version in [1, 5, 9] {
         confirmed(&store, &file("birds", version));
@@ -56,7 +56,7 @@ fn replay_and_downgrade_have_errors_of_their_own() {
 /// Regression test: the highest admitted version used to rise only at confirmation, so an older file could replace a
 /// newer one on trial.
 #[test]
-fn the_floor_rises_at_admission_and_only_a_failed_trial_of_that_version_lowers_it() {
+fn the_highest_version_rises_at_admission_and_only_its_failed_trial_lowers_it() {
     let (disk, store) = fresh();
     let highest_admitted = |store: &Store| store.task("birds").unwrap().highest_admitted;
     confirmed(&store, &file("birds", 3));
@@ -111,7 +111,7 @@ fn the_floor_rises_at_admission_and_only_a_failed_trial_of_that_version_lowers_i
 }
 
 #[test]
-fn what_was_taken_out_by_hand_may_be_pushed_again_and_nothing_older() {
+fn an_adapter_taken_out_on_request_may_be_pushed_again_but_nothing_older() {
     type ByHand = fn(&Store) -> Result<clr_store::StoredAdapter, StoreError>;
     let ways: [ByHand; 2] = [
         |store| store.mark_bad("birds", NOW),
@@ -163,7 +163,7 @@ fn files_that_this_device_tuned_cannot_take_turns_on_trial() {
 }
 
 #[test]
-fn every_refusal_of_the_signing_layer_is_handed_on() {
+fn every_refusal_of_the_signing_layer_is_passed_on() {
     let (_, store) = fresh();
     confirmed(&store, &file("birds", 1));
     let unsigned = encode(&adapter("birds", 2, 0, 0), Encoding::F32).unwrap();
@@ -193,7 +193,7 @@ fn every_refusal_of_the_signing_layer_is_handed_on() {
 }
 
 #[test]
-fn tuned_files_come_in_through_their_own_door() {
+fn tuned_files_have_their_own_installation_call() {
     let (_, store) = fresh();
     confirmed(&store, &file("birds", 2));
     let own = tuned("birds", 2, 1);

@@ -26,7 +26,7 @@ fn begin(store: &Store, task: &str, digest: &Digest, length: u64) -> Result<u64,
 }
 
 #[test]
-fn an_upload_cut_anywhere_goes_on_at_the_durable_offset() {
+fn an_upload_cut_anywhere_resumes_at_the_durable_offset() {
     const CHUNK: usize = 4_000;
     let bytes = big();
     let (digest, length) = (Digest::of(&bytes), bytes.len() as u64);
@@ -85,7 +85,7 @@ fn an_upload_cut_anywhere_goes_on_at_the_durable_offset() {
 }
 
 #[test]
-fn what_a_killed_program_wrote_is_made_durable_before_it_is_counted() {
+fn bytes_written_before_a_kill_are_synced_before_they_are_reported() {
     let bytes = big();
     let (digest, length) = (Digest::of(&bytes), bytes.len() as u64);
     let disk = Arc::new(Disk::new());
@@ -172,7 +172,7 @@ fn two_uploads_do_not_mix() {
 }
 
 #[test]
-fn other_bytes_than_announced_are_refused_and_forgotten() {
+fn other_bytes_than_announced_are_refused_and_discarded() {
     let (_, store) = fresh();
     let mut bytes = file("birds", 1);
     let digest = Digest::of(&bytes);
@@ -186,7 +186,7 @@ fn other_bytes_than_announced_are_refused_and_forgotten() {
 }
 
 #[test]
-fn a_lost_answer_to_a_commit_is_asked_for_again() {
+fn a_commit_whose_reply_was_lost_can_be_repeated() {
     let (_, store) = fresh();
     let bytes = file("birds", 1);
     let digest = Digest::of(&bytes);
@@ -203,7 +203,7 @@ fn a_lost_answer_to_a_commit_is_asked_for_again() {
 /// Regression test, found by a random sequence: an upload was interrupted and its file installed in another way. The
 /// resumed upload needed no bytes, but its commit failed because of the pieces from before the interruption.
 #[test]
-fn an_upload_whose_file_came_in_another_way_is_committed_without_it() {
+fn an_upload_whose_file_was_installed_otherwise_is_committed_without_bytes() {
     let store = fresh().1;
     let bytes = file("birds", 1);
     let (digest, length) = (Digest::of(&bytes), bytes.len() as u64);

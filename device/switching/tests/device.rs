@@ -74,7 +74,7 @@ impl Device {
             remembered: Mutex::new(""),
         };
         device.load(&device.serving.lock_updates());
-        device.switch("birds").expect("it was loaded");
+        device.switch("birds").expect("birds is loaded");
         device
     }
 
@@ -162,7 +162,7 @@ impl Device {
     pub(crate) fn confirm(&self, adapter: &Arc<Adapter>) -> bool {
         let store = |digest| {
             let mut stored = self.store.lock().unwrap();
-            assert_eq!(stored.trial, Some(digest), "the store tries another");
+            assert_eq!(stored.trial, Some(digest), "another adapter is on trial in the store");
             stored.confirmed = stored.trial.take();
             Ok::<_, ()>(())
         };
@@ -172,7 +172,7 @@ impl Device {
     pub(crate) fn revert(&self, adapter: &Arc<Adapter>) -> bool {
         let replace = |changing: &UpdateGuard<'_, Adapter, Known>, digest| {
             let trial = self.store.lock().unwrap().trial.take();
-            assert_eq!(trial, Some(digest), "the store tries another");
+            assert_eq!(trial, Some(digest), "another adapter is on trial in the store");
             self.load(changing);
             Ok::<_, ()>(())
         };

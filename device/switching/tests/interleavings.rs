@@ -20,7 +20,7 @@ fn every_interleaving(name: &str, model: impl Fn(Arc<Device>) + Send + Sync + 's
     });
     let count = count.load(Ordering::Relaxed);
     println!("{name}: {count} interleavings");
-    assert!(count > 1, "the threads of this model never met");
+    assert!(count > 1, "the threads of this model never ran concurrently");
 }
 
 /// Runs a part of the model in a separate thread.
@@ -35,13 +35,13 @@ fn serve(device: &Device) -> Option<Arc<Adapter>> {
     if device.serving.info_of(&adapter, |known| known.frames += 1).is_none() {
         let serves = device.serving.tasks().get(adapter.task());
         let same = serves.is_ok_and(|serves| Arc::ptr_eq(&serves, &adapter));
-        assert!(!same, "an adapter serves, and nothing is known of it");
+        assert!(!same, "an adapter serves without its information");
     }
     Some(adapter)
 }
 
 #[test]
-fn a_frame_never_finds_an_adapter_without_what_is_known_of_it() {
+fn a_frame_never_finds_an_adapter_without_its_information() {
     every_interleaving("frames during installations", |device| {
         let installs = spawn(&device, |device| {
             device.install(2);
@@ -61,7 +61,7 @@ fn a_frame_never_finds_an_adapter_without_what_is_known_of_it() {
 }
 
 #[test]
-fn a_trial_counts_the_frames_of_its_own_adapter_alone() {
+fn a_trial_counts_only_the_frames_of_its_own_adapter() {
     every_interleaving("frames counted", |device| {
         device.install(2);
         let frames = spawn(&device, |device| serve(device).map(|adapter| adapter.digest));
@@ -88,7 +88,7 @@ fn exactly_one_of_confirm_and_revert_wins() {
 }
 
 #[test]
-fn a_reverted_adapter_answers_no_later_frame() {
+fn a_reverted_adapter_classifies_no_later_frame() {
     type Takes = fn(&Device);
     let ways: [(&str, Takes, Option<u32>); 2] = [
         ("mark-bad", Device::mark_bad, Some(1)),
@@ -150,7 +150,7 @@ fn a_verdict_on_an_adapter_that_was_replaced_changes_nothing() {
 }
 
 #[test]
-fn store_and_memory_agree_after_any_changes_at_once() {
+fn store_and_memory_agree_after_concurrent_changes() {
     every_interleaving("three changes at once", |device| {
         device.install(2);
         let tried = device.frame().unwrap();
@@ -164,7 +164,7 @@ fn store_and_memory_agree_after_any_changes_at_once() {
 }
 
 #[test]
-fn a_task_that_was_named_is_not_overruled_by_an_earlier_choice() {
+fn a_manual_switch_is_not_overruled_by_an_earlier_automatic_one() {
     every_interleaving("a switch against a choice", |device| {
         device.with_cars();
         device.switch_to_auto();
@@ -183,7 +183,7 @@ fn a_task_that_was_named_is_not_overruled_by_an_earlier_choice() {
 }
 
 #[test]
-fn of_tasks_named_at_once_the_one_in_force_is_remembered() {
+fn of_concurrent_manual_switches_the_effective_one_is_stored() {
     every_interleaving("two tasks named at once", |device| {
         device.with_cars();
         let names = spawn(&device, |device| device.switch("cars").unwrap());

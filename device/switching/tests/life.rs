@@ -19,7 +19,7 @@ fn a_trial_ends_confirmed_or_reverted_and_only_once() {
 }
 
 #[test]
-fn a_store_that_refuses_leaves_the_trial_under_way() {
+fn if_the_store_fails_the_trial_continues() {
     let device = Device::new();
     device.install(2);
     let tried = device.frame().unwrap();
@@ -30,7 +30,7 @@ fn a_store_that_refuses_leaves_the_trial_under_way() {
 }
 
 #[test]
-fn a_replaced_adapter_has_no_say_any_more() {
+fn a_replaced_adapter_has_no_further_effect() {
     let device = Device::new();
     device.install(2);
     let old = device.frame().unwrap();
@@ -42,7 +42,7 @@ fn a_replaced_adapter_has_no_say_any_more() {
 }
 
 #[test]
-fn a_person_may_end_a_trial_before_its_frames_do() {
+fn a_trial_may_be_ended_on_request() {
     let device = Device::new();
     device.install(2);
     let tried = device.frame().unwrap();
@@ -56,7 +56,7 @@ fn a_person_may_end_a_trial_before_its_frames_do() {
 }
 
 #[test]
-fn a_task_is_chosen_from_frames_only_while_nobody_names_one() {
+fn a_manual_switch_ends_automatic_choice() {
     let device = Device::new();
     let chosen = device.frame().unwrap();
     assert!(!device.serving.switch_chosen(&chosen));
@@ -74,7 +74,7 @@ fn a_task_is_chosen_from_frames_only_while_nobody_names_one() {
 }
 
 #[test]
-fn a_removed_task_answers_no_frame_and_is_not_switched_to() {
+fn a_removed_task_serves_no_frame_and_cannot_be_switched_to() {
     let device = Device::new();
     device.remove();
     device.check();

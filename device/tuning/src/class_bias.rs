@@ -1,5 +1,7 @@
 //! Fraction of a new class's images that its bias claims, as a function of the class's separation.
 //!
+//! A bias claims an image if the classifier with this bias assigns the image to the new class.
+//!
 //! The constants were chosen on 29 classes of seven tasks, with two draws of 20 images each, by the losses of old
 //! classes on test images (`docs/results/2026-11-29-teaching-a-class.md`).
 
@@ -13,14 +15,14 @@ const FOREIGN: f64 = 12.6;
 const MARGIN_OVER: f64 = 4.0;
 /// Fraction claimed without a profile.
 const UNKNOWN: f64 = 0.25;
-/// From this number of old classes' images on, this fraction is claimed even without a profile. The bias then does not
-/// claim any of these images.
+/// With at least this number of images of old classes, this fraction is claimed even without a profile. The bias then
+/// does not claim any of the images of old classes.
 const ENOUGH_OTHERS: (usize, f64) = (50, 0.5);
 
-/// The part of its own images that a new class claims.
+/// Target for the bias of a new class: the fraction of its own images that the bias assigns to it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct BiasClaim {
-    /// Fraction of the class's own images that are claimed.
+    /// Fraction of the class's own images to assign to it.
     pub(crate) share: f64,
     /// Additional margin, in standard deviations of the gaps.
     pub(crate) margin: f64,
@@ -59,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_further_off_a_class_is_the_more_it_claims() {
+    fn the_claimed_fraction_grows_with_the_separation() {
         let at = |z: f64| BiasClaim::of(Some(z), 0);
         assert_eq!(at(0.5).share, 0.0);
         let shares: Vec<f64> = [1.0, 3.0, 5.0, 6.0, 9.0, 12.6, 30.0].map(|z| at(z).share).to_vec();

@@ -15,7 +15,7 @@ pub struct ClassForecast {
     pub label: String,
     /// Its images.
     pub images: usize,
-    /// Of these, held out.
+    /// Number of these images that are held out.
     pub held_out: usize,
     /// Whether the run would train the class.
     pub learned: bool,

@@ -23,7 +23,7 @@ const CHANGES: Augmentation = Augmentation {
 
 /// A decoded image.
 pub(crate) struct Image {
-    /// At the input's size.
+    /// Pixels at the size of the network's input.
     pub(crate) pixels: RgbImage,
     /// Its class; `None` for an unlabelled frame.
     pub(crate) class: Option<usize>,

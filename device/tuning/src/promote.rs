@@ -48,9 +48,9 @@ pub struct Comparison {
     /// Number of images.
     #[serde(rename = "pictures")]
     pub images: u32,
-    /// Of these, correct by the parent.
+    /// Number of these that the parent predicts correctly.
     pub parent: u32,
-    /// Of these, number that the tuned adapter predicts correctly.
+    /// Number of these that the tuned adapter predicts correctly.
     pub tuned: u32,
     /// Number that only the tuned adapter predicts correctly.
     pub won: u32,
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_recognises_no_held_out_image_is_not_promoted() {
+    fn a_candidate_that_recognises_no_held_out_image_is_not_promoted() {
         // The class is far more probable than before, but still not predicted.
         let missed = vec![pair(2, [9.0, 0.0, 0.0], [5.0, 0.0, 4.0]); 4];
         let verdict = judge(&evidence(missed, vec![confident(); 20]), 2, vec![]);

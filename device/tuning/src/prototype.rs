@@ -63,7 +63,7 @@ pub struct TaughtClass {
 /// weights and biases do not change, so the old classes' logits stay bit-identical.
 ///
 /// # Errors
-/// [`TuneError::LooksAlike`] for a class that claims none of its own images; [`TuneError::NoExamples`],
+/// [`TuneError::LooksAlike`] if none of a class's own images is assigned to it; [`TuneError::NoExamples`],
 /// [`TuneError::NothingReadable`].
 pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> Result<Taught> {
     let header = &parent.adapter.header;
@@ -77,7 +77,7 @@ pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> R
         });
     }
     let network = Network::from_adapter(backbone, &parent.adapter)?;
-    // The profile is of the untouched backbone.
+    // The profile describes features of the backbone without an adapter.
     let untouched = match &header.profile {
         Some(_) if !parent.adapter.sites.is_empty() => {
             let classes = header.labels.len();

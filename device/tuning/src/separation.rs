@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn one_image_is_judged_by_its_own_distance() {
+    fn the_separation_of_one_image_is_its_own_distance() {
         let profile = profile();
         let same = separation(&profile, &cloud(5, 1, &[])).unwrap();
         let other = separation(&profile, &cloud(6, 1, &[3, 17, 30])).unwrap();

@@ -5,7 +5,7 @@ use clr_tuning::{TrainableScope, TuneError, plan_memory};
 use super::common::{backbone, options, publisher};
 
 #[test]
-fn the_plan_keeps_to_the_budget_and_more_memory_trains_no_less() {
+fn the_plan_fits_the_budget_and_more_memory_trains_no_less() {
     let backbone = backbone();
     let parent = publisher(&backbone);
     let mut last: Option<usize> = None;
@@ -26,11 +26,11 @@ fn the_plan_keeps_to_the_budget_and_more_memory_trains_no_less() {
         }
     }
     assert!(refused > 0, "the range begins below the least plan");
-    assert_eq!(last, Some(4), "and ends above the largest");
+    assert_eq!(last, Some(4), "the budgets end above the largest plan");
 }
 
 #[test]
-fn what_is_resident_counts() {
+fn resident_memory_counts() {
     let backbone = backbone();
     let parent = publisher(&backbone);
     let with = |resident: u64, max_memory: Option<u64>| {
@@ -57,7 +57,7 @@ fn what_is_resident_counts() {
 }
 
 #[test]
-fn a_plan_says_what_it_does_in_words() {
+fn a_plan_describes_itself_in_words() {
     let backbone = backbone();
     let parent = publisher(&backbone);
     let text = |scope| {

@@ -67,7 +67,7 @@ fn tuning_recognises_more_and_is_promoted_with_its_reason() {
 }
 
 #[test]
-fn what_learned_nothing_is_not_promoted() {
+fn an_unchanged_adapter_is_not_promoted() {
     let examples = images(&[2], 10);
     let (backbone, _, parent) = taught(&examples);
     let options = options().with_rates(PerGroup::all(0.0)).with_steps(2);
@@ -80,7 +80,7 @@ fn what_learned_nothing_is_not_promoted() {
 }
 
 #[test]
-fn without_images_to_judge_old_classes_by_nothing_is_promoted() {
+fn without_images_of_old_classes_nothing_is_promoted() {
     let examples = images(&[2], 20);
     let (backbone, _, parent) = taught(&examples);
     let options = options().with_steps(60).with_logit_margin(-2.0);
@@ -94,7 +94,7 @@ fn without_images_to_judge_old_classes_by_nothing_is_promoted() {
 }
 
 #[test]
-fn what_costs_old_classes_is_not_promoted() {
+fn a_loss_of_old_classes_is_not_promoted() {
     // Images of an old class with a new label: learning them loses the old class.
     let mut examples = images(&[0], 20);
     for index in 100..120 {
@@ -110,7 +110,7 @@ fn what_costs_old_classes_is_not_promoted() {
 }
 
 #[test]
-fn without_a_held_out_image_nothing_is_promoted_and_that_is_said() {
+fn without_a_held_out_image_nothing_is_promoted_and_the_reason_is_reported() {
     let mut one = InMemory::default();
     one.add(Some("round"), png(2, 0));
     let (backbone, _, parent) = taught(&one);
@@ -136,7 +136,7 @@ fn with_frames(mut examples: InMemory, count: u64) -> InMemory {
 }
 
 #[test]
-fn what_was_learned_takes_no_frame_of_the_old_classes() {
+fn a_learned_class_takes_no_frame_of_the_old_classes() {
     // The images of the new label show an old class. Weights fitted to them would claim half of the old class's frames.
     let mut examples = with_frames(InMemory::default(), 25);
     for index in 100..120 {
@@ -194,7 +194,7 @@ fn frames_that_the_parent_takes_for_the_new_class_do_not_count_against_it() {
 }
 
 #[test]
-fn where_sites_cost_old_classes_new_class_weights_alone_are_promoted() {
+fn if_tuned_sites_lose_old_classes_only_class_weights_are_promoted() {
     let examples = with_frames(images(&[2], 20), 30);
     let (backbone, publisher, parent) = taught(&examples);
     // The steps optimise only the new class.
@@ -223,7 +223,7 @@ fn where_sites_cost_old_classes_new_class_weights_alone_are_promoted() {
 }
 
 #[test]
-fn frames_that_show_the_new_class_unnamed_do_not_silence_it() {
+fn unlabelled_frames_of_the_new_class_do_not_suppress_it() {
     let seen = |shown: std::ops::Range<u64>| {
         let mut examples = with_frames(images(&[2], 20), 30);
         shown.for_each(|index| _ = examples.add(None, png(2, index)));
@@ -240,7 +240,7 @@ fn frames_that_show_the_new_class_unnamed_do_not_silence_it() {
 }
 
 #[test]
-fn sites_go_as_far_as_the_stride_says() {
+fn site_weights_are_interpolated_as_configured() {
     let examples = with_frames(images(&[2], 10), 5);
     let (backbone, _, parent) = taught(&examples);
     let sites = |interpolation: f32| {

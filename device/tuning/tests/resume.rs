@@ -62,7 +62,7 @@ fn a_stopped_and_resumed_run_writes_the_same_bytes() {
 }
 
 #[test]
-fn frames_that_were_kept_after_the_start_do_not_end_a_run() {
+fn frames_stored_after_the_start_do_not_end_a_run() {
     let (backbone, parent) = taught();
     let mut begun = images(&[2, 0], 10);
     begun.add(None, png(1, 50));
@@ -96,7 +96,7 @@ fn frames_that_were_kept_after_the_start_do_not_end_a_run() {
 type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
 
 #[test]
-fn a_damaged_or_foreign_checkpoint_is_said_and_started_over() {
+fn a_damaged_or_foreign_run_state_is_reported_and_the_run_restarts() {
     let kept = Kept::default();
     let stop = || StopAfter {
         steps: Some(7),
@@ -126,7 +126,7 @@ fn a_damaged_or_foreign_checkpoint_is_said_and_started_over() {
 }
 
 #[test]
-fn threads_and_a_cache_change_no_bit_and_the_seed_does() {
+fn results_depend_on_the_seed_but_not_on_threads_or_cache() {
     let file = |options: TuneOptions| run(&options, &Kept::default(), &mut StopAfter::default()).unwrap();
     let one = file(options());
     let two = file(options().with_threads(2));

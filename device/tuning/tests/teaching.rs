@@ -37,7 +37,7 @@ fn old_classes_keep_their_weights_and_logits_bit_for_bit() {
 }
 
 #[test]
-fn a_new_class_answers_at_once_and_the_header_says_where_it_comes_from() {
+fn a_new_class_is_recognised_at_once_and_the_header_states_its_origin() {
     let backbone = backbone();
     let publisher = publisher(&backbone);
     let taught = teach(&backbone, &publisher, &images(&[2], 10)).unwrap().revision;
@@ -113,7 +113,7 @@ fn copies_of_an_old_image_are_refused_because_they_look_like_its_class() {
 /// Regression test: of the README's thirteen solar cells among digits, which resemble no known class, four were
 /// classified as digits.
 #[test]
-fn a_class_unlike_anything_the_task_knows_is_answered_first() {
+fn a_class_unlike_all_known_ones_is_recognised() {
     let backbone = backbone();
     let publisher = publisher(&backbone);
     let dark = |index: u8| {
@@ -240,7 +240,7 @@ fn a_task_is_created_from_images_alone() {
 }
 
 #[test]
-fn a_new_task_knows_its_own_images_so_that_it_can_be_chosen() {
+fn a_new_task_has_a_profile_so_that_it_can_be_selected() {
     let backbone = backbone();
     let created =
         |count: u64| create_task(&backbone, shapes(&backbone), Recipe::Linear, &images(&[0, 1], count)).unwrap();
@@ -263,7 +263,7 @@ fn a_new_task_knows_its_own_images_so_that_it_can_be_chosen() {
 }
 
 #[test]
-fn what_cannot_be_read_is_an_error_that_names_it() {
+fn an_unreadable_source_is_an_error_with_its_reason() {
     let backbone = backbone();
     let publisher = publisher(&backbone);
     assert!(matches!(

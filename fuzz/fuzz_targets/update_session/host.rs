@@ -125,7 +125,7 @@ impl<'d> Host<'d> {
             Response::Held { held } => {
                 let of = self.known.iter_mut().flatten().find(|known| known.0 == transfer);
                 let known = of.expect("a transfer that was opened");
-                assert!(held >= known.1, "what is held was lost");
+                assert!(held >= known.1, "held bytes were lost");
                 known.1 = held;
             }
             Response::Failed(_) => {}
@@ -137,7 +137,7 @@ impl<'d> Host<'d> {
     fn idle(&mut self, bytes: &[u8]) -> Vec<(Head, Vec<u8>)> {
         let before = self.device.acts();
         let replies = answers(&mut self.session, &mut self.decoder, bytes);
-        assert_eq!(self.device.acts(), before, "something was carried out twice");
+        assert_eq!(self.device.acts(), before, "a request was executed twice");
         replies
     }
 

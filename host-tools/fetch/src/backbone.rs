@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_no_part_of_the_first_label() {
+    fn a_byte_order_mark_is_not_part_of_the_first_label() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "\u{feff}tench\r\nshark\r\n").unwrap();
         assert_eq!(read_labels(file.path()).unwrap(), ["tench", "shark"]);

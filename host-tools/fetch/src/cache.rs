@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_of_dead_processes_is_swept_and_of_living_ones_kept() {
+    fn temporary_folders_of_ended_processes_are_removed_and_others_kept() {
         let root = tempfile::tempdir().unwrap();
         let tmp = root.path().join("tmp");
         let dead = tmp.join("4294967294-abc");

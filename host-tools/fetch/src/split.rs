@@ -241,11 +241,11 @@ mod tests {
             }
         );
         assert_eq!(kept.len(), 2);
-        assert!(kept[0].held_out, "the test image is the one that stays");
+        assert!(kept[0].held_out, "the test image is the one that is kept");
     }
 
     #[test]
-    fn a_group_never_stands_in_two_parts() {
+    fn a_group_is_never_divided_between_splits() {
         let samples = many(300, 4, 7);
         let groups = groups(&samples, false);
         let parts = assign(&samples, &groups, 3);

@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_is_not_a_number_never_agrees() {
+    fn a_nan_output_never_agrees() {
         for (ours, theirs) in [([f32::NAN, 1.0], [1.0, 1.0]), ([1.0, 1.0], [f32::NAN, 1.0])] {
             let difference = relative_difference(&ours, &theirs);
             assert!(difference.is_nan(), "{difference}");

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_labels_numbers_or_places() {
+    fn folders_are_labels_numbers_or_positions() {
         let animals = ["cat", "great white shark, man-eater", "dog"];
         assert_eq!(
             classes(&["dog", "cat", "dog"], &animals, true),
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn images_without_a_class_stay_without() {
+    fn images_without_a_class_stay_unlabelled() {
         let animals = ["cat", "dog"];
         assert_eq!(classes(&["", "cat"], &animals, true).0, [None, Some(0)]);
         assert_eq!(classes(&["horse", "cat"], &animals, true).0, [None, Some(0)]);

@@ -1,11 +1,13 @@
 //! `clr classify`.
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use clap::Args;
-use clr_adapters::Preprocessing;
-use clr_engine::{Engine, EngineOptions, ResidentAdapter};
-use clr_onnx::{ReducedImage, decode_image_for};
+use clr_engine::{Classification, Engine, EngineOptions, ResidentAdapter};
+use clr_onnx::{ImageError, decode_image_for};
 use clr_training::{Outcome, Scan, ScanReport, Unreadable, display_path};
 use serde::Serialize;
 
@@ -21,7 +23,8 @@ use crate::{
 #[command(
     after_help = "Examples:\n  clr classify --backbone lite0.onnx --adapter birds.clr photo.jpg\n  clr classify \
                   --backbone lite0.onnx --adapter birds.clr --adapter flowers.clr photos/ --top-k 3 --json\n\nThe \
-                  backbone is loaded once; each image is classified with each adapter. Unreadable images are \
+                  backbone is loaded once; each image is classified with each adapter. Adapters \
+                   share the forward pass up to the first site in which they differ. Unreadable images are \
                   reported and skipped, and the exit code is 1. Images are recognised by content, not by name."
 )]
 pub(crate) struct ClassifyArgs {
@@ -95,28 +98,19 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
         scan: ScanReport::default(),
     };
     for image in images {
-        // The image is decoded for each task, as on the device. Most tasks have the same input size.
-        let mut decoded: Option<(&Preprocessing, ReducedImage)> = None;
-        for resident in &residents {
-            let input = resident.preprocessing();
-            if decoded.as_ref().is_none_or(|(of, _)| *of != input) {
-                match decode_image_for(&image, &[input]) {
-                    Ok(image) => decoded = Some((input, image)),
-                    Err(error) => {
-                        tracing::error!("{error}");
-                        document.unreadable.push(Failure {
-                            image: display_path(&image),
-                            reason: error.to_string(),
-                        });
-                        failures.push(Unreadable::new(image.clone(), &error));
-                        break;
-                    }
-                }
+        let results = match classify(&engine, &residents, &image)? {
+            Ok(results) => results,
+            Err(error) => {
+                tracing::error!("{error}");
+                document.unreadable.push(Failure {
+                    image: display_path(&image),
+                    reason: error.to_string(),
+                });
+                failures.push(Unreadable::new(image, &error));
+                continue;
             }
-            let Some((_, decoded)) = &decoded else { break };
-            let start = Instant::now();
-            let classification = engine.classify(resident, decoded)?;
-            let seconds = start.elapsed().as_secs_f64();
+        };
+        for (resident, (classification, seconds)) in residents.iter().zip(results) {
             let top = classification
                 .top(usize::from(args.top_k))
                 .into_iter()
@@ -144,6 +138,37 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
         context.output.document("classify", &document)?;
     }
     Ok(u8::from(failed))
+}
+
+/// Classifies an image with all tasks. Returns each task's classification with the time of its pass in seconds, which it
+/// shares with the tasks of the same preprocessing; the inner error is the image's.
+fn classify(
+    engine: &Engine,
+    residents: &[ResidentAdapter],
+    image: &Path,
+) -> anyhow::Result<Result<Vec<(Classification, f64)>, ImageError>> {
+    let mut results: Vec<Option<(Classification, f64)>> = residents.iter().map(|_| None).collect();
+    for first in residents {
+        let input = first.preprocessing();
+        let same = |&at: &usize| results[at].is_none() && residents[at].preprocessing() == input;
+        let members: Vec<usize> = (0..residents.len()).filter(same).collect();
+        if members.is_empty() {
+            continue;
+        }
+        // The image is decoded for this input size, as on the device.
+        let decoded = match decode_image_for(image, &[input]) {
+            Ok(decoded) => decoded,
+            Err(error) => return Ok(Err(error)),
+        };
+        let group: Vec<&ResidentAdapter> = members.iter().map(|&at| &residents[at]).collect();
+        let start = Instant::now();
+        let classifications = engine.classify_all(&group, &decoded);
+        let seconds = start.elapsed().as_secs_f64();
+        for (at, classification) in members.into_iter().zip(classifications) {
+            results[at] = Some((classification?, seconds));
+        }
+    }
+    Ok(Ok(results.into_iter().flatten().collect()))
 }
 
 /// Returns a report on all folders and files, with their paths as given.

@@ -311,7 +311,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_task_that_pip_brings_takes_the_place_of_one_that_npm_would_and_nothing_else_is_replaced() {
+    fn without_npm_a_pip_task_replaces_the_npm_task_and_no_other() {
         let failing = |client: &'static str| {
             move |name: &str, limit: usize| match name {
                 "digits" => Err(FetchError::ClientMissing {

@@ -35,9 +35,9 @@ pub(crate) struct MergeArgs {
 /// Representation of the adapter in the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// As initialisers that are also graph inputs.
+    /// Weights are initialisers that are also graph inputs.
     Overridable,
-    /// Constants.
+    /// Weights are constants.
     Merged,
 }
 

@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_mean_either_unit_is_asked_for() {
+    fn values_ambiguous_between_units_are_refused_with_a_question() {
         for arguments in [&["--mean", "0", "--std", "1"][..], &["--std", "1,1,1"]] {
             let error = stated(arguments).unwrap_err().to_string();
             assert!(error.contains("--range"), "{error}");
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_are_told_by_part_and_assumptions_with_a_way_out() {
+    fn origins_are_reported_by_part_and_assumptions_with_options() {
         let mut origins = PreprocessingOrigins::all(Origin::Assumed);
         assert_eq!(describe_origins(origins), "all assumed");
         (origins.normalisation, origins.channel_order) = (Origin::Graph, Origin::Graph);

@@ -61,7 +61,7 @@ struct PushedDocument {
     bytes: usize,
     /// Bytes of the file or delta that were sent, including repetitions.
     sent: u64,
-    /// Of these, bytes sent more than once.
+    /// Number of these bytes that were sent more than once.
     repeated: u64,
     /// Bytes that the device already had from an earlier attempt.
     resumed: u64,

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::bail;
 use clap::{Args, ValueEnum};
 use clr_adapters::{Calibration, Encoding, Recipe};
+use clr_onnx::{Backbone, Stage};
 use clr_training::{
     Dataset, Evaluation, RecipeChoice, RecipeResult, ScanReport, Schedule, Split, SplitOptions, TrainOptions, Trained,
     Unreadable, Warning, train,
@@ -43,6 +45,10 @@ pub(crate) struct TrainArgs {
     /// Recipe: auto, linear, bn, clr, clr-scale or clr-full
     #[arg(long, default_value = "auto", value_parser = parse_recipe, value_name = "RECIPE")]
     recipe: RecipeArg,
+    /// Train and store only the sites from this stage on (1 has the largest feature maps), or from this site on; tasks
+    /// that begin late share the rest of the forward pass [default: all sites]
+    #[arg(long, value_name = "STAGE|SITE")]
+    from: Option<String>,
     /// Schedule to start from
     #[arg(long, value_enum, default_value_t = ScheduleArg::Default)]
     schedule: ScheduleArg,
@@ -143,7 +149,10 @@ pub(crate) fn run(args: &TrainArgs, context: &Context<'_>) -> anyhow::Result<u8>
         .with_layout(args.layout.options());
     let dataset = Dataset::open(&args.data, &split)?;
     scan_log::images(&dataset.report(&SPLITS, []));
-    let options = options(args).with_device(args.device.open()?);
+    let mut options = options(args).with_device(args.device.open()?);
+    if let Some(from) = &args.from {
+        options = options.with_first_site(first_site(&backbone, from, args.size)?);
+    }
     let trained = {
         let mut watcher = Watcher::new(context.output, &task, args.out_dir.as_deref(), args.resume.is_some())?;
         train(&backbone, &dataset, &options, &mut watcher)?
@@ -282,6 +291,37 @@ fn options(args: &TrainArgs) -> TrainOptions {
         .with_resolution(args.size)
         .with_encoding(args.encoding)
         .with_resume(args.resume.clone())
+}
+
+/// Returns the index of the site that `--from` names.
+fn first_site(backbone: &Backbone, from: &str, size: Option<[u32; 2]>) -> anyhow::Result<usize> {
+    let preprocessing = backbone.preprocessing();
+    let size = size.unwrap_or([preprocessing.height, preprocessing.width]);
+    let stages = backbone.stages(size.map(|side| side as usize))?;
+    let found = match from.parse::<usize>() {
+        Ok(stage) => stage
+            .checked_sub(1)
+            .and_then(|index| Some(stages.get(index)?.first_site)),
+        Err(_) => backbone.sites().iter().position(|site| site.name == from),
+    };
+    if let Some(first) = found {
+        tracing::info!("training begins at site {}, `{}`", first, backbone.sites()[first].name);
+        return Ok(first);
+    }
+    let sizes: Vec<String> = (stages.iter().zip(1..))
+        .map(
+            |(
+                Stage {
+                    size: [height, width], ..
+                },
+                stage,
+            )| format!("{stage} ({height}×{width})"),
+        )
+        .collect();
+    bail!(
+        "--from {from}: no such stage or site; stages by feature map: {}\nhint: `clr inspect BACKBONE --sites` lists the sites",
+        sizes.join(", ")
+    )
 }
 
 fn folder_name(path: &Path) -> String {

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn each_defect_is_found_as_itself() {
+    fn each_defect_has_its_own_finding() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path();
         healthy(root);

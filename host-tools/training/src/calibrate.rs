@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_mistake_to_learn_from_the_temperature_stays_moderate() {
+    fn without_misclassified_images_the_temperature_stays_moderate() {
         let rows = vec![vec![4.0, 0.0]; 20];
         let evaluation = Evaluation::from_logits(rows, vec![0; 20], &["a", "b"].map(str::to_owned));
         let temperature = evaluation.temperature();
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_is_the_gap_between_probability_and_share() {
+    fn the_calibration_error_is_the_gap_between_probability_and_accuracy() {
         // Two classes, and 100 images with the same logits: the probability is 0.88, and 70 images are correct.
         let labels = (0..100).map(|index| u32::from(index >= 70)).collect();
         let evaluation = Evaluation::from_logits(vec![vec![2.0, 0.0]; 100], labels, &["a", "b"].map(str::to_owned));

@@ -24,6 +24,14 @@ pub enum TrainError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// Training begins after the last site.
+    #[error("training begins at site {got}, but the backbone has {sites} sites, from 0")]
+    FirstSite {
+        /// The index given.
+        got: usize,
+        /// Number of sites of the backbone.
+        sites: usize,
+    },
     /// There are too few class folders.
     #[error(
         "{} contains {found} class folders, at least 2 are needed\nhint: create one folder per class, {}, or train/, val/ and test/ with such folders",

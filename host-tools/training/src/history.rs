@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Record {
     /// The recipe being trained.
     pub recipe: Recipe,
-    /// From 1; 0 is the start.
+    /// Epochs count from 1; 0 is the state before training.
     pub epoch: usize,
     /// Maximum number of epochs.
     pub epochs: usize,

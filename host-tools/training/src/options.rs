@@ -38,7 +38,7 @@ impl Default for RecipeChoice {
 pub enum NormStatistics {
     /// Fixed for the run, at `(1 − blend) · backbone's + blend · task's`. With 0, the backbone's statistics stay.
     Fixed {
-        /// In 0–1.
+        /// Value in 0–1.
         blend: f32,
     },
     /// Statistics of each batch, with running averages for inference (as in the paper).
@@ -257,6 +257,9 @@ pub struct TrainOptions {
     pub task: Option<String>,
     /// The recipe, or the recipes to compare.
     pub recipe: RecipeChoice,
+    /// Index of the first site that is trained and written; the sites before keep the backbone's own norms. On one
+    /// image, several tasks share the forward pass before it. [`clr_onnx::Backbone::stages`] lists suitable sites.
+    pub first_site: usize,
     /// Joint training of sites and head.
     pub schedule: Schedule,
     /// Options for fitting the head alone.
@@ -291,6 +294,7 @@ impl Default for TrainOptions {
         Self {
             task: None,
             recipe: RecipeChoice::default(),
+            first_site: 0,
             schedule: Schedule::default(),
             head: LogisticOptions::default(),
             seed: 0,
@@ -320,6 +324,13 @@ impl TrainOptions {
     #[must_use]
     pub fn with_recipe(mut self, recipe: RecipeChoice) -> Self {
         self.recipe = recipe;
+        self
+    }
+
+    /// Sets the index of the first site that is trained and written.
+    #[must_use]
+    pub fn with_first_site(mut self, first_site: usize) -> Self {
+        self.first_site = first_site;
         self
     }
 

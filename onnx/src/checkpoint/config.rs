@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_that_no_tensor_shows_are_seen() {
+    fn settings_that_no_tensor_shows_are_read() {
         let config = |json| Config::of(&json);
         assert_eq!(
             config(json!({"architecture": "tf_efficientnet_lite0"})).stated,

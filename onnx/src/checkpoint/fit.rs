@@ -16,7 +16,7 @@ const MAX_PLACES: usize = 32;
 pub(super) struct Fit {
     /// The architecture.
     pub(super) architecture: Architecture,
-    /// Whose names the tensors have.
+    /// Naming scheme of the tensors.
     pub(super) spelling: Spelling,
     /// The layers.
     pub(super) spec: ArchitectureSpec,

@@ -1,6 +1,6 @@
 //! Naming schemes of an architecture's tensors.
 
-/// Whose names a checkpoint has.
+/// Naming scheme of a checkpoint's tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Spelling {
     /// The names of the library that the architecture comes from: torchvision, or the EfficientNet-Lite port.

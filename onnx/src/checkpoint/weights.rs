@@ -43,7 +43,7 @@ pub(super) struct Entry<'a> {
 
 /// Location of a tensor's values.
 pub(super) enum Source<'a> {
-    /// In row-major order.
+    /// Bytes of the values in row-major order.
     Bytes {
         /// The type of the elements.
         element: Element,

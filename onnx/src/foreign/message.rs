@@ -5,7 +5,7 @@ use crate::message::quoted;
 
 /// Maximum number of top-level fields that are examined.
 const MAX_FIELDS: usize = 100_000;
-/// The first of the field numbers of a Core ML model that can hold its network.
+/// Smallest field number that a Core ML model can use for its network.
 const CORE_ML: u64 = 200;
 const GRAPH: u64 = 7;
 

@@ -24,7 +24,7 @@ const MAX_AFTER: usize = 64;
 
 /// Evidence for a classifier, in addition to the graph itself.
 pub(super) struct Evidence<'a> {
-    /// What this library's own metadata state about a classifier.
+    /// Whether the file has a classifier, according to metadata that this library wrote; `None` without such metadata.
     pub(super) known: Option<bool>,
     /// The operators after the logits that were left out.
     pub(super) ending: &'a Ending<'a>,
@@ -95,7 +95,7 @@ enum End {
 /// The last layer with weights, and the nodes after it, which have no weights or only per-channel ones.
 struct Tail {
     layer: usize,
-    /// From the layer to the output.
+    /// Nodes from the layer to the output.
     after: Vec<usize>,
     shapes: Vec<Shape>,
 }

@@ -23,7 +23,7 @@ pub(super) struct File<'a> {
     pub(super) origin: &'a str,
     pub(super) graph: &'a GraphProto,
     pub(super) sets: &'a [OperatorSetIdProto],
-    /// By place in the file.
+    /// Names of the nodes, by position in the file.
     pub(super) names: Vec<String>,
     pub(super) external: &'a External,
     pub(super) producers: Producers<'a>,
@@ -31,9 +31,9 @@ pub(super) struct File<'a> {
     pub(super) size: Option<[u32; 2]>,
     /// See [`ReadOptions`].
     pub(super) two_classes: bool,
-    /// What this library's own metadata state about a classifier.
+    /// Whether the file has a classifier, according to metadata that this library wrote; `None` without such metadata.
     pub(super) classifier: Option<bool>,
-    /// Likewise about opaque steps.
+    /// The opaque steps, according to the same metadata.
     pub(super) steps: &'a [StepEntry],
 }
 
@@ -41,7 +41,7 @@ pub(super) struct File<'a> {
 pub(super) struct Network {
     pub(super) graph: Graph,
     pub(super) head: Option<Head>,
-    /// Of the image.
+    /// Size of the image.
     pub(super) size: [u32; 2],
     /// Whether the network reads one channel, which a conversion from RGB provides.
     pub(super) grey: bool,

@@ -151,11 +151,11 @@ struct Import<'a> {
     size: [u32; 2],
     /// The batch size, if the file fixes it.
     batch: Option<i64>,
-    /// By place in the file.
+    /// Names of the nodes, by position in the file.
     names: &'a [String],
     taken: HashSet<String>,
     nodes: Vec<Node>,
-    /// By [`ValueId`].
+    /// Shapes by [`ValueId`].
     shapes: Vec<Shape>,
     missing: Vec<Missing>,
     notes: Vec<String>,
@@ -354,7 +354,7 @@ impl<'a> Import<'a> {
             Err(first @ (Refusal::Unsupported(_) | Refusal::Tainted)) => first,
             settled => return settled,
         };
-        // Nothing of an attempt stays.
+        // Removes all nodes that the failed attempt added.
         self.roll_back(nodes);
         self.foreign(source).map_err(|second| match (first, second) {
             (Refusal::Unsupported(first), Refusal::Unsupported(second)) => {

@@ -8,7 +8,7 @@ use crate::{
     proto::{GraphProto, NodeProto},
 };
 
-/// Returns the nodes that `output` depends on, in topological order. Where the order is free, it is the file's.
+/// Returns the nodes that `output` depends on, in topological order. Independent nodes keep the file's order.
 pub(super) fn needed(
     graph: &GraphProto,
     given: &HashSet<&str>,

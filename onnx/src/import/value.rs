@@ -43,7 +43,7 @@ impl Value {
         }
     }
 
-    /// For messages.
+    /// Returns a description for messages.
     pub(super) fn describe(&self) -> &'static str {
         match self {
             Self::Data(_) => "a computed value",

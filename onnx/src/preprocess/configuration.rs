@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn timm_says_all_of_it() {
+    fn timm_states_every_part() {
         let config = json!({"architecture": "resnet18", "pretrained_cfg": {"mean": [0.485, 0.456, 0.406],
             "std": [0.229, 0.224, 0.225], "interpolation": "bicubic", "crop_pct": 0.95, "crop_mode": "center"}});
         let stated = of_timm(&config).unwrap();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn hugging_face_says_it_in_several_ways() {
+    fn hugging_face_configurations_are_read_in_every_form() {
         let crop = json!({"do_normalize": true, "do_rescale": true, "rescale_factor": 0.003_921_568_627, "image_mean": [0.5, 0.5, 0.5],
             "image_std": [0.5, 0.5, 0.5], "do_resize": true, "size": {"shortest_edge": 256}, "do_center_crop": true,
             "crop_size": {"height": 224, "width": 224}, "resample": 2});
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_among_several_models_says_nothing() {
+    fn a_configuration_among_several_models_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let config = json!({"pretrained_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}).to_string();
         std::fs::write(folder.path().join("config.json"), config).unwrap();

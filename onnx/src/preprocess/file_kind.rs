@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_tells_where_the_content_does_not() {
+    fn the_name_decides_where_the_content_does_not() {
         assert_eq!(name(of("IMG_1.HEIC", b"?")), "HEIC");
         assert_eq!(name(of("photo.jpg", b"nonsense")), "no image by its content");
         assert_eq!(of("notes.txt", b"BMW, blue"), FileKind::Annotation("text"));

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_centre_is_cut_where_torchvision_cuts_it() {
+    fn the_centre_crop_equals_torchvisions() {
         // 640 × 480 → 341 × 256 → 224 × 224 at (58, 16), because 58.5 is rounded to the even 58.
         let placed = center([640, 480], [224, 224], 0.875);
         assert_eq!(

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn further_frames_are_seen_and_a_single_one_is_not() {
+    fn further_frames_are_detected_and_a_single_one_is_not() {
         assert!(!has_further_images(&gif_of(1)));
         assert!(has_further_images(&gif_of(3)));
         let whole = gif_of(2);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_a_document_are_seen() {
+    fn pages_of_a_document_are_detected() {
         // Little-endian: one directory with one tag (compression: none), then another directory or none.
         for (next, further) in [(0_u32, false), (8, true)] {
             let mut bytes = b"II*\0\x08\0\0\0\x01\0\x03\x01\x03\0\x01\0\0\0\x01\0\0\0".to_vec();

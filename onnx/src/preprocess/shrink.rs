@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_file_is_left_as_it_is_and_a_large_one_fits_and_keeps_its_shape() {
+    fn a_small_file_is_unchanged_and_a_large_one_fits_and_keeps_its_aspect_ratio() {
         let small = png(&noise(40, 30));
         let shrunk = shrink_to_fit(small.clone(), "small", 1 << 20, [32, 32]).unwrap();
         assert_eq!((shrunk.bytes, shrunk.scaled), (small, false));
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_made_to_fit_is_an_error_that_names_it() {
+    fn an_image_that_cannot_be_reduced_is_an_error_that_names_it() {
         let error = shrink_to_fit(png(&noise(300, 300)), "stubborn.png", 500, [64, 64]).unwrap_err();
         assert!(error.to_string().contains("stubborn.png"), "{error}");
         assert!(shrink_to_fit(b"no image".to_vec(), "text", 500, [64, 64]).is_err());

@@ -51,13 +51,13 @@ impl fmt::Display for Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PreprocessingOrigins {
-    /// Of mean and standard deviation.
+    /// Origin of the mean and the standard deviation.
     pub normalisation: Origin,
-    /// Of the order of the channels.
+    /// Origin of the channel order.
     pub channel_order: Origin,
-    /// Of the fit: crop or stretch.
+    /// Origin of the fit: crop or stretch.
     pub crop: Origin,
-    /// Of the resampling filter.
+    /// Origin of the resampling filter.
     pub filter: Origin,
 }
 

@@ -192,7 +192,7 @@ fn exif_orientation_is_applied() {
 }
 
 #[test]
-fn transparency_is_laid_over_white() {
+fn transparency_is_composed_onto_white() {
     let image = RgbaImage::from_fn(3, 1, |x, _| Rgba([100, 0, 200, [0, 128, 255][x as usize]]));
     for format in [ImageFormat::Png, ImageFormat::WebP] {
         let decoded = decode_image_bytes(&encoded(&DynamicImage::ImageRgba8(image.clone()), format), "memory");

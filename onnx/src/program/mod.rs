@@ -19,7 +19,7 @@ use crate::{Activation, Conv, OnnxError, Op, Shape, ValueId, backbone::Backbone}
 /// A backbone's computation for images of one size, as a list of fused steps.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// In execution order.
+    /// Steps in execution order.
     pub steps: Vec<Step>,
     /// The shape of every value, without the batch, by [`ValueId`]. Values that no step computes, such as a folded
     /// norm, keep the shape that they have in the graph.

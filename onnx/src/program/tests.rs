@@ -16,7 +16,7 @@ fn programs() -> impl Iterator<Item = (Backbone, Program)> {
 }
 
 #[test]
-fn norms_shortcuts_and_activations_join_their_convolution() {
+fn norms_shortcuts_and_activations_are_fused_into_their_convolution() {
     for (backbone, program) in programs() {
         let convolutions = program.steps.iter().filter(|step| matches!(step.op, StepOp::Conv(_)));
         assert_eq!(convolutions.count(), backbone.sites().len());
@@ -63,7 +63,7 @@ fn conv(out: usize, input: usize, kernel: usize, padding: Padding) -> Op {
 }
 
 #[test]
-fn a_convolution_takes_over_the_zeros_that_its_kernel_reaches() {
+fn zero_padding_within_the_kernels_reach_moves_into_the_convolution() {
     let pad = |pads, value| {
         let mode = PadMode::Constant(value);
         Op::Pad { pads, mode }
@@ -127,7 +127,7 @@ fn channels_are_moved_once() {
 }
 
 #[test]
-fn every_value_is_computed_before_it_is_read_and_dies_at_its_last_use() {
+fn every_value_is_computed_before_it_is_read_and_released_after_its_last_use() {
     for (_, program) in programs() {
         let mut alive = std::collections::HashSet::from([ValueId::IMAGE]);
         for step in &program.steps {
@@ -140,7 +140,7 @@ fn every_value_is_computed_before_it_is_read_and_dies_at_its_last_use() {
 }
 
 #[test]
-fn a_folded_norm_is_the_norm_of_the_biased_sum() {
+fn a_folded_norm_equals_the_norm_of_the_biased_sum() {
     let tensor = |values: &[f32]| crate::Tensor::new([values.len()], values.to_vec());
     let norm = crate::BatchNorm {
         scale: tensor(&[2.0, -1.0]),

@@ -1,11 +1,15 @@
-//! Check that an adapter fits a backbone.
+//! Sites of an adapter on a backbone: check, and completion of adapters that only have the last sites.
 
-use clr_adapters::{Adapter, SiteKind, SiteWeights};
+use std::borrow::Cow;
 
-use crate::{AdapterMismatch, Backbone};
+use clr_adapters::{Adapter, Recipe, Site, SiteKind, SiteWeights};
+
+use super::identity_adapter;
+use crate::{AdapterMismatch, Backbone, SiteInfo};
 
 /// Checks an adapter against a backbone: digest, sites (names, order, kinds, channels) and head (features, classes,
-/// labels).
+/// labels). An adapter may have only the last of its recipe's sites. The sites before then keep the backbone's own
+/// norms.
 ///
 /// # Errors
 /// The first mismatch, with the expected value and the adapter's.
@@ -19,20 +23,21 @@ pub fn check_adapter(backbone: &Backbone, adapter: &Adapter) -> Result<(), Adapt
         });
     }
     let recipe = adapter.header.recipe;
-    let expected: Vec<_> = backbone
-        .sites()
-        .iter()
-        .filter(|site| recipe.site_kind(site.kernel) != SiteKind::Frozen)
-        .collect();
-    if expected.len() != adapter.sites.len() {
+    let expected = sites_of_recipe(backbone, recipe);
+    let got = adapter.sites.len();
+    let Some(late) = expected
+        .len()
+        .checked_sub(got)
+        .filter(|_| got > 0 || expected.is_empty())
+    else {
         return Err(AdapterMismatch::SiteCount {
             task: task(),
             recipe,
             expected: expected.len(),
-            got: adapter.sites.len(),
+            got,
         });
-    }
-    for (index, (info, site)) in expected.into_iter().zip(&adapter.sites).enumerate() {
+    };
+    for (index, (info, site)) in expected[late..].iter().zip(&adapter.sites).enumerate() {
         if info.name != site.name {
             return Err(AdapterMismatch::SiteName {
                 task: task(),
@@ -97,4 +102,47 @@ pub fn check_adapter(backbone: &Backbone, adapter: &Adapter) -> Result<(), Adapt
         }),
         None => Ok(()),
     }
+}
+
+/// The backbone's sites that `recipe` reprograms, in order.
+fn sites_of_recipe(backbone: &Backbone, recipe: Recipe) -> Vec<&SiteInfo> {
+    let sites = backbone.sites().iter();
+    sites
+        .filter(|site| recipe.site_kind(site.kernel) != SiteKind::Frozen)
+        .collect()
+}
+
+/// Returns the adapter's site for each site of the backbone, or `None` where the backbone's own norm stays. The adapter
+/// must have passed [`check_adapter`].
+pub fn aligned_sites<'a>(backbone: &Backbone, adapter: &'a Adapter) -> Vec<Option<&'a Site>> {
+    let recipe = adapter.header.recipe;
+    let mut frozen = sites_of_recipe(backbone, recipe)
+        .len()
+        .saturating_sub(adapter.sites.len());
+    let mut given = adapter.sites.iter();
+    let aligned = backbone.sites().iter().map(|site| {
+        if recipe.site_kind(site.kernel) == SiteKind::Frozen {
+            None
+        } else if frozen > 0 {
+            frozen -= 1;
+            None
+        } else {
+            given.next()
+        }
+    });
+    aligned.collect()
+}
+
+/// Returns the adapter with all sites of its recipe: those before its first one repeat the backbone's own norms, which
+/// does not change the function. The adapter must have passed [`check_adapter`].
+pub fn with_all_sites<'a>(backbone: &Backbone, adapter: &'a Adapter) -> Cow<'a, Adapter> {
+    let recipe = adapter.header.recipe;
+    if sites_of_recipe(backbone, recipe).len() == adapter.sites.len() {
+        return Cow::Borrowed(adapter);
+    }
+    let mut complete = identity_adapter(backbone, recipe, adapter.head.clone(), adapter.header.clone());
+    let late = complete.sites.len() - adapter.sites.len();
+    complete.sites.truncate(late);
+    complete.sites.extend(adapter.sites.iter().cloned());
+    Cow::Owned(complete)
 }

@@ -16,7 +16,7 @@ mod model;
 mod parameter;
 mod site;
 
-pub use check::check_adapter;
+pub use check::{aligned_sites, check_adapter, with_all_sites};
 pub use fold::identity_adapter;
 pub use model::OnnxModel;
 pub use parameter::{Parameter, ParameterSource};
@@ -94,6 +94,8 @@ pub fn reprogram(
 /// # Errors
 /// If the adapter does not fit the backbone, or the backbone does not fit `size` (rows, columns).
 pub fn export(backbone: &Backbone, adapter: &Adapter, size: [usize; 2]) -> Result<OnnxModel, OnnxError> {
+    check_adapter(backbone, adapter)?;
+    let adapter = &with_all_sites(backbone, adapter);
     with_adapter(backbone, adapter, Mode::Overridable(adapter), size)
 }
 
@@ -103,6 +105,8 @@ pub fn export(backbone: &Backbone, adapter: &Adapter, size: [usize; 2]) -> Resul
 /// # Errors
 /// As [`export`].
 pub fn merge(backbone: &Backbone, adapter: &Adapter, size: [usize; 2]) -> Result<OnnxModel, OnnxError> {
+    check_adapter(backbone, adapter)?;
+    let adapter = &with_all_sites(backbone, adapter);
     with_adapter(backbone, adapter, Mode::Constants(adapter), size)
 }
 
@@ -112,7 +116,6 @@ fn with_adapter(
     mode: Mode<'_>,
     size: [usize; 2],
 ) -> Result<OnnxModel, OnnxError> {
-    check_adapter(backbone, adapter)?;
     let mut rewrite = Rewrite::new(backbone, adapter.header.recipe, mode, size)?;
     rewrite.run(HeadPart::Logits {
         classes: adapter.head.classes(),

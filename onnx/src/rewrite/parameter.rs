@@ -29,7 +29,8 @@ pub struct Parameter {
 
 impl Parameter {
     /// Returns the values of this input in `adapter`, row-major in [`Parameter::shape`]; `None` if the adapter has no
-    /// such site. For every adapter accepted by [`crate::check_adapter`], the length is correct.
+    /// such site. For every adapter accepted by [`crate::check_adapter`] that has all sites of its recipe
+    /// ([`crate::with_all_sites`]), the length is correct.
     pub fn values<'a>(&self, adapter: &'a Adapter) -> Option<&'a [f32]> {
         Some(match self.source {
             ParameterSource::SiteWeights(index) => match &adapter.sites.get(index)?.weights {

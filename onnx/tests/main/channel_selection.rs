@@ -53,7 +53,7 @@ fn slices_and_gathers_of_channels_are_one_operation() {
 }
 
 #[test]
-fn the_outputs_of_a_split_are_gathers_and_unread_ones_are_nothing() {
+fn the_outputs_of_a_split_are_gathers_and_unread_ones_are_dropped() {
     let split = |opset: i64, attributes: &[_], inputs: &[&str]| {
         let mut model = four(opset).integers("sizes", &[2], &[1, 3]);
         model = model.node("Split", inputs, "a", attributes);
@@ -142,7 +142,7 @@ fn branches_that_are_stacked_weighted_and_summed_stay_operations_on_channels() {
 }
 
 #[test]
-fn a_softmax_over_a_later_part_of_the_channels_puts_it_in_front() {
+fn a_softmax_over_a_later_part_of_the_channels_moves_it_to_the_front() {
     let model = four(13)
         .node("GlobalAveragePool", &["c"], "mean", &[])
         .integers("split", &[4], &[0, 2, 2, 1])

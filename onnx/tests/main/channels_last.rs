@@ -98,7 +98,7 @@ pub(crate) fn network(channels_last: bool) -> Model {
 }
 
 #[test]
-fn an_export_with_channels_last_is_the_backbone_of_its_twin() {
+fn an_export_with_channels_last_gives_the_same_backbone() {
     let (first, second) = (load(classified(network(false), 8)), load(classified(network(true), 8)));
     assert_eq!(second.digest(), first.digest());
     assert_eq!(second, first);
@@ -106,7 +106,7 @@ fn an_export_with_channels_last_is_the_backbone_of_its_twin() {
 }
 
 #[test]
-fn transposes_that_undo_one_another_leave_no_trace() {
+fn opposite_transposes_cancel() {
     let plain = Model::new(13).conv().node("Relu", &["c"], "y", &[]).output("y");
     let model = Model::new(13).floats("w", &[2, 3, 1, 1], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     let model = transposed(transposed(model, "x", "a", TO_LAST), "a", "b", TO_FIRST);
@@ -203,7 +203,7 @@ fn constants_and_norms_on_a_flattened_vector_follow_its_order() {
 }
 
 #[test]
-fn a_map_that_is_flattened_and_is_a_map_again_is_the_same_map() {
+fn flattening_and_unflattening_a_map_changes_nothing() {
     let model = Model::new(13)
         .conv()
         .node("Flatten", &["c"], "v", &[])
@@ -260,7 +260,7 @@ fn a_gate_that_is_reshaped_to_one_pixel_gates_the_channels() {
 }
 
 #[test]
-fn a_transpose_that_stays_is_a_step_before_the_site() {
+fn a_remaining_transpose_is_an_opaque_step_before_the_site() {
     let swapped = Model::new(13)
         .conv()
         .named("swap", "Transpose", &["c"], "t", &[ints("perm", &[0, 1, 3, 2])])

@@ -27,7 +27,7 @@ fn read(bytes: &[u8], size: Option<[u32; 2]>) -> Result<Backbone, ImportError> {
 }
 
 #[test]
-fn every_spelling_of_an_open_side_is_settled_by_the_size() {
+fn every_form_of_an_open_side_is_set_by_the_size() {
     let fixed = read(&model(&[None, Some(3), Some(4), Some(4)]).bytes(), None).unwrap();
     let open: [&[Option<i64>]; 6] = [
         &[None, Some(3), None, None],
@@ -79,7 +79,7 @@ fn a_size_that_the_weights_do_not_fit_is_refused() {
 }
 
 #[test]
-fn a_fixed_size_in_a_reshape_stands() {
+fn a_fixed_size_in_a_reshape_is_kept() {
     let mut fixed = Model::bare(13);
     fixed.graph.input.push(info("x", &[Some(1), Some(3), None, None]));
     let fixed = fixed

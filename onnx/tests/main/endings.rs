@@ -1,4 +1,5 @@
-//! For every kind of ending of a classifier, the features are its input. Its own classes are kept if it is linear.
+//! For every kind of classifier ending, the features are the classifier's input. If the classifier is linear, its
+//! classes are kept.
 
 use clr_adapters::Head;
 use clr_onnx::{Backbone, ImportOptions, Op, ReadOptions, import_bytes};
@@ -74,7 +75,7 @@ fn decisions_between_classes_leave_the_same_backbone_and_classifier() {
 }
 
 #[test]
-fn several_labels_by_sigmoid_keep_their_classifier_and_say_what_changes() {
+fn a_multi_label_classifier_is_kept_with_a_note() {
     let backbone = dense(5).node("Sigmoid", &["z"], "y", &[]).output("y").load().unwrap();
     assert_eq!(backbone, plain());
     note(&backbone, &["Sigmoid", "exclude one another"]);
@@ -116,7 +117,7 @@ fn two_labels_make_one_unit_a_classifier_of_two_classes() {
 }
 
 #[test]
-fn a_classifier_of_one_class_that_was_written_comes_back() {
+fn a_classifier_of_one_class_survives_writing_and_reading() {
     let graph = dense(5).output("z").load().unwrap().graph().clone();
     let head = Head {
         features: 8,
@@ -178,7 +179,7 @@ fn a_convolution_over_an_entire_map_is_a_dense_layer_on_it() {
 }
 
 #[test]
-fn a_classifier_that_is_not_linear_gives_its_features_and_the_reason() {
+fn a_non_linear_classifier_gives_its_features_and_the_reason() {
     let squeeze = |name: &str| {
         body()
             .floats("d", &[5, 8, 1, 1], &ramp(40))
@@ -277,7 +278,7 @@ fn a_softmax_over_anything_but_the_classes_is_refused() {
 }
 
 #[test]
-fn an_end_that_cannot_be_read_names_the_value_before_it_and_that_one_can_be_read() {
+fn an_unsupported_end_names_the_value_before_it_which_can_be_read() {
     // Cosine similarity to class vectors.
     let model = body()
         .node("GlobalAveragePool", &["b"], "p", &[])

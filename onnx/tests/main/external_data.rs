@@ -59,7 +59,7 @@ fn error(path: &Path) -> String {
 }
 
 #[test]
-fn one_file_is_read_by_offset_and_length_and_by_every_way_in() {
+fn one_file_is_read_by_offset_and_length_through_every_function() {
     for location in [
         "net.onnx.data",
         "./net.onnx.data",
@@ -95,7 +95,7 @@ fn several_files_are_read() {
 }
 
 #[test]
-fn a_missing_file_is_named_with_its_length_and_a_renamed_one_is_pointed_at() {
+fn a_missing_file_is_reported_with_its_length_and_a_renamed_one_is_suggested() {
     let folder = folder("net.onnx.data");
     let path = folder.path().join("net.onnx");
     let file = folder.path().join("net.onnx.data");
@@ -121,7 +121,7 @@ fn a_missing_file_is_named_with_its_length_and_a_renamed_one_is_pointed_at() {
 }
 
 #[test]
-fn a_cut_file_is_named_with_both_lengths() {
+fn a_truncated_file_is_reported_with_both_lengths() {
     let folder = folder("net.onnx.data");
     fs::write(folder.path().join("net.onnx.data"), bytes(&ramp(15))).unwrap();
     let text = error(&folder.path().join("net.onnx"));
@@ -132,7 +132,7 @@ fn a_cut_file_is_named_with_both_lengths() {
 }
 
 #[test]
-fn a_pointer_of_git_lfs_in_place_of_the_weights_is_told() {
+fn a_git_lfs_pointer_in_place_of_the_weights_is_reported() {
     let folder = folder("net.onnx.data");
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 64\n";
     fs::write(folder.path().join("net.onnx.data"), &pointer[..60]).unwrap();
@@ -186,7 +186,7 @@ fn a_link_out_of_the_folder_is_refused_but_a_cache_of_links_is_read() {
 }
 
 #[test]
-fn bytes_alone_say_which_file_is_wanted() {
+fn without_a_path_the_error_names_the_needed_file() {
     let folder = folder("net.onnx.data");
     let bytes = fs::read(folder.path().join("net.onnx")).unwrap();
     let text = Backbone::from_bytes(&bytes, "net.onnx").unwrap_err().to_string();
@@ -213,7 +213,7 @@ fn many_tensors_on_the_same_bytes_are_refused_before_they_are_read() {
 }
 
 #[test]
-fn entries_that_are_no_numbers_are_named() {
+fn entries_that_are_not_numbers_are_reported() {
     let folder = folder("net.onnx.data");
     let mut wrong = outside("w", &[2, 3, 1, 1], "net.onnx.data", None, None);
     wrong.external_data.push(StringStringEntryProto {

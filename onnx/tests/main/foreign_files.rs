@@ -87,7 +87,7 @@ fn archives_are_known_by_the_files_in_them() {
 }
 
 #[test]
-fn text_in_place_of_a_model_is_told() {
+fn text_in_place_of_a_model_is_recognised() {
     let cases = [
         (
             "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 46823171\n",
@@ -139,7 +139,7 @@ fn text_in_place_of_a_model_is_told() {
 }
 
 #[test]
-fn protocol_buffers_of_other_tools_are_told_by_their_fields() {
+fn protocol_buffers_of_other_tools_are_recognised_by_their_fields() {
     // Field 403 is the network of a Core ML classifier.
     let text = refusal("a.mlmodel", b"\x08\x04\x12\x02ab\x9a\x19\x03abc");
     assert!(text.contains("Core ML"), "{text}");
@@ -153,7 +153,7 @@ fn protocol_buffers_of_other_tools_are_told_by_their_fields() {
 }
 
 #[test]
-fn a_cut_model_is_told_with_both_lengths() {
+fn a_truncated_model_is_reported_with_both_lengths() {
     let bytes = good();
     for length in [bytes.len() - 1, bytes.len() / 2, 12] {
         let text = refusal("net.onnx", &bytes[..length]);
@@ -176,7 +176,7 @@ fn the_name_alone_decides_nothing() {
 }
 
 #[test]
-fn folders_are_refused_with_what_is_in_them() {
+fn folders_are_refused_with_suggestions_from_their_contents() {
     let folder = tempfile::tempdir().unwrap();
     let refusal = |path: &Path| {
         let text = import(path, &ImportOptions::default())
@@ -202,7 +202,7 @@ fn folders_are_refused_with_what_is_in_them() {
 }
 
 #[test]
-fn a_checkpoint_in_place_of_a_backbone_is_sent_to_the_import() {
+fn a_checkpoint_in_place_of_a_backbone_gets_a_hint_to_the_import() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("net.pth");
     fs::write(&path, zip(&["net/data.pkl", "net/version"])).unwrap();

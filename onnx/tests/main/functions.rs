@@ -100,7 +100,7 @@ pub(crate) fn with_a_sparse_constant() -> Vec<u8> {
 }
 
 #[test]
-fn the_model_for_random_changes_is_sound() {
+fn the_model_for_random_changes_is_valid() {
     assert!(Backbone::from_bytes(&with_a_sparse_constant(), "sound.onnx").is_ok());
 }
 
@@ -122,13 +122,13 @@ fn nested_calls_with_attributes_and_their_defaults_are_inlined() {
 }
 
 #[test]
-fn an_input_that_is_handed_through_arrives() {
+fn an_input_passed_through_a_function_is_kept() {
     let identity = function("Act", &["x"], &["x"], Vec::new());
     assert_eq!(load(&model(vec![block(), identity])).unwrap().sites().len(), 2);
 }
 
 #[test]
-fn the_opset_of_the_functions_counts_where_the_model_imports_none() {
+fn the_opset_of_the_functions_applies_where_the_model_imports_none() {
     let mut model = model(vec![block(), act()]);
     let sets = std::mem::take(&mut model.opset_import);
     assert!(load(&model).is_err());

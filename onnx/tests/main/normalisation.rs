@@ -240,7 +240,7 @@ fn spellings() -> Vec<(&'static str, Model, Preset)> {
 }
 
 #[test]
-fn every_spelling_gives_the_digest_of_the_network_without_it() {
+fn every_form_of_normalisation_gives_the_digest_of_the_network_without_it() {
     let expected = plain();
     for (what, model, preset) in spellings() {
         let got = load(body(model, "v"));
@@ -293,7 +293,7 @@ fn channels_last_are_normalised_and_transposed() {
 }
 
 #[test]
-fn what_is_no_normalisation_stays_in_the_graph() {
+fn other_operations_than_normalisations_stay_in_the_graph() {
     // Three graphs without a normalisation to move: a trained norm on an input that is already normalised, a second
     // reader of the image, and a learned mixture of the channels.
     let norm = Model::new(17)
@@ -318,7 +318,7 @@ fn what_is_no_normalisation_stays_in_the_graph() {
 }
 
 #[test]
-fn what_is_stated_goes_before_what_the_graph_does() {
+fn stated_values_are_applied_before_those_of_the_graph() {
     let double = || {
         let model = Model::new(17)
             .floats("s", &[], &[2.0])
@@ -374,7 +374,7 @@ fn metadata_error(entries: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn unknown_keys_and_fields_of_the_metadata_are_named() {
+fn unknown_keys_and_fields_of_the_metadata_are_reported() {
     let json = serde_json::to_string(plain().preprocessing()).unwrap();
     assert_eq!(
         metadata_error(&[("clr.preprocessing", &json), ("author", "someone")]),

@@ -108,7 +108,7 @@ fn a_file_for_one_image_gives_a_backbone_for_one_image() {
 }
 
 #[test]
-fn files_that_no_step_can_be_made_of_say_what_to_do() {
+fn files_without_a_possible_opaque_step_give_a_hint() {
     let mut model = Model::new(17);
     model.image_type().shape.as_mut().unwrap().dim[0].dim_value = Some(4);
     model.image_type().shape.as_mut().unwrap().dim[0].dim_param = None;
@@ -119,7 +119,7 @@ fn files_that_no_step_can_be_made_of_say_what_to_do() {
 }
 
 #[test]
-fn what_is_no_valid_node_is_no_part_of_a_step() {
+fn an_invalid_node_cannot_be_part_of_a_step() {
     let text = Model::new(17)
         .conv()
         .node("LeakyRelu", &["c"], "y", &[float("beta", 1.0)])
@@ -135,7 +135,7 @@ fn what_is_no_valid_node_is_no_part_of_a_step() {
 }
 
 #[test]
-fn tokens_meet_the_graph_again_with_their_channels_last() {
+fn tokens_return_to_the_graph_with_their_channels_last() {
     // A prepended token cannot be expressed in the graph. The norm and the dense layer after it are operations of the
     // graph.
     let model = Model::new(17)

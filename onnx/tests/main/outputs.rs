@@ -52,7 +52,7 @@ fn logits_next_to_features_are_read_in_either_order_with_a_note() {
 }
 
 #[test]
-fn logits_probabilities_and_their_place_are_one_result() {
+fn logits_probabilities_and_argmax_are_one_result() {
     let model = classifier(body(), "b", "z", 5)
         .node("Softmax", &["z"], "s", &[int("axis", 1)])
         .node("ArgMax", &["s"], "i", &[int("axis", 1)]);
@@ -61,7 +61,7 @@ fn logits_probabilities_and_their_place_are_one_result() {
 }
 
 #[test]
-fn an_auxiliary_head_of_the_same_classes_gives_way_to_the_deeper_one() {
+fn of_two_heads_with_the_same_classes_the_deeper_one_is_read() {
     let model = classifier(classifier(body(), "b", "z", 5), "a", "aux", 5);
     let backbone = model.output("aux").output("z").load().unwrap();
     assert_eq!(backbone, alone());
@@ -96,7 +96,7 @@ fn heads_of_two_tasks_are_listed_with_shapes_and_either_can_be_named() {
 }
 
 #[test]
-fn maps_without_a_classifier_are_for_the_caller_to_choose() {
+fn several_maps_without_a_classifier_need_a_chosen_output() {
     let text = body().output("a").output("b").error();
     assert!(
         text.contains("none of them a classifier") && text.contains("`b`") && text.contains("8 features"),
@@ -115,7 +115,7 @@ fn a_value_inside_the_graph_can_be_named() {
 }
 
 #[test]
-fn outputs_that_cannot_be_read_are_passed_over_or_said() {
+fn unreadable_outputs_are_skipped_or_reported() {
     let model = |model: Model| model.node("Einsum", &["b"], "e", &[]).output("e");
     let backbone = model(classifier(body(), "b", "z", 5)).output("z").load().unwrap();
     assert_eq!(backbone, alone());

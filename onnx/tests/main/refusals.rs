@@ -49,7 +49,7 @@ fn operators_of_other_domains_are_refused_with_their_domain() {
 }
 
 #[test]
-fn an_attribute_that_is_not_known_is_not_ignored() {
+fn an_unknown_attribute_is_refused() {
     let text = Model::new(13)
         .conv()
         .node("LeakyRelu", &["c"], "y", &[int("beta", 1)])
@@ -96,7 +96,7 @@ fn opsets_outside_7_to_28_are_refused() {
 }
 
 #[test]
-fn a_cycle_is_named() {
+fn a_cycle_is_reported() {
     let text = Model::new(13)
         .node("Add", &["x", "b"], "a", &[])
         .node("Relu", &["a"], "b", &[])
@@ -117,7 +117,7 @@ fn nodes_in_any_order_are_sorted() {
 }
 
 #[test]
-fn missing_and_doubled_values_are_named() {
+fn missing_and_duplicate_values_are_reported() {
     let text = Model::new(13).node("Relu", &["nowhere"], "y", &[]).output("y").error();
     assert!(text.contains("node `y` reads `nowhere`"), "{text}");
     let text = Model::new(13).conv().node("Relu", &["x"], "c", &[]).output("c").error();
@@ -161,7 +161,7 @@ fn an_initialiser_may_be_an_input_too() {
 }
 
 #[test]
-fn tensors_that_do_not_fill_their_shape_are_named() {
+fn tensors_that_do_not_fill_their_shape_are_reported() {
     let mut model = Model::new(13).conv().output("c");
     model.graph.initializer[0].float_data.pop();
     assert!(

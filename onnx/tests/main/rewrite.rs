@@ -109,7 +109,7 @@ fn operators(graph: &GraphProto) -> Vec<&str> {
 }
 
 #[test]
-fn sites_know_the_norm_and_the_activation_that_alone_read_them() {
+fn sites_have_the_norm_and_activation_that_are_their_only_readers() {
     let backbone = small();
     let sites: Vec<_> = backbone
         .sites()
@@ -136,7 +136,7 @@ fn sites_know_the_norm_and_the_activation_that_alone_read_them() {
 }
 
 #[test]
-fn identity_adapters_hold_the_folded_norm() {
+fn identity_adapters_contain_the_folded_norm() {
     let backbone = small();
     // Values: γ = 2 and 2.25, σ² + ε = 4 and 4.25, β = 0.5 and 0.75, μ = −1 and −0.75, c = 1 and 1.25.
     let factors = [1.0, 2.25 / 4.25_f64.sqrt()];
@@ -363,9 +363,21 @@ fn adapters_that_do_not_fit_are_refused_with_what_was_expected() {
     ));
     assert!(matches!(
         refused(&|a| drop(a.sites.pop())),
+        AdapterMismatch::SiteName { index: 0, .. }
+    ));
+    assert!(matches!(
+        refused(&|a| a.sites.clear()),
         AdapterMismatch::SiteCount {
             expected: 3,
-            got: 2,
+            got: 0,
+            ..
+        }
+    ));
+    assert!(matches!(
+        refused(&|a| a.sites.insert(0, a.sites[0].clone())),
+        AdapterMismatch::SiteCount {
+            expected: 3,
+            got: 4,
             ..
         }
     ));

@@ -314,7 +314,7 @@ fn preprocessing_labels_and_name_travel_in_the_file() {
 }
 
 #[test]
-fn a_last_dense_layer_that_is_no_classifier_stays_in_the_graph() {
+fn a_last_dense_layer_that_is_not_a_classifier_stays_in_the_graph() {
     let mut graph = everything();
     let op = Op::Dense {
         weight: Tensor::new([2, 8], ramp(16)),
@@ -373,7 +373,7 @@ fn names_that_clash_with_the_files_own_are_kept() {
 }
 
 #[test]
-fn saving_replaces_the_file_whole_and_leaves_nothing_else() {
+fn saving_replaces_the_file_atomically_and_leaves_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("backbone.onnx");
     std::fs::write(&path, b"an older file").unwrap();

@@ -80,7 +80,7 @@ fn padding_that_is_computed_from_the_size_is_constant() {
 }
 
 #[test]
-fn sizes_are_chosen_compared_and_expanded() {
+fn sizes_computed_by_where_equal_and_expand_are_constant() {
     // The nodes that PyTorch writes for `expand(-1, …)`, where −1 means the existing size.
     let model = Model::new(17)
         .conv()
@@ -130,7 +130,7 @@ fn padding_up_to_a_multiple_is_constant() {
 }
 
 #[test]
-fn what_depends_on_the_batch_is_refused() {
+fn arithmetic_that_depends_on_the_batch_is_refused() {
     let model = Model::new(17)
         .conv()
         .node("Shape", &["c"], "s", &[])
@@ -195,7 +195,7 @@ fn a_small_file_cannot_ask_for_large_constants() {
 }
 
 #[test]
-fn lists_of_integers_do_not_double_without_end() {
+fn repeated_concatenation_of_integers_is_bounded() {
     let text = refused(|model| {
         let model = model.integers("l0", &[2], &[1, 1]);
         (0..40)

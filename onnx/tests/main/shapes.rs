@@ -51,7 +51,7 @@ fn pool(kernel: usize, stride: usize, pad: usize, ceil: bool) -> Op {
 }
 
 #[test]
-fn convolutions_shrink_as_onnx_says() {
+fn output_sizes_of_convolutions_agree_with_onnx() {
     let none = Padding::Explicit([0; 4]);
     assert_eq!(output(conv(3, 1, 1, none), [8, 9]), [6, 7]);
     assert_eq!(output(conv(3, 2, 1, Padding::Explicit([1; 4])), [8, 9]), [4, 5]);
@@ -108,4 +108,14 @@ fn every_value_has_its_shape() {
     // The number of features depends on the size, so another size is refused.
     let error = backbone.with_preprocessing(preprocessing(16)).unwrap_err().to_string();
     assert!(error.contains("expected features [N, 128], got [N, 512]"), "{error}");
+}
+
+#[test]
+fn a_stage_begins_where_feature_maps_become_smaller() {
+    let backbone = clr_onnx::seeded_backbone(clr_onnx::Architecture::MobileNetV2, 1, 10);
+    let stages = backbone.stages([96, 64]).unwrap();
+    let sizes: Vec<[usize; 2]> = stages.iter().map(|stage| stage.size).collect();
+    assert_eq!(sizes, [[48, 32], [24, 16], [12, 8], [6, 4], [3, 2]]);
+    assert_eq!(stages[0].first_site, 0);
+    assert!(stages.windows(2).all(|pair| pair[0].first_site < pair[1].first_site));
 }

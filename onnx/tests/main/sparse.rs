@@ -36,7 +36,7 @@ fn dense() -> Backbone {
 }
 
 #[test]
-fn places_and_coordinates_give_the_dense_weight() {
+fn positions_and_coordinates_give_the_dense_weight() {
     let dims = [2, 3, 1, 1];
     assert_eq!(model(sparse("w", &dims, &[1, 5], &[2], &[2.0, 3.0])).unwrap(), dense());
     let coordinates = [0, 1, 0, 0, 1, 2, 0, 0];
@@ -69,7 +69,7 @@ fn a_sparse_value_of_a_constant_node_is_read() {
 }
 
 #[test]
-fn what_does_not_fit_is_named() {
+fn inconsistent_sparse_constants_are_reported() {
     let dims = [2, 3, 1, 1];
     let cases = [
         (sparse("w", &dims, &[1, 6], &[2], &[2.0, 3.0]), "an index is outside"),
@@ -100,7 +100,7 @@ fn what_does_not_fit_is_named() {
 
 /// Each of them alone is small enough.
 #[test]
-fn many_large_ones_together_are_out_of_proportion() {
+fn many_large_sparse_constants_together_are_refused() {
     let mut model = Model::new(13).conv().output("c");
     let part = |index| sparse(&format!("s{index}"), &[1 << 20], &[1], &[1], &[2.0]);
     model.graph.sparse_initializer.extend((0..3).map(part));

@@ -274,7 +274,7 @@ fn one_initialiser_may_serve_several_nodes_in_several_forms() {
 }
 
 #[test]
-fn a_slice_of_all_there_is_changes_nothing() {
+fn a_slice_of_everything_changes_nothing() {
     let slice = |end: i64| {
         Model::new(17)
             .conv()

@@ -19,7 +19,7 @@ fn row(operators: &[(&str, &str)]) -> Model {
 }
 
 #[test]
-fn quantised_files_are_called_so_in_one_line_with_the_way_out() {
+fn quantised_files_are_reported_in_one_line_with_a_hint() {
     let kinds: [&[(&str, &str)]; 8] = [
         &[("", "QuantizeLinear"), ("", "DequantizeLinear")],
         &[("", "QLinearConv"), ("com.microsoft", "QLinearAdd")],
@@ -46,7 +46,7 @@ fn quantised_files_are_called_so_in_one_line_with_the_way_out() {
 }
 
 #[test]
-fn a_quantised_file_that_takes_bytes_is_called_quantised_too() {
+fn a_quantised_file_with_byte_input_is_reported_as_quantised() {
     let mut model = row(&[("", "QLinearConv")]);
     model.graph.input[0] = info("x", &[None, Some(3), Some(8), Some(8)]);
     model.image_type().elem_type = Some(2);
@@ -54,7 +54,7 @@ fn a_quantised_file_that_takes_bytes_is_called_quantised_too() {
 }
 
 #[test]
-fn files_that_onnx_runtime_optimised_are_called_so() {
+fn files_optimised_by_onnx_runtime_are_reported_as_such() {
     let kinds: [&[(&str, &str)]; 3] = [
         &[("com.microsoft", "FusedConv"), ("com.microsoft", "FusedConv")],
         &[("com.microsoft.nchwc", "ReorderInput"), ("com.microsoft.nchwc", "Conv")],
@@ -91,7 +91,7 @@ fn unknown_operators_are_one_line_each_with_their_number_and_the_first_node() {
 }
 
 #[test]
-fn the_value_before_the_end_is_not_offered_where_convolutions_follow() {
+fn the_value_before_the_end_is_not_suggested_where_convolutions_follow() {
     let text = row(&[("", "Det")])
         .floats("k", &[2, 2, 1, 1], &ramp(4))
         .node("Conv", &["v0", "k"], "later", &[])

@@ -62,7 +62,7 @@ fn rounding_the_largest_value_never_moves_it_to_another_step() {
 }
 
 #[test]
-fn packed_fields_come_back_and_padding_must_be_zero() {
+fn packed_fields_survive_a_round_trip_and_padding_must_be_zero() {
     for width in [6, 8, 10, 12] {
         let values: Vec<u32> = (0..13).map(|i| (i * 77 + 5) % (1 << width)).collect();
         let mut bytes = Vec::new();
@@ -84,7 +84,7 @@ fn packed_fields_come_back_and_padding_must_be_zero() {
 }
 
 #[test]
-fn a_run_of_zeros_comes_back_as_zeros() {
+fn a_run_of_zeros_decodes_to_zeros() {
     for encoding in INTEGER {
         let zeros = vec![0.0; 45];
         let (mut bytes, mut back) = (Vec::new(), Vec::new());
@@ -96,7 +96,7 @@ fn a_run_of_zeros_comes_back_as_zeros() {
 }
 
 #[test]
-fn a_group_of_large_values_does_not_cost_a_small_group_its_precision() {
+fn large_values_in_one_group_do_not_reduce_the_precision_of_another() {
     let mut values = vec![1000.0; 32];
     values.extend(vec![0.1; 32]);
     for encoding in [

@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_are_undone_and_small_ones_are_small() {
+    fn zigzag_differences_are_reversible_and_small_for_small_steps() {
         for width in [6, 8, 10, 12, 16, 32] {
             let values = [0, 1, 2, 5, 31, mask(width) >> 1, mask(width) - 1, mask(width)];
             for base in values {

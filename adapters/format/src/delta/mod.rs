@@ -51,7 +51,7 @@ pub enum DeltaError {
     TooLarge {
         /// Which size.
         what: &'static str,
-        /// The cap in force.
+        /// The largest permitted size.
         cap: u64,
         /// The size claimed.
         got: u64,
@@ -73,7 +73,7 @@ pub enum DeltaError {
     /// An invalid instruction.
     #[error("instruction {at} of the delta is invalid")]
     Instruction {
-        /// Where in the stream of instructions.
+        /// Byte offset in the stream of instructions.
         at: usize,
     },
     /// It produces another file than announced.

@@ -267,7 +267,7 @@ mod tests {
     const FEWER: usize = if cfg!(miri) { 50 } else { 1 };
 
     #[test]
-    fn what_goes_in_comes_out_and_small_numbers_take_little() {
+    fn coded_numbers_survive_a_round_trip_and_small_ones_take_few_bytes() {
         let mut state = 1_u32;
         let mut next = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_ends() {
+    fn decoding_garbage_terminates() {
         for seed in (0..200_u8).step_by(FEWER) {
             let bytes: Vec<u8> = (0..50_u8).map(|at| at.wrapping_mul(seed).wrapping_add(seed)).collect();
             let (mut decoder, mut model) = (Decoder::new(&bytes), Model::default());

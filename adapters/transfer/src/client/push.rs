@@ -34,7 +34,7 @@ pub struct Pushed {
     pub resumed: u64,
     /// Bytes sent in chunks, repeats included.
     pub sent: u64,
-    /// Of the sent bytes, the number of those that were sent more than once.
+    /// Number of the sent bytes that were sent more than once.
     pub repeated: u64,
     /// Chunks sent, repeats included.
     pub chunks: u64,

@@ -126,7 +126,7 @@ mod tests {
     use crate::message::{Request, fault::variant};
 
     #[test]
-    fn the_kinds_are_counted_right() {
+    fn the_number_of_message_kinds_is_correct() {
         let last = Request::RotateKey { drop_old: true }.write(Vec::new()).unwrap();
         assert_eq!(variant(&last), Some(Request::KINDS - 1));
         let last = Response::Rotated(KeyRotation {
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_kind_is_told_from_a_damaged_message() {
+    fn an_unknown_kind_is_distinguished_from_a_damaged_message() {
         assert_eq!(Request::read(&[31]), Err(MessageFault::Unknown { kind: 31 }));
         assert_eq!(Request::read(&[4, 1]), Err(MessageFault::Unreadable));
         assert_eq!(Request::read(&[5, 0]), Err(MessageFault::Rest { left: 1 }));

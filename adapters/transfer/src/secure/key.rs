@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(public.to_string().parse::<PeerKey>().unwrap(), public);
         assert_eq!(public.short().len(), 16);
         assert!("x25519:12".parse::<PeerKey>().is_err());
-        assert!(text.parse::<PeerKey>().is_err(), "a secret is no public key");
+        assert!(text.parse::<PeerKey>().is_err(), "a secret key was accepted");
         assert!(!alloc::format!("{bob:?}").contains("5dab087e"));
     }
 }

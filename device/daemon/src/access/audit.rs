@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_every_second_write_one_line_and_the_next_command_counts_them() {
+    fn frequent_read_only_requests_write_one_line_and_the_next_command_counts_them() {
         let state = tempfile::tempdir().unwrap();
         let audit = Audit::open(&state.path().join("audit"));
         for _ in 0..1_000 {
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_written_costs_the_file_alone() {
+    fn without_a_writable_folder_only_the_log_file_is_missing() {
         let state = tempfile::tempdir().unwrap();
         fs::write(state.path().join("audit"), "in the way").unwrap();
         write(&Audit::open(&state.path().join("audit")), 3);

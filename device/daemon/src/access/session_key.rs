@@ -253,6 +253,6 @@ mod tests {
         keys.rotate(NOW).unwrap();
         fs::create_dir(folder.path().join("session.new")).unwrap();
         assert_eq!(keys.drop_old().unwrap_err().code, FailureCode::STORAGE);
-        assert_eq!(keys.old(NOW), None, "at once, in memory");
+        assert_eq!(keys.old(NOW), None, "dropped in memory immediately");
     }
 }

@@ -230,7 +230,7 @@ mod tests {
     const LEAST: &str = "backbone = 'lite0.onnx'\nstate = 'state'\n";
 
     #[test]
-    fn two_lines_are_a_configuration_and_paths_start_at_the_file() {
+    fn two_lines_suffice_and_paths_are_relative_to_the_file() {
         let config = read(LEAST).unwrap();
         assert!(config.backbone.is_absolute() && config.backbone.ends_with("lite0.onnx"));
         assert!(config.socket().ends_with("state/control.sock"));
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_and_values_out_of_range_are_named() {
+    fn unknown_keys_and_values_out_of_range_are_reported() {
         for (line, named) in [
             ("bakbone = 1", "bakbone"),
             ("[trial]\nframes = 0", "trial.frames"),
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_were_renamed_are_read_under_their_old_names() {
+    fn renamed_keys_are_accepted_under_their_old_names() {
         let old = "top = 3\n[trust]\nunsigned = true\n[trial]\nmax_low_share = 0.5\n[tuning]\nframes = 7\nevery = 2\n";
         let config = read(&format!("{LEAST}{old}")).unwrap();
         assert_eq!((config.top_k, config.trust.allow_unsigned), (3, true));
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_an_editor_of_windows_saved_is_read() {
+    fn a_file_saved_by_a_windows_editor_is_read() {
         let config = read(&format!("\u{feff}{}", LEAST.replace('\n', "\r\n"))).unwrap();
         assert!(config.backbone.ends_with("lite0.onnx"));
     }

@@ -129,7 +129,7 @@ mod tests {
     use crate::http::memory::Fixed;
 
     #[test]
-    fn peers_of_other_machines_leave_places_for_loopback() {
+    fn peers_on_other_machines_leave_slots_for_loopback() {
         let server = Arc::new(Server {
             device: Arc::new(Fixed),
             limits: Limits {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_connection_is_for_everybody() {
+    fn a_single_slot_is_open_to_every_peer() {
         let limits = |connections| Limits {
             connections,
             body_bytes: 1,

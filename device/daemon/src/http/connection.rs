@@ -29,9 +29,9 @@ use super::{
     router,
 };
 
-/// From the accept to the head's end.
+/// Time limit from accepting the connection to the end of the request's head.
 const HEAD_TIME: Duration = Duration::from_secs(2);
-/// From the head's end to the body's end.
+/// Time limit from the end of the head to the end of the body.
 const BODY_TIME: Duration = Duration::from_secs(3);
 /// Maximum time from the accept to the last byte of the response.
 const CONNECTION_TIME: Duration = Duration::from_secs(10);

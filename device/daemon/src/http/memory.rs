@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_refused_or_hung_up_on() {
+    fn invalid_requests_are_refused_or_disconnected() {
         for garbage in [
             &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_found_in_the_head_alone() {
+    fn fields_are_found_only_in_the_head() {
         let head = RawHead::default();
         head.keep(b"\r\nGET /content-length:1 HTTP/1.1\r\nHost: content-length\r\n");
         assert!(!head.has_field("content-length") && head.has_field("HOST"));

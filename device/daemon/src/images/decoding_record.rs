@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_in_hand_is_found_by_the_next_run_and_what_was_put_down_is_not() {
+    fn images_being_decoded_are_found_by_the_next_run_and_finished_ones_are_not() {
         let folder = tempfile::tempdir().unwrap();
         let image = |name: &str| Suspect::of(name.as_bytes(), name, Some(Path::new("/frames/a.png")));
         let (record, found) = DecodingRecord::open(folder.path(), None);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_image_is_found_where_the_runtime_folder_was_lost() {
+    fn a_large_image_is_found_although_the_runtime_folder_was_lost() {
         let (state, runtime) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let image = |name: &str| Suspect::of(name.as_bytes(), name, None);
         let (record, _) = DecodingRecord::open(state.path(), Some(runtime.path()));
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_damaged_or_in_a_place_that_takes_none_costs_only_the_record() {
+    fn a_damaged_or_unwritable_record_only_loses_the_record() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("in-hand"), [0xff; 3000]).unwrap();
         assert!(DecodingRecord::open(folder.path(), None).1.is_empty());
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn more_images_than_slots_are_in_hand_without_a_record() {
+    fn images_beyond_the_slots_are_decoded_without_a_record() {
         let folder = tempfile::tempdir().unwrap();
         let (record, _) = DecodingRecord::open(folder.path(), None);
         let image = Suspect::of(b"x", &"é".repeat(4000), Some(Path::new(&"p".repeat(3000))));

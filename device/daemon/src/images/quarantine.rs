@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_set_aside_at_the_second_end_and_refused_then() {
+    fn an_image_is_quarantined_after_the_second_crash_and_then_refused() {
         let place = Place::new();
         assert!(place.die() && place.die());
         let quarantine = place.open();
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_is_decoded_after_a_power_cut_is_no_suspect() {
+    fn an_image_decoded_after_a_power_cut_is_not_suspected() {
         let place = Place::new();
         for _ in 0..5 {
             assert!(place.die());
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_takes_nothing_or_another_file_by_that_name_leave_the_image_refused() {
+    fn an_image_that_cannot_be_moved_is_still_refused() {
         let place = Place::new();
         assert!(place.die() && place.die());
         fs::write(place.folder.path().join("frames/a.png"), b"another").unwrap();
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_that_are_damaged_start_anew() {
+    fn damaged_lists_start_empty() {
         let place = Place::new();
         for damage in [&b""[..], b"{", b"{\"rejected\": 3}", &[0xff; 100]] {
             fs::create_dir_all(place.folder.path().join("state")).unwrap();

@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_names_nothing_stays_within_the_bounds() {
+    fn an_empty_request_stays_within_the_bounds() {
         let granted = OWN.grant(&request(None, None, None)).unwrap();
         assert_eq!((granted.memory, granted.steps, granted.seconds), (MEMORY, 100, 600));
         let small = Bounds {

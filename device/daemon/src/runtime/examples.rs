@@ -188,7 +188,7 @@ mod tests {
     use super::folded;
 
     #[test]
-    fn case_and_spaces_do_not_tell_labels_apart() {
+    fn labels_that_differ_only_in_case_or_spaces_count_as_equal() {
         assert_eq!(folded("Solar  Cell "), folded("solar cell"));
         assert_ne!(folded("cell"), folded("cells"));
     }

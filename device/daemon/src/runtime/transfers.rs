@@ -24,7 +24,7 @@ impl Runtime {
             self.check_label(task, label)?;
         }
         if let Kind::Delta { base, target, .. } | Kind::ReleaseDelta { base, target, .. } = &begin.kind {
-            // An adapter in force need not be sent again.
+            // An adapter that is in use need not be sent again.
             if self.store.in_force(target).is_some() {
                 return Ok(begin.length);
             }

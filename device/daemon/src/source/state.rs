@@ -162,7 +162,7 @@ mod tests {
         let report = state.report().unwrap();
         assert_eq!((report.losses, report.frames), (1, 0));
         assert_eq!(report.lost.unwrap().1, "no such folder");
-        assert_eq!(state.fault(), None, "it may be back at once");
+        assert_eq!(state.fault(), None, "the source may recover immediately");
         state.up();
         state.frame();
         state.lost("again");
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_hangs_in_the_system_is_a_fault_and_one_that_waits_for_inference_is_none() {
+    fn a_source_blocked_in_a_system_call_is_a_fault_and_one_waiting_for_inference_is_not() {
         let state = SourceState::default();
         state.start("directory frames");
         state.condition().alive = Instant::now().checked_sub(HUNG);

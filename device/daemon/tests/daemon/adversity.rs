@@ -51,7 +51,7 @@ fn a_peer_that_sends_a_byte_per_second_is_dropped_at_its_deadline_and_delays_not
 /// A limit on file sizes simulates a full disk. Without a handler for SIGXFSZ it would end the process. A failed write
 /// to the log would end the thread.
 #[test]
-fn a_full_disk_costs_the_update_alone() {
+fn a_full_disk_only_prevents_the_update() {
     let mut device = Device::with_tasks(&["birds", "fish"], "");
     let limit = |device: &Device, most| {
         let limit = Rlimit {

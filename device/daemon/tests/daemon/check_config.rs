@@ -144,7 +144,7 @@ fn a_running_device_is_reported_and_not_disturbed() {
 }
 
 #[test]
-fn warnings_come_with_the_check_and_with_every_start() {
+fn warnings_appear_in_the_check_and_at_every_start() {
     use std::os::unix::fs::PermissionsExt as _;
     let mut device = Device::new("");
     device.configure(&format!("{FOLDER}[trust]\nunsigned = true\n"), &[]);
@@ -176,7 +176,7 @@ fn a_missing_configuration_has_a_hint() {
 }
 
 #[test]
-fn a_configuration_that_an_editor_of_windows_saved_means_the_same() {
+fn a_configuration_saved_by_a_windows_editor_means_the_same() {
     let mut device = Device::new("");
     let path = device.path("device.toml");
     fs::write(

@@ -42,7 +42,7 @@ fn health_reports_each_fault_on_a_line_and_recovers() {
 }
 
 #[test]
-fn the_json_form_carries_every_check_and_hosts_see_the_same() {
+fn the_json_form_contains_every_check_and_hosts_see_the_same() {
     let port = free_port();
     let device = Device::with_birds(&format!("[http]\nlisten = '127.0.0.1:{port}'\n"));
     wait_for(port, 200, "ok\n");

@@ -13,7 +13,7 @@ fn code(pushed: Result<impl Sized, ClientError>) -> FailureCode {
 }
 
 #[test]
-fn every_attack_is_refused_by_name_and_the_active_task_is_unchanged() {
+fn every_attack_has_its_refusal_and_the_active_task_is_unchanged() {
     let mut device = Device::new("[limits]\nadapter_bytes = 200000\n");
     device.start();
     device.push(&signed(&adapter("birds", 5))).unwrap();

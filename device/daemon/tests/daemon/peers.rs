@@ -152,7 +152,7 @@ fn distribution(mut values: Vec<f64>) -> String {
 }
 
 #[test]
-fn a_thousand_hostile_connections_cost_no_frame_and_keep_no_memory() {
+fn a_thousand_hostile_connections_lose_no_frame_and_leak_no_memory() {
     let (mut device, endpoint, port) = on_tcp("");
     start(&mut device, &endpoint);
     device.push(&signed(&adapter("birds", 1))).unwrap();
@@ -346,7 +346,7 @@ fn a_revoked_host_is_disconnected_within_seconds_and_a_configured_one_by_sighup(
 }
 
 #[test]
-fn damaged_files_of_access_control_disable_their_own_function_alone() {
+fn damaged_files_of_access_control_disable_only_their_own_function() {
     let (mut device, endpoint, _) = on_tcp("");
     start(&mut device, &endpoint);
     let anna = Host::enrol(&device, &endpoint, "update", 1);

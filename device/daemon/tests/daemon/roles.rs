@@ -110,7 +110,7 @@ fn audit(device: &Device) -> Vec<Value> {
 }
 
 #[test]
-fn every_request_is_allowed_to_its_role_alone_and_recorded() {
+fn every_request_needs_its_role_and_is_recorded() {
     let (mut device, endpoint, _) = on_tcp("");
     start(&mut device, &endpoint);
     device.push(&signed(&adapter("birds", 1))).unwrap();

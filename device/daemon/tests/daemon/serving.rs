@@ -71,7 +71,7 @@ fn the_task_and_its_adapters_survive_a_restart() {
 }
 
 #[test]
-fn frequent_switches_are_seldom_written_and_the_last_one_survives_a_restart() {
+fn frequent_switches_are_rarely_written_and_the_last_one_survives_a_restart() {
     let mut device = Device::with_tasks(&["birds", "flowers"], "");
     // Each write replaces the file, so its inode changes.
     let written = |device: &Device| std::fs::metadata(device.path("state/store/active")).unwrap().ino();
@@ -287,7 +287,7 @@ fn the_command_line_reaches_the_device_through_its_socket() {
 }
 
 #[test]
-fn the_help_of_every_command_of_the_device_is_as_promised() {
+fn the_help_of_every_device_command_matches_its_snapshot() {
     let device = Device::new("");
     check_help("clr-device", &|| {
         let mut program = device.command(&[]);

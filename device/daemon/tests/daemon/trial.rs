@@ -27,7 +27,7 @@ fn never_confident() -> Vec<u8> {
 }
 
 #[test]
-fn it_is_confirmed_after_its_own_number_of_frames() {
+fn a_trial_is_confirmed_after_its_own_number_of_frames() {
     let mut device = Device::with_birds("");
     let mut second = adapter("birds", 2);
     second.header.trial = Some(Trial {
@@ -52,7 +52,7 @@ fn it_is_confirmed_after_its_own_number_of_frames() {
 }
 
 #[test]
-fn one_of_low_confidence_is_reverted_and_the_reason_is_kept() {
+fn a_low_confidence_adapter_is_reverted_and_the_reason_is_kept() {
     let mut device = Device::with_birds("");
     let before = device.ask(&image(1));
     device.push(&never_confident()).unwrap();
@@ -71,7 +71,7 @@ fn one_of_low_confidence_is_reverted_and_the_reason_is_kept() {
 }
 
 #[test]
-fn one_that_fails_its_canaries_never_serves_a_frame() {
+fn an_adapter_that_fails_its_canaries_never_serves_a_frame() {
     let mut device = Device::with_birds("");
     let before = device.ask(&image(1));
     let refused = device.push(&signed(&with_wrong_canary(2))).unwrap_err().to_string();
@@ -83,7 +83,7 @@ fn one_that_fails_its_canaries_never_serves_a_frame() {
 /// The next adapter replaces one on trial. If the new one fails its canaries, the replaced one must not keep serving in
 /// memory, because its trial can never be confirmed.
 #[test]
-fn one_replaced_by_a_bad_one_does_not_keep_serving() {
+fn an_adapter_replaced_by_a_bad_one_does_not_keep_serving() {
     let mut device = Device::with_birds("");
     let before = device.ask(&image(1));
     device.push(&signed(&adapter("birds", 2))).unwrap();
@@ -107,7 +107,7 @@ fn the_first_adapter_of_a_task_leaves_nothing_when_it_is_reverted() {
 }
 
 #[test]
-fn one_with_non_finite_results_is_reverted_within_the_frame() {
+fn an_adapter_with_non_finite_results_is_reverted_within_the_frame() {
     let mut device = Device::with_birds("");
     let before = device.ask(&image(1));
     let mut infinite = adapter("birds", 2);
@@ -125,7 +125,7 @@ fn one_with_non_finite_results_is_reverted_within_the_frame() {
 }
 
 #[test]
-fn one_that_crashes_the_device_is_reverted_after_three_unclean_ends() {
+fn an_adapter_that_crashes_the_device_is_reverted_after_three_unclean_ends() {
     let mut device = Device::with_birds("");
     device.push(&signed(&adapter("birds", 2))).unwrap();
     for _ in 0..3 {
@@ -143,7 +143,7 @@ fn one_that_crashes_the_device_is_reverted_after_three_unclean_ends() {
 
 /// Ordinary restarts neither revert a good update nor reset its count of frames.
 #[test]
-fn clean_restarts_cost_a_trial_nothing() {
+fn clean_restarts_do_not_affect_a_trial() {
     let mut device = Device::with_birds("[trial]\nframes = 12\nlow_confidence = 0.0\n");
     device.push(&signed(&adapter("birds", 2))).unwrap();
     // This adapter never receives a frame, so its trial continues indefinitely.
@@ -224,7 +224,7 @@ fn a_failure_on_a_full_disk_takes_effect_at_once_and_is_written_later() {
 
 /// If it crashed the device, no later start would know the reason.
 #[test]
-fn one_whose_use_cannot_be_recorded_waits_until_it_can() {
+fn an_adapter_whose_use_cannot_be_recorded_waits() {
     let mut device = Device::with_birds("");
     device.push(&signed(&adapter("birds", 2))).unwrap();
     disk(&device, true);

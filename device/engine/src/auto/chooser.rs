@@ -5,14 +5,12 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use clr_onnx::ImageView;
-
 use super::{
     ChooserOptions,
     hysteresis::{Decision, Hysteresis},
     score_tasks,
 };
-use crate::{Engine, EngineError, ResidentAdapter, TaskScore, TaskSet};
+use crate::{EngineError, ImagePass, ResidentAdapter, TaskScore, TaskSet};
 
 /// Chooses the resident task for each frame of a stream.
 ///
@@ -79,14 +77,9 @@ impl TaskChooser {
     /// between frames. Does not change the active task of the set.
     ///
     /// Runs the backbone without an adapter, once for each distinct preprocessing among the tasks.
-    pub fn observe<'a>(
-        &mut self,
-        engine: &Engine,
-        tasks: &TaskSet,
-        image: impl Into<ImageView<'a>>,
-    ) -> Result<Choice, EngineError> {
+    pub fn observe(&mut self, pass: &mut ImagePass<'_>, tasks: &TaskSet) -> Result<Choice, EngineError> {
         let resident = tasks.all();
-        let scores = score_tasks(engine, &resident, image)?;
+        let scores = score_tasks(pass, &resident)?;
         for adapter in &resident {
             let name = adapter.task();
             let known = self

@@ -221,7 +221,7 @@ mod tests {
     const GOOD: f32 = 0.0;
 
     #[test]
-    fn frames_that_disagree_in_turn_do_not_make_it_flap() {
+    fn alternating_frames_cause_no_switching() {
         let flicker = (0..200).map(|frame| {
             let sign = if frame % 2 == 0 { 1.0 } else { -1.0 };
             [score(-1.0 + sign, GOOD), score(-1.0 - sign, GOOD)]
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ood_score_that_jitters_around_the_threshold_does_not_make_it_flap() {
+    fn an_ood_score_near_the_threshold_causes_no_switching() {
         let jitter = (0..200).map(|frame| {
             let ood_score = if frame % 3 == 0 { 1.2 } else { 0.95 };
             [score(-1.0, ood_score), score(-3.0, 2.0)]

@@ -8,9 +8,10 @@
 //! fn follow(engine: &Engine, tasks: &TaskSet, frames: &[RgbImage]) -> Result<(), EngineError> {
 //!     let mut chooser = TaskChooser::new(ChooserOptions::default());
 //!     for frame in frames {
-//!         let choice = chooser.observe(engine, tasks, frame)?;
+//!         let mut pass = engine.pass(frame);
+//!         let choice = chooser.observe(&mut pass, tasks)?;
 //!         match &choice.task {
-//!             Some(task) => println!("{}: {:?}", task.task(), engine.classify(task, frame)?.best()),
+//!             Some(task) => println!("{}: {:?}", task.task(), pass.classify(task)?.best()),
 //!             None => println!("unknown: {:?}", choice.status),
 //!         }
 //!     }

@@ -1,4 +1,4 @@
-//! A CLR layer after its convolution, with a sliding band of rows between them.
+//! A convolution followed by a CLR layer, with a sliding band of rows between them.
 
 use super::{FusedConv, MAX_BLOCKS, Source, Task};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl FusedConv {
-    /// Convolution rows into a sliding band, from there through the CLR layer into the output.
+    /// Computes the convolution's rows into a sliding band, and applies the CLR layer to the band to get the output.
     pub(super) fn clr(
         &self,
         source: Source<'_>,
@@ -23,7 +23,7 @@ impl FusedConv {
         let plane = (band + 2) * row;
         self.arena.lend(count * plane, |buffer| {
             buffer.fill(0.0);
-            // Buffer row r holds row `start + r − 1` of the convolution's output.
+            // Row r of the buffer contains row `start + r − 1` of the convolution's output.
             let mut ready = 0;
             let mut start = task.rows.start;
             while start < task.rows.end {
@@ -40,7 +40,8 @@ impl FusedConv {
                     ready = 1;
                     from = 1;
                 }
-                // Counted from 1: convolution row y stands as y + 1 here, so that the row above the image is 0.
+                // Rows are counted from 1: row y of the convolution has index y + 1, and index 0 is the row above the
+                // image.
                 let to = (start + wanted).min(height + 1);
                 if from < to {
                     let mut parts: [&mut [f32]; MAX_BLOCKS] = Default::default();

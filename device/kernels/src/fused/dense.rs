@@ -1,4 +1,4 @@
-//! Rows of a dense or grouped convolution, cut into register tiles.
+//! Rows of a dense or grouped convolution, divided into register tiles.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use crate::{
     tile::{Tile, tiles},
 };
 
-/// Weights that a band of rows is multiplied with before the next ones are looked at, in bytes.
+/// Bytes of the weights by which a band of rows is multiplied before the next weights are read.
 const WEIGHT_BYTES: usize = 192 << 10;
 
 impl FusedConv {
@@ -34,7 +34,7 @@ impl FusedConv {
         let taps = conv.kernel[0] * conv.kernel[1];
         let per_block = taps * lanes * LANES;
         let w_block = reads.get(block + 1).map_or(0, |next| next.offset - read.offset);
-        // Everything the tiles touch, checked once here. Joined rows are whole rows one after another.
+        // Everything that the tiles access is checked once here. Joined rows are complete rows in sequence.
         let joined = width != self.output[1];
         let last = if joined {
             (rows.end * width - 1) * lanes
@@ -55,7 +55,7 @@ impl FusedConv {
         assert!(residuals.is_none_or(|all| all[..count].iter().zip(&outs).all(|(one, out)| one.len() == out.len())));
         assert!(affine.is_none_or(|affine| affine.len() >= count * AFFINE_PARAMETERS));
 
-        // Neighbouring columns of one input block stand side by side: a row of taps is then one long run of channels.
+        // Adjacent columns of the single input block are contiguous, so a row of taps is one long run of channels.
         let alone = conv.in_channels == lanes && read.channels(lanes) == lanes;
         let (kernel, run, last_run) = if alone && conv.dilation[1] == 1 {
             ([conv.kernel[0], 1], conv.kernel[1] * lanes, conv.kernel[1] * lanes)
@@ -81,8 +81,8 @@ impl FusedConv {
                 for piece in 0..pieces {
                     let next = width * (piece + 1) / pieces;
                     let at = index * pitch + column * LANES;
-                    // SAFETY: the assertions above cover the last address of every operand: the last tap of the last
-                    // pixel of the last row, the end of the last block's weights, the end of the rows written.
+                    // SAFETY: the assertions above cover the highest address of every operand: the last tap of the last
+                    // pixel of the last row, the end of the last block's weights, and the end of the written rows.
                     unsafe {
                         let tile = Tile {
                             x: source

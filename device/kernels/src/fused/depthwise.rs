@@ -1,4 +1,4 @@
-//! Rows of a depthwise convolution, or one of narrow groups.
+//! Rows of a depthwise convolution, or of one with narrow groups.
 
 use std::ops::Range;
 
@@ -9,10 +9,10 @@ use crate::{
     simd::LANES,
 };
 
-/// Columns below which a plane is copied as a whole: its edges would be too large a part of it.
+/// Planes with fewer columns are copied completely, because their edges would be too large a part of them.
 const SMALL: usize = 32;
 
-/// Where the rows go, and what is done to them.
+/// Destination and post-operations of the rows.
 pub(super) struct Strip<'a> {
     /// The block of 16 channels.
     pub block: usize,
@@ -20,17 +20,17 @@ pub(super) struct Strip<'a> {
     pub rows: Range<usize>,
     /// From the first pixel of the first row on.
     pub out: &'a mut [f32],
-    /// From one row of `out` to the next, in f32.
+    /// Distance between rows of `out`, in f32 values.
     pub pitch: usize,
-    /// `[scale 16, bias 16]` for finished rows; without, the bare sums are written.
+    /// `[scale 16, bias 16]` for finished rows; with `None`, the plain sums are written.
     pub affine: Option<&'a [f32]>,
     /// In the layout of `out`.
     pub residual: Option<&'a [f32]>,
 }
 
 impl FusedConv {
-    /// Computes rows of one block. Where every tap lies inside the plane, it is read in place; along the edges, what is
-    /// read is copied into working memory with a zero border first.
+    /// Computes rows of one block. Where every tap is inside the plane, the input is read in place. Along the edges,
+    /// the input is first copied into workspace with a zero border.
     pub(super) fn depthwise(&self, source: Source<'_>, (taps, group): (&[f32], usize), mut to: Strip<'_>) {
         let width = self.output[1];
         let inside = |axis: usize, end: usize| {
@@ -84,7 +84,7 @@ impl FusedConv {
             )
         };
         let ((top, count), (left, span)) = (span(0, &rows), span(1, &columns));
-        // The part of a row that lies in the plane.
+        // The part of a row that is inside the plane.
         let from = self.pads[1].saturating_sub(left).min(span);
         let until = (width + self.pads[1]).saturating_sub(left).min(span).max(from);
         self.arena.lend(count * span * LANES, |band| {
@@ -107,7 +107,7 @@ impl FusedConv {
         });
     }
 
-    /// Computes a rectangle of the output from `input`, which starts at its first tap.
+    /// Computes a rectangle of the output from `input`, which starts at the rectangle's first tap.
     fn part(
         &self,
         input: &[f32],

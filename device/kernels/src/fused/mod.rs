@@ -1,8 +1,8 @@
-//! One convolution with everything that follows it, in one pass: the convolution, the CLR layer or the per-channel
-//! scale and bias, a residual, the activation.
+//! Fused convolution: a convolution with its post-operations in one pass. These are the CLR layer or the per-channel
+//! scale and bias, a residual, and the activation.
 //!
-//! The feature map between the convolution and its CLR layer never exists as a whole: a band of its rows stands in
-//! working memory that the CLR layer reads at once, while it is in the cache.
+//! The feature map between a convolution and its CLR layer is never stored completely. Only a band of its rows is in
+//! workspace, and the CLR layer reads it while it is still in the cache.
 
 mod band;
 mod dense;
@@ -25,7 +25,7 @@ use super::{
     tile::{MAX_BLOCKS, tile_blocks},
 };
 
-/// Working memory for the rows between a convolution and its CLR layer, in bytes: half of a small second-isa cache.
+/// Bytes of workspace for the rows between a convolution and its CLR layer: half of a small L2 cache.
 const BAND_BYTES: usize = 128 << 10;
 
 /// The epilogue of the convolution.
@@ -66,7 +66,7 @@ pub struct FusedConv {
     pub smooth: Option<Smooth>,
     /// The instruction set.
     pub isa: Isa,
-    /// Threads of the pool that runs it; 1 is the caller's own.
+    /// Number of threads in the pool that runs the convolution; 1 means the caller's own thread.
     pub threads: usize,
     /// Working memory.
     pub arena: Arc<Arena>,
@@ -83,7 +83,7 @@ pub struct ConvImage<'a> {
     pub out: &'a mut [f32],
 }
 
-/// Rows `rows` of an image's output blocks from `block` on, one slice per block.
+/// A part of the output: the rows `rows` of the blocks from `block` on, as one slice per block.
 struct Task<'a> {
     image: usize,
     block: usize,
@@ -91,7 +91,7 @@ struct Task<'a> {
     outs: Vec<&'a mut [f32]>,
 }
 
-/// The input as the kernels see it, after padding.
+/// The input of the kernels, after padding.
 #[derive(Clone, Copy)]
 struct Source<'a> {
     x: &'a [f32],
@@ -118,13 +118,14 @@ impl FusedConv {
         }
     }
 
-    /// Computes the output of one image from `x`, with `parameters` of `out_blocks · epilogue.parameters()` values.
+    /// Computes the output of one image from `x`. `parameters` contains `out_blocks · epilogue.parameters()` values.
     pub fn run(&self, x: &[f32], parameters: &[f32], residual: Option<&[f32]>, out: &mut [f32]) {
         self.run_images(&mut [ConvImage { x, residual, out }], parameters);
     }
 
-    /// Computes the outputs of several images. Each block of weights serves all images before the next block is read, which
-    /// pays where the feature maps are small and the weights large. Bit-identical to one image at a time.
+    /// Computes the outputs of several images. Each block of weights is applied to all images before the next block is
+    /// read, which is faster if the feature maps are small and the weights large. The results are bit-identical to
+    /// those of one image at a time.
     pub fn run_images(&self, images: &mut [ConvImage<'_>], parameters: &[f32]) {
         for image in images.iter() {
             assert!(image.x.len() == self.input_len() && image.out.len() == self.output_len());
@@ -189,7 +190,8 @@ impl FusedConv {
         }
     }
 
-    /// Rows and columns that the loops go over: where neighbours do not matter, rows are joined into longer ones.
+    /// Returns the rows and columns of the loops. Where neighbouring pixels do not interact, rows are joined into
+    /// longer ones.
     fn grid(&self) -> [usize; 2] {
         let [height, width] = self.output;
         let dense = matches!(self.conv.weights, Weights::Dense { .. });
@@ -203,7 +205,7 @@ impl FusedConv {
         [height / joined, joined * width]
     }
 
-    /// Cuts the work into tasks and runs them, block by block.
+    /// Divides the work into tasks and runs them, one block after another.
     fn tasks(&self, sources: &[Source<'_>], images: &mut [ConvImage<'_>], parameters: &[f32]) {
         let [rows, width] = self.grid();
         let blocks = self.conv.out_blocks();
@@ -312,16 +314,16 @@ impl FusedConv {
         }
     }
 
-    /// The rest of the activation on finished rows, which are still in the cache.
+    /// Applies the smooth part of the activation to finished rows, which are still in the cache.
     fn activate(&self, rows: &mut [f32]) {
         if let Some(smooth) = self.smooth {
             activate(self.isa, rows, smooth);
         }
     }
 
-    /// Rows per band: few enough for the second-isa cache, enough to pay for walking the weights.
+    /// Returns the number of rows per band: few enough for the L2 cache, but enough to amortise reading the weights.
     fn band(&self, width: usize, blocks: usize) -> usize {
-        // A narrow convolution also copies its input rows.
+        // A convolution with narrow groups also copies its input rows.
         let width = match self.conv.weights {
             Weights::Narrow { .. } => width + self.input[1] * self.conv.stride[0],
             Weights::Dense { .. } | Weights::Winograd(_) => width + 2,
@@ -329,8 +331,8 @@ impl FusedConv {
         (BAND_BYTES / (width * LANES * blocks * size_of::<f32>())).max(2)
     }
 
-    /// Rows `rows` of the convolution for the output blocks from `block` on, into `outs`, whose rows are `pitch`
-    /// values apart. With `affine`, the rows are finished; without, they are the bare sums.
+    /// Computes the rows `rows` of the convolution for the output blocks from `block` on, into `outs`, whose rows are
+    /// `pitch` values apart. With `affine` the rows are finished; without it they are plain sums.
     fn convolve(
         &self,
         source: Source<'_>,
@@ -377,7 +379,7 @@ impl FusedConv {
     }
 }
 
-/// Whether all output blocks read the same input.
+/// Returns whether all output blocks read the same input.
 fn uniform(reads: &[Reads]) -> bool {
     reads
         .iter()

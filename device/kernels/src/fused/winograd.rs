@@ -1,4 +1,4 @@
-//! A 3×3 convolution of stride 1 by Winograd's algorithm, with its epilogue.
+//! 3×3 convolution of stride 1 by Winograd's algorithm, with its epilogue.
 
 use rayon::prelude::*;
 
@@ -12,12 +12,13 @@ use crate::{
     winograd::{Backward, Forward, TransformedWeights, Winograd, backward, forward},
 };
 
-/// Transformed inputs that are multiplied together, in bytes, where the weights stay in a cache.
+/// Bytes of the transformed inputs that are multiplied together, if the weights stay in a cache.
 const BAND_BYTES: usize = 1 << 20;
-/// Large weights are read from memory for every band: a band is at least this part of them.
+/// Large weights are read from memory for every band, so a band has at least the weights' size divided by this.
 const PART_OF_WEIGHTS: usize = 8;
 
-/// Rows of tiles that are looked at together, in bands of equal height, and the values of a row's transformed inputs.
+/// Returns the number of tile rows per band, for bands of equal height, and the number of values of a tile row's
+/// transformed inputs.
 fn band(winograd: Winograd, [inputs, outputs]: [usize; 2], cut: [usize; 2]) -> (usize, usize) {
     let per_row = winograd.points() * inputs.div_ceil(LANES) * cut[1] * LANES;
     let weights = winograd.points() * inputs * outputs * size_of::<f32>();
@@ -26,8 +27,8 @@ fn band(winograd: Winograd, [inputs, outputs]: [usize; 2], cut: [usize; 2]) -> (
     (cut[0].div_ceil(cut[0].div_ceil(step)), per_row)
 }
 
-/// Values of working memory that a thread needs for one image's convolution of `[in, out]` channels in this form, with an output
-/// of `output` rows × columns; zero for the other forms.
+/// Returns the number of workspace values that a thread needs for one image's convolution of `[in, out]` channels in
+/// this form, with an output of `output` (rows, columns); zero for other forms.
 pub fn winograd_scratch(form: Form, channels: [usize; 2], output: [usize; 2], isa: Isa) -> usize {
     let Form::Winograd(winograd) = form else { return 0 };
     let cut = winograd.tiles(output);
@@ -38,21 +39,21 @@ pub fn winograd_scratch(form: Form, channels: [usize; 2], output: [usize; 2], is
     padded + step * per_row + results + plane(channels[1], output.map(|length| length + 2))
 }
 
-/// Where the convolution's rows go: the output itself, or a plane with a zero border that the CLR layer reads.
+/// Destination of the convolution's rows: the output itself, or a plane with a zero border that the CLR layer reads.
 struct Target<'a> {
     planes: &'a mut [f32],
-    /// Values of one block.
+    /// Number of values in one block.
     plane: usize,
     /// Of the first pixel in a plane.
     origin: usize,
-    /// From one row to the next.
+    /// Distance between rows.
     pitch: usize,
     affine: Option<&'a [f32]>,
     residual: Option<&'a [f32]>,
 }
 
 impl Target<'_> {
-    /// Its parts of `count` blocks, with the first block of each.
+    /// Divides the target into parts of `count` blocks; each comes with the index of its first block.
     fn groups(&mut self, count: usize) -> impl Iterator<Item = (usize, Target<'_>)> {
         let Self {
             plane,
@@ -82,7 +83,8 @@ impl FusedConv {
     pub(super) fn winograd(&self, weights: &TransformedWeights, images: &mut [ConvImage<'_>], parameters: &[f32]) {
         let cut = weights.winograd.tiles(self.output);
         let (step, _) = band(weights.winograd, [self.conv.in_channels, self.conv.out_channels], cut);
-        // A map of several bands reads the weights several times anyway.
+        // If the map is divided into several bands, the weights are read several times in any case, so the images run
+        // one at a time.
         let together = if step < cut[0] { 1 } else { images.len() };
         for images in images.chunks_mut(together.max(1)) {
             self.winograd_images(weights, cut, images, parameters);
@@ -136,8 +138,9 @@ impl FusedConv {
         });
     }
 
-    /// The convolution, a band of tile rows at a time: the inputs' transform by blocks of input channels, then the
-    /// products and the inverse transform by blocks of output channels. `padded` holds the images one after another.
+    /// Computes the convolution, one band of tile rows at a time: the transform of the inputs by blocks of input
+    /// channels, then the products and the inverse transform by blocks of output channels. `padded` contains the images
+    /// in sequence.
     fn bands(
         &self,
         weights: &TransformedWeights,
@@ -175,7 +178,7 @@ impl FusedConv {
                 for (target, band) in targets.iter_mut().zip(bands.chunks_exact(rows * per_row)) {
                     parts.extend(target.groups(group).map(|(block, part)| (block, band, part)));
                 }
-                // One block of weights for all images, then the next one.
+                // One block of weights is applied to all images before the next block is read.
                 parts.sort_by_key(|(block, ..)| *block);
                 self.each(parts, |(block, band, part)| {
                     self.products(weights, band, block, first, [rows, cut[1]], part);
@@ -184,7 +187,7 @@ impl FusedConv {
         });
     }
 
-    /// The products of one band for the output blocks from `block` on, and the inverse transform.
+    /// Computes the products of one band for the output blocks from `block` on, and the inverse transform.
     fn products(
         &self,
         weights: &TransformedWeights,
@@ -212,8 +215,9 @@ impl FusedConv {
                 for piece in 0..pieces {
                     let next = pixels * (piece + 1) / pieces;
                     let to = results[index * point..].as_mut_ptr();
-                    // SAFETY: the band holds every input block's `points` × `pixels` pixels, the weights every point of the
-                    // blocks, the results `count` × `pixels` pixels per point: all asserted or lent above.
+                    // SAFETY: the band contains `points` × `pixels` pixels of every input block, the weights contain
+                    // every point of the blocks, and the results contain `count` × `pixels` pixels per point. All of
+                    // these were asserted or allocated above.
                     unsafe {
                         let tile = Tile {
                             x: band.as_ptr().add((index * pixels + from) * LANES),
@@ -267,7 +271,7 @@ impl FusedConv {
         });
     }
 
-    /// The CLR layer on the whole feature map, whose planes have room for a zero border.
+    /// Applies the CLR layer to the complete feature map, whose planes have room for a zero border.
     fn layers(&self, planes: &mut [f32], parameters: &[f32], residual: Option<&[f32]>, out: &mut [f32]) {
         let [height, width] = self.output;
         let (pitch, plane) = ((width + 2) * LANES, height * width * LANES);
@@ -295,7 +299,7 @@ impl FusedConv {
         });
     }
 
-    /// Runs `work` on every part, on the pool if there is one.
+    /// Runs `work` on every part, on the thread pool if there is one.
     fn each<T: Send>(&self, parts: Vec<T>, work: impl Fn(T) + Sync + Send) {
         if self.threads > 1 && parts.len() > 1 {
             parts.into_par_iter().for_each(work);

@@ -103,9 +103,9 @@ pub fn clr_gradient(
 
 /// Multiplies the gradient by the clamp's derivative in place, and sums up the parameters' gradients.
 struct ClrGradient<'a> {
-    /// With a border.
+    /// Plane with a border.
     input: &'a [f32],
-    /// With a border.
+    /// Plane with a border.
     gradient: &'a mut [f32],
     parameters: &'a [f32],
     size: [usize; 2],

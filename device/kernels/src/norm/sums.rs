@@ -59,7 +59,7 @@ impl Planes<'_> {
 
 struct Sum<'a> {
     a: Planes<'a>,
-    /// The other factor, its `centre`, and whether the difference is squared in place of a product with `a`.
+    /// The other factor `b`, its centre, and whether `(b − centre)²` is summed; otherwise `a · (b − centre)`.
     b: Option<(Planes<'a>, &'a [f32], bool)>,
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn joining_keeps_every_channel_in_its_place() {
+fn concatenation_keeps_every_channel_in_order() {
     let mut random = Random(3);
     let maps = [[24, 3, 2], [16, 3, 2], [5, 3, 2], [40, 3, 2]].map(|shape| Map::random(shape, &mut random));
     let blocks = maps.each_ref().map(Map::blocks);

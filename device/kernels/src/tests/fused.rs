@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn fused_convolution_equals_its_definition_at_every_level_and_thread_count() {
+fn fused_convolution_equals_its_definition_at_every_isa_and_thread_count() {
     let mut random = Random(1);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
     for (number, case) in cases().into_iter().enumerate() {

@@ -10,7 +10,7 @@ use super::{Backward, Context, Operator, Reads};
 /// The statistics of a normalisation.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
-    /// Over the channels of each pixel (ONNX `LayerNormalization`).
+    /// Normalises over the channels of each pixel (ONNX `LayerNormalization`).
     Layer,
     /// Over the pixels and the channels of each group, with this number of groups (ONNX `GroupNormalization`).
     Group(usize),

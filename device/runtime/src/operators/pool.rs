@@ -85,7 +85,7 @@ pub(super) struct GlobalAverage {
 }
 
 impl GlobalAverage {
-    /// Over planes of `plane` values.
+    /// Creates the operator for planes of `plane` values.
     pub(super) fn new(plane: usize, context: Context) -> Self {
         Self { plane, context }
     }

@@ -19,7 +19,7 @@ const RECORD: u64 = 3 * BLOCK;
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
     pub(crate) examples: u64,
-    /// By encoded task.
+    /// Bytes of checkpoints, by encoded task name.
     pub(crate) checkpoints: BTreeMap<String, u64>,
 }
 

@@ -129,8 +129,8 @@ fn highest_shift(old: &[OldImage], may_take: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// The new class lies along the first feature and the old ones along the second; two of the images are hard to
-    /// separate.
+    /// Images of the new class have a large first feature, and those of the old classes a large second one. Two images
+    /// are hard to separate.
     fn samples(features: &[[f32; 2]]) -> Vec<Sample<'_>> {
         let own = |x: &[f32; 2]| x[0] > 0.7;
         (features.iter())
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bias_takes_what_may_be_taken_and_not_more() {
+    fn the_bias_takes_at_most_the_permitted_probability() {
         let features = features();
         let samples = samples(&features);
         let old: Vec<(usize, usize)> = (10..features.len()).map(|index| (index, 0)).collect();

@@ -36,7 +36,7 @@ pub(super) enum CandidateKind {
 
 /// A candidate adapter and the evidence for its verdict.
 pub(super) struct Candidate {
-    /// Before quantisation, without metrics.
+    /// The adapter before quantisation, without metrics.
     adapter: Adapter,
     pub(super) evidence: Evidence,
     /// Number of training images.

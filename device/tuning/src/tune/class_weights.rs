@@ -212,7 +212,7 @@ mod tests {
     ];
 
     #[test]
-    fn fitted_class_weights_are_where_the_loss_is_flat() {
+    fn fitted_class_weights_have_a_zero_gradient() {
         let weights = fitted(&DATA, 0.5);
         // At the minimum, the residuals of the two groups add up to zero.
         let off: f64 = (DATA.iter())

@@ -345,7 +345,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_loss_of_a_taught_image_has_the_gradient_that_it_says() {
+    fn the_gradient_of_a_taught_images_loss_is_correct() {
         let target = Target {
             class: vec![0.0, 0.0, 0.0, 1.0],
             old: Some((vec![0.5, 0.3, 0.2], 0.7)),

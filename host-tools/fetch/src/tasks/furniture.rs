@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn icons_and_categories_meet_by_number() {
+    fn icons_and_categories_are_matched_by_number() {
         let text = "id=x\nname#1=Bed\ncategory#1=Bedroom\nicon#1=/a/bed.png\nicon#2=/a/x.png\ncategory#2=Miscellaneous\n\
                     icon#3=/a/lost.png\n# category#3=Office\n";
         let pieces = pieces(text);

@@ -17,7 +17,7 @@ use super::{FetchError, client::Source, package, package::Package, split::Sample
 /// Samples of a task before duplicates are removed and the images are split.
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
-    /// In class order.
+    /// Labels in class order.
     pub(crate) labels: Vec<String>,
     pub(crate) samples: Vec<Sample>,
     /// Files that could not be read, with the reason.

@@ -45,7 +45,7 @@ pub(super) fn show(task: &str, forecast: &TuneForecast, context: &Context<'_>) -
     Ok(0)
 }
 
-/// Logs what a run lacks before it starts.
+/// Logs a warning for each requirement of a run that is not met yet.
 pub(super) fn warn(forecast: &TuneForecast) {
     for lack in &forecast.lacks {
         let what = if lack.blocks { "cannot be promoted: " } else { "" };

@@ -164,8 +164,9 @@ fn measure(
                     return Ok(None);
                 }
             };
-            let result = engine.classify(&task.adapter, &image)?;
-            let scores = score_tasks(engine, adapters, &image)?;
+            let mut pass = engine.pass(&image);
+            let scores = score_tasks(&mut pass, adapters)?;
+            let result = pass.classify(&task.adapter)?;
             Ok(Some(ScoredImage {
                 scores: scores.into_iter().flatten().collect(),
                 correct: result.best().map(|best| best.class) == Some(task.classes[sample.class]),
@@ -200,7 +201,7 @@ fn time(engine: &Engine, adapters: &[Arc<ResidentAdapter>], tasks: &[Task]) -> a
             continue;
         };
         let start = Instant::now();
-        score_tasks(engine, adapters, &image)?;
+        score_tasks(&mut engine.pass(&image), adapters)?;
         times.push(start.elapsed().as_secs_f64());
     }
     times.sort_by(f64::total_cmp);
@@ -384,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_average_what_lies_in_a_row() {
+    fn windows_average_consecutive_images() {
         let scored: Vec<ScoredImage> = (0..7).map(|index| image([index as f32, 0.0, 1.0])).collect();
         let windows = windows(&scored);
         assert_eq!(windows.len(), 2);

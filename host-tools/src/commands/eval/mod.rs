@@ -312,7 +312,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn classes_meet_by_name_whatever_their_order() {
+    fn classes_are_matched_by_name_in_any_order() {
         let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         assert_eq!(
             class_map(&owned(&["a", "c"]), &owned(&["c", "b", "a"])).unwrap(),

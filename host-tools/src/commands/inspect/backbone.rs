@@ -34,7 +34,7 @@ struct BackboneDocument {
 struct RecipeDocument {
     recipe: Recipe,
     sites: usize,
-    /// After folding, without the head.
+    /// Number of parameters after folding, without the head.
     parameters: usize,
 }
 

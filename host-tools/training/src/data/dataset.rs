@@ -22,7 +22,7 @@ use crate::{
 /// A labelled image.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sample {
-    /// From the data set's root.
+    /// Path relative to the data set's root.
     pub path: PathBuf,
     /// Index into [`Dataset::classes`].
     pub class: usize,
@@ -120,7 +120,8 @@ pub struct Dataset {
     train: Vec<Sample>,
     validation: Vec<Sample>,
     test: Option<Vec<Sample>>,
-    /// Number of images by folder of class folders and class, before the validation split is made.
+    /// For each folder that contains class folders: its name, and each class with its number of images. The numbers are
+    /// from before the validation split.
     parts: Vec<(String, Vec<(String, usize)>)>,
     scan: Scan,
     notes: Vec<String>,

@@ -49,7 +49,7 @@ pub(super) struct Part {
     /// Its folder relative to the data set's, and its name in messages.
     pub(super) folder: PathBuf,
     pub(super) name: String,
-    /// By class.
+    /// Classes by name.
     pub(super) classes: BTreeMap<String, Class>,
 }
 

@@ -123,7 +123,7 @@ fn words(name: &str) -> Vec<String> {
             words.push(String::new());
         }
         if character.is_alphanumeric() {
-            words.last_mut().expect("one at least").extend(character.to_lowercase());
+            words.last_mut().expect("a word").extend(character.to_lowercase());
         }
         before = character;
     }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn other_words_remain_and_other_names_are_none() {
+    fn other_words_remain_and_other_names_are_not_splits() {
         assert_eq!(split_of("birds_train"), Some((Split::Train, "birds".to_owned())));
         assert_eq!(split_of("test tube"), Some((Split::Test, "tube".to_owned())));
         for name in [

@@ -31,7 +31,7 @@ pub(crate) enum Plain {
         bias: f32,
         pads: [usize; 2],
     },
-    /// Over this number of groups of channels.
+    /// Softmax over this number of groups of channels.
     Softmax(usize),
 }
 

@@ -132,11 +132,11 @@ fn unreadable_files_are_reported_and_skipped() {
 }
 
 #[test]
-fn folders_that_cannot_be_learned_from_are_clear_errors() {
+fn unusable_folders_give_clear_errors() {
     let folder = tempfile::tempdir().unwrap();
     let error = open(&folder.path().join("nowhere")).unwrap_err();
     assert!(error.to_string().contains("nowhere"), "{error}");
-    // A path with a slash at its end gives no doubled slash.
+    // If the path ends with a slash, the message contains no double slash.
     let slash = folder.path().join("");
     let error = open(&slash).unwrap_err();
     assert!(matches!(error, TrainError::TooFewClasses { found: 0, .. }), "{error}");

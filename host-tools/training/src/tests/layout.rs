@@ -105,7 +105,7 @@ fn usual_layouts_are_splits() {
 }
 
 #[test]
-fn what_may_be_splits_or_classes_is_asked() {
+fn ambiguous_layouts_are_refused_with_a_question() {
     for files in [
         "train/*.png test/*.png",
         "dataset/train/*.png dataset/val/*.png",
@@ -137,7 +137,7 @@ fn what_may_be_splits_or_classes_is_asked() {
 }
 
 #[test]
-fn what_a_person_says_of_the_folders_counts() {
+fn layout_options_take_precedence() {
     let files = "one/a/*.png one/b/*.png two/a/*.png two/b/*.png three/a/*.png";
     let splits = |list: &[(Split, &str)]| LayoutOptions {
         splits: list.iter().map(|(split, folder)| (*split, folder.into())).collect(),
@@ -163,7 +163,7 @@ fn what_a_person_says_of_the_folders_counts() {
 }
 
 #[test]
-fn names_that_look_alike_are_said_and_a_class_that_differs_so_is_named() {
+fn similar_names_are_reported_in_notes_and_errors() {
     let dataset = open("Cat/*.png cat/*.png dog/*.png", LayoutOptions::default()).unwrap();
     assert!(
         dataset.notes().iter().any(|note| note.contains("'Cat' and 'cat'")),
@@ -180,7 +180,7 @@ fn names_that_look_alike_are_said_and_a_class_that_differs_so_is_named() {
 
 #[cfg(unix)]
 #[test]
-fn a_class_whose_name_is_no_text_is_refused_by_name() {
+fn a_class_name_that_is_not_utf_8_is_refused() {
     use std::os::unix::ffi::OsStrExt as _;
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "cat/*.png dog/*.png");

@@ -10,7 +10,27 @@ use crate::{
 };
 
 #[test]
-fn a_small_task_is_learned_and_the_file_answers_alike() {
+fn training_from_a_later_site_stores_only_the_last_sites() {
+    let (_folder, dataset) = task();
+    let (backbone, last) = (backbone(), backbone().sites().len() - 1);
+    let options = options(RecipeChoice::Fixed(Recipe::Clr)).with_first_site(last);
+    let trained = train(&backbone, &dataset, &options, &mut ()).unwrap();
+    let names: Vec<&str> = trained.adapter.sites.iter().map(|site| &*site.name).collect();
+    assert_eq!(names, [&*backbone.sites()[last].name]);
+    assert_eq!(decode(&trained.bytes).unwrap().adapter, trained.quantised);
+    let identity = clr_onnx::identity_adapter(
+        &backbone,
+        Recipe::Clr,
+        trained.adapter.head.clone(),
+        trained.adapter.header.clone(),
+    );
+    assert_ne!(trained.adapter.sites[0], identity.sites[last], "the site is trained");
+    let refused = train(&backbone, &dataset, &options.with_first_site(last + 1), &mut ());
+    assert!(matches!(refused, Err(TrainError::FirstSite { .. })));
+}
+
+#[test]
+fn a_small_task_is_learned_and_the_file_gives_the_same_results() {
     let (_folder, dataset) = task();
     let options = options(RecipeChoice::Fixed(Recipe::Clr));
     let trained = train(&backbone(), &dataset, &options, &mut ()).unwrap();
@@ -93,7 +113,7 @@ fn equal_seeds_give_equal_files_whatever_the_workers() {
 }
 
 #[test]
-fn auto_takes_what_validation_cannot_tell_from_the_best() {
+fn auto_selects_a_recipe_that_validation_cannot_distinguish_from_the_best() {
     let (_folder, dataset) = task();
     let trained = train(&backbone(), &dataset, &options(RecipeChoice::default()), &mut ()).unwrap();
     let recipes: Vec<Recipe> = trained.candidates.iter().map(|candidate| candidate.recipe).collect();
@@ -161,7 +181,7 @@ fn the_papers_schedule_and_moved_statistics_run() {
 }
 
 #[test]
-fn senseless_options_are_refused_by_name() {
+fn invalid_options_are_refused_by_name() {
     let (_folder, dataset) = task();
     let mut options = options(RecipeChoice::Fixed(Recipe::Clr));
     options.schedule.smoothing = 1.5;

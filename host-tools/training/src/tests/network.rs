@@ -52,7 +52,7 @@ fn every_recipe_starts_as_the_backbone() {
 
 /// Compares the features with plain scalar arithmetic in f64.
 #[test]
-fn the_untouched_network_computes_the_graph() {
+fn the_unmodified_network_computes_the_graph() {
     let image: Vec<f32> = input(1).flatten_all().unwrap().to_vec1().unwrap();
     let reference = super::reference::features(&backbone(), &image);
     let network = network(Recipe::Linear);
@@ -148,7 +148,7 @@ fn gradients_agree_with_finite_differences_through_the_whole_network() {
 }
 
 #[test]
-fn what_is_not_trained_gets_no_gradient() {
+fn frozen_parameters_get_no_gradient() {
     let mut network = network(Recipe::Clr);
     network.set_trainable(|name, group| group == Group::Head || name.starts_with("expand"));
     let names: Vec<String> = network
@@ -201,7 +201,7 @@ fn full_blend_on_one_batch_is_its_own_statistics_and_none_is_the_backbone() {
 
 /// Compares the cross-entropy used in training with candle's own softmax and backward pass.
 #[test]
-fn the_cross_entropy_and_its_gradient_are_candles() {
+fn the_cross_entropy_and_its_gradient_agree_with_candle() {
     let logits = [0.3_f32, -1.2, 2.0, 0.7];
     let target = clr_learning::smoothed_target(1, 4, 0.1);
     for temperature in [1.0, 2.5] {
@@ -231,14 +231,14 @@ fn an_adapter_that_does_not_fit_is_refused_by_name() {
     let mut other = adapter.clone();
     other.header.backbone = Digest::of(b"another");
     let refused = |adapter| Network::from_adapter(&backbone(), adapter).err().unwrap().to_string();
-    assert!(refused(&other).contains("backbone digest"));
+    assert!(refused(&other).contains("belongs to another backbone"));
     let mut renamed = adapter.clone();
     renamed.sites[1].name = "elsewhere".into();
     assert!(refused(&renamed).contains("`depthwise`"));
     let mut short = adapter.clone();
     short.sites.pop();
-    assert!(refused(&short).contains("expand"));
+    assert!(refused(&short).contains("site 0: expected `depthwise`"));
     let mut wide = adapter;
     wide.head.features = 12;
-    assert!(refused(&wide).contains("24 features"));
+    assert!(refused(&wide).contains("expected 24, got 12"));
 }

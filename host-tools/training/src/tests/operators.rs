@@ -190,7 +190,7 @@ fn relative(got: &[f32], want: &[f32]) -> f32 {
 }
 
 #[test]
-fn every_operator_and_its_gradient_are_those_of_candle() {
+fn every_operator_and_its_gradient_agree_with_candle() {
     for (name, middle) in cases() {
         let backbone = around("operators", &*middle);
         let mut network = Network::new(&backbone, Recipe::ClrFull, 7, 5).unwrap();

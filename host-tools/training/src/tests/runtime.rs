@@ -47,7 +47,7 @@ fn largest(values: &[f32]) -> f32 {
 }
 
 #[test]
-fn the_runtime_learns_what_candle_learns() {
+fn the_runtime_and_candle_learn_the_same() {
     let cases = [
         (Architecture::EfficientNetLite0, Recipe::Clr, 40, false),
         (Architecture::EfficientNetLite0, Recipe::ClrScale, 33, true),
@@ -120,7 +120,7 @@ fn the_number_of_threads_does_not_change_a_bit_of_the_gradients() {
 }
 
 #[test]
-fn what_is_not_trained_gets_no_gradient_in_the_runtime_either() {
+fn frozen_parameters_get_no_gradient_in_the_runtime() {
     let mut network = network(Architecture::ResNet18, Recipe::Clr);
     network.set_trainable(|name, group| group == Group::Head || name.starts_with("layer4"));
     let output = step(&network, 32, 1, None);
@@ -265,7 +265,7 @@ fn on_batch(architecture: Architecture, recipe: Recipe, side: usize) -> [(StepOu
 }
 
 #[test]
-fn the_runtime_learns_on_batch_statistics_what_candle_learns() {
+fn the_runtime_and_candle_learn_the_same_on_batch_statistics() {
     for (architecture, recipe, side) in [
         (Architecture::EfficientNetLite0, Recipe::Clr, 64),
         (Architecture::ResNet18, Recipe::Clr, 64),
@@ -315,7 +315,7 @@ fn the_runtime_learns_on_batch_statistics_what_candle_learns() {
 }
 
 #[test]
-fn the_runtime_estimates_the_statistics_that_candle_estimates() {
+fn the_runtime_and_candle_estimate_the_same_statistics() {
     let side = 48;
     let mut own = network(Architecture::EfficientNetLite0, Recipe::Clr);
     let mut theirs = own.clone();

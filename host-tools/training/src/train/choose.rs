@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn what_validation_cannot_tell_apart_is_decided_for_more_training() {
+    fn recipes_that_validation_cannot_distinguish_are_decided_for_more_parameters() {
         assert_eq!(chosen([0..80, 0..82, 1..82]), 2);
         // Two standard errors below: no.
         assert_eq!(chosen([0..80, 0..90, 0..82]), 1);

@@ -37,6 +37,7 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
     let (options, schedule) = (prepared.options, &prepared.schedule);
     let workers = options.workers();
     let mut network = prepared.base.sibling(recipe, prepared.names.len(), options.seed);
+    network.begin_at(options.first_site);
     let size = [prepared.preprocessing.height, prepared.preprocessing.width].map(|side| side as usize);
     prepared.executor.freeze_untrainable(&mut network, size)?;
     let mode = match schedule.statistics {

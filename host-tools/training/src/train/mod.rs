@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::{
     Evaluation, Record, Warning,
     data::Dataset,
-    error::Result,
+    error::{Result, TrainError},
     observer::Observer,
     options::{RecipeChoice, TrainOptions},
 };
@@ -97,6 +97,10 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<Trained> {
     options.schedule.validate()?;
+    let (got, sites) = (options.first_site, backbone.sites().len());
+    if got > 0 && got >= sites {
+        return Err(TrainError::FirstSite { got, sites });
+    }
     crate::with_threads(options.threads(), || run(backbone, dataset, options, observer))
 }
 

@@ -208,13 +208,14 @@ fn fingerprint(
     // The `Debug` output of plain numbers and enums is stable within a version, and a new version must not resume an
     // old run.
     let text = format!(
-        "{} {} {} {} {schedule:?} {:?} {} {preprocessing:?}",
+        "{} {} {} {} {schedule:?} {:?} {} {} {preprocessing:?}",
         env!("CARGO_PKG_VERSION"),
         backbone.digest(),
         images[0].digest(),
         images[1].digest(),
         options.head,
         options.seed,
+        options.first_site,
     );
     Digest::of(text.as_bytes())
 }

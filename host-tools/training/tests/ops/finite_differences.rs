@@ -16,7 +16,7 @@ fn loss(y: &Tensor) -> f64 {
 }
 
 #[test]
-fn gradients_are_the_slopes() -> Result<()> {
+fn gradients_equal_finite_differences() -> Result<()> {
     for case in cases::all() {
         let y = (case.run)(&case.variables)?;
         let middle = loss(&y);

@@ -94,7 +94,7 @@ fn run(case: &Value) -> Result<(Tensor, Vec<(&'static str, Var)>)> {
 }
 
 #[test]
-fn values_and_gradients_are_those_of_pytorch() -> Result<()> {
+fn values_and_gradients_agree_with_pytorch() -> Result<()> {
     let cases: Vec<Value> = serde_json::from_str(include_str!("../fixtures/torch_gradients.json")).expect("a fixture");
     assert!(cases.len() > 40);
     for case in &cases {

@@ -37,7 +37,7 @@ fn a_pickle_that_calls_anything_is_refused_by_name() {
 }
 
 #[test]
-fn objects_of_other_classes_are_written_down_and_not_made() {
+fn objects_of_other_classes_are_recorded_and_not_created() {
     // Cases: argparse.Namespace(lr=1) by NEWOBJ and BUILD; a numpy scalar by REDUCE; a dictionary subclass by SETITEM.
     let namespace = unpickle(b"\x80\x02cargparse\nNamespace\n)\x81}X\x02\0\0\0lrK\x01sb.").expect("it is read");
     let scalar = unpickle(b"\x80\x02cnumpy.core.multiarray\nscalar\nNU\x02\xff\xfe\x86R.").expect("it is read");
@@ -58,7 +58,7 @@ fn objects_of_other_classes_are_written_down_and_not_made() {
 }
 
 #[test]
-fn sets_bytes_and_long_integers_are_passed_over() {
+fn sets_bytes_and_long_integers_are_skipped() {
     let mut long = b"\x80\x04\x8b\x00\x00\x01\x00".to_vec();
     long.extend(vec![0x7f; 0x1_0000]);
     long.push(b'.');
@@ -103,7 +103,7 @@ fn names_without_end_are_bounded() {
 }
 
 #[test]
-fn numbers_and_texts_come_out_as_they_went_in() {
+fn numbers_and_texts_keep_their_values() {
     let cases: [(&[u8], Value); 8] = [
         (b"K\xff.", Value::Int(255)),
         (b"M\x01\x02.", Value::Int(513)),
@@ -134,7 +134,7 @@ fn numbers_and_texts_come_out_as_they_went_in() {
 }
 
 #[test]
-fn nesting_and_cycles_cost_no_stack_and_no_leak() {
+fn nesting_and_cycles_neither_overflow_the_stack_nor_leak() {
     let mut deep = b"\x80\x02".to_vec();
     deep.push(b')');
     deep.extend(std::iter::repeat_n(0x85, 1_000_000));
@@ -163,7 +163,7 @@ fn work_is_bounded() {
 }
 
 #[test]
-fn what_lies_below_a_mark_is_out_of_reach() {
+fn values_below_a_mark_cannot_be_popped() {
     for bytes in [
         &b"N(0000."[..],
         b"N(.",

@@ -106,7 +106,7 @@ fn a_seed_gives_the_pinned_weights_on_every_platform() {
 }
 
 #[test]
-fn a_state_dict_is_recognised_and_comes_back_as_the_same_backbone() {
+fn a_state_dict_is_recognised_and_gives_the_same_backbone() {
     for architecture in [
         Architecture::EfficientNetLite2,
         Architecture::ResNet18,
@@ -166,7 +166,7 @@ fn every_tensor_that_does_not_fit_is_listed() {
 }
 
 #[test]
-fn a_weight_that_is_no_number_is_named() {
+fn a_nan_weight_is_reported() {
     let architecture = Architecture::MobileNetV2;
     let mut state = state_dict(architecture, &seeded_backbone(architecture, 3, 2));
     let mut values = vec![1.0; 32];
@@ -180,7 +180,7 @@ fn a_weight_that_is_no_number_is_named() {
 }
 
 #[test]
-fn a_given_architecture_is_not_second_guessed() {
+fn a_given_architecture_is_used_without_guessing() {
     let state = state_dict(Architecture::ResNet18, &seeded_backbone(Architecture::ResNet18, 3, 0));
     let options = ImportOptions {
         architecture: Some(Architecture::ResNet34),

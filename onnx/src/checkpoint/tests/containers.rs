@@ -54,21 +54,21 @@ fn assert_as_expected(weights: Weights<'_>) {
 }
 
 #[test]
-fn every_protocol_type_and_view_of_the_old_format_reads_as_pytorch_holds_it() {
+fn every_protocol_type_and_view_of_the_old_format_agrees_with_pytorch() {
     for bytes in LEGACY {
         assert_as_expected(torch::read_legacy(bytes, "legacy.pth").expect("it is read"));
     }
 }
 
 #[test]
-fn every_protocol_type_and_view_of_the_zip_format_reads_as_pytorch_holds_it() {
+fn every_protocol_type_and_view_of_the_zip_format_agrees_with_pytorch() {
     for bytes in ZIP {
         assert_as_expected(torch::read_zip(bytes, "zip.pth").expect("it is read"));
     }
 }
 
 #[test]
-fn safetensors_read_as_pytorch_holds_them() {
+fn safetensors_agree_with_pytorch() {
     assert!(safetensors::is_safetensors(SAFETENSORS));
     assert_as_expected(safetensors::read(SAFETENSORS, "x.safetensors").expect("it is read"));
 }
@@ -91,7 +91,7 @@ fn every_truncation_is_an_error() {
 }
 
 #[test]
-fn a_changed_weight_in_a_zip_is_noticed() {
+fn a_changed_weight_in_a_zip_is_detected() {
     let at = ZIP[0]
         .windows(4)
         .position(|bytes| bytes == 2.5_f32.to_le_bytes())
@@ -134,7 +134,7 @@ fn a_small_storage_cannot_unfold_to_a_large_tensor() {
 }
 
 #[test]
-fn what_is_no_checkpoint_is_refused_with_a_reason() {
+fn files_that_are_not_checkpoints_are_refused_with_a_reason() {
     let options = ImportOptions::default();
     let cases: [(&[u8], &str); 7] = [
         (b"", "an empty file"),

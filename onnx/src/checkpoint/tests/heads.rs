@@ -85,7 +85,7 @@ fn a_layer_without_bias_or_of_1x1_convolution_is_the_classifier() {
 }
 
 #[test]
-fn any_other_head_is_left_out_and_named() {
+fn any_other_head_is_left_out_and_noted() {
     let f = FEATURES;
     let heads: [&[(&str, &[usize])]; 7] = [
         // Two layers, in the same module and in two modules.
@@ -135,7 +135,7 @@ fn any_other_head_is_left_out_and_named() {
 }
 
 #[test]
-fn extra_tensors_are_named_and_counters_are_not() {
+fn extra_tensors_are_noted_and_counters_are_not() {
     let backbone = with_head(
         "",
         &[

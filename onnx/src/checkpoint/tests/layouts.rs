@@ -56,7 +56,7 @@ fn weights_are_found_under_any_key_and_prefix() {
 }
 
 #[test]
-fn a_prefix_in_safetensors_is_seen_through() {
+fn a_prefix_in_safetensors_is_recognised() {
     let (backbone, tensors) = network(1);
     let prefixed = tensors
         .into_iter()
@@ -65,7 +65,7 @@ fn a_prefix_in_safetensors_is_seen_through() {
 }
 
 #[test]
-fn a_choice_between_model_and_average_is_said_and_can_be_made() {
+fn the_selection_of_model_or_average_is_noted_and_can_be_changed() {
     let ((model, model_tensors), (ema, ema_tensors)) = (network(1), network(2));
     let read = |file: &[u8], weights: Option<&str>| {
         let options = ImportOptions {
@@ -143,7 +143,7 @@ fn a_pickled_module_gives_the_names_of_its_state_dict() {
 }
 
 #[test]
-fn a_pickled_module_with_other_settings_is_refused_and_other_layers_are_named() {
+fn a_pickled_module_with_other_settings_is_refused_and_other_layers_are_noted() {
     let (backbone, tensors) = network(1);
     let with = |child: &str, attributes: &[(&str, Py)], class: &'static str| {
         let mut root = module(&tensors);

@@ -81,7 +81,7 @@ fn harmless() -> Vec<(&'static str, Py)> {
 }
 
 #[test]
-fn harmless_objects_are_passed_over_in_both_formats() {
+fn harmless_objects_are_skipped_in_both_formats() {
     let architecture = Architecture::MobileNetV2;
     let backbone = seeded_backbone(architecture, 3, 2);
     let tensors = state_dict(architecture, &backbone);
@@ -116,7 +116,7 @@ fn a_state_dict_of_another_class_is_read() {
 }
 
 #[test]
-fn weights_of_a_kind_that_cannot_be_read_are_named_with_the_way_out() {
+fn unsupported_kinds_of_weights_are_reported_with_a_hint() {
     for (call, part) in [
         (("torch._utils", "_rebuild_qtensor"), "quantised network"),
         (("numpy._core.multiarray", "_reconstruct"), "torch.from_numpy"),

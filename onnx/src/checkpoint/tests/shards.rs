@@ -55,7 +55,7 @@ fn a_folder_is_read_by_the_names_that_transformers_gives() {
 }
 
 #[test]
-fn a_missing_file_a_cut_file_and_a_missing_tensor_are_named() {
+fn missing_files_truncated_files_and_missing_tensors_are_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     let index = write(folder.path());
     let second = folder.path().join(NAMES[1]);
@@ -85,7 +85,7 @@ fn a_missing_file_a_cut_file_and_a_missing_tensor_are_named() {
 }
 
 #[test]
-fn one_file_of_several_points_to_the_index() {
+fn a_single_shard_gives_a_hint_to_the_index() {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path());
     let text = message(&folder.path().join(NAMES[1]));
@@ -96,7 +96,7 @@ fn one_file_of_several_points_to_the_index() {
 }
 
 #[test]
-fn an_index_reaches_no_other_folder() {
+fn an_index_cannot_refer_to_another_folder() {
     let folder = tempfile::tempdir().expect("a folder");
     let index = folder.path().join("x.index.json");
     for name in ["../secret", "/etc/passwd", "a/b", "..", "c:\\x"] {

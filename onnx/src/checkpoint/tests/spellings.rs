@@ -32,7 +32,7 @@ fn every_spelling_gives_the_same_backbone() {
 }
 
 #[test]
-fn names_tell_the_architecture_unless_two_networks_share_them() {
+fn names_identify_the_architecture_unless_two_networks_share_them() {
     for architecture in [
         Architecture::ResNet18,
         Architecture::MobileNetV2,
@@ -51,7 +51,7 @@ fn names_tell_the_architecture_unless_two_networks_share_them() {
 }
 
 #[test]
-fn networks_that_tensors_cannot_tell_apart_are_asked_for() {
+fn networks_with_equal_tensors_need_a_stated_architecture() {
     let google = Architecture::EfficientNetLite0;
     let own = Architecture::TimmEfficientNetLite0;
     let tensors = spelled(google, Spelling::Timm, &seeded_backbone(google, 5, 3));
@@ -82,7 +82,10 @@ fn networks_that_tensors_cannot_tell_apart_are_asked_for() {
     }
     for (stated, architecture) in [("tf_efficientnet_lite0.in1k", google), ("efficientnet_lite0", own)] {
         let file = zip(&dict([("arch", text(stated)), ("state_dict", state("", &tensors))]));
-        assert_eq!(imported(&file).expect("the file says it").name(), architecture.name());
+        assert_eq!(
+            imported(&file).expect("the file states the architecture").name(),
+            architecture.name()
+        );
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) fn zip(root: &Py) -> Vec<u8> {
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
     let mut add = |name: String, bytes: &[u8]| {
         archive.start_file(name, options).expect("the entry starts");
-        archive.write_all(bytes).expect("memory takes it");
+        archive.write_all(bytes).expect("writing to memory succeeds");
     };
     add("weights/data.pkl".into(), &pickle);
     add("weights/byteorder".into(), b"little");

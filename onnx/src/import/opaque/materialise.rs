@@ -27,8 +27,8 @@ pub(in super::super) struct Placeholder<'a> {
 }
 
 impl<'a> Import<'a> {
-    /// Returns the value of the graph that stands for a foreign value of the file, in the file's layout. Returns `None`
-    /// if the value has no such form.
+    /// Returns the value of the graph that represents a foreign value of the file, in the file's layout. Returns `None`
+    /// if the value's shape cannot be represented.
     pub(in super::super) fn materialised(&mut self, name: &'a str, foreign: &Foreign) -> Option<Value> {
         if let Some(value) = self.materialised.get(name) {
             return Some(value.clone());

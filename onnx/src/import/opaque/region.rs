@@ -247,7 +247,7 @@ impl Region {
         self.names.insert(name.to_owned(), own);
     }
 
-    /// Adds a node of the file with the step's own names. Floats become single precision.
+    /// Adds a node of the file, and replaces its names by the step's own ones. Floats become single precision.
     pub(super) fn node(&mut self, node: &NodeProto) {
         let inputs: Vec<String> = node
             .input

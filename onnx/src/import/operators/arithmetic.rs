@@ -161,7 +161,7 @@ fn binary<'a>(import: &mut Import<'a>, source: Source<'a>, operation: Arithmetic
     }
 }
 
-/// Of two computed values.
+/// Converts an operation on two computed values.
 fn computed<'a>(import: &mut Import<'a>, source: Source<'a>, operation: Arithmetic) -> Converted {
     let op = match operation {
         Arithmetic::Add => Op::Add,
@@ -317,7 +317,7 @@ pub(super) fn greater<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conver
     compare(import, source, |left, right| left > right)
 }
 
-/// Compares known integers. The batch equals no number that a file can state, except −1, which stands for it.
+/// Compares known integers. The batch size is unknown: it equals no number in the file except −1, which denotes it.
 fn compare<'a>(import: &mut Import<'a>, source: Source<'a>, holds: fn(i64, i64) -> bool) -> Converted {
     let (left, right) = (import.value(source, 0)?, import.value(source, 1)?);
     let (

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_system_says_what_it_has() {
+    fn the_system_reports_its_memory() {
         let total = of_process().unwrap();
         assert!(total > 1 << 20, "{total}");
         assert!(probe(4 << 20).is_ok());

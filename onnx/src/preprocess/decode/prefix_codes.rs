@@ -41,7 +41,7 @@ pub(super) fn memory(job: &Job<'_>, bytes: &[u8], size: [u32; 2]) -> std::result
 struct Reader<'a> {
     job: &'a Job<'a>,
     bytes: &'a [u8],
-    /// In bits.
+    /// Position in bits.
     at: usize,
 }
 
@@ -49,7 +49,7 @@ struct Reader<'a> {
 struct Code {
     /// Number of codes of each length; all zero if there is a single symbol, which needs no bits.
     counts: [u16; LONGEST + 1],
-    /// In the order of the codes.
+    /// Symbols in the order of their codes.
     symbols: Vec<u16>,
 }
 
@@ -124,7 +124,7 @@ impl Reader<'_> {
                     self.symbol(&alpha)?;
                     left -= 1;
                     if [&green, &red, &blue, &alpha].iter().all(|code| code.symbols.len() == 1) {
-                        // No pixel takes a bit.
+                        // If every code has one symbol, pixels take no bits.
                         left = 0;
                     }
                 }

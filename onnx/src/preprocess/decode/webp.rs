@@ -21,11 +21,12 @@ struct Container {
     alpha: bool,
     any_lossless: bool,
     animated: bool,
-    /// Whether EXIF data exist and are complete, because the decoder allocates as much as their length field claims.
+    /// Whether EXIF data exist and are complete. If they are not, they are not decoded, because the decoder allocates as
+    /// much memory as their length field claims.
     exif: bool,
     /// Width and height of the canvas, or of the frame that is being read.
     canvas: [u32; 2],
-    /// Of an animation no other is decoded.
+    /// Whether the first frame was decoded. Further frames of an animation are not decoded.
     first_frame_read: bool,
     /// Lossless bitstreams: the first of each kind, outside and inside of a frame.
     lossless: BTreeMap<(bool, [u8; 4]), Bitstream>,

@@ -45,7 +45,7 @@ const GOLDEN: [([u32; 2], [u32; 2], &str); 7] = [
 ];
 
 #[test]
-fn pixels_are_those_of_pillow() {
+fn pixels_equal_pillows() {
     for (source, target, digests) in GOLDEN {
         let image = drawn(source);
         let found = [Filter::Bilinear, Filter::Bicubic].map(|filter| {
@@ -57,7 +57,7 @@ fn pixels_are_those_of_pillow() {
 }
 
 #[test]
-fn a_part_of_the_result_is_the_same_as_cut_from_the_whole() {
+fn a_part_equals_the_same_part_of_the_complete_result() {
     // The cases include vertical passes that come first, and tiles with only some of the columns.
     for (source, target) in [
         ([700, 90], [61, 40]),

@@ -6,7 +6,7 @@ use super::{after_conv, vector};
 use crate::support::{Model, float};
 
 #[test]
-fn activations_arrive_with_their_parameters() {
+fn activations_keep_their_parameters() {
     let cases = [
         ("Relu", vec![], Activation::Relu),
         ("LeakyRelu", vec![], Activation::LeakyRelu { alpha: 0.01 }),

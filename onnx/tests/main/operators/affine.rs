@@ -25,7 +25,7 @@ fn constants_per_channel_become_one_affine() {
 }
 
 #[test]
-fn a_constant_minus_a_value_turns_its_sign() {
+fn a_constant_minus_a_value_negates_it() {
     let model = Model::new(13)
         .conv()
         .node("Relu", &["c"], "r", &[])

@@ -6,7 +6,7 @@ use super::{after_conv, conv};
 use crate::support::{Model, float, int, ramp, tensor};
 
 #[test]
-fn what_changes_nothing_is_left_out() {
+fn operators_without_effect_are_left_out() {
     let model = Model::new(13)
         .floats("w0", &[2, 3, 1, 1], &ramp(6))
         .node("Identity", &["w0"], "w", &[])
@@ -70,7 +70,7 @@ fn tensors_of_any_float_type_and_layout_become_f32() {
 }
 
 #[test]
-fn nodes_without_a_name_of_their_own_get_one_by_place() {
+fn unnamed_nodes_are_named_by_position() {
     let model = Model::new(13)
         .floats("w", &[3, 3, 1, 1], &ramp(9))
         .named("", "Conv", &["x", "w"], "a", &[])

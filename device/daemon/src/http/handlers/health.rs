@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_stand_on_a_line_each_and_failures_come_first() {
+    fn each_fault_has_a_line_and_failures_come_first() {
         let mut health = Health::default();
         assert_eq!(text(&health), "ok\n");
         health.push("time", HealthState::Degraded, "the clock was\nnever set");

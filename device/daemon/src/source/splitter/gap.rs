@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_lost_does_not_depend_on_how_the_bytes_arrive() {
+    fn lost_bytes_do_not_depend_on_how_the_stream_arrives() {
         let long = vec![0; 3 * SEPARATOR as usize];
         let mixed = [&[b'a'; 1000][..], &[7; 10], &[b'a'; 1000]].concat();
         let edge = vec![b' '; SEPARATOR as usize];

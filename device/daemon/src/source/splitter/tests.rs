@@ -73,16 +73,16 @@ fn live(stream: &[u8]) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn images_come_back_complete_however_the_stream_is_cut() {
+fn images_are_complete_however_the_stream_is_divided() {
     let sound = all();
     let (got, lost) = images(&sound.concat());
     assert!(got == sound);
     assert_eq!(lost, 0);
-    assert!(live(&sound.concat()) == sound, "none of them waits for what comes next");
+    assert!(live(&sound.concat()) == sound, "no image waits for the following bytes");
 }
 
 #[test]
-fn heads_of_multipart_streams_are_skipped_and_are_no_loss() {
+fn heads_of_multipart_streams_are_skipped_and_not_counted_as_lost() {
     let sound = all();
     let mut stream = Vec::new();
     for image in &sound {
@@ -102,7 +102,7 @@ fn heads_of_multipart_streams_are_skipped_and_are_no_loss() {
 }
 
 #[test]
-fn thumbnails_inside_metadata_are_no_frames() {
+fn thumbnails_inside_metadata_are_not_frames() {
     let jpeg = |seed| image(ImageFormat::Jpeg, seed);
     // Cases: a thumbnail and a preview in one segment, as some cameras write them; a thumbnail without end marker; a
     // thumbnail in another format.
@@ -173,7 +173,7 @@ fn false_heads() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_false_head_costs_itself_and_holds_up_three_frames_at_most() {
+fn a_false_head_affects_no_image_and_delays_at_most_three_frames() {
     let sound: Vec<_> = (0..40).map(|seed| image(ImageFormat::Jpeg, seed)).collect();
     for head in false_heads() {
         let stream = [sound[..5].concat(), head.clone(), sound[5..].concat()].concat();
@@ -196,7 +196,7 @@ fn a_false_head_costs_itself_and_holds_up_three_frames_at_most() {
 }
 
 #[test]
-fn many_false_heads_in_a_row_cost_only_themselves() {
+fn many_consecutive_false_heads_affect_no_image() {
     let sound = all();
     let mut stream = Vec::new();
     for image in &sound {
@@ -243,7 +243,7 @@ fn the_buffer_stays_bounded_by_the_largest_image() {
 }
 
 #[test]
-fn bytes_that_belong_to_no_image_are_counted_as_they_come() {
+fn bytes_outside_images_are_counted_as_they_arrive() {
     let mut splitter = Splitter::new(LARGEST);
     splitter.push(&[7; 1000]);
     assert_eq!(splitter.next_image(), None);
@@ -333,7 +333,7 @@ proptest! {
 }
 
 #[test]
-fn an_encoder_of_another_kind_is_read_too() {
+fn images_of_other_encoders_are_read() {
     // Also a grey image, which has a single component in the scan.
     let mut grey = Vec::new();
     JpegEncoder::new(&mut grey)
@@ -343,7 +343,7 @@ fn an_encoder_of_another_kind_is_read_too() {
 }
 /// A checksum must not be taken for a valid one if its chunk includes the first bytes of the next image.
 #[test]
-fn a_frame_that_lacks_its_last_bytes_costs_only_itself() {
+fn a_truncated_frame_affects_no_other_frame() {
     for (before, after) in (0..4).flat_map(|before| (0..4).map(move |after| (before, after))) {
         let (cut, next) = (image(FORMATS[before], 1), image(FORMATS[after], 2));
         for (less, piece) in (1..40).flat_map(|less| [(less, 1), (less, 13), (less, 1 << 20)]) {

@@ -70,7 +70,7 @@ fn a_concatenations_gradient_is_cut_where_its_parts_meet() {
 }
 
 #[test]
-fn a_flattened_map_comes_back_in_its_place() {
+fn unflattening_restores_a_flattened_map() {
     let mut random = Random(32);
     for shape in [[16, 2, 2], [5, 1, 1], [33, 3, 2]] {
         let values = random.vector(shape.iter().product());

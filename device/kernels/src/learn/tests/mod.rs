@@ -136,7 +136,7 @@ fn a_convolution_of_any_shape_equals_its_definition() {
 }
 
 #[test]
-fn the_convolutions_gradient_is_its_definition_turned_round() {
+fn the_convolutions_gradient_equals_its_definition() {
     let usual = cases().into_iter().filter(|case| !case.image).map(|case| {
         let shape = [case.out, case.input[0] / case.group, case.kernel, case.kernel];
         let conv = Conv {
@@ -227,7 +227,7 @@ fn site(x: &Map, dy: &Map, parameters: &[f32], taps: usize, bounds: Bounds) -> (
 }
 
 #[test]
-fn layers_behind_a_convolution_and_their_gradients_equal_their_definitions() {
+fn epilogues_and_their_gradients_equal_their_definitions() {
     let mut random = Random(22);
     for (shape, taps) in [
         ([24, 9, 7], 10),
@@ -271,7 +271,7 @@ fn layers_behind_a_convolution_and_their_gradients_equal_their_definitions() {
 }
 
 #[test]
-fn pools_hand_their_gradient_to_the_pixels_they_were_computed_from() {
+fn pool_gradients_equal_their_definition() {
     let mut random = Random(23);
     for input in if cfg!(miri) {
         vec![[4, 5]]

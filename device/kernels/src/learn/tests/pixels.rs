@@ -58,7 +58,7 @@ fn prove_map(
 }
 
 #[test]
-fn cropping_takes_a_rectangle_and_hands_its_gradient_back() {
+fn cropping_and_its_gradient_equal_their_definition() {
     for (start, size, step) in [
         ([1, 0], [2, 4], [1, 1]),
         ([0, 1], [3, 2], [2, 2]),
@@ -72,7 +72,7 @@ fn cropping_takes_a_rectangle_and_hands_its_gradient_back() {
 }
 
 #[test]
-fn padding_fills_the_border_by_its_mode_and_hands_its_gradient_back() {
+fn padding_and_its_gradient_equal_their_definition_in_every_mode() {
     // A row 0 1 2 3 with two elements of padding before and three after it.
     let expected: [(PadMode, [Option<usize>; 9]); 4] = [
         (
@@ -111,7 +111,7 @@ fn padding_fills_the_border_by_its_mode_and_hands_its_gradient_back() {
 }
 
 #[test]
-fn resizing_averages_the_pixels_that_its_taps_name_and_hands_its_gradient_back() {
+fn resizing_and_its_gradient_equal_their_definition() {
     let modes = [
         ResizeMode::Bilinear,
         ResizeMode::Nearest(Rounding::Floor),

@@ -50,7 +50,7 @@ pub struct Finding {
 /// Properties of an image that the checks compare.
 #[derive(Clone, Debug)]
 pub struct ImageProperties {
-    /// From the data set's folder.
+    /// Path relative to the data set's folder.
     pub path: PathBuf,
     /// Its split, by name.
     pub split: String,

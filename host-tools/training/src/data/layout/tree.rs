@@ -10,7 +10,7 @@ use super::super::{Outcome, Scan};
 /// A folder.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Folder {
-    /// From the data set's folder.
+    /// Path relative to the data set's folder.
     pub(super) path: PathBuf,
     /// Number of images directly in the folder, including those left out.
     pub(super) own: usize,

@@ -55,7 +55,7 @@ impl Verdict {
 #[derive(Clone, Debug)]
 pub struct Scan {
     root: PathBuf,
-    /// By path from the root.
+    /// Verdicts by path relative to the root.
     files: BTreeMap<PathBuf, Verdict>,
     /// Every folder that is not ignored, relative to the root.
     folders: Vec<PathBuf>,
@@ -118,8 +118,8 @@ impl Scan {
         &self.folders
     }
 
-    /// Returns the error for a class folder without images. It states what the folder contains, and why that is not
-    /// used.
+    /// Returns the error for a class folder without images. It states what the folder contains, and why those files are
+    /// not used.
     pub(crate) fn empty_class(&self, class: String, folder: &Path) -> TrainError {
         let files = self
             .files

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_is_what_was_not_used() {
+    fn the_rest_is_the_unused_data() {
         let data = [0, 0, 0, 0, 0, 0, 0, 0, 0b0001_1111, 1, 0xff, 0, 2, 0xff, 0xff, 0xd0];
         let mut bits = Bits::new(&data, 0);
         for _ in 0..5 {

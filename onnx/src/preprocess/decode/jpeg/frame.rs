@@ -94,7 +94,7 @@ pub(super) struct Headers<'a> {
     pub(super) frame: Option<Frame>,
     pub(super) dc: [Option<Table>; 4],
     pub(super) ac: [Option<Table>; 4],
-    /// In natural order.
+    /// Quantisation tables in natural order (not zigzag).
     pub(super) quantisation: [Option<[u16; 64]>; 4],
     /// Number of units between restart markers; 0 if there are none.
     pub(super) restart: u32,

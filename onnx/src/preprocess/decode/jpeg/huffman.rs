@@ -7,11 +7,11 @@ const FAST: u32 = 9;
 /// A table of codes of up to 16 bits.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
-    /// By the next nine bits: length and value of the code; 0 for longer codes.
+    /// For each value of the next nine bits: length and value of the code; 0 for longer codes.
     fast: [u16; 1 << FAST],
-    /// By length: the first number beyond the codes, aligned to 16 bits.
+    /// For each code length: the smallest 16-bit number that is greater than any number that starts with such a code.
     beyond: [u32; 17],
-    /// By length: the number to add to a code to get the index of its value.
+    /// For each code length: the number to add to a code to get the index of its value.
     offset: [i32; 17],
     values: Vec<u8>,
 }

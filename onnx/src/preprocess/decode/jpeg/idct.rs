@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_samples_are_about_the_means_of_the_full_ones() {
+    fn fewer_samples_approximate_the_means_of_the_full_ones() {
         // Only low frequencies, all of which the reduced transform keeps.
         let mut smooth = [0; 64];
         (smooth[0], smooth[1], smooth[8], smooth[9]) = (200, -90, 60, 25);

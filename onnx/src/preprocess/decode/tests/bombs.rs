@@ -109,7 +109,7 @@ fn profiles_and_texts_of_a_png_are_not_inflated() {
 }
 
 #[test]
-fn a_webp_of_34_bytes_is_refused_by_what_its_bitstream_says() {
+fn a_webp_of_34_bytes_is_refused_by_the_size_in_its_bitstream() {
     // VP8L, 10,000 × 10,000 pixels: only the header.
     let bits = (0x270f_u32 | 0x270f << 14).to_le_bytes();
     let data = [&[0x2f][..], &bits, &[0; 9]].concat();
@@ -184,7 +184,7 @@ fn a_large_jpeg_is_reduced_within_the_budget_and_refused_at_full_size() {
 }
 
 #[test]
-fn limits_on_bytes_pixels_and_time_are_kept_and_said() {
+fn limits_on_bytes_pixels_and_time_are_enforced_and_reported() {
     let bytes = jpeg(&scene(640, 480));
     let limits = [
         DecodeLimits {

@@ -13,7 +13,7 @@ fn expect_damage(name: &str, bytes: &[u8], what: &str) {
 }
 
 #[test]
-fn a_file_that_is_cut_is_damaged_wherever_it_is_cut() {
+fn a_file_truncated_anywhere_is_damaged() {
     for (name, bytes) in sound() {
         // At the end, a file has a marker or a checksum that no pixel depends on.
         let tail = match name.as_str() {
@@ -31,7 +31,7 @@ fn a_file_that_is_cut_is_damaged_wherever_it_is_cut() {
 }
 
 #[test]
-fn a_missing_end_marker_and_what_follows_the_image_are_no_damage() {
+fn a_missing_end_marker_and_trailing_data_are_not_damage() {
     for (name, bytes) in JPEGS {
         let whole = decode_image_bytes(bytes, name).unwrap();
         let without_end = &bytes[..bytes.len() - 2];
@@ -51,7 +51,7 @@ fn a_missing_end_marker_and_what_follows_the_image_are_no_damage() {
 }
 
 #[test]
-fn a_cut_jpeg_is_said_to_end_at_a_row() {
+fn the_error_of_a_truncated_jpeg_states_the_row() {
     let (_, bytes) = JPEGS[0];
     let error = decode_image_bytes(&bytes[..bytes.len() * 6 / 10], "photo.jpg")
         .unwrap_err()

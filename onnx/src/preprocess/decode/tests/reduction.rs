@@ -127,7 +127,7 @@ fn of_input(bytes: &[u8], side: u32, fit: Fit) -> [f64; 3] {
 }
 
 #[test]
-fn the_input_hardly_changes() {
+fn reduction_hardly_changes_the_network_input() {
     for (width, height) in [(203, 157), (192, 160), (201, 167), (199, 153), (207, 154)] {
         let image = DynamicImage::ImageRgb8(scene(width, height));
         let mut files: Vec<_> = [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::WebP]

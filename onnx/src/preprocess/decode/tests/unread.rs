@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn unread_features_of_jpeg_are_named_with_a_way_that_works_for_them() {
+fn unsupported_jpeg_features_are_reported_with_a_working_hint() {
     let good = jpeg(&scene(40, 30));
     let frame = good
         .windows(2)
