@@ -24,7 +24,7 @@ fn every_interleaving(name: &str, model: impl Fn(Arc<Device>) + Send + Sync + 's
 }
 
 /// Runs a part of the model in a separate thread.
-fn beside<T: 'static>(device: &Arc<Device>, part: impl FnOnce(&Device) -> T + 'static) -> thread::JoinHandle<T> {
+fn spawn<T: 'static>(device: &Arc<Device>, part: impl FnOnce(&Device) -> T + 'static) -> thread::JoinHandle<T> {
     let device = Arc::clone(device);
     thread::spawn(move || part(&device))
 }

@@ -45,8 +45,10 @@ pub(crate) struct TrainArgs {
     /// Recipe: auto, linear, bn, clr, clr-scale or clr-full
     #[arg(long, default_value = "auto", value_parser = parse_recipe, value_name = "RECIPE")]
     recipe: RecipeArg,
-    /// Train and store only the sites from this stage on (1 has the largest feature maps), or from this site on; tasks
-    /// that begin late share the rest of the forward pass [default: all sites]
+    /// Stage or site to begin at [default: the first site]
+    ///
+    /// Only the sites from there on are trained and stored. Stage 1 has the largest feature maps. Tasks that begin late
+    /// share the forward pass up to there.
     #[arg(long, value_name = "STAGE|SITE")]
     from: Option<String>,
     /// Schedule to start from

@@ -202,7 +202,8 @@ impl Runtime {
         }
     }
 
-    /// Returns the faults that do not stop the device, as text: of the store, the key, and writes.
+    /// Returns a message for each fault that does not stop the device: problems of the store, a missing key for
+    /// learning, a chosen task that could not start, and changes that could not be written yet.
     pub(crate) fn faults(&self) -> Vec<String> {
         let store = self.store.problems().iter().map(ToString::to_string);
         let rest = self

@@ -252,7 +252,7 @@ fn the_command_line_reaches_the_device_through_its_socket() {
     let taught = run(&teach);
     let said = String::from_utf8_lossy(&taught.stdout).into_owned();
     assert!(
-        said.contains("1 images added") && said.contains("1 were stored already"),
+        said.contains("1 images added") && said.contains("1 already stored"),
         "{said}"
     );
     let document = |arguments: &[&str]| serde_json::from_slice(&run(arguments).stdout).unwrap();

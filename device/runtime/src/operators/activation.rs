@@ -34,8 +34,7 @@ impl Activate {
         }
     }
 
-    /// Multiplies `dy` by a clamp's derivative, which follows from the clamp's output: it is 1 strictly inside the
-    /// bounds.
+    /// Multiplies `dy` by the derivative of the clamp: 1 where the clamp's `output` is strictly inside the bounds, else 0.
     pub(crate) fn clamp_backward(self, context: &Context, output: &[f32], dy: &mut [f32]) {
         if self.bounds != Bounds::NONE {
             clamp_gradient(context.isa, output, dy, self.bounds);

@@ -48,8 +48,9 @@ impl Store {
     /// growing, or if the daily budget is spent.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] for the refusals of [`clr_adapters::admit_release`]; [`Refusal::Downgrade`],
-    /// [`Refusal::WrongLength`]; [`StoreError::Full`], [`StoreError::Busy`], [`StoreError::Io`].
+    /// [`StoreError::Refused`] if [`clr_adapters::admit_release`] refuses the announcement, or with
+    /// [`Refusal::Downgrade`], [`Refusal::Replay`] or [`Refusal::WrongLength`]; [`StoreError::Full`] or
+    /// [`StoreError::Busy`] if there is no room for the upload; [`StoreError::Io`].
     pub fn begin_announced(
         &self,
         digest: &Digest,

@@ -1,9 +1,10 @@
 //! Interpreter for the pickles that `torch.save` writes (protocols 2–5).
 //!
-//! It supports dictionaries, sequences, numbers, texts, and the few names that tensors need. Objects of any other class
-//! become [`Instance`]s: a name with arguments and attributes, read as data. The interpreter has no means of looking up
-//! or calling anything. A pickle that refers to functions that run programs or code under Python is an error, as a
-//! warning to the user. Work and memory are bounded by the caps below.
+//! It supports dictionaries, sequences, numbers, strings, and the few Python classes and functions from which tensors
+//! are built. Any other class becomes an [`Instance`]: a name with arguments and attributes, kept as data. The
+//! interpreter cannot look up or call Python code, so no pickle can run anything. A pickle that names a function known
+//! to run code or to access files or the network is refused nevertheless, to warn the user: Python would run it. The
+//! limits below bound work and memory.
 
 mod calls;
 mod danger;
