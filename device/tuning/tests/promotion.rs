@@ -1,5 +1,6 @@
 //! Promotion: an adapter replaces its parent only if it is better on held-out images, and the reason is reported.
 
+use clr_adapters::{Encoding, encode};
 use clr_learning::{PerGroup, argmax};
 use clr_tuning::{Example, InMemory, Parent, TuneError, split_examples, teach, tune};
 
@@ -64,6 +65,22 @@ fn tuning_recognises_more_and_is_promoted_with_its_reason() {
     assert_eq!(new.weight[..old.weight.len()], old.weight);
     assert_eq!(new.bias[..2], old.bias);
     assert_ne!(tuned.candidate.adapter.sites, parent.adapter.sites);
+}
+
+#[test]
+fn an_adapter_with_only_the_last_site_stays_one_when_it_is_taught_and_tuned() {
+    let backbone = backbone();
+    let mut adapter = publisher(&backbone).adapter;
+    adapter.sites.drain(..adapter.sites.len() - 1);
+    let late = parent(&encode(&adapter, Encoding::Int8).unwrap(), None);
+    let examples = images(&[2], 20);
+    let taught = teach(&backbone, &late, &examples).unwrap().revision;
+    assert_eq!(taught.adapter.sites, late.adapter.sites);
+    let taught = parent(&taught.file, Some(&late));
+    let tuned = tune(&backbone, &taught, &examples, &(), &options(), &mut ()).unwrap();
+    let sites = &tuned.candidate.adapter.sites;
+    assert_eq!((sites.len(), &sites[0].name), (1, &late.adapter.sites[0].name));
+    assert_ne!(*sites, late.adapter.sites, "the site is trained");
 }
 
 #[test]

@@ -70,8 +70,8 @@ pub struct Config {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct TuningConfig {
-    /// Maximum number of unlabelled images to store per task. They are used to check that a new class does not claim
-    /// images of known classes. 0 stores none.
+    /// Maximum number of unlabelled images to store per task. Learning uses them as images of the known classes: it
+    /// trains with them, and checks that a new class does not claim them. 0 stores none.
     #[serde(alias = "frames")]
     pub max_frames: usize,
     /// Store one frame in every `frame_interval`.

@@ -74,7 +74,7 @@ impl Candidate {
     }
 }
 
-/// Pairs of a new class and an image's logit, by class weights fitted without that image.
+/// One image's logits for new classes, as pairs of class and logit, from class weights fitted without that image.
 pub(super) type HeldOutLogits = Vec<(usize, f32)>;
 
 pub(super) struct CandidateBuilder<'a> {

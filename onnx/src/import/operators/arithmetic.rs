@@ -1,4 +1,5 @@
-//! Arithmetic on two computed values, with per-channel constants, and on constants and shapes known at import.
+//! Arithmetic on two computed values, on a computed value and constants per channel, and on constants and shapes known
+//! at import; comparisons of the latter.
 
 use super::{
     super::{
