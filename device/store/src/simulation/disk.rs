@@ -24,7 +24,7 @@ pub enum PowerCut {
 }
 
 impl PowerCut {
-    /// All of them.
+    /// All power-cut models.
     pub const ALL: [Self; 4] = [Self::UnsyncedLost, Self::HalfWritten, Self::RenameLost, Self::Reordered];
 }
 
