@@ -14,7 +14,7 @@ use crate::{
 pub struct TuneOptions {
     /// Number of steps, at least 1 (default 100).
     pub steps: u32,
-    /// Images in a step, 1–8 (default 4).
+    /// Number of images in a step, 1–8 (default 4).
     pub batch: usize,
     /// Memory limit of the complete process in bytes; `None` for no limit (default: 300 MB).
     pub max_memory: Option<u64>,
@@ -22,13 +22,13 @@ pub struct TuneOptions {
     pub resident: Option<u64>,
     /// The part of the adapter to train; `None` for the largest that fits.
     pub scope: Option<TrainableScope>,
-    /// Worker threads, at least 1 (default 1).
+    /// Number of worker threads, at least 1 (default 1).
     pub threads: usize,
     /// Whether the threads run with the lowest priority ([`lower_priority`](crate::lower_priority)).
     pub yielding: bool,
     /// Seed of all random numbers.
     pub seed: u64,
-    /// Steps between two saves of the run state, at least 1 (default: 20).
+    /// Number of steps between two saves of the run state, at least 1 (default: 20).
     pub checkpoint_every: u32,
     /// Minimum number of seconds between two saves of the run state (default: 0). A run that is stopped always saves
     /// its state.

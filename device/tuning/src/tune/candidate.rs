@@ -74,7 +74,8 @@ impl Candidate {
     }
 }
 
-/// Pairs of a new class and an image's logit, by class weights fitted without that image.
+/// Pairs for one image: the index of a new class, and the image's logit for that class. The logit is computed with
+/// class weights fitted without the image.
 pub(super) type HeldOutLogits = Vec<(usize, f32)>;
 
 pub(super) struct CandidateBuilder<'a> {
