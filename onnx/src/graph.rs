@@ -33,7 +33,7 @@ pub struct Node {
     pub name: String,
     /// The operation.
     pub op: Op,
-    /// The values it reads.
+    /// The values that the node reads.
     pub inputs: Vec<ValueId>,
 }
 
@@ -103,7 +103,7 @@ pub enum Op {
     /// Output channel `c` is input channel `index[c]`, on a map or a vector. It covers Split, Slice and Gather along
     /// the channels, and channel shuffle.
     GatherChannels {
-        /// Each below the number of input channels.
+        /// Indices, each of which is below the number of input channels.
         index: Arc<[u32]>,
     },
     /// A rectangle of a map (ONNX `Slice` of rows and columns). Output row `i` is input row `start[0] + i · step[0]`.
@@ -231,12 +231,12 @@ pub struct Conv {
 }
 
 impl Conv {
-    /// Output channels.
+    /// Returns the number of output channels.
     pub fn channels(&self) -> usize {
         self.weight.shape()[0]
     }
 
-    /// Kernel rows, columns.
+    /// Returns the numbers of rows and columns of the kernel.
     pub fn kernel(&self) -> [usize; 2] {
         [self.weight.shape()[2], self.weight.shape()[3]]
     }
@@ -296,7 +296,7 @@ pub enum Activation {
     Tanh,
     /// `x if x ≥ 0 else alpha · (e^x − 1)`.
     Elu {
-        /// Minus the limit below zero.
+        /// The activation approaches `-alpha` for large negative `x`.
         alpha: f32,
     },
     /// `x · tanh(ln(1 + e^x))`.

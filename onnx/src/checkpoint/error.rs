@@ -163,7 +163,7 @@ pub enum TensorProblem {
     Unreadable {
         /// Its name.
         name: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }

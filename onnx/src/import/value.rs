@@ -3,7 +3,7 @@
 use super::{opaque::Foreign, view::View};
 use crate::{Missing, OnnxError, Tensor, graph::ValueId};
 
-/// The most characters of a reason.
+/// Maximum number of characters of a reason.
 const MAX_REASON: usize = 1000;
 
 /// One entry of a shape vector.
@@ -57,7 +57,7 @@ impl Value {
     }
 }
 
-/// Why a node was not converted.
+/// The reason why a node was not converted.
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// Unsupported, but possibly valid ONNX. The node is listed in the error.
