@@ -11,7 +11,7 @@ use crate::{
 pub const AUTO: &str = "auto";
 
 impl Adapter {
-    /// Checks the adapter against [`Limits::DEFAULT`]; a valid adapter can be written.
+    /// Checks the adapter against [`Limits::DEFAULT`]. A valid adapter can be written.
     pub fn validate(&self) -> Result<(), InvalidAdapter> {
         self.validate_with(&Limits::DEFAULT)
     }
