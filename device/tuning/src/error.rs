@@ -66,7 +66,7 @@ pub enum TuneError {
     /// An option is outside its range.
     #[error("option {option}: expected {expected}, got {got}")]
     Option {
-        /// Its name.
+        /// Name of the option.
         option: &'static str,
         /// The permitted values.
         expected: &'static str,
@@ -79,9 +79,9 @@ pub enum TuneError {
     /// An image that cannot be decoded.
     #[error("image {} of class `{label}` cannot be decoded: {reason}\nhint: remove it", id.short())]
     Image {
-        /// Its digest.
+        /// Digest of the image.
         id: Digest,
-        /// Its class, `unlabelled` for a frame.
+        /// Class of the image; `unlabelled` for a frame.
         label: String,
         /// The reason.
         reason: String,

@@ -40,11 +40,11 @@ pub struct TuneOptions {
     /// Fraction of a step's images that replay old classes, if there are such images: at least 0, below 1 (default:
     /// 0.5).
     pub replay_fraction: f32,
-    /// Margin in nats by which a new class's logit is lowered relative to the old ones (default: 1).
+    /// Margin in nats. The logit of a new class is lowered by this margin relative to the old ones (default: 1).
     pub logit_margin: f32,
     /// Weight of the divergence from the parent's probabilities among the old classes, at least 0 (default: 1).
     pub distillation_weight: f32,
-    /// Temperature of that divergence, above 0 (default: 2).
+    /// Temperature of the probabilities in this divergence, above 0 (default: 2).
     pub distillation_temperature: f32,
     /// Interpolation of the final site weights, 0–1: 0 gives the parent's weights, 1 the tuned ones (default: 0.5).
     pub interpolation: f32,
@@ -191,7 +191,7 @@ impl TuneOptions {
         self
     }
 
-    /// Sets the temperature of that divergence, above 0.
+    /// Sets the temperature of the divergence from the parent's probabilities, above 0.
     #[must_use]
     pub fn with_distillation_temperature(mut self, distillation_temperature: f32) -> Self {
         self.distillation_temperature = distillation_temperature;

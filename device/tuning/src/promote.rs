@@ -48,13 +48,13 @@ pub struct Comparison {
     /// Number of images.
     #[serde(rename = "pictures")]
     pub images: u32,
-    /// Number of these that the parent predicts correctly.
+    /// Number of the images that the parent predicts correctly.
     pub parent: u32,
-    /// Number of these that the tuned adapter predicts correctly.
+    /// Number of the images that the tuned adapter predicts correctly.
     pub tuned: u32,
-    /// Number that only the tuned adapter predicts correctly.
+    /// Number of the images that only the tuned adapter predicts correctly.
     pub won: u32,
-    /// Number that only the parent predicts correctly.
+    /// Number of the images that only the parent predicts correctly.
     pub lost: u32,
     /// Mean increase of the true class's log probability, in nats.
     pub gain: f64,

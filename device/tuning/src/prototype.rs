@@ -298,7 +298,7 @@ impl Teacher {
         images.chain(canaries).fold(wanted, f64::min)
     }
 
-    /// Returns the old class that most of these images are predicted as, and their number.
+    /// Returns the old class that most of the images are predicted as, and the number of images predicted as it.
     fn looks_like<'a>(&self, images: impl Iterator<Item = &'a Vec<f32>>) -> Option<(String, usize)> {
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
         for x in images {

@@ -63,7 +63,7 @@ impl Observer for () {}
 /// Result of a run.
 #[derive(Clone, Debug)]
 pub struct Tuned {
-    /// The tuned adapter, also if it is not promoted.
+    /// The tuned adapter. It is present even if it is not promoted.
     pub candidate: AdapterRevision,
     /// Whether the adapter replaces its parent, and why.
     pub verdict: PromotionVerdict,
@@ -77,7 +77,7 @@ pub struct Tuned {
     pub seconds: f64,
     /// Number of steps that this process executed.
     pub steps: u32,
-    /// Duration of these steps alone, in seconds.
+    /// Total duration of the steps that this process executed, in seconds.
     pub step_seconds: f64,
 }
 
