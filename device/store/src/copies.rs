@@ -24,7 +24,7 @@ pub(crate) fn of_root(name: &str) -> String {
     format!("{name}.copy")
 }
 
-/// A file and its copy, as read.
+/// Result of reading a file and its copy.
 pub(crate) struct Found<T> {
     /// The contents of the file, or of the copy if the file is unusable.
     pub(crate) value: Option<T>,

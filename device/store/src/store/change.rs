@@ -71,7 +71,7 @@ impl Store {
     /// Marks the adapter on trial as in use. Called before its first frame after a start.
     ///
     /// # Errors
-    /// As [`Store::confirm`].
+    /// [`StoreError`] in the same cases as [`Store::confirm`].
     pub fn begin_use(&self, task: &str, digest: &Digest) -> Result<(), StoreError> {
         self.change_trial(task, digest, |trial| trial.in_use = true)
     }
@@ -79,7 +79,7 @@ impl Store {
     /// Records a clean end of the program, with the progress of the trial.
     ///
     /// # Errors
-    /// As [`Store::confirm`].
+    /// [`StoreError`] in the same cases as [`Store::confirm`].
     pub fn end_use(&self, task: &str, digest: &Digest, progress: Progress) -> Result<(), StoreError> {
         self.change_trial(task, digest, |trial| {
             trial.in_use = false;
@@ -113,7 +113,7 @@ impl Store {
     /// again.
     ///
     /// # Errors
-    /// As [`Store::confirm`].
+    /// [`StoreError`] in the same cases as [`Store::confirm`].
     pub fn revert(
         &self,
         task: &str,

@@ -38,7 +38,7 @@ impl Store {
     /// discarded; an upload that did not fit on the disk is kept. `now` is in seconds since 1970-01-01 UTC.
     ///
     /// # Errors
-    /// As [`Store::upload`] and [`Store::install`].
+    /// [`StoreError`] in the same cases as [`Store::upload`] and [`Store::install`].
     pub fn commit(&self, digest: &Digest, now: Option<u64>) -> Result<Installed, StoreError> {
         let mut writer = self.writer();
         // As in `begin`: if the adapter was installed in another way in the meantime, no upload is needed and earlier
