@@ -128,7 +128,7 @@ pub enum OnnxError {
         origin: String,
         /// The input.
         input: String,
-        /// Its shape.
+        /// Shape of the input.
         shape: String,
         /// Rows and columns, for the hint.
         suggestion: [i64; 2],
@@ -250,7 +250,7 @@ fn size([height, width]: [i64; 2]) -> String {
     }
 }
 
-/// Why an adapter does not fit a backbone.
+/// The reason why an adapter does not fit a backbone.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdapterMismatch {
@@ -271,7 +271,7 @@ pub enum AdapterMismatch {
     SiteCount {
         /// The adapter's task.
         task: String,
-        /// Its recipe.
+        /// The adapter's recipe.
         recipe: clr_adapters::Recipe,
         /// Number of sites that the recipe has on the backbone.
         expected: usize,
@@ -283,7 +283,7 @@ pub enum AdapterMismatch {
     SiteName {
         /// The adapter's task.
         task: String,
-        /// Its place among the adapter's sites.
+        /// Index of the site among the adapter's sites.
         index: usize,
         /// The backbone's name.
         expected: String,

@@ -115,8 +115,8 @@ pub enum Op {
         /// Rows, columns; at least 1.
         step: [usize; 2],
     },
-    /// Normalisation over the channels of each pixel, or over a vector (ONNX `LayerNormalization`):
-    /// `(x − mean) / √(variance + epsilon) · scale + bias`.
+    /// Normalisation over the channels of each pixel, or over a vector (ONNX `LayerNormalization`): `(x − mean) /
+    /// √(variance + epsilon) · scale + bias`.
     LayerNorm {
         /// `[C]`.
         scale: Tensor,
@@ -137,8 +137,8 @@ pub enum Op {
         /// ε.
         epsilon: f32,
     },
-    /// Global response normalisation (Woo et al. 2023): `scale · x · g / (mean_c g + epsilon) + bias + x`, where `g` is the
-    /// Euclidean norm of a channel over height and width.
+    /// Global response normalisation (Woo et al. 2023): `scale · x · g / (mean_c g + epsilon) + bias + x`. Here `g` is
+    /// the Euclidean norm of a channel over height and width, and `mean_c` is the mean over the channels.
     GlobalResponseNorm {
         /// `[C]`.
         scale: Tensor,
@@ -147,7 +147,8 @@ pub enum Op {
         /// ε.
         epsilon: f32,
     },
-    /// 1-D convolution along the channels of `[N, C, 1, 1]` or `[N, C]`, one kernel for all (efficient channel attention).
+    /// 1-D convolution along the channels of `[N, C, 1, 1]` or `[N, C]`. One kernel serves all positions (efficient
+    /// channel attention).
     ChannelConv {
         /// `[K]`.
         kernel: Tensor,
@@ -171,13 +172,13 @@ pub enum Op {
 /// The values that a [`Op::Pad`] adds around a map.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PadMode {
-    /// This value.
+    /// The padding has this value.
     Constant(f32),
-    /// The map mirrored at its border pixels, without repeating these.
+    /// The map is mirrored at its border pixels, which are not repeated.
     Reflect,
-    /// The border pixels.
+    /// The border pixels are repeated.
     Edge,
-    /// The map from its other side.
+    /// The map is continued from its opposite side.
     Wrap,
 }
 

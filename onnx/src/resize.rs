@@ -16,7 +16,7 @@ pub struct Resize {
 /// The output size of a [`Resize`]: rows, columns.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ResizeTarget {
-    /// This size.
+    /// A fixed size.
     Size([usize; 2]),
     /// `⌊input · scale⌋`.
     Scale([f32; 2]),

@@ -41,9 +41,9 @@ enum Kind {
 /// An expected tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Parameter {
-    /// Its name in the state dict.
+    /// The tensor's name in the state dict.
     pub(super) name: String,
-    /// Its shape.
+    /// The tensor's shape.
     pub(super) shape: Vec<usize>,
 }
 

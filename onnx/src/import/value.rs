@@ -9,7 +9,7 @@ const MAX_REASON: usize = 1000;
 /// One entry of a shape vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dim {
-    /// This multiple of the batch, whose size is not known.
+    /// A multiple of the batch size, by this factor. The batch size is not known.
     Batch(i64),
     Known(i64),
 }

@@ -35,7 +35,7 @@ pub(super) fn transpose<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conv
     import.taken(&value, dims, 0, &strides)
 }
 
-/// Returns the attribute; without it, the axes in reverse order.
+/// Returns the attribute `perm`. If it is missing, returns the axes in reverse order.
 fn permutation(source: Source<'_>, rank: usize) -> Vec<i64> {
     source
         .ints("perm")
