@@ -66,7 +66,7 @@ struct Course {
     most: u64,
 }
 
-/// End of the sending of chunks.
+/// Result of sending chunks on one connection.
 enum Leg {
     Complete,
     Again,
