@@ -115,8 +115,8 @@ pub enum Op {
         /// Rows, columns; at least 1.
         step: [usize; 2],
     },
-    /// Normalisation over the channels of each pixel, or over a vector (ONNX `LayerNormalization`): `(x − mean) /
-    /// √(variance + epsilon) · scale + bias`.
+    /// Normalisation over the channels of each pixel, or over a vector (ONNX `LayerNormalization`):
+    /// `(x − mean) / √(variance + epsilon) · scale + bias`.
     LayerNorm {
         /// `[C]`.
         scale: Tensor,
