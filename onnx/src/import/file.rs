@@ -29,7 +29,7 @@ pub(super) struct File<'a> {
     pub(super) producers: Producers<'a>,
     /// Rows and columns that the caller states, for a file that leaves them open.
     pub(super) size: Option<[u32; 2]>,
-    /// Value of [`ReadOptions::two_classes`].
+    /// Value of [`ReadOptions::two_classes`](crate::ReadOptions::two_classes).
     pub(super) two_classes: bool,
     /// Whether the file has a classifier, according to metadata that this library wrote; `None` without such metadata.
     pub(super) classifier: Option<bool>,

@@ -123,8 +123,8 @@ fn numbers(indices: &TensorProto, external: &External) -> Result<Vec<i64>, Strin
     )
 }
 
-/// Returns the row-major positions of the indices. They are given as positions `[NNZ]`, or as coordinates `[NNZ,
-/// rank]`.
+/// Returns the row-major positions of the indices. They are given as positions `[NNZ]`, or as coordinates
+/// `[NNZ, rank]`.
 fn places(indices: &[i64], shape: &[i64], dims: &[usize]) -> Result<Vec<usize>, String> {
     let linear = [dims.iter().product::<usize>()];
     let dims = if shape.len() < 2 { &linear[..] } else { dims };

@@ -38,8 +38,8 @@ pub trait Preprocess {
     /// An image without pixels becomes black.
     fn fit<'a>(&self, image: impl Into<ImageView<'a>>) -> RgbImage;
 
-    /// Writes `(value − mean) / std` as NCHW planes in the description's channel order into `out`, `[3, height,
-    /// width]`.
+    /// Writes `(value − mean) / std` as NCHW planes into `out`, `[3, height, width]`. The channel order is that of the
+    /// preprocessing.
     ///
     /// # Panics
     /// If `image` does not have `height` × `width` pixels, or `out` does not have `3 · height · width` values. Both are
