@@ -1,9 +1,9 @@
 //! Folding of a task's norm into its sites: the same function with fewer parameters, computed in f64.
 //!
 //! `s = γ / √(σ² + ε)`, `K' = K · s`, `b' = β − μ · s` (CLR paper, section 3; `docs/reference/adapter-format.md`,
-//! "Folding"). A convolution's bias `c`, which is added *before* the norm, also moves after the CLR layer: `b' = β + (c
-//! − μ) · s`. The reprogramming layer is therefore applied to the bias-free feature map. A bias added before the zero
-//! padding would give another function at the border.
+//! "Folding"). A convolution's bias `c`, which is added *before* the norm, also moves after the CLR layer:
+//! `b' = β + (c − μ) · s`. The reprogramming layer is therefore applied to the bias-free feature map. A bias that is
+//! added before the zero padding would give another function at the border.
 
 use alloc::{vec, vec::Vec};
 
