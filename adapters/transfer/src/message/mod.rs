@@ -168,7 +168,7 @@ pub enum Committed {
         task: String,
         /// Label of the image.
         label: String,
-        /// Whether the image was already stored.
+        /// Whether the image was already stored with this label.
         duplicate: bool,
     },
 }
