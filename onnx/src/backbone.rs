@@ -53,8 +53,8 @@ impl Backbone {
     /// the classes of `classifier`.
     ///
     /// # Errors
-    /// If nodes, weights and shapes are inconsistent at the size given by `preprocessing`, a weight is not finite, a
-    /// name is empty or not unique, or classifier and labels do not fit the features.
+    /// [`OnnxError`] if nodes, weights and shapes are inconsistent at the size given by `preprocessing`, if a weight is
+    /// not finite, if a name is empty or not unique, or if classifier and labels do not fit the features.
     pub fn new(
         name: impl Into<String>,
         graph: Graph,
@@ -90,7 +90,7 @@ impl Backbone {
         })
     }
 
-    /// The name, for messages.
+    /// Returns the name of the backbone, which messages use.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -105,7 +105,7 @@ impl Backbone {
         &self.sites
     }
 
-    /// Length F of the features.
+    /// Returns the length F of the features.
     pub fn feature_count(&self) -> usize {
         self.feature_count
     }
@@ -115,7 +115,7 @@ impl Backbone {
         self.digest
     }
 
-    /// Preprocessing from image to input.
+    /// Returns the preprocessing from image to input.
     pub fn preprocessing(&self) -> &Preprocessing {
         &self.preprocessing
     }
@@ -181,7 +181,7 @@ impl Backbone {
     /// graph is applied in addition, unless the stated values already equal the combined ones.
     ///
     /// # Errors
-    /// If a value is not finite or a deviation is 0.
+    /// [`OnnxError`] if a value is not finite or a deviation is 0.
     pub fn with_stated(mut self, stated: &StatedPreprocessing, origin: Origin) -> Result<Self, OnnxError> {
         let mut preprocessing = self.preprocessing.clone();
         stated.apply(&mut preprocessing);
@@ -198,7 +198,7 @@ impl Backbone {
     /// Returns the backbone with another preprocessing. The digest does not depend on it.
     ///
     /// # Errors
-    /// If the graph does not fit the new input size.
+    /// [`OnnxError`] if the graph does not fit the new input size.
     pub fn with_preprocessing(self, preprocessing: Preprocessing) -> Result<Self, OnnxError> {
         validate::preprocessing(&preprocessing)?;
         let shapes = self.shapes_for([preprocessing.height as usize, preprocessing.width as usize])?;
@@ -221,7 +221,7 @@ impl Backbone {
     /// Returns the backbone with labels for its classifier.
     ///
     /// # Errors
-    /// If there is no classifier, or the number of its classes differs.
+    /// [`OnnxError`] if the backbone has no classifier, or if the number of labels differs from that of its classes.
     pub fn with_labels(self, labels: Vec<String>) -> Result<Self, OnnxError> {
         validate::classifier(self.classifier.as_ref(), Some(&labels), self.feature_count)?;
         Ok(Self {
@@ -230,8 +230,9 @@ impl Backbone {
         })
     }
 
-    /// Returns the backbone's own classifier as an adapter with the recipe `linear`: version 1, without metrics and
-    /// canaries. Without labels, the classes are named `class 0`, `class 1` …
+    /// Returns the backbone's own classifier as an adapter with the recipe `linear`, or `None` if the backbone has no
+    /// classifier. The adapter has version 1, no metrics and no canaries. Without labels, its classes are named
+    /// `class 0`, `class 1` …
     pub fn original_adapter(&self) -> Option<Adapter> {
         let head = self.classifier.clone()?;
         let labels = self
@@ -273,7 +274,7 @@ impl Backbone {
     /// Returns the shape of every value, by [`ValueId`], for an image of `height` × `width` pixels.
     ///
     /// # Errors
-    /// If the graph does not fit that size.
+    /// [`OnnxError`] if the graph does not fit that size.
     pub fn value_shapes(&self, height: usize, width: usize) -> Result<Vec<Shape>, OnnxError> {
         shapes_at(&self.graph, [height, width])
     }
@@ -283,8 +284,8 @@ impl Backbone {
         self.graph.nodes.get(value.producer()?)
     }
 
-    /// Returns the default for a file without a preprocessing: RGB, ImageNet mean and standard deviation, shorter side
-    /// scaled to `size / 0.875` (bilinear), centre crop.
+    /// Returns the preprocessing that is assumed for a file without one: RGB, ImageNet mean and standard deviation, the
+    /// shorter side scaled to `size / 0.875` (bilinear), then a centre crop.
     pub fn default_preprocessing(height: u32, width: u32) -> Preprocessing {
         Preprocessing {
             height,

@@ -29,7 +29,7 @@ pub enum OnnxError {
         origin: String,
         /// The part.
         what: String,
-        /// The cap.
+        /// The limit.
         limit: u64,
         /// The file's value.
         got: u64,
@@ -61,7 +61,7 @@ pub enum OnnxError {
     Foreign {
         /// The file.
         origin: String,
-        /// Found and expected.
+        /// What was found, and what was expected.
         what: String,
         /// A way to obtain a file that can be read.
         hint: String,
@@ -75,7 +75,7 @@ pub enum OnnxError {
         file: String,
         /// The defect: expected and got.
         reason: String,
-        /// The way out.
+        /// The remedy.
         hint: String,
     },
     /// The model is quantised.
@@ -87,7 +87,7 @@ pub enum OnnxError {
     Quantised {
         /// The file.
         origin: String,
-        /// The operators that show it, with the number of their nodes.
+        /// The operators that show that the model is quantised, with the number of their nodes.
         operators: Vec<(String, usize)>,
     },
     /// The model was optimised for ONNX Runtime and contains operators that only ONNX Runtime has.
@@ -99,7 +99,7 @@ pub enum OnnxError {
     Optimised {
         /// The file.
         origin: String,
-        /// These operators, with their numbers.
+        /// The operators that only ONNX Runtime has, with the number of their nodes.
         operators: Vec<(String, usize)>,
     },
     /// The graph has nodes that this library does not support. The list is complete.
@@ -128,7 +128,7 @@ pub enum OnnxError {
         origin: String,
         /// The input.
         input: String,
-        /// Its shape.
+        /// Shape of the input.
         shape: String,
         /// Rows and columns, for the hint.
         suggestion: [i64; 2],
@@ -143,7 +143,7 @@ pub enum OnnxError {
     Outputs {
         /// The file.
         origin: String,
-        /// Why none was chosen.
+        /// The reason why no output was chosen.
         reason: String,
         /// Every output with its shape and its probable meaning.
         outputs: Vec<String>,
@@ -166,7 +166,7 @@ pub enum OnnxError {
         /// The defect.
         reason: String,
     },
-    /// Nodes that depend on each other in a cycle.
+    /// Some nodes depend on each other in a cycle.
     #[error("{origin}: the graph has a cycle through {}", nodes.join(", "))]
     Cycle {
         /// The file.
@@ -233,7 +233,7 @@ pub enum OnnxError {
     Adapter(#[from] AdapterMismatch),
 }
 
-/// `QLinearConv ×21, QLinearAdd ×8`.
+/// Returns a list of operators with their numbers, such as `QLinearConv ×21, QLinearAdd ×8`.
 fn counted(operators: &[(String, usize)]) -> String {
     let items: Vec<String> = operators
         .iter()
@@ -250,7 +250,7 @@ fn size([height, width]: [i64; 2]) -> String {
     }
 }
 
-/// Why an adapter does not fit a backbone.
+/// The reason why an adapter does not fit a backbone.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdapterMismatch {
@@ -271,11 +271,11 @@ pub enum AdapterMismatch {
     SiteCount {
         /// The adapter's task.
         task: String,
-        /// Its recipe.
+        /// The adapter's recipe.
         recipe: clr_adapters::Recipe,
-        /// Sites of the backbone under the recipe.
+        /// Number of sites that the recipe has on the backbone.
         expected: usize,
-        /// Sites of the adapter.
+        /// Number of sites of the adapter.
         got: usize,
     },
     /// The name of a site differs from the backbone's site at this position.
@@ -283,7 +283,7 @@ pub enum AdapterMismatch {
     SiteName {
         /// The adapter's task.
         task: String,
-        /// Its place among the adapter's sites.
+        /// Index of the site among the adapter's sites.
         index: usize,
         /// The backbone's name.
         expected: String,
@@ -299,9 +299,9 @@ pub enum AdapterMismatch {
         site: String,
         /// `weights` or `bias`.
         part: &'static str,
-        /// The kind and number of values.
+        /// The kind and number of values that the backbone requires.
         expected: String,
-        /// The kind and number of values.
+        /// The kind and number of values in the adapter.
         got: String,
     },
     /// The head does not fit the features, or is inconsistent.
@@ -311,9 +311,9 @@ pub enum AdapterMismatch {
         task: String,
         /// `features`, `weight`, `bias` or `labels`.
         part: &'static str,
-        /// Number of values.
+        /// Number of values that the backbone requires.
         expected: usize,
-        /// Number of values.
+        /// Number of values in the adapter.
         got: usize,
     },
 }

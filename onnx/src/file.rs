@@ -9,13 +9,13 @@ impl Backbone {
     ///
     /// If this library wrote the file, preprocessing, labels and name are in its metadata. Otherwise, a normalisation
     /// at the start of the graph is moved into the preprocessing, and a configuration by timm or Hugging Face in the
-    /// same folder is read. Everything else is [`Backbone::default_preprocessing`] at the file's input size.
-    /// [`Backbone::preprocessing_origins`] states where each part came from. Weights in other files (external data) are
-    /// looked for in the same folder.
+    /// same folder is read. Parts that neither of them states are those of [`Backbone::default_preprocessing`] at the
+    /// file's input size. [`Backbone::preprocessing_origins`] states where each part came from. Weights in other files
+    /// (external data) are looked for in the same folder.
     ///
     /// # Errors
-    /// If the file cannot be read, is not ONNX, leaves the image size or the choice of an output open, or has
-    /// unsupported nodes, all of which are listed.
+    /// [`OnnxError`] if the file cannot be read, is not ONNX, or leaves the image size or the choice of an output open.
+    /// If nodes are unsupported, the error lists all of them.
     pub fn load(path: &Path) -> Result<Self, OnnxError> {
         let bytes = import::read_file(path)?;
         let origin = path.display().to_string();
@@ -27,15 +27,16 @@ impl Backbone {
     /// Reads the bytes of an ONNX file; `origin` names them in errors. See [`Backbone::load`].
     ///
     /// # Errors
-    /// As [`Backbone::load`]. Also if weights are in other files, which only [`Backbone::load`] can find.
+    /// [`OnnxError`] in the same cases as [`Backbone::load`], and if weights are in other files, which only
+    /// [`Backbone::load`] can find.
     pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Self, OnnxError> {
         foreign::refuse(bytes, origin)?;
         import::backbone(bytes, origin, None, &ReadOptions::default())
     }
 
-    /// Returns a standard ONNX file (opset 17, IR 8): the graph, the classifier as a Gemm (output `logits`; without a
-    /// classifier, the output is `features`), and preprocessing, labels and name in the metadata. Reading the file
-    /// gives an equal backbone.
+    /// Returns a standard ONNX file (opset 17, IR 8). It contains the graph, the classifier as a Gemm with the output
+    /// `logits`, and the preprocessing, labels and name in the metadata. Without a classifier, the output is
+    /// `features`. Reading the file gives an equal backbone.
     pub fn to_bytes(&self) -> Vec<u8> {
         prost::Message::encode_to_vec(&write::backbone(self))
     }
@@ -43,7 +44,7 @@ impl Backbone {
     /// Writes [`Backbone::to_bytes`] to `path` atomically, by a temporary file and a rename.
     ///
     /// # Errors
-    /// If writing fails.
+    /// [`OnnxError`] if the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), OnnxError> {
         write::atomically(path, &self.to_bytes())
     }

@@ -33,7 +33,7 @@ pub struct Node {
     pub name: String,
     /// The operation.
     pub op: Op,
-    /// The values it reads.
+    /// The values that the node reads.
     pub inputs: Vec<ValueId>,
 }
 
@@ -103,7 +103,7 @@ pub enum Op {
     /// Output channel `c` is input channel `index[c]`, on a map or a vector. It covers Split, Slice and Gather along
     /// the channels, and channel shuffle.
     GatherChannels {
-        /// Each below the number of input channels.
+        /// Indices, each of which is below the number of input channels.
         index: Arc<[u32]>,
     },
     /// A rectangle of a map (ONNX `Slice` of rows and columns). Output row `i` is input row `start[0] + i · step[0]`.
@@ -137,8 +137,8 @@ pub enum Op {
         /// ε.
         epsilon: f32,
     },
-    /// Global response normalisation (Woo et al. 2023): `scale · x · g / (mean_c g + epsilon) + bias + x`, where `g` is the
-    /// Euclidean norm of a channel over height and width.
+    /// Global response normalisation (Woo et al. 2023): `scale · x · g / (mean_c g + epsilon) + bias + x`. Here `g` is
+    /// the Euclidean norm of a channel over height and width, and `mean_c` is the mean over the channels.
     GlobalResponseNorm {
         /// `[C]`.
         scale: Tensor,
@@ -147,7 +147,8 @@ pub enum Op {
         /// ε.
         epsilon: f32,
     },
-    /// 1-D convolution along the channels of `[N, C, 1, 1]` or `[N, C]`, one kernel for all (efficient channel attention).
+    /// 1-D convolution along the channels of `[N, C, 1, 1]` or `[N, C]`. One kernel serves all positions (efficient
+    /// channel attention).
     ChannelConv {
         /// `[K]`.
         kernel: Tensor,
@@ -171,13 +172,13 @@ pub enum Op {
 /// The values that a [`Op::Pad`] adds around a map.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PadMode {
-    /// This value.
+    /// The padding has this value.
     Constant(f32),
-    /// The map mirrored at its border pixels, without repeating these.
+    /// The map is mirrored at its border pixels, which are not repeated.
     Reflect,
-    /// The border pixels.
+    /// The border pixels are repeated.
     Edge,
-    /// The map from its other side.
+    /// The map is continued from its opposite side.
     Wrap,
 }
 
@@ -231,12 +232,12 @@ pub struct Conv {
 }
 
 impl Conv {
-    /// Output channels.
+    /// Returns the number of output channels.
     pub fn channels(&self) -> usize {
         self.weight.shape()[0]
     }
 
-    /// Kernel rows, columns.
+    /// Returns the numbers of rows and columns of the kernel.
     pub fn kernel(&self) -> [usize; 2] {
         [self.weight.shape()[2], self.weight.shape()[3]]
     }
@@ -296,7 +297,7 @@ pub enum Activation {
     Tanh,
     /// `x if x ≥ 0 else alpha · (e^x − 1)`.
     Elu {
-        /// Minus the limit below zero.
+        /// The activation approaches `-alpha` for large negative `x`.
         alpha: f32,
     },
     /// `x · tanh(ln(1 + e^x))`.

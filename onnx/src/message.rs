@@ -9,7 +9,7 @@ pub(crate) fn quoted(path: &str) -> String {
     format!("'{}'", path.replace('\'', "'\\''"))
 }
 
-/// Items on lines below.
+/// Returns the items, each on a line of its own.
 pub(crate) fn lines(items: &[String]) -> String {
     items.iter().flat_map(|item| ["\n  ", item]).collect()
 }

@@ -26,9 +26,9 @@ const OPAQUE: &str = "clr.opaque";
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StepEntry {
-    /// Its name in the graph.
+    /// Name of the step in the graph.
     pub(crate) name: String,
-    /// The names of its nodes.
+    /// Names of the step's nodes.
     pub(crate) nodes: Vec<String>,
     /// The values that the step reads, in order.
     pub(crate) inputs: Vec<String>,
@@ -40,7 +40,7 @@ pub(crate) struct StepEntry {
     pub(crate) single: bool,
 }
 
-/// The entries of a file, as far as it has them.
+/// The entries of a file. Missing ones are `None` or empty.
 #[derive(Default)]
 pub(crate) struct Metadata {
     pub(crate) preprocessing: Option<Preprocessing>,

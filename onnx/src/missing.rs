@@ -7,7 +7,7 @@ use crate::message::lines;
 pub struct Missing {
     /// The node's name.
     pub node: String,
-    /// Its operator, with the domain unless that is the default one.
+    /// The node's operator. It includes the domain, unless that is the default one.
     pub operator: String,
     /// The opset of the operator's domain.
     pub opset: i64,

@@ -54,27 +54,28 @@ impl Opaque {
         }
     }
 
-    /// Returns the shapes of its inputs, in the order of the node's inputs.
+    /// Returns the shapes of the step's inputs, in the order of the node's inputs.
     pub fn inputs(&self) -> &[Shape] {
         &self.inputs
     }
 
-    /// Returns the shape of its output.
+    /// Returns the shape of the step's output.
     pub fn output(&self) -> Shape {
         self.output
     }
 
-    /// Its operators, in order.
+    /// Returns the step's operators, in order.
     pub fn operators(&self) -> impl Iterator<Item = &str> {
         self.graph.node.iter().filter_map(|node| node.op_type.as_deref())
     }
 
-    /// Returns whether its nodes support only a batch of one.
+    /// Returns whether the step's nodes support only a batch of one.
     pub fn is_single(&self) -> bool {
         self.single
     }
 
-    /// Returns the bytes of its ONNX model: inputs `x0`, `x1` … and output `y`, for one image (N = 1).
+    /// Returns the bytes of the step's ONNX model. The model has the inputs `x0`, `x1` … and the output `y`, for one
+    /// image (N = 1).
     pub fn model(&self) -> Vec<u8> {
         let model = ModelProto {
             ir_version: Some(IR_VERSION),
@@ -88,7 +89,7 @@ impl Opaque {
         model.encode_to_vec()
     }
 
-    /// Returns the bytes of its constants.
+    /// Returns the number of bytes of the step's constants.
     pub fn constant_bytes(&self) -> usize {
         let bytes = |tensor: &TensorProto| tensor.raw_data.as_ref().map_or(0, Vec::len);
         self.graph.initializer.iter().map(bytes).sum()

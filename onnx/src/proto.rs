@@ -12,7 +12,7 @@ pub struct ModelProto {
     /// The tool that wrote the file.
     #[prost(string, optional, tag = "2")]
     pub producer_name: Option<String>,
-    /// Its version.
+    /// Version of that tool.
     #[prost(string, optional, tag = "3")]
     pub producer_version: Option<String>,
     /// The computation.
@@ -58,7 +58,7 @@ pub struct FunctionProto {
 /// An operator set and its version.
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
 pub struct OperatorSetIdProto {
-    /// Empty for the standard operators.
+    /// The domain; empty for the standard operators.
     #[prost(string, optional, tag = "1")]
     pub domain: Option<String>,
     /// The opset.
@@ -247,7 +247,7 @@ pub struct ValueInfoProto {
     /// The value's name.
     #[prost(string, optional, tag = "1")]
     pub name: Option<String>,
-    /// Its type.
+    /// Type of the value.
     #[prost(message, optional, tag = "2")]
     pub r#type: Option<TypeProto>,
 }
@@ -255,7 +255,7 @@ pub struct ValueInfoProto {
 /// A value's type; only tensors are read.
 #[derive(Clone, PartialEq, Message)]
 pub struct TypeProto {
-    /// Set for a tensor.
+    /// The type of a tensor; `None` for any other type.
     #[prost(message, optional, tag = "1")]
     pub tensor_type: Option<TensorTypeProto>,
 }
@@ -263,10 +263,10 @@ pub struct TypeProto {
 /// Element type and shape of a tensor.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorTypeProto {
-    /// As [`TensorProto::data_type`].
+    /// The element type, with the numbers of [`TensorProto::data_type`].
     #[prost(int32, optional, tag = "1")]
     pub elem_type: Option<i32>,
-    /// Absent if the rank is unknown.
+    /// The shape; `None` if the rank is unknown.
     #[prost(message, optional, tag = "2")]
     pub shape: Option<TensorShapeProto>,
 }
@@ -274,7 +274,7 @@ pub struct TensorTypeProto {
 /// A shape.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorShapeProto {
-    /// One per axis.
+    /// The dimensions, one per axis.
     #[prost(message, repeated, tag = "1")]
     pub dim: Vec<DimensionProto>,
 }

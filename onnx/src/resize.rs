@@ -16,7 +16,7 @@ pub struct Resize {
 /// The output size of a [`Resize`]: rows, columns.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ResizeTarget {
-    /// This size.
+    /// A fixed size.
     Size([usize; 2]),
     /// `⌊input · scale⌋`.
     Scale([f32; 2]),
@@ -38,9 +38,9 @@ pub enum Rounding {
     PreferFloor,
     /// Rounds to the nearest integer, and halves up.
     PreferCeil,
-    /// Down.
+    /// Rounds down.
     Floor,
-    /// Up.
+    /// Rounds up.
     Ceil,
 }
 
@@ -59,12 +59,12 @@ pub enum Coordinates {
     Asymmetric,
 }
 
-/// Source of one output row or column: `(1 − weight) · input[low] + weight · input[high]`.
+/// Sources of one output row or column. Its value is `(1 − weight) · input[low] + weight · input[high]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Taps {
     /// The lower neighbour.
     pub low: usize,
-    /// The higher index; equal to `low` for nearest.
+    /// The higher neighbour; equal to `low` for [`ResizeMode::Nearest`].
     pub high: usize,
     /// Weight of `high`, 0 to 1.
     pub weight: f32,

@@ -10,14 +10,14 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// Channels of a map, length of a vector.
+    /// Returns the number of channels of a map, or the length of a vector.
     pub fn channels(self) -> usize {
         match self {
             Self::Map([channels, ..]) | Self::Vector(channels) => channels,
         }
     }
 
-    /// Rows and columns of a map.
+    /// Returns rows and columns of a map; `None` for a vector.
     pub fn spatial(self) -> Option<[usize; 2]> {
         match self {
             Self::Map([_, height, width]) => Some([height, width]),

@@ -9,9 +9,9 @@ pub struct SiteInfo {
     pub name: String,
     /// Index of the convolution among the graph's nodes.
     pub conv: usize,
-    /// Output channels.
+    /// Number of output channels.
     pub channels: usize,
-    /// Kernel rows, columns.
+    /// Numbers of rows and columns of the kernel.
     pub kernel: [usize; 2],
     /// Index of the `BatchNorm` that is the convolution's only reader, if there is one.
     pub norm: Option<usize>,

@@ -6,9 +6,9 @@ use crate::{Backbone, OnnxError, ValueId};
 /// ends before the next such site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stage {
-    /// Index of its first site in [`Backbone::sites`].
+    /// Index of the stage's first site in [`Backbone::sites`].
     pub first_site: usize,
-    /// Rows and columns of that site's feature map.
+    /// Rows and columns of the first site's feature map.
     pub size: [usize; 2],
 }
 
@@ -17,7 +17,7 @@ impl Backbone {
     /// vectors, as in squeeze-and-excitation, do not begin a stage.
     ///
     /// # Errors
-    /// If the graph does not fit that size.
+    /// [`OnnxError`] if the graph does not fit that size.
     pub fn stages(&self, size: [usize; 2]) -> Result<Vec<Stage>, OnnxError> {
         let shapes = self.value_shapes(size[0], size[1])?;
         let mut stages: Vec<Stage> = Vec::new();

@@ -34,7 +34,7 @@ impl Tensor {
         &self.data
     }
 
-    /// Returns the values, shared.
+    /// Returns the values in shared ownership, without copying them.
     pub fn shared(&self) -> Arc<[f32]> {
         Arc::clone(&self.data)
     }

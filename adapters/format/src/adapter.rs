@@ -49,7 +49,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// Number of classes.
+    /// Returns the number of classes.
     #[must_use]
     pub fn classes(&self) -> usize {
         self.bias.len()
@@ -57,7 +57,7 @@ impl Head {
 }
 
 impl Site {
-    /// Number of channels.
+    /// Returns the number of channels.
     #[must_use]
     pub fn channels(&self) -> usize {
         self.bias.len()
@@ -73,15 +73,15 @@ pub struct Header {
     pub labels: Vec<String>,
     /// The digest of the backbone that this adapter fits.
     pub backbone: Digest,
-    /// Which sites are reprogrammed.
+    /// The recipe, which determines the reprogrammed sites.
     pub recipe: Recipe,
     /// Preprocessing of images.
     pub preprocessing: Preprocessing,
-    /// Monotonic per task, from 1.
+    /// Version of the task's adapter. It starts at 1 and increases with every release.
     pub version: u64,
     /// The digest of the adapter file this one was derived from.
     pub parent: Option<Digest>,
-    /// Its origin.
+    /// Origin of the adapter.
     pub provenance: Provenance,
     /// Metrics at the time of writing.
     pub metrics: Option<Metrics>,
@@ -94,7 +94,7 @@ pub struct Header {
     /// Temperature: divides the logits before the softmax, so that probabilities match accuracies (temperature scaling,
     /// Guo et al. 2017). Above 0; 1 if it was not fitted.
     pub temperature: f32,
-    /// Bounds of its trial; `None` selects the device's default bounds.
+    /// Bounds of the adapter's trial; `None` selects the device's default bounds.
     pub trial: Option<Trial>,
     /// Calibration errors on the validation split, before and after temperature scaling.
     pub calibration: Option<Calibration>,
@@ -187,7 +187,7 @@ pub struct Metrics {
     pub data: Digest,
     /// The random seed.
     pub seed: u64,
-    /// Seconds since 1970-01-01 UTC.
+    /// Time of writing, in seconds since 1970-01-01 UTC.
     pub created: u64,
 }
 

@@ -40,7 +40,7 @@ pub struct Decoded {
 /// Decodes a file with [`Limits::DEFAULT`].
 ///
 /// # Errors
-/// A distinct [`DecodeError`] for every fault.
+/// [`DecodeError`], with a distinct variant for every fault.
 pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     decode_with(bytes, &Limits::DEFAULT)
 }
@@ -48,7 +48,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
 /// Decodes a file with these limits.
 ///
 /// # Errors
-/// As [`decode`].
+/// [`DecodeError`] in the same cases as [`decode`].
 pub fn decode_with(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
     decode_opened(bytes, &envelope::open(bytes, limits)?, limits)
 }

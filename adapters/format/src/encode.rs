@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl SiteWeights {
-    /// Returns the values: `[C]` or `[C, 3, 3]`.
+    /// Returns the values: `[C]` for a scale, `[C, 3, 3]` for a kernel.
     #[must_use]
     pub fn values(&self) -> &[f32] {
         match self {
@@ -22,7 +22,7 @@ impl SiteWeights {
 /// platforms.
 ///
 /// # Errors
-/// [`EncodeError::Invalid`] where [`Adapter::validate`] fails; [`EncodeError::TooLarge`] where a reader with
+/// [`EncodeError::Invalid`] if [`Adapter::validate`] fails; [`EncodeError::TooLarge`] if a reader with
 /// [`Limits::DEFAULT`] would refuse the file.
 pub fn encode(adapter: &Adapter, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
     adapter.validate()?;
@@ -54,7 +54,7 @@ pub fn encode(adapter: &Adapter, encoding: Encoding) -> Result<Vec<u8>, EncodeEr
 /// Returns `adapter` after a round trip through `encoding`: the weights that a device computes with.
 ///
 /// # Errors
-/// As [`encode`].
+/// [`EncodeError`] in the same cases as [`encode`].
 pub fn quantised(adapter: &Adapter, encoding: Encoding) -> Result<Adapter, EncodeError> {
     let file = encode(adapter, encoding)?;
     decode(&file)

@@ -30,7 +30,7 @@ pub enum DecodeError {
     /// A size is beyond its cap. Nothing was allocated for it.
     #[error("{what}: {got}, at most {cap} allowed")]
     TooLarge {
-        /// Which size.
+        /// The limited quantity.
         what: &'static str,
         /// The largest permitted size.
         cap: u64,
@@ -44,15 +44,15 @@ pub enum DecodeError {
     Truncated {
         /// Size according to its length fields, as far as these can be read, in bytes.
         expected: u64,
-        /// Bytes there.
+        /// Number of bytes in the file.
         got: u64,
     },
-    /// Trailing data.
+    /// The file has trailing data.
     #[error("{got} bytes, expected {expected}: trailing data")]
     TrailingBytes {
         /// Size according to its length fields, in bytes.
         expected: u64,
-        /// Bytes there.
+        /// Number of bytes in the file.
         got: u64,
     },
     /// The checksum of the file is wrong.
@@ -63,18 +63,18 @@ pub enum DecodeError {
         /// The CRC-32 of its bytes.
         got: u32,
     },
-    /// A signature of an unknown kind.
+    /// The signature is of an unknown kind.
     #[error("signature kind {kind} is unknown\nhint: a newer clr signed this file; update this one")]
     SignatureKind {
         /// The kind.
         kind: u8,
     },
-    /// A signature of the wrong length for its kind.
+    /// The signature has the wrong length for its kind.
     #[error("signature of {got} bytes, expected {expected}")]
     SignatureLength {
-        /// Bytes of that kind of signature.
+        /// Number of bytes of a signature of this kind.
         expected: u16,
-        /// Bytes claimed.
+        /// Number of bytes according to the trailer.
         got: u16,
     },
     /// A field of the release statement cannot be read.
@@ -85,31 +85,31 @@ pub enum DecodeError {
         /// Description of the fault.
         fault: HeaderFault,
     },
-    /// A release statement in an unknown layout.
+    /// The release statement has an unknown layout.
     #[error(
         "release statement of layout {got}, expected {expected}\nhint: a newer clr signed this file; update this one"
     )]
     ReleaseLayout {
-        /// The layout that is read.
+        /// The layout that this program reads.
         expected: u8,
-        /// The statement's.
+        /// The statement's layout.
         got: u8,
     },
     /// The release statement is readable, but not in canonical form.
     #[error("the release statement is not in canonical form, or bytes follow it")]
     ReleaseForm,
-    /// The content has another length than in the release statement.
+    /// The length of the content differs from the one in the release statement.
     #[error("{got} bytes before the trailer, the release statement names {expected}")]
     ReleaseLength {
-        /// Bytes that the statement names.
+        /// Number of bytes according to the statement.
         expected: u64,
-        /// Bytes there.
+        /// Number of bytes of the content.
         got: u64,
     },
-    /// The content has another digest than in the release statement.
+    /// The digest of the content differs from the one in the release statement.
     #[error("the content has the digest {}, the release statement names {}", got.short(), expected.short())]
     ReleaseContent {
-        /// The digest that the statement names.
+        /// The digest in the statement.
         expected: Digest,
         /// The digest of the content.
         got: Digest,
@@ -132,7 +132,7 @@ pub enum DecodeError {
         /// Description of the fault.
         fault: HeaderFault,
     },
-    /// Trailing data after the header's last field.
+    /// The header has trailing data after its last field.
     #[error("{left} bytes of trailing data after the header's last field")]
     HeaderRest {
         /// Number of bytes left over.
@@ -147,7 +147,7 @@ pub enum DecodeError {
     /// A section is missing, or another one is in its place.
     #[error("section `{expected}` expected, got kind {got:?}")]
     SectionKind {
-        /// The section that the header calls for.
+        /// The section that the header requires here.
         expected: SectionKind,
         /// The kind found; `None` at the payload's end.
         got: Option<u8>,
@@ -175,9 +175,9 @@ pub enum DecodeError {
     SectionBytes {
         /// The section.
         section: SectionKind,
-        /// Bytes required.
+        /// Number of bytes that the section's values require.
         expected: u64,
-        /// Bytes claimed.
+        /// Number of bytes according to the section's head.
         got: u64,
     },
     /// The payload ends within a section.
@@ -185,9 +185,9 @@ pub enum DecodeError {
     SectionTruncated {
         /// The section.
         section: SectionKind,
-        /// Bytes required.
+        /// Number of bytes that the section requires.
         expected: u64,
-        /// Bytes there.
+        /// Number of bytes left in the payload.
         got: u64,
     },
     /// A section's checksum is wrong.
@@ -195,9 +195,9 @@ pub enum DecodeError {
     SectionChecksum {
         /// The section.
         section: SectionKind,
-        /// The CRC-32 stored.
+        /// The CRC-32 stored in the section's head.
         expected: u32,
-        /// The CRC-32 of its data.
+        /// The CRC-32 of the section's data.
         got: u32,
     },
     /// A section's data are not canonical.
@@ -205,12 +205,12 @@ pub enum DecodeError {
     SectionData {
         /// The section.
         section: SectionKind,
-        /// Index of the site within the section, or of the class row of the head.
+        /// Index of the site within the section; for the head's weight, index of the class.
         run: usize,
         /// Description of the fault.
         fault: CodeFault,
     },
-    /// Trailing data after the last section.
+    /// The payload has trailing data after its last section.
     #[error("{left} bytes of trailing data after the last section")]
     PayloadRest {
         /// Number of bytes left over.
@@ -228,24 +228,24 @@ pub enum HeaderFault {
     /// The header ends within the field.
     #[error("the header ends within it")]
     Ends,
-    /// Text that is not UTF-8.
+    /// The text is not UTF-8.
     #[error("not UTF-8")]
     Utf8,
-    /// A number that does not fit its type.
+    /// The number does not fit its type.
     #[error("the number does not fit its type")]
     Number,
-    /// Text that is empty or has control characters.
+    /// The text is empty or has control characters.
     #[error("it is empty or has control characters")]
     Text,
-    /// An unknown variant number.
+    /// The variant number is unknown.
     #[error("the value is not one of the known choices")]
     Choice,
-    /// A name refers to more bytes of the previous name than it has.
+    /// A name shares more bytes with the previous name than that name has.
     #[error("shares {got} bytes with the previous name of {have}")]
     Shared {
-        /// Bytes shared.
+        /// Number of shared bytes according to the file.
         got: usize,
-        /// Bytes of the previous name.
+        /// Number of bytes of the previous name.
         have: usize,
     },
 }

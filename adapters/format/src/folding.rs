@@ -1,9 +1,9 @@
 //! Folding of a task's norm into its sites: the same function with fewer parameters, computed in f64.
 //!
 //! `s = γ / √(σ² + ε)`, `K' = K · s`, `b' = β − μ · s` (CLR paper, section 3; `docs/reference/adapter-format.md`,
-//! "Folding"). A convolution's bias `c`, which is added *before* the norm, also moves after the CLR layer: `b' = β + (c
-//! − μ) · s`. The reprogramming layer is therefore applied to the bias-free feature map. A bias added before the zero
-//! padding would give another function at the border.
+//! "Folding"). A convolution's bias `c`, which is added *before* the norm, also moves after the CLR layer:
+//! `b' = β + (c − μ) · s`. The reprogramming layer is therefore applied to the bias-free feature map. A bias that is
+//! added before the zero padding would give another function at the border.
 
 use alloc::{vec, vec::Vec};
 
@@ -40,11 +40,11 @@ pub enum FoldError {
     /// A vector has the wrong length.
     #[error("{what}: {got} values, expected {expected}")]
     Length {
-        /// Which vector.
+        /// The name of the vector.
         what: &'static str,
         /// The length that the site's channels require.
         expected: usize,
-        /// Its length.
+        /// The length of the vector.
         got: usize,
     },
     /// A channel's variance plus epsilon is not above zero.
@@ -138,7 +138,7 @@ fn length(what: &'static str, expected: usize, values: &[f32]) -> Result<(), Fol
 /// `conv_bias` `[C]` is the convolution's bias. The caller must then remove it from the convolution itself.
 ///
 /// # Errors
-/// [`FoldError`] for lengths that do not agree, a variance that is not positive, or results that are not finite.
+/// [`FoldError`] if lengths do not agree, if a variance plus epsilon is not above zero, or if a result is not finite.
 pub fn fold_kernel(kernel: &[f32], norm: Option<&Norm<'_>>, conv_bias: Option<&[f32]>) -> Result<Folded, FoldError> {
     let channels = kernel.len() / 9;
     length("kernel", 9 * channels, kernel)?;
@@ -154,7 +154,7 @@ pub fn fold_kernel(kernel: &[f32], norm: Option<&Norm<'_>>, conv_bias: Option<&[
 /// An identity scale is a slice of ones; `conv_bias` is as for [`fold_kernel`].
 ///
 /// # Errors
-/// As [`fold_kernel`].
+/// [`FoldError`] in the same cases as [`fold_kernel`].
 pub fn fold_scale(scale: &[f32], norm: Option<&Norm<'_>>, conv_bias: Option<&[f32]>) -> Result<Folded, FoldError> {
     let (weights, bias) = Affine::new(scale.len(), norm, conv_bias)?.fold(scale, 1)?;
     Ok(Folded {

@@ -11,7 +11,7 @@ pub enum InvalidAdapter {
     /// A size is beyond its cap.
     #[error("{what}: {got}, at most {cap} allowed")]
     TooLarge {
-        /// Which size.
+        /// The limited quantity.
         what: &'static str,
         /// The largest permitted size.
         cap: usize,
@@ -41,7 +41,7 @@ pub enum InvalidAdapter {
     /// A number is outside its range, or not a number.
     #[error("{what} is {got}, expected {expected}")]
     OutOfRange {
-        /// Which number.
+        /// The name of the number.
         what: &'static str,
         /// The range in words.
         expected: &'static str,
@@ -60,20 +60,20 @@ pub enum InvalidAdapter {
         /// The value.
         value: f32,
     },
-    /// Labels and head disagree.
+    /// The numbers of labels and of the head's classes differ.
     #[error("{labels} labels for a head of {classes} classes")]
     Labels {
         /// Number of labels.
         labels: usize,
-        /// Classes of the head.
+        /// Number of the head's classes.
         classes: usize,
     },
     /// The head's weight has the wrong length.
     #[error("head weight of {got} values, expected {expected} (classes × features)")]
     HeadWeight {
-        /// Classes × features.
+        /// Product of classes and features.
         expected: usize,
-        /// Values there.
+        /// Number of values found.
         got: usize,
     },
     /// A site's weights have the wrong length for its channels.
@@ -81,21 +81,21 @@ pub enum InvalidAdapter {
     SiteWeights {
         /// The site.
         site: String,
-        /// Its channels (the length of its bias).
+        /// Number of the site's channels (the length of its bias).
         channels: usize,
-        /// Channels, or 9 × channels.
+        /// Required number of values: the channels for a scale, 9 × channels for a kernel.
         expected: usize,
-        /// Values there.
+        /// Number of values found.
         got: usize,
     },
     /// A vector of the feature profile has the wrong length for its dimensions.
     #[error("{section} of {got} values, expected {expected}")]
     Profile {
-        /// Which vector.
+        /// The section of the vector.
         section: SectionKind,
         /// Length required by the mean's dimensions.
         expected: usize,
-        /// Values there.
+        /// Number of values found.
         got: usize,
     },
     /// Two sites have the same name.
@@ -104,7 +104,7 @@ pub enum InvalidAdapter {
         /// The name.
         site: String,
     },
-    /// The recipe and the sites disagree.
+    /// The sites do not match the recipe.
     #[error("recipe {recipe}: {problem}")]
     Recipe {
         /// The recipe.
@@ -115,21 +115,21 @@ pub enum InvalidAdapter {
     /// A canary's pixels do not match its size.
     #[error("canary {canary}: {got} bytes of pixels, expected {expected}")]
     CanaryPixels {
-        /// Which canary.
+        /// Index of the canary.
         canary: usize,
-        /// 3 · width · height.
+        /// Required number of bytes: 3 · width · height.
         expected: usize,
-        /// Bytes there.
+        /// Number of bytes found.
         got: usize,
     },
     /// A canary expects a class that the head does not have.
     #[error("canary {canary} expects class {class} of {classes}")]
     CanaryClass {
-        /// Which canary.
+        /// Index of the canary.
         canary: usize,
-        /// The class.
+        /// Index of the expected class.
         class: u32,
-        /// Classes of the head.
+        /// Number of the head's classes.
         classes: usize,
     },
 }

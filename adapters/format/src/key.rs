@@ -30,10 +30,10 @@ pub enum KeyError {
         /// The prefix expected for this kind of key.
         expected: &'static str,
     },
-    /// It does not have 64 hexadecimal digits.
+    /// The text does not have 64 hexadecimal digits after the prefix.
     #[error("a key has 64 hexadecimal digits after its colon, got {got} characters, or others among them")]
     Digits {
-        /// Characters there.
+        /// Number of characters found.
         got: usize,
     },
     /// The bytes are not a point of the curve, or a point of small order, which would accept forged signatures.

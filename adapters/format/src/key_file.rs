@@ -13,34 +13,34 @@ use crate::{KeyError, PublicKey, SecretKey, text_from_bytes};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyFileError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read key '{}'", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// It cannot be written.
+    /// The file cannot be written.
     #[error("cannot write key '{}'", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// It exists already.
+    /// The file exists already.
     #[error("key '{}' exists already\nhint: keys are never overwritten; choose another name", path.display())]
     Exists {
         /// The file.
         path: PathBuf,
     },
-    /// Its text is not a key of this kind.
+    /// The file's text is not a key of this kind.
     #[error("'{}' is not such a key", path.display())]
     Text {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: KeyError,
     },
     /// Other users than the owner can read a secret key's file.
@@ -48,7 +48,7 @@ pub enum KeyFileError {
     Open {
         /// The file.
         path: PathBuf,
-        /// Its permission bits.
+        /// The permission bits of the file.
         mode: u32,
     },
     /// The system's random number generator failed.

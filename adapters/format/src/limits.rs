@@ -4,38 +4,39 @@
 /// defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of the complete file.
+    /// Maximum bytes of the complete file.
     pub file_bytes: usize,
-    /// Bytes of the header.
+    /// Maximum bytes of the header.
     pub header_bytes: usize,
-    /// UTF-8 bytes of the task's name.
+    /// Maximum UTF-8 bytes of the task's name.
     pub task_bytes: usize,
-    /// UTF-8 bytes of one label.
+    /// Maximum UTF-8 bytes of one label.
     pub label_bytes: usize,
-    /// Classes of the head.
+    /// Maximum number of classes of the head.
     pub classes: usize,
-    /// Input features of the head.
+    /// Maximum number of input features of the head.
     pub features: usize,
-    /// Reprogrammed sites.
+    /// Maximum number of reprogrammed sites.
     pub sites: usize,
-    /// UTF-8 bytes of one site's name.
+    /// Maximum UTF-8 bytes of one site's name.
     pub site_name_bytes: usize,
-    /// Channels of one site.
+    /// Maximum number of channels of one site.
     pub channels: usize,
-    /// Weights and biases of all sites and the head together, 4 bytes each in memory.
+    /// Maximum number of weights and biases of all sites and the head together. In memory, each takes 4 bytes.
     pub parameters: usize,
-    /// Canaries.
+    /// Maximum number of canaries.
     pub canaries: usize,
-    /// Width and height of one canary in pixels.
+    /// Maximum width and height of one canary in pixels.
     pub canary_side: usize,
-    /// Width and height of the network's input in pixels.
+    /// Maximum width and height of the network's input in pixels.
     pub input_side: usize,
-    /// Dimensions of the feature profile.
+    /// Maximum number of dimensions of the feature profile.
     pub profile_dimensions: usize,
 }
 
 impl Limits {
-    /// The defaults: sufficient for every recipe on ResNet-50 with a 1,000-class head, at most 64 MiB in memory.
+    /// The default limits. They suffice for every recipe on ResNet-50 with a 1,000-class head, and allow at most 64 MiB
+    /// in memory.
     pub const DEFAULT: Self = Self {
         file_bytes: 64 << 20,
         header_bytes: 1 << 20,

@@ -54,8 +54,8 @@ pub struct Preprocessing {
     pub filter: Filter,
     /// The order of the colour planes.
     pub channel_order: ChannelOrder,
-    /// Subtracted per channel, in 0–255, in `channel_order`.
+    /// Mean of each channel, in 0–255, in the order of `channel_order`. It is subtracted.
     pub mean: [f32; 3],
-    /// Divides per channel, in 0–255, in `channel_order`.
+    /// Standard deviation of each channel, in 0–255, in the order of `channel_order`. The difference is divided by it.
     pub std: [f32; 3],
 }

@@ -11,7 +11,7 @@ pub enum Refusal {
     /// A size exceeds a cap of this device (TUF: endless data).
     #[error("{what}: {got}, at most {cap} allowed here")]
     TooLarge {
-        /// Which size.
+        /// The limited quantity.
         what: &'static str,
         /// The largest permitted size.
         cap: u64,
@@ -23,7 +23,7 @@ pub enum Refusal {
     WrongLength {
         /// Bytes announced.
         expected: u64,
-        /// Bytes there.
+        /// Number of bytes received.
         got: u64,
     },
     /// The digest differs from the announced one.
@@ -37,10 +37,10 @@ pub enum Refusal {
     /// The bytes are not an adapter.
     #[error(transparent)]
     Malformed(DecodeError),
-    /// No signature.
+    /// The file has no signature.
     #[error("the file is not signed\nhint: `clr sign` it with a key that the device trusts")]
     Unsigned,
-    /// Signed by a key that the device does not trust.
+    /// The file is signed with a key that the device does not trust.
     #[error("the {class} key {} is not trusted here\nhint: add {key} to the device's trusted keys, or sign with one of them", key.short())]
     UnknownKey {
         /// The class of the signature.
@@ -54,7 +54,7 @@ pub enum Refusal {
         /// The key that the file names.
         key: PublicKey,
     },
-    /// A trusted key, but not for this task.
+    /// The device trusts the key, but not for this task.
     #[error("key {} may not speak for task `{task}`\nhint: the device's configuration limits this key to other task names", key.short())]
     TaskNotAllowed {
         /// The key.
@@ -85,9 +85,9 @@ pub enum Refusal {
     /// The file has expired (TUF: freeze).
     #[error("expired at {expires} seconds since 1970, now is {now}")]
     Expired {
-        /// When it expired.
+        /// Time of expiry, in seconds since 1970-01-01 UTC.
         expires: u64,
-        /// The device's time.
+        /// The device's time, in the same unit.
         now: u64,
     },
     /// The version is not above the highest one admitted (TUF: rollback).

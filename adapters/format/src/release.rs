@@ -79,7 +79,7 @@ impl Release {
     /// Signs the statement.
     ///
     /// # Errors
-    /// As [`SignedRelease::from_bytes`], if readers would refuse the statement.
+    /// [`DecodeError`] if [`SignedRelease::from_bytes`] would refuse the signed statement.
     pub fn sign(self, key: &SecretKey) -> Result<SignedRelease, DecodeError> {
         let statement = self.to_bytes();
         Self::read(&statement)?;
@@ -192,11 +192,12 @@ impl SignedRelease {
         [&self.key.0[..], &self.signature[..], &self.release.to_bytes()].concat()
     }
 
-    /// Parses the bytes of [`SignedRelease::to_bytes`], without verification.
+    /// Parses the bytes of [`SignedRelease::to_bytes`]. Does not verify the signature.
     ///
     /// # Errors
-    /// [`DecodeError::TooLarge`], [`DecodeError::Release`], [`DecodeError::ReleaseLayout`],
-    /// [`DecodeError::ReleaseForm`], [`DecodeError::Invalid`] for an invalid task name.
+    /// [`DecodeError::TooLarge`] if the statement exceeds a cap; [`DecodeError::Release`] if a field cannot be read;
+    /// [`DecodeError::ReleaseLayout`] if the layout is unknown; [`DecodeError::ReleaseForm`] if the statement is not in
+    /// canonical form; [`DecodeError::Invalid`] if the task's name is invalid.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
         let parts = bytes.split_first_chunk::<32>();
         let parts = parts.and_then(|(key, rest)| rest.split_first_chunk::<64>().map(|rest| (key, rest)));

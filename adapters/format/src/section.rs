@@ -36,7 +36,7 @@ impl SectionKind {
         Self::ProfileFactor,
     ];
 
-    /// Returns the name for people.
+    /// Returns the name for messages.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -87,7 +87,7 @@ impl SectionEncoding {
         Self::Square10,
     ];
 
-    /// Returns the name for people.
+    /// Returns the name for messages.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -120,7 +120,7 @@ impl core::fmt::Display for SectionEncoding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Encoding {
-    /// Exact.
+    /// Exact values. Every section is encoded as f32.
     F32,
     /// Half the size of f32. A section with a value outside f16's range (±65,504) is encoded as f32.
     F16,
@@ -172,16 +172,16 @@ impl core::fmt::Display for Encoding {
 /// One section of a decoded file, for `clr inspect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SectionInfo {
-    /// Its kind.
+    /// The section's kind.
     pub kind: SectionKind,
-    /// Its encoding.
+    /// The section's encoding.
     pub encoding: SectionEncoding,
     /// Number of values.
     pub elements: usize,
-    /// Offset of its data in the file, in bytes.
+    /// Offset of the section's data in the file, in bytes.
     pub offset: usize,
-    /// Bytes of its data, without the 16-byte section head.
+    /// Number of bytes of the section's data, without the 16-byte section head.
     pub bytes: usize,
-    /// CRC-32 of its data.
+    /// CRC-32 of the section's data.
     pub crc: u32,
 }

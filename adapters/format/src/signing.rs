@@ -17,13 +17,13 @@ pub struct Terms {
     pub audience: Vec<String>,
 }
 
-/// Signs a file's bytes before the trailer, for adapters tuned on a device, and replaces an existing signature. A
-/// publisher uses [`crate::sign_release`], which also states the audience and allows a device to verify an upload
-/// before it arrives. The signed bytes, and with them the adapter, stay the same. The file's digest changes, because it
-/// includes the trailer.
+/// Signs a file's bytes before the trailer, for an adapter tuned on a device. An existing signature is replaced. A
+/// publisher uses [`crate::sign_release`] instead, which also states the audience and allows a device to verify an
+/// upload before it arrives. The signed bytes, and with them the adapter, stay the same. The file's digest changes,
+/// because it includes the trailer.
 ///
 /// # Errors
-/// As the envelope in [`crate::decode`].
+/// [`DecodeError`] if the file's envelope is invalid, as in [`crate::decode`].
 pub fn sign(file: &[u8], class: SignerClass, key: &SecretKey) -> Result<Vec<u8>, DecodeError> {
     let envelope = envelope::open(file, &Limits::DEFAULT)?;
     let signature = Signature::of(envelope.signed, class, key);
@@ -34,12 +34,12 @@ pub fn sign(file: &[u8], class: SignerClass, key: &SecretKey) -> Result<Vec<u8>,
     ))
 }
 
-/// Signs a file with a publisher's release statement, and replaces an existing signature. The adapter stays the same.
+/// Signs a file with a publisher's release statement. An existing signature is replaced. The adapter stays the same.
 /// The file's digest changes, because it includes the trailer.
 ///
 /// # Errors
-/// As [`crate::decode`]; [`DecodeError::TooLarge`] and [`DecodeError::Release`] for an audience that readers would
-/// refuse.
+/// [`DecodeError`] if [`crate::decode`] refuses the file; [`DecodeError::TooLarge`] or [`DecodeError::Release`] if
+/// readers would refuse the audience.
 pub fn sign_release(file: &[u8], terms: &Terms, key: &SecretKey) -> Result<Vec<u8>, DecodeError> {
     let envelope = envelope::open(file, &Limits::DEFAULT)?;
     let header = decode_opened(file, &envelope, &Limits::DEFAULT)?.adapter.header;
@@ -62,19 +62,20 @@ pub fn sign_release(file: &[u8], terms: &Terms, key: &SecretKey) -> Result<Vec<u
     ))
 }
 
-/// Returns the signature of a file, without decoding the rest and without verification.
+/// Returns the signature of a file. Does not decode the rest, and does not verify the signature.
 ///
 /// # Errors
-/// As the envelope in [`crate::decode`].
+/// [`DecodeError`] if the file's envelope is invalid, as in [`crate::decode`].
 pub fn signature(file: &[u8], limits: &Limits) -> Result<Option<Signature>, DecodeError> {
     Ok(envelope::open(file, limits)?.signature)
 }
 
 impl SignedRelease {
-    /// Returns the signed statement of a file, if there is one, without decoding the rest and without verification.
+    /// Returns the signed statement of a file, if there is one. Does not decode the rest, and does not verify the
+    /// signature.
     ///
     /// # Errors
-    /// As the envelope in [`crate::decode`].
+    /// [`DecodeError`] if the file's envelope is invalid, as in [`crate::decode`].
     pub fn of_file(file: &[u8], limits: &Limits) -> Result<Option<Self>, DecodeError> {
         let envelope = envelope::open(file, limits)?;
         Ok(envelope

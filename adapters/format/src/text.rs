@@ -9,21 +9,21 @@ const MARK: char = '\u{feff}';
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TextError {
-    /// UTF-16, by its byte order mark or its zero bytes.
+    /// The text is UTF-16, according to its byte order mark or its zero bytes.
     #[error("the text is UTF-16, expected UTF-8\nhint: save the file as UTF-8")]
     Utf16,
-    /// A zero byte.
+    /// The text contains a zero byte.
     #[error("byte {offset} is zero, expected UTF-8 text\nhint: is it the right file?")]
     Zero {
-        /// Its position, from 0.
+        /// Position of the zero byte, from 0.
         offset: usize,
     },
-    /// Invalid UTF-8.
+    /// The text is not valid UTF-8.
     #[error("byte {offset} (line {line}) is not UTF-8\nhint: save the file as UTF-8")]
     NotUtf8 {
-        /// Its position, from 0.
+        /// Position of the first invalid byte, from 0.
         offset: usize,
-        /// Its line, from 1.
+        /// Line of the first invalid byte, from 1.
         line: usize,
     },
 }
@@ -31,7 +31,7 @@ pub enum TextError {
 /// Returns the text of a file's bytes, without the byte order mark.
 ///
 /// # Errors
-/// [`TextError`] for anything but UTF-8.
+/// [`TextError`] if the bytes are not UTF-8 or contain a zero byte.
 pub fn text_from_bytes(mut bytes: Vec<u8>) -> Result<String, TextError> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err(TextError::Utf16);

@@ -80,7 +80,7 @@ pub struct Policy<'a> {
     pub trust: &'a Trust,
     /// The device's backbone.
     pub backbone: Digest,
-    /// Seconds since 1970-01-01 UTC; `None`: the time is unknown and expiry is not checked.
+    /// Time in seconds since 1970-01-01 UTC; `None` if the time is unknown, in which case expiry is not checked.
     pub now: Option<u64>,
     /// Limits on the file.
     pub limits: Limits,
@@ -92,7 +92,7 @@ pub struct Policy<'a> {
 pub struct Admitted {
     /// The adapter.
     pub decoded: Decoded,
-    /// Its verified signature; `None` only where unsigned files are accepted.
+    /// The file's verified signature; `None` only where unsigned files are accepted.
     pub signer: Option<Signature>,
 }
 
@@ -175,7 +175,7 @@ impl Claims<'_> {
 /// The store checks whether the version is new.
 ///
 /// # Errors
-/// A distinct [`Refusal`] for each of these checks.
+/// [`Refusal`], with a distinct variant for each of these checks.
 pub fn admit(file: &[u8], policy: &Policy<'_>) -> Result<Admitted, Refusal> {
     let envelope = envelope::open(file, &policy.limits)?;
     let signer = envelope.signature;
@@ -226,7 +226,7 @@ pub fn admit(file: &[u8], policy: &Policy<'_>) -> Result<Admitted, Refusal> {
 /// The complete file still has to pass [`admit`] after its arrival.
 ///
 /// # Errors
-/// As [`admit`].
+/// [`Refusal`] if one of these checks fails, with the same variant as in [`admit`].
 pub fn admit_release(announced: &SignedRelease, policy: &Policy<'_>) -> Result<(), Refusal> {
     let release = &announced.release;
     let (cap, got) = (policy.limits.file_bytes as u64, announced.file_bytes());

@@ -11,7 +11,7 @@ use crate::{
 pub const AUTO: &str = "auto";
 
 impl Adapter {
-    /// Checks the adapter against [`Limits::DEFAULT`]; a valid adapter can be written.
+    /// Checks the adapter against [`Limits::DEFAULT`]. A valid adapter can be written.
     pub fn validate(&self) -> Result<(), InvalidAdapter> {
         self.validate_with(&Limits::DEFAULT)
     }
@@ -276,7 +276,7 @@ fn nonempty(what: &'static str, got: usize) -> Result<(), InvalidAdapter> {
 /// Checks a task's name: text of 1–128 bytes without control characters, other than [`AUTO`].
 ///
 /// # Errors
-/// The [`InvalidAdapter`] variant for the fault of the name.
+/// [`InvalidAdapter`] if the name is invalid, with the variant for its fault.
 pub fn check_task_name(name: &str) -> Result<(), InvalidAdapter> {
     task_name(name, &Limits::DEFAULT)
 }

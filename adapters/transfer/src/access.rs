@@ -9,15 +9,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Role {
-    /// Status, list of tasks, tuning progress.
+    /// May read the status, the list of tasks and the tuning progress.
     Observe = 1,
-    /// Switching tasks and confirming a trial.
+    /// May switch tasks and confirm a trial.
     Operate = 2,
-    /// Teaching images and tuning.
+    /// May teach images and tune.
     Teach = 4,
-    /// Sending, reading and reverting adapters.
+    /// May send, read and revert adapters.
     Update = 8,
-    /// All requests, including removal of tasks, enrolment and revocation of hosts, and rotation of the device's key.
+    /// May make all requests, including removal of tasks, enrolment and revocation of hosts, and rotation of the
+    /// device's key.
     Administer = 16,
 }
 
@@ -122,15 +123,15 @@ impl FromStr for Roles {
 /// A known host of a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostEntry {
-    /// Its name.
+    /// The host's name.
     pub name: String,
     /// The host's public key, as text.
     pub key: String,
-    /// Its roles, joined by commas.
+    /// The host's roles, joined by commas.
     pub roles: String,
     /// Whether the host is listed in the configuration; otherwise it was enrolled.
     pub configured: bool,
-    /// Number of its open sessions.
+    /// Number of the host's open sessions.
     pub sessions: u32,
 }
 
@@ -139,7 +140,7 @@ pub struct HostEntry {
 pub struct Enrolment {
     /// The code, grouped for reading.
     pub code: String,
-    /// Seconds until it expires.
+    /// Seconds until the code expires.
     pub seconds: u32,
 }
 

@@ -30,8 +30,8 @@ pub trait Device: Sync {
     fn begin(&self, begin: &Begin) -> Result<u64, Failure>;
 
     /// Appends bytes to a transfer at `offset`, and returns the number of bytes that the device has. The bytes of an
-    /// announced transfer are written durably. If `offset` differs from the bytes held, because another connection
-    /// sends the same file, the call takes nothing.
+    /// announced transfer are written durably. If `offset` differs from the number of bytes held, because another
+    /// connection sends the same file, no bytes are appended.
     fn chunk(&self, digest: &Digest, offset: u64, data: &[u8]) -> Result<u64, Failure>;
 
     /// Verifies and installs a complete transfer. A repeated call returns the same result. Fails with

@@ -24,21 +24,21 @@ impl FailureCode {
     pub const MALFORMED: Self = Self(1);
     /// The device does not know this request.
     pub const UNSUPPORTED: Self = Self(2);
-    /// No protocol version in common.
+    /// Device and host have no protocol version in common.
     pub const VERSION: Self = Self(3);
     /// The frame belongs to an unknown session: the host has to send `Hello` again.
     pub const SESSION: Self = Self(4);
-    /// A size beyond its cap.
+    /// A size is beyond its cap.
     pub const TOO_LARGE: Self = Self(5);
     /// The chunk or commit belongs to an unknown transfer: the host has to send `Begin` again.
     pub const NO_TRANSFER: Self = Self(6);
     /// The received bytes do not match the announced digest and were discarded.
     pub const WRONG_DIGEST: Self = Self(7);
-    /// Busy with another operation.
+    /// The device is busy with another operation.
     pub const BUSY: Self = Self(8);
     /// The device shuts down.
     pub const STOPPING: Self = Self(9);
-    /// An internal error.
+    /// An internal error occurred.
     pub const INTERNAL: Self = Self(10);
     /// The delta does not fit its base, or produces another file than announced.
     pub const DELTA: Self = Self(11);
@@ -50,12 +50,12 @@ impl FailureCode {
     pub const NOT_ALLOWED: Self = Self(14);
     /// The host has exceeded its quota of requests or written bytes.
     pub const QUOTA: Self = Self(15);
-    /// No such host.
+    /// The device does not know the named host.
     pub const NO_HOST: Self = Self(16);
 
     /// Base of the codes of adapter refusals, to which `Refusal::code()` is added.
     pub const REFUSAL: u16 = 256;
-    /// No such task.
+    /// The task does not exist.
     pub const NO_TASK: Self = Self(512);
     /// The requested slot of the task (on trial, last good, original) is empty.
     pub const NO_FILE: Self = Self(513);
@@ -75,7 +75,7 @@ impl FailureCode {
     pub const TUNING: Self = Self(1024);
     /// The memory budget is too small.
     pub const BUDGET: Self = Self(1025);
-    /// Too few images.
+    /// There are too few images.
     pub const EXAMPLES: Self = Self(1026);
 
     /// Returns the code of a refused adapter.
@@ -84,8 +84,8 @@ impl FailureCode {
         Self(Self::REFUSAL + code as u16)
     }
 
-    /// Returns whether the received bytes differ from the sent ones, so that sending again may help:
-    /// [`Self::WRONG_DIGEST`], reported by any layer.
+    /// Returns whether the received bytes differ from the sent ones, so that sending again may help. This is
+    /// [`Self::WRONG_DIGEST`], or the same fault as an adapter refusal.
     pub(crate) const fn is_damage(self) -> bool {
         /// `Refusal::WrongDigest`.
         const REFUSED: FailureCode = FailureCode::refusal(3);
@@ -138,11 +138,11 @@ impl core::fmt::Display for FailureCode {
 /// A failed request. The device's state has not changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// Its kind.
+    /// The kind of the failure.
     pub code: FailureCode,
     /// One sentence, lower case, no trailing period.
     pub message: String,
-    /// Advice.
+    /// Advice on how to proceed.
     pub hint: Option<String>,
 }
 

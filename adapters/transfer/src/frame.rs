@@ -197,7 +197,7 @@ impl Decoder {
         self.damaged
     }
 
-    /// Returns the number of bytes in these.
+    /// Returns the number of bytes in damaged frames and garbage sequences.
     #[must_use]
     pub fn skipped(&self) -> u64 {
         self.skipped

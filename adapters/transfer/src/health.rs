@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::status::clip;
 
-/// Maximum of checks in [`Health`].
+/// Maximum number of checks in [`Health`].
 const MAX_CHECKS: usize = 32;
 /// Maximum bytes of a check's name.
 const MAX_NAME: usize = 64;
@@ -32,10 +32,10 @@ pub fn printable(text: &str) -> String {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum HealthState {
-    /// No problem.
+    /// There is no problem.
     #[default]
     Ok,
-    /// Needs attention; the device works.
+    /// The device works, but needs attention.
     Degraded,
     /// The device does not work.
     Failed,
@@ -46,7 +46,7 @@ pub enum HealthState {
 pub struct HealthCheck {
     /// The name of the check, such as `source` or `disk`.
     pub name: String,
-    /// Its state.
+    /// State of the check.
     pub state: HealthState,
     /// The finding, in one line.
     pub text: String,

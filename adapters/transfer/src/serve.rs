@@ -113,13 +113,13 @@ pub enum End {
 /// Statistics of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Served {
-    /// Its end.
+    /// The end of the connection.
     pub end: End,
-    /// Intact frames from the peer.
+    /// Number of intact frames from the peer.
     pub frames: u64,
-    /// Damaged frames and garbage sequences.
+    /// Number of damaged frames and garbage sequences.
     pub damaged: u64,
-    /// Bytes in these.
+    /// Number of bytes in damaged frames and garbage sequences.
     pub skipped: u64,
 }
 
@@ -158,7 +158,7 @@ pub fn serve<S: Read + Write>(
 /// Serves one connection like [`serve`], with the sessions that `admission` admits.
 ///
 /// # Errors
-/// As [`serve`].
+/// [`ServeError`] in the same cases as [`serve`].
 #[cfg(feature = "secure")]
 pub fn serve_admitted<S: Read + Write>(
     stream: &mut S,

@@ -17,7 +17,7 @@ const MAX_TEXT: usize = 256;
 pub struct Status {
     /// The device's name.
     pub device: String,
-    /// Version of its software.
+    /// Version of the device's software.
     pub software: String,
     /// Digest of the device's backbone.
     #[serde(with = "crate::digest_text")]
@@ -45,11 +45,11 @@ pub struct Status {
 /// Frames since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frames {
-    /// Classified.
+    /// Number of classified frames.
     pub served: u64,
     /// Number of frames dropped because a newer one had arrived.
     pub dropped: u64,
-    /// Unreadable, or without a finite result.
+    /// Number of frames that were unreadable or had no finite result.
     pub failed: u64,
 }
 
@@ -67,13 +67,13 @@ pub struct Latency {
 /// Memory, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
-    /// Resident set of the process, now.
+    /// Current resident memory of the process.
     pub resident_bytes: u64,
     /// Resident memory after the start, with the backbone loaded and no task.
     pub resident_after_start_bytes: u64,
-    /// Tasks held ready in memory.
+    /// Number of tasks whose adapters are in memory.
     pub resident_tasks: u32,
-    /// Bytes of these.
+    /// Bytes of these adapters.
     pub adapter_bytes: u64,
 }
 
@@ -82,11 +82,11 @@ pub struct Memory {
 pub struct TrialStatus {
     /// The task.
     pub task: String,
-    /// Version on trial.
+    /// Version of the adapter on trial.
     pub version: u64,
-    /// Its revision.
+    /// Revision of the adapter on trial.
     pub revision: u32,
-    /// Frames until its confirmation.
+    /// Number of frames until the adapter is confirmed.
     pub frames_left: u32,
 }
 
@@ -108,11 +108,11 @@ pub struct RevertReport {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum TaskState {
-    /// Serving the confirmed adapter.
+    /// The task serves the confirmed adapter.
     Confirmed,
-    /// Serving a new adapter on trial.
+    /// The task serves a new adapter on trial.
     OnTrial {
-        /// Frames until its confirmation.
+        /// Number of frames until the adapter is confirmed.
         frames_left: u32,
     },
     /// The task has no adapter to serve, because its first one was reverted.
@@ -133,11 +133,11 @@ pub struct TaskSummary {
     /// Digest of the serving file.
     #[serde(with = "crate::digest_text")]
     pub digest: Digest,
-    /// Its size in bytes.
+    /// Size of the serving file in bytes.
     pub file_bytes: u64,
     /// Whether the task is active.
     pub active: bool,
-    /// Its state.
+    /// State of the task.
     pub state: TaskState,
     /// Provenance of the serving adapter.
     pub provenance: Provenance,

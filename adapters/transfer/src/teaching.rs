@@ -18,7 +18,7 @@ pub struct ExampleSummary {
     /// SHA-256 of the image file.
     #[serde(with = "crate::digest_text")]
     pub id: Digest,
-    /// Its class; `None` for an unlabelled frame.
+    /// Class of the image; `None` for an unlabelled frame.
     pub label: Option<String>,
     /// Bytes of the image file.
     pub bytes: u64,
@@ -31,13 +31,13 @@ pub struct ExampleSummary {
 pub struct ExampleTask {
     /// The task.
     pub task: String,
-    /// Labelled images.
+    /// Number of labelled images.
     pub images: u32,
-    /// Number of their classes.
+    /// Number of classes of the labelled images.
     pub classes: u32,
-    /// Unlabelled frames.
+    /// Number of unlabelled frames.
     pub frames: u32,
-    /// Bytes of all of them.
+    /// Bytes of all images and frames.
     pub bytes: u64,
     /// Whether the task also has an adapter.
     pub serves: bool,
@@ -58,7 +58,7 @@ pub enum ExampleSelection {
 /// Result of a removal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovedExamples {
-    /// Images removed.
+    /// Number of removed images.
     pub images: u32,
     /// Classes taught on the device that are still active but have no image left.
     pub without_images: Vec<String>,
@@ -94,10 +94,10 @@ impl TeachLimits {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum TeachPhase {
-    /// None since the device started.
+    /// No attempt was made since the device started.
     #[default]
     None,
-    /// In progress.
+    /// The attempt is in progress.
     Running,
     /// The class is active from now on.
     Taught,
@@ -122,9 +122,9 @@ pub struct TeachStatus {
     pub recognised: u32,
     /// The known class that most of the unrecognised images were assigned to.
     pub looks_like: Option<String>,
-    /// A message.
+    /// A message on the outcome.
     pub message: Option<String>,
-    /// Advice.
+    /// Advice on how to proceed.
     pub hint: Option<String>,
 }
 
@@ -133,7 +133,7 @@ pub struct TeachStatus {
 pub struct ClassForecast {
     /// The class.
     pub label: String,
-    /// Stored images.
+    /// Number of stored images.
     pub images: u32,
     /// Number of these images that are held out.
     pub held_out: u32,
@@ -146,7 +146,7 @@ pub struct ClassForecast {
 pub struct Lack {
     /// The obstacle.
     pub what: String,
-    /// Advice.
+    /// Advice on how to remove the obstacle.
     pub hint: String,
     /// Whether the obstacle prevents every promotion.
     pub blocks: bool,
@@ -157,13 +157,13 @@ pub struct Lack {
 pub struct TuneForecast {
     /// Classes with images.
     pub classes: Vec<ClassForecast>,
-    /// Stored unlabelled frames.
+    /// Number of stored unlabelled frames.
     pub frames: u32,
     /// Number of images with which the old classes are tested: held-out frames, held-out images and canaries.
     pub judges: u32,
     /// Minimum number of images needed to test the old classes.
     pub judges_needed: u32,
-    /// Steps of the run.
+    /// Number of steps of the run.
     pub steps: u32,
     /// Description of the adapter's part that would be trained; `None` if nothing fits in memory.
     pub plan: Option<String>,

@@ -13,7 +13,7 @@ pub struct TuneRequest {
     pub memory: Option<u64>,
     /// Maximum number of steps; `None` selects the device's default.
     pub steps: Option<u32>,
-    /// Maximum of seconds; `None`: no limit.
+    /// Maximum duration in seconds; `None` selects the device's limit.
     pub seconds: Option<u32>,
 }
 
@@ -33,7 +33,7 @@ impl TuneRequest {
 /// are optional.
 ///
 /// # Errors
-/// A description of the expected form.
+/// A description of the expected form, if the text does not have it.
 pub fn parse_bytes(text: &str) -> Result<u64, &'static str> {
     let plain = text.trim_end_matches(['b', 'B']);
     let (number, factor) = match plain.split_at_checked(plain.len().saturating_sub(1)) {
@@ -54,22 +54,22 @@ pub fn parse_bytes(text: &str) -> Result<u64, &'static str> {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum TunePhase {
-    /// No run since the device started.
+    /// No run was started since the device started.
     #[default]
     Idle,
-    /// Reading images, planning the memory.
+    /// The run reads images and plans its memory.
     Preparing,
-    /// Training.
+    /// The run trains.
     Running,
-    /// Comparing with the serving adapter.
+    /// The run compares its result with the serving adapter.
     Evaluating,
     /// The result was promoted and is serving on trial.
     Promoted,
     /// The result was not promoted, and nothing has changed.
     Kept,
-    /// Stopped on request.
+    /// The run was stopped on request.
     Stopped,
-    /// Failed; see the message.
+    /// The run failed for the reason in the message.
     Failed,
 }
 
@@ -88,9 +88,9 @@ pub struct TuneStatus {
     pub phase: TunePhase,
     /// The task.
     pub task: Option<String>,
-    /// Steps done.
+    /// Number of finished steps.
     pub step: u32,
-    /// Steps planned.
+    /// Number of planned steps.
     pub steps: u32,
     /// Loss of the last step, cross-entropy in nats.
     pub loss: Option<f32>,
@@ -102,7 +102,7 @@ pub struct TuneStatus {
     pub accuracy_before: Option<f32>,
     /// Accuracy of the result on held-out images (0–1).
     pub accuracy_after: Option<f32>,
-    /// Seconds since it began.
+    /// Seconds since the run began.
     pub seconds: u64,
     /// The reason for a failure or for no change.
     pub message: Option<String>,

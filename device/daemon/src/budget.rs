@@ -63,7 +63,8 @@ pub(crate) struct Ticket {
 }
 
 impl Budget {
-    /// Returns a slot for a new connection if there are fewer than `most` of its class. Connections with an open
+    /// Returns a slot for a new connection if there are fewer than `most` of its class, or if a silent one of the class
+    /// can be evicted. A remote address may have only one connection without a session. Connections with an open
     /// session do not count, except on the control socket.
     pub(crate) fn admit(self: &Arc<Self>, class: Class, most: usize) -> Option<Ticket> {
         let mut entries = lock(&self.0);

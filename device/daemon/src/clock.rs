@@ -1,4 +1,4 @@
-//! Wall-clock time as RFC 3339 text, also for times before 1970.
+//! Wall-clock time as RFC 3339 text. Times before 1970 are supported.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

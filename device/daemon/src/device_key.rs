@@ -164,7 +164,7 @@ pub(crate) fn find(state: &Path) -> Found {
 /// Creates a new key in place of a lost one. `needed` states that the store has adapters signed by the lost key.
 ///
 /// # Errors
-/// If `needed`, or if the key cannot be written. The message is the reason why there is no key, with a hint.
+/// Fails if `needed` is true, or if the key cannot be written. The message states why there is no key, with a hint.
 pub(crate) fn replace(state: &Path, fault: Option<&str>, needed: bool) -> Result<SecretKey, String> {
     let files = Files::of(state);
     if needed {

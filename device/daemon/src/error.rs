@@ -51,9 +51,9 @@ pub enum DaemonError {
     SocketPath {
         /// The path.
         path: PathBuf,
-        /// Its length.
+        /// Length of the path in bytes.
         got: usize,
-        /// The system's maximum.
+        /// Maximum length on this system, in bytes.
         cap: usize,
     },
     /// A new adapter fails a canary.

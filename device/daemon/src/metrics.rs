@@ -29,7 +29,7 @@ impl Exposition {
         self.write(name, kind, help, rendered);
     }
 
-    /// Writes a metric whose labels are owned; otherwise the same as [`Exposition::metric`].
+    /// Writes a metric like [`Exposition::metric`], but with owned labels.
     pub(crate) fn family(
         &mut self,
         name: &str,

@@ -35,7 +35,7 @@ impl Opened {
     }
 }
 
-/// Returns the address of a listener; for port 0, with the assigned port.
+/// Returns the address of a listener. If port 0 was requested, it contains the assigned port.
 pub(crate) fn address(listener: &TcpListener) -> Result<SocketAddr, DaemonError> {
     listener
         .local_addr()

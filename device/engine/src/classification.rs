@@ -38,8 +38,8 @@ impl Classification {
         &self.logits
     }
 
-    /// Returns the softmax of the logits divided by the adapter's temperature, one probability per class. Subtracts the
-    /// largest logit first, so nothing overflows, and sums in double precision.
+    /// Returns the softmax of the logits divided by the adapter's temperature, one probability per class. The largest
+    /// logit is subtracted first, so nothing overflows. The sum uses double precision.
     pub fn probabilities(&self) -> Vec<f32> {
         let max = self.logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let exponentials: Vec<f64> = self
@@ -51,8 +51,8 @@ impl Classification {
         exponentials.into_iter().map(|value| (value / sum) as f32).collect()
     }
 
-    /// Returns the `count` most probable classes, best first; equal ones in class order. Returns fewer if there are
-    /// fewer classes.
+    /// Returns the `count` most probable classes, best first. Classes of equal probability are in class order. Returns
+    /// fewer if there are fewer classes.
     pub fn top(&self, count: usize) -> Vec<Ranked<'_>> {
         let probabilities = self.probabilities();
         let mut order: Vec<usize> = (0..self.logits.len()).collect();
@@ -68,7 +68,7 @@ impl Classification {
             .collect()
     }
 
-    /// The most probable class.
+    /// Returns the most probable class.
     pub fn best(&self) -> Option<Ranked<'_>> {
         self.top(1).pop()
     }

@@ -56,7 +56,7 @@ impl EngineOptions {
     }
 }
 
-/// The executor of a plan. The results of both agree within rounding.
+/// The executor of a plan. The results of both executors agree within rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kernels {
@@ -76,9 +76,9 @@ pub enum Kernels {
 pub struct EngineMemory {
     /// Number of plans built so far: one per input size, independent of the adapters' recipes.
     pub plans: usize,
-    /// Bytes of the convolution weights as packed for the kernels, shared by all plans.
+    /// Bytes of the convolution weights in the layout of the kernels. All plans share them.
     pub packed_weights: usize,
-    /// Bytes of workspace and feature maps, reused from image to image.
+    /// Bytes of workspace and feature maps, which are reused from image to image.
     pub working: usize,
 }
 
@@ -103,11 +103,17 @@ type PlanKey = ([usize; 2], Option<Recipe>);
 
 impl Engine {
     /// Loads the backbone from an ONNX file, with default options.
+    ///
+    /// # Errors
+    /// [`EngineError::Backbone`] if the file cannot be read or used; otherwise as [`Engine::new`].
     pub fn load(path: impl AsRef<Path>) -> Result<Self, EngineError> {
         Self::new(Backbone::load(path.as_ref())?, EngineOptions::default())
     }
 
     /// Creates an engine for `backbone`. A plan is built when an adapter first needs it.
+    ///
+    /// # Errors
+    /// [`EngineError::Threads`] if the threads cannot be started.
     pub fn new(backbone: Backbone, options: EngineOptions) -> Result<Self, EngineError> {
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -137,7 +143,7 @@ impl Engine {
         })
     }
 
-    /// The backbone.
+    /// Returns the backbone.
     pub fn backbone(&self) -> &Backbone {
         &self.backbone
     }
@@ -149,6 +155,10 @@ impl Engine {
 
     /// Checks `adapter` against the backbone and prepares it: converts its tensors to the plan's layout, and builds the
     /// plan for its recipe and input size if there is none yet. The adapter itself may be dropped afterwards.
+    ///
+    /// # Errors
+    /// [`EngineError::Adapter`] if the adapter does not fit the backbone; [`EngineError::Size`] if the backbone cannot
+    /// run at the adapter's input size; another [`EngineError`] if the plan cannot be built.
     pub fn prepare(&self, adapter: &Adapter) -> Result<ResidentAdapter, EngineError> {
         check_adapter(&self.backbone, adapter)?;
         let header = &adapter.header;
@@ -172,6 +182,11 @@ impl Engine {
     }
 
     /// Returns the logits of a preprocessed image, one per class. `input` is `[3, H, W]` with the adapter's input size.
+    ///
+    /// # Errors
+    /// [`EngineError::OtherEngine`] if another engine prepared the adapter; [`EngineError::Input`] if `input` has the
+    /// wrong number of values; [`EngineError::NotFinite`] if a logit is NaN or infinite; another [`EngineError`] if the
+    /// plan cannot be executed.
     pub fn logits(&self, adapter: &ResidentAdapter, input: &[f32]) -> Result<Vec<f32>, EngineError> {
         self.check_owner(adapter)?;
         let features = self.run(&adapter.reprogrammed, &adapter.preprocessing, input)?;
@@ -202,6 +217,9 @@ impl Engine {
     }
 
     /// Classifies an image of any size, using the adapter's preprocessing.
+    ///
+    /// # Errors
+    /// [`EngineError`] in the same cases as [`Engine::logits`].
     pub fn classify<'a>(
         &self,
         adapter: &ResidentAdapter,
@@ -211,8 +229,12 @@ impl Engine {
         Ok(Classification::of(adapter, self.logits(adapter, &input)?))
     }
 
-    /// Returns the pooled features `[F]` of an image of any size by the backbone without any adapter, which are the
-    /// basis of feature profiles. The first call for an input size builds its plan, which `linear` adapters share.
+    /// Returns the pooled features `[F]` of an image of any size, computed by the backbone without an adapter. Feature
+    /// profiles are based on them. The first call for an input size builds a plan, which `linear` adapters share.
+    ///
+    /// # Errors
+    /// [`EngineError::Size`] if the backbone cannot run at the input size; another [`EngineError`] if the plan cannot
+    /// be built or executed.
     pub fn backbone_features<'a>(
         &self,
         preprocessing: &Preprocessing,

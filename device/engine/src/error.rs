@@ -48,30 +48,30 @@ pub enum EngineError {
         /// Number of values passed by the caller.
         got: usize,
     },
-    /// The network answered with NaN or infinity.
+    /// A logit of the network is NaN or infinite.
     #[error(
         "adapter `{task}`: class {class} has the logit {value}\nhint: the input holds values that are not finite, or the adapter is damaged"
     )]
     NotFinite {
         /// The adapter's task.
         task: String,
-        /// The first such class.
+        /// Index of the first class with such a logit.
         class: usize,
-        /// Its logit.
+        /// Value of the logit.
         value: f32,
     },
-    /// The backbone answered with NaN or infinity.
+    /// A feature of the backbone is NaN or infinite.
     #[error("backbone: feature {feature} is {value}\nhint: the image or the backbone file is damaged")]
     Feature {
-        /// The first such feature.
+        /// Index of the first such feature.
         feature: usize,
-        /// Its value.
+        /// Value of the feature.
         value: f32,
     },
     /// No adapter of this name is resident.
     #[error("no task `{name}` is resident\nhint: resident tasks: {}", list(resident))]
     UnknownTask {
-        /// The name asked for.
+        /// The requested name.
         name: String,
         /// Names of the resident tasks, sorted.
         resident: Vec<String>,
@@ -89,7 +89,7 @@ pub enum EngineError {
     /// The threads of the pool could not be started.
     #[error("cannot start {threads} inference threads: {reason}\nhint: ask for fewer threads")]
     Threads {
-        /// The number asked for.
+        /// The requested number of threads.
         threads: usize,
         /// The system's error.
         reason: String,
@@ -97,7 +97,7 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// tract's error, with its chain of causes.
+    /// Converts an error of tract, with its chain of causes.
     #[cfg(feature = "tract")]
     pub(crate) fn plan(error: impl std::fmt::Display) -> Self {
         Self::Plan {

@@ -5,14 +5,14 @@ use clr_onnx::ImageView;
 
 use crate::{Classification, Engine, EngineError, ResidentAdapter};
 
-/// An image and what an engine has computed of it so far, so that choosing a task and classifying with it take one forward
-/// pass where they can: the features of the unmodified backbone, by which tasks are chosen, are also those of a task
-/// without sites (recipe `linear`).
+/// An image, and the results that an engine has computed from it so far. Tasks are chosen by the features of the
+/// unmodified backbone. A task without sites (recipe `linear`) uses the same features, so choosing such a task and
+/// classifying with it takes only one forward pass.
 #[derive(Debug)]
 pub struct ImagePass<'a> {
     engine: &'a Engine,
     image: ImageView<'a>,
-    /// By preprocessing, the features `[F]` of the unmodified backbone.
+    /// Features `[F]` of the unmodified backbone, for each preprocessing.
     features: Vec<(Preprocessing, Vec<f32>)>,
 }
 
@@ -31,7 +31,7 @@ impl ImagePass<'_> {
     /// Returns [`Engine::backbone_features`] of the image, computed once for each preprocessing.
     ///
     /// # Errors
-    /// As [`Engine::backbone_features`].
+    /// [`EngineError`] in the same cases as [`Engine::backbone_features`].
     pub fn backbone_features(&mut self, preprocessing: &Preprocessing) -> Result<&[f32], EngineError> {
         let at = if let Some(at) = self.position(preprocessing) {
             at
@@ -43,11 +43,11 @@ impl ImagePass<'_> {
         Ok(&self.features[at].1)
     }
 
-    /// Classifies the image, with the bits of [`Engine::classify`]. An adapter without sites needs no forward pass if the
-    /// features for its preprocessing are already computed.
+    /// Classifies the image. The result is bit-identical to that of [`Engine::classify`]. An adapter without sites
+    /// needs no forward pass if the features for its preprocessing are already computed.
     ///
     /// # Errors
-    /// As [`Engine::classify`].
+    /// [`EngineError`] in the same cases as [`Engine::classify`].
     pub fn classify(&self, adapter: &ResidentAdapter) -> Result<Classification, EngineError> {
         match self.position(adapter.preprocessing()) {
             Some(at) if adapter.bytes == 0 => {

@@ -30,7 +30,7 @@ pub(crate) struct Native {
 }
 
 impl Native {
-    /// Packs the weights of `executable` now, so that the first image does not have to wait for it.
+    /// Packs the weights of `executable` now, so that the first image does not have to wait for the packing.
     pub(crate) fn new(executable: Executable) -> Self {
         executable.pack();
         let frozen = executable.frozen_parameters().into();
@@ -59,7 +59,7 @@ pub(crate) enum Reprogrammed {
         plan: Arc<Native>,
         sites: Arc<[SiteParameters]>,
     },
-    /// The inputs after the image.
+    /// tract's plan, and the inputs after the image.
     #[cfg(feature = "tract")]
     Reference { plan: Arc<Reference>, tensors: Tensors },
 }
@@ -97,7 +97,7 @@ impl Plan {
 }
 
 impl Reprogrammed {
-    /// Channels, rows and columns of the image.
+    /// Returns channels, rows and columns of the image.
     pub(crate) fn image(&self) -> [usize; 3] {
         match self {
             Self::Native { plan, .. } => plan.executable.image(),
@@ -115,8 +115,9 @@ impl Reprogrammed {
         }
     }
 
-    /// Returns the features `[F]` of a preprocessed image for each adapter. The adapters share the forward pass up to the
-    /// first site in which they differ. Returns `None` if the adapters have different plans or tract executes one of them.
+    /// Returns the features `[F]` of a preprocessed image for each adapter. The adapters share the forward pass up to
+    /// the first site in which they differ. Returns `None` if the adapters have different plans, or if tract executes
+    /// one of them.
     pub(crate) fn features_of_all(all: &[&Self], image: &[f32]) -> Option<Vec<Vec<f32>>> {
         let mut plans = Vec::with_capacity(all.len());
         for one in all {

@@ -21,7 +21,7 @@ use crate::EngineError;
 pub(crate) struct Reference {
     runnable: Arc<TypedSimplePlan>,
     parameters: Vec<Parameter>,
-    /// Channels, rows, columns.
+    /// Channels, rows and columns of the image.
     image: [usize; 3],
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Reference {
 pub(crate) struct Tensors(Vec<Arc<Tensor>>);
 
 impl Tensors {
-    /// Number of values.
+    /// Returns the number of values.
     pub(crate) fn len(&self) -> usize {
         self.0.iter().map(|tensor| tensor.len()).sum()
     }
@@ -68,7 +68,7 @@ impl Reference {
         })
     }
 
-    /// Channels, rows and columns of the image.
+    /// Returns channels, rows and columns of the image.
     pub(crate) fn image(&self) -> [usize; 3] {
         self.image
     }

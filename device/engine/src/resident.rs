@@ -18,28 +18,28 @@ pub struct ResidentAdapter {
     pub(crate) recipe: Recipe,
     pub(crate) labels: Arc<[String]>,
     pub(crate) preprocessing: Preprocessing,
-    /// Divides the logits before the softmax.
+    /// Temperature, by which the logits are divided before the softmax.
     pub(crate) temperature: f32,
     /// Feature profile of the task's images, prepared for scoring.
     pub(crate) profile: Option<Scorer>,
-    /// `[K, F]`.
+    /// Weight of the head, `[K, F]`.
     pub(crate) head_weight: Box<[f32]>,
-    /// `[K]`.
+    /// Bias of the head, `[K]`.
     pub(crate) head_bias: Box<[f32]>,
     pub(crate) reprogrammed: Reprogrammed,
-    /// Size of its parameters.
+    /// Bytes of the adapter's own tensors.
     pub(crate) bytes: usize,
-    /// Identity of the engine that prepared it.
+    /// Identity of the engine that prepared the adapter.
     pub(crate) engine: Arc<()>,
 }
 
 impl ResidentAdapter {
-    /// The task's name.
+    /// Returns the task's name.
     pub fn task(&self) -> &str {
         &self.task
     }
 
-    /// The adapter's version.
+    /// Returns the adapter's version.
     pub fn version(&self) -> u64 {
         self.version
     }
@@ -49,7 +49,7 @@ impl ResidentAdapter {
         self.revision
     }
 
-    /// The adapter's recipe.
+    /// Returns the adapter's recipe.
     pub fn recipe(&self) -> Recipe {
         self.recipe
     }
@@ -59,7 +59,7 @@ impl ResidentAdapter {
         &self.labels
     }
 
-    /// Number of classes.
+    /// Returns the number of classes.
     pub fn classes(&self) -> usize {
         self.head_bias.len()
     }
@@ -69,7 +69,7 @@ impl ResidentAdapter {
         &self.preprocessing
     }
 
-    /// Returns the divisor of the logits before the softmax.
+    /// Returns the temperature, by which the logits are divided before the softmax.
     pub fn temperature(&self) -> f32 {
         self.temperature
     }

@@ -31,7 +31,7 @@ impl Scorer {
     }
 }
 
-/// Fit of an image to a task.
+/// Measures of how well an image fits a task.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TaskScore {
     /// Twice the log-likelihood per dimension, up to a constant. The task with the highest score fits best.

@@ -1,16 +1,16 @@
-//! Classification of one image by several tasks, which share the forward pass up to the first site in which they differ.
+//! Classification of one image by several tasks. They share the forward pass up to the first site in which they differ.
 
 use clr_onnx::{ImageView, Preprocess as _};
 
 use crate::{Classification, Engine, EngineError, ResidentAdapter, plan::Reprogrammed};
 
 impl Engine {
-    /// Classifies an image of any size with several adapters; the results are in the order of `adapters`, and bit-identical
-    /// to those of [`Engine::classify`].
+    /// Classifies an image of any size with several adapters. The results are in the order of `adapters`, and
+    /// bit-identical to those of [`Engine::classify`].
     ///
-    /// Adapters with the same preprocessing share the forward pass up to the first site in which they differ. `linear`
-    /// adapters share all of it. Adapters that only have the last sites of their recipe ([`clr_onnx::check_adapter`]) share
-    /// the part before these sites. An adapter that fails does not affect the others.
+    /// Adapters with the same preprocessing share the forward pass up to the first site in which they differ; `linear`
+    /// adapters share all of it. Adapters that only have the last sites of their recipe ([`clr_onnx::check_adapter`])
+    /// share the part before these sites. An adapter that fails does not affect the others.
     pub fn classify_all<'a>(
         &self,
         adapters: &[impl AsRef<ResidentAdapter>],

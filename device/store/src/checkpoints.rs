@@ -14,10 +14,11 @@ use crate::{
 };
 
 impl Store {
-    /// Stores the run state of a task's tuning, and replaces the previous one.
+    /// Stores the run state of a task's tuning. A previous state is replaced.
     ///
     /// # Errors
-    /// [`StoreError::Name`], [`StoreError::Full`], [`StoreError::Io`].
+    /// [`StoreError::Name`] if the task's name is invalid; [`StoreError::Full`] if the state exceeds a cap;
+    /// [`StoreError::Io`] if it cannot be written.
     pub fn put_checkpoint(&self, task: &str, bytes: &[u8]) -> Result<(), StoreError> {
         self.check_name(task)?;
         let (cap, got) = (self.checkpoint_cap(), bytes.len() as u64);
@@ -51,8 +52,8 @@ impl Store {
     /// Returns the run state of a task's tuning; `None` if there is none.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`], after which the caller should clear the state and start the run again;
-    /// [`StoreError::Name`], [`StoreError::Io`].
+    /// [`StoreError::Damaged`] if the state is damaged: the caller should then clear it and start the run again;
+    /// [`StoreError::Name`] if the task's name is invalid; [`StoreError::Io`] if the state cannot be read.
     pub fn checkpoint(&self, task: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let path = checkpoint_of(&encoded(task)?);
         if self.snapshot().records.get(task).is_some_and(|record| record.erasing) {
@@ -70,7 +71,7 @@ impl Store {
     /// Removes the run state of a task's tuning, if there is one.
     ///
     /// # Errors
-    /// [`StoreError::Name`], [`StoreError::Io`].
+    /// [`StoreError::Name`] if the task's name is invalid; [`StoreError::Io`] if the state cannot be removed.
     pub fn clear_checkpoint(&self, task: &str) -> Result<(), StoreError> {
         let mut writer = self.writer();
         let name = encoded(task)?;

@@ -24,13 +24,13 @@ pub(crate) fn of_root(name: &str) -> String {
     format!("{name}.copy")
 }
 
-/// A file and its copy, as read.
+/// Result of reading a file and its copy.
 pub(crate) struct Found<T> {
     /// The contents of the file, or of the copy if the file is unusable.
     pub(crate) value: Option<T>,
-    /// Damage of either.
+    /// Damage of the file and of its copy.
     pub(crate) problems: Vec<Problem>,
-    /// Whether file and copy are equal, or both missing.
+    /// Whether file and copy are equal, or both are missing.
     pub(crate) in_line: bool,
 }
 

@@ -40,7 +40,7 @@ impl Directory {
     /// Opens the directory. Creates it with its parents if it does not exist.
     ///
     /// # Errors
-    /// Errors of the operating system.
+    /// Returns the error of the operating system.
     pub fn open(path: &Path) -> io::Result<Self> {
         if !path.is_dir() {
             std::fs::create_dir_all(path)?;

@@ -79,7 +79,7 @@ pub enum StoreError {
     NothingServes {
         /// The task.
         task: String,
-        /// The problem of each.
+        /// The problem of each adapter.
         tried: Vec<Problem>,
     },
     /// No adapter of the task is on trial.
@@ -161,7 +161,7 @@ pub enum StoreError {
         digest: Digest,
         /// Bytes announced.
         expected: u64,
-        /// Bytes held, or bytes that would be held.
+        /// Number of bytes held, or that would be held with the piece.
         got: u64,
     },
     /// Other uploads use all the memory for unannounced uploads.
@@ -169,7 +169,7 @@ pub enum StoreError {
         "{uploads} uploads without an announcement are in progress\nhint: try again in some seconds; a file signed by `clr sign` is announced"
     )]
     Busy {
-        /// Their number.
+        /// The number of these uploads.
         uploads: usize,
     },
     /// A cap of [`crate::Caps`] is reached.
@@ -179,7 +179,7 @@ pub enum StoreError {
         what: &'static str,
         /// The cap.
         cap: u64,
-        /// The value with the addition.
+        /// The value that the addition would give.
         got: u64,
         /// Advice.
         hint: &'static str,

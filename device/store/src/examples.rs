@@ -100,11 +100,12 @@ pub(crate) fn parse_file(name: &str, file: &[u8]) -> Result<(StoredExample, Vec<
 }
 
 impl Store {
-    /// Adds an image with a label, or an unlabelled one, durably. If the image exists already, only its label is replaced.
-    /// The task does not need an adapter. `now` is in seconds since 1970-01-01 UTC.
+    /// Adds an image durably, with or without a label. If the image exists already, only its label is replaced. The
+    /// task does not need an adapter. `now` is in seconds since 1970-01-01 UTC.
     ///
     /// # Errors
-    /// [`StoreError::Name`], [`StoreError::Label`], [`StoreError::Full`], [`StoreError::Io`].
+    /// [`StoreError::Name`] if the task's name is invalid; [`StoreError::Label`] if the label is invalid;
+    /// [`StoreError::Full`] if a cap is reached; [`StoreError::Io`] if the image cannot be written.
     pub fn add_example(
         &self,
         task: &str,
@@ -210,7 +211,7 @@ impl Store {
     /// Lists a task's labelled images, oldest first. Damaged images are left out; [`Store::verify`] reports them.
     ///
     /// # Errors
-    /// [`StoreError::Name`], [`StoreError::Io`].
+    /// [`StoreError::Name`] if the task's name is invalid; [`StoreError::Io`] if the images cannot be listed.
     pub fn examples(&self, task: &str) -> Result<Vec<StoredExample>, StoreError> {
         let directory = examples_of(&encoded(task)?);
         if self.snapshot().records.get(task).is_some_and(|record| record.erasing) {
@@ -240,10 +241,10 @@ impl Store {
         Ok(examples)
     }
 
-    /// Lists the tasks that have images, sorted by name, with or without an adapter.
+    /// Lists the tasks that have images, sorted by name. A listed task may have no adapter.
     ///
     /// # Errors
-    /// [`StoreError::Io`].
+    /// [`StoreError::Io`] if the directory cannot be listed.
     pub fn example_tasks(&self) -> Result<Vec<String>, StoreError> {
         let entries = match self.storage.list(EXAMPLES) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -260,7 +261,8 @@ impl Store {
     /// Returns a labelled image as received.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchExample`], [`StoreError::Damaged`], [`StoreError::Io`].
+    /// [`StoreError::NoSuchExample`] if the task has no such image; [`StoreError::Damaged`] if its file is damaged;
+    /// [`StoreError::Io`] if its file cannot be read.
     pub fn example(&self, task: &str, id: &Digest) -> Result<Vec<u8>, StoreError> {
         let path = self.example_path(task, id)?;
         let file = self
@@ -274,7 +276,7 @@ impl Store {
     /// Removes a labelled image.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchExample`], [`StoreError::Io`].
+    /// [`StoreError::NoSuchExample`] if the task has no such image; [`StoreError::Io`] if it cannot be removed.
     pub fn remove_example(&self, task: &str, id: &Digest) -> Result<(), StoreError> {
         let mut writer = self.writer();
         let path = self.example_path(task, id)?;

@@ -22,14 +22,14 @@ use crate::{
     storage::{Storage, StorageFile, on_disk},
 };
 
-/// The suffix of their files.
+/// Suffix of the files of uploads.
 pub(crate) const ENDING: &str = ".part";
 
 /// Maximum bytes of a head.
 const LARGEST_HEAD: usize = 8 + SignedRelease::MAX_BYTES + sealed::OVERHEAD;
 const FRAME: usize = 8;
-/// Maximum bytes of all frame heads of an upload. Without it, a peer that sends single bytes could fill the disk with
-/// eight times its data.
+/// Maximum bytes of all frame heads of an upload. Without this cap, a peer that sends single bytes could fill the disk
+/// with eight times its data.
 const SLACK: u64 = 64 << 10;
 
 /// The uploads in progress.
@@ -42,9 +42,9 @@ pub(crate) struct Incoming {
 pub(crate) struct Upload {
     /// Bytes of the upload.
     pub(crate) length: u64,
-    /// Its announcement.
+    /// The upload's announcement.
     announced: SignedRelease,
-    /// Bytes held durably.
+    /// Number of bytes held durably.
     held: u64,
     /// Offset of the next frame in the file.
     end: u64,
@@ -160,7 +160,8 @@ impl Incoming {
         })
     }
 
-    /// Returns the number of bytes held of an upload with this announcement.
+    /// Returns the number of bytes held of the upload with this digest, length and announcement; `None` if there is
+    /// none.
     pub(crate) fn held(&self, digest: &Digest, length: u64, announced: &SignedRelease) -> Option<u64> {
         let upload = self.uploads.get(digest)?;
         (upload.length == length && upload.announced == *announced).then_some(upload.held)

@@ -73,7 +73,7 @@ pub struct Caps {
     pub upload_bytes_per_day: u64,
     /// Maximum number of unannounced uploads in memory.
     pub staged_files: usize,
-    /// Bytes of these together.
+    /// Maximum bytes of all unannounced uploads in memory.
     pub staged_bytes: u64,
     /// Maximum number of labelled images of one task.
     pub examples_per_task: usize,

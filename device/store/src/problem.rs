@@ -21,7 +21,7 @@ pub enum ProblemKind {
     Missing,
     /// The file cannot be read, for the system's reason.
     Unreadable(String),
-    /// Its contents are damaged.
+    /// The file's contents are damaged.
     Damaged(Damage),
     /// The length of an adapter differs from its record.
     Length {
@@ -35,14 +35,14 @@ pub enum ProblemKind {
         /// The digest of the bytes found.
         got: Digest,
     },
-    /// An adapter that would be refused now, for example because its key is no longer trusted.
+    /// The file contains an adapter that would be refused now, for example because its key is no longer trusted.
     Refused(Box<Refusal>),
-    /// An adapter of another task than its record.
+    /// The file contains an adapter of another task than its record.
     OtherTask {
-        /// Its task.
+        /// The adapter's task.
         got: String,
     },
-    /// A record that differs from the state in memory, because another program changed it.
+    /// The record differs from the state in memory, because another program changed it.
     Changed,
     /// The file is damaged or missing, and was recovered.
     Recovered {
@@ -51,7 +51,7 @@ pub enum ProblemKind {
         /// The recovery.
         recovery: Recovery,
     },
-    /// Not a file of a store.
+    /// The file does not belong to a store.
     Unknown,
     /// Nothing refers to the file. It is removed when the store is opened and all records can be read.
     Leftover,
@@ -61,7 +61,7 @@ pub enum ProblemKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Recovery {
-    /// Its copy.
+    /// The file was restored from its copy.
     Copy,
     /// The record was salvaged from the task's adapters, of which the newest intact one serves.
     Adapters {

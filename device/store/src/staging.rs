@@ -24,10 +24,10 @@ pub(crate) struct Staging {
 }
 
 struct Staged {
-    /// Bytes announced.
+    /// Number of bytes announced.
     length: u64,
     bytes: Vec<u8>,
-    /// Time of its last growth.
+    /// Time at which the upload last grew.
     grown: Instant,
 }
 

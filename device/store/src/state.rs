@@ -25,10 +25,10 @@ pub struct OnTrial {
     pub held: StoredAdapter,
     /// Number of times that the program ended uncleanly while the adapter was in use.
     pub unclean: u32,
-    /// Whether the adapter is in use. Set before its first frame, cleared when the program ends cleanly. If it is set
-    /// when the program starts, the last run ended uncleanly.
+    /// Whether the adapter is in use. The flag is set before the adapter's first frame, and cleared when the program
+    /// ends cleanly. If the flag is set when the program starts, the last run ended uncleanly.
     pub in_use: bool,
-    /// Its frames up to the last clean end.
+    /// The progress of the trial up to the last clean end.
     pub progress: Progress,
     /// The highest admitted version before this adapter. It is restored if the trial fails.
     pub highest_before: u64,
@@ -37,11 +37,11 @@ pub struct OnTrial {
 /// Progress of a trial.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Classified frames.
+    /// Number of classified frames.
     pub frames: u32,
-    /// Number of these that were slower than the trial's bound.
+    /// Number of classified frames that were slower than the trial's bound.
     pub slow: u32,
-    /// Number of these that had low confidence.
+    /// Number of classified frames that had low confidence.
     pub low: u32,
 }
 

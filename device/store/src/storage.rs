@@ -14,7 +14,7 @@ pub trait Storage: Send + Sync {
     /// Creates an empty file for writing, or truncates an existing one. Never follows a link.
     ///
     /// # Errors
-    /// Errors of the operating system, as for all methods.
+    /// Returns the error of the operating system. The same applies to the other methods.
     fn create(&self, path: &str) -> io::Result<Box<dyn StorageFile>>;
 
     /// Opens an existing file for writing and keeps its contents. Never follows a link.
@@ -93,7 +93,7 @@ pub enum LockError {
 pub struct Entry {
     /// The name, with invalid UTF-8 replaced.
     pub name: String,
-    /// Its kind.
+    /// Kind of the entry.
     pub kind: EntryKind,
     /// Bytes of a file, 0 for everything else.
     pub bytes: u64,
@@ -125,7 +125,7 @@ pub(crate) fn read_file(storage: &dyn Storage, path: &str, cap: u64) -> io::Resu
     storage.read(path, 0, length as usize)
 }
 
-/// Bytes of a block. The size of a file on the disk is a multiple of it.
+/// Bytes of a block. The size of a file on the disk is a multiple of this number.
 pub(crate) const BLOCK: u64 = 4 << 10;
 
 /// Returns the bytes of a file on the disk.

@@ -22,19 +22,19 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
-    /// Tasks.
+    /// Number of tasks.
     pub tasks: usize,
-    /// Intact, trusted adapters.
+    /// Number of intact, trusted adapters.
     pub adapters: usize,
-    /// Intact labelled images.
+    /// Number of intact labelled images.
     pub examples: usize,
-    /// Intact tuning checkpoints.
+    /// Number of intact tuning checkpoints.
     pub checkpoints: usize,
-    /// Uploads in progress.
+    /// Number of uploads in progress.
     pub uploads: usize,
     /// Bytes of all files of the store.
     pub bytes: u64,
-    /// All problems; empty without any.
+    /// All problems that were found.
     pub problems: Vec<Problem>,
 }
 
@@ -105,7 +105,7 @@ impl Store {
         }
     }
 
-    /// Compares the records or their copies with the state in memory.
+    /// Compares the files in `directory`, the records or their copies, with the state in memory.
     fn verify_records(&self, directory: &str, report: &mut Report) -> Result<Vec<Entry>, StoreError> {
         let snapshot = self.snapshot();
         let records = self.entries(directory, report)?;

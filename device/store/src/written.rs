@@ -15,7 +15,7 @@ pub struct Written {
     pub uploads: u64,
     /// Bytes of adapters that were verified and installed.
     pub adapters: u64,
-    /// Examples.
+    /// Bytes of examples.
     pub examples: u64,
 }
 

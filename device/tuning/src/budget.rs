@@ -47,7 +47,7 @@ pub struct MemoryPlan {
     pub trained_sites: usize,
     /// Number of the adapter's sites.
     pub sites: usize,
-    /// Whether activations are stored for the backward pass or recomputed.
+    /// Whether the backward pass uses stored activations or recomputes them.
     pub memory: Checkpointing,
     /// Whether the input activations of the first trained site are cached for every variant of every image.
     pub cached: bool,
@@ -97,11 +97,11 @@ impl fmt::Display for MemoryPlan {
 pub(crate) struct Task {
     /// Height and width of the input.
     pub(crate) size: [usize; 2],
-    /// Images of the run, training and held out.
+    /// Number of images of the run, both training and held-out.
     pub(crate) images: usize,
-    /// Images in a step.
+    /// Number of images in a step.
     pub(crate) batch: usize,
-    /// Worker threads.
+    /// Number of worker threads.
     pub(crate) threads: usize,
 }
 
@@ -140,8 +140,9 @@ pub(crate) fn estimate(
     Ok((bytes as u64, footprint))
 }
 
-/// Returns the first plan that fits. Tries the complete adapter, then fewer and fewer late sites, then the head alone.
-/// For each scope, activations are recomputed only if storing them does not fit.
+/// Returns the first plan that fits into `budget`. Tries the complete adapter, then fewer and fewer of its last sites,
+/// then the head alone; if `wanted` is given, only that scope. For each scope, activations are recomputed only if
+/// storing them does not fit.
 pub(crate) fn plan_memory(
     network: &mut Network,
     sites: usize,

@@ -75,7 +75,7 @@ impl State {
     /// Parses a state.
     ///
     /// # Errors
-    /// The reason, as a clause with the state as its subject.
+    /// The reason why the bytes are not a valid state, as a clause whose subject is the state.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, &'static str> {
         let (body, crc) = bytes.split_last_chunk::<4>().ok_or("it is too short")?;
         if crc32fast::hash(body) != u32::from_le_bytes(*crc) {

@@ -5,15 +5,17 @@
 //! The constants were chosen on 29 classes of seven tasks, with two draws of 20 images each, by the losses of old
 //! classes on test images (`docs/results/2026-11-29-teaching-a-class.md`).
 
-/// Separation up to which a class is considered similar to a known one.
+/// Up to this separation, a class is considered similar to a known one.
 const ALIKE: f64 = 2.0;
-/// Separation from which a class is clearly distinct, with the fraction of its images claimed there.
+/// From the first value on, a separation is large: the class is clearly distinct. The second value is the fraction of
+/// its images that the bias claims at that separation.
 const CLEAR: (f64, f64) = (6.0, 0.67);
-/// Separation from which all images of the class are claimed.
+/// From this separation on, the bias claims all images of the class.
 const FOREIGN: f64 = 12.6;
-/// Each further separation by this much adds a margin of one standard deviation of the gaps.
+/// Beyond [`FOREIGN`], the bias gets an additional margin. The margin grows linearly with the separation, until it
+/// reaches one standard deviation of the gaps at a separation of `FOREIGN + MARGIN_OVER`.
 const MARGIN_OVER: f64 = 4.0;
-/// Fraction claimed without a profile.
+/// Fraction that the bias claims if the task has no profile.
 const UNKNOWN: f64 = 0.25;
 /// With at least this number of images of old classes, this fraction is claimed even without a profile. The bias then
 /// does not claim any of the images of old classes.

@@ -20,8 +20,9 @@ use crate::{
 /// skipped.
 ///
 /// # Errors
-/// [`TuneError::TooFewClasses`] for fewer than two classes with decodable images; [`TuneError::Examples`],
-/// [`TuneError::Learning`].
+/// [`TuneError::TooFewClasses`] for fewer than two classes with decodable images; [`TuneError::Examples`] if the images
+/// cannot be listed or read; [`TuneError::Learning`] if the network fails; [`TuneError::Encode`] or
+/// [`TuneError::Decode`] if the adapter cannot be written to a file.
 pub fn create_task(
     backbone: &Backbone,
     header: Header,

@@ -42,13 +42,13 @@ pub enum TuneError {
     NothingReadable {
         /// The class.
         label: String,
-        /// Their number.
+        /// The number of its images.
         images: usize,
     },
     /// A new task needs images of at least two classes.
     #[error("a new task needs images of at least 2 classes, got {got}")]
     TooFewClasses {
-        /// Classes with images.
+        /// Number of classes with images.
         got: usize,
     },
     /// The memory budget is too small for the smallest plan.
@@ -66,7 +66,7 @@ pub enum TuneError {
     /// An option is outside its range.
     #[error("option {option}: expected {expected}, got {got}")]
     Option {
-        /// Its name.
+        /// Name of the option.
         option: &'static str,
         /// The permitted values.
         expected: &'static str,
@@ -79,11 +79,11 @@ pub enum TuneError {
     /// An image that cannot be decoded.
     #[error("image {} of class `{label}` cannot be decoded: {reason}\nhint: remove it", id.short())]
     Image {
-        /// Its digest.
+        /// Digest of the image.
         id: Digest,
-        /// Its class, `unlabelled` for a frame.
+        /// Class of the image; `unlabelled` for a frame.
         label: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The run state could not be written, read or removed.
@@ -92,9 +92,9 @@ pub enum TuneError {
     /// The run was stopped; its state is saved.
     #[error("tuning was stopped at step {step} of {steps}\nhint: the same call resumes there")]
     Stopped {
-        /// Finished steps.
+        /// Number of finished steps.
         step: u32,
-        /// All steps.
+        /// Number of all steps.
         steps: u32,
     },
     /// The loss is infinite or NaN.
@@ -106,9 +106,9 @@ pub enum TuneError {
     /// The worker threads could not be started.
     #[error("cannot start {threads} threads: {reason}")]
     Threads {
-        /// Their number.
+        /// The requested number of threads.
         threads: usize,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The network failed.

@@ -13,7 +13,7 @@ use crate::{
 pub struct ClassForecast {
     /// The class.
     pub label: String,
-    /// Its images.
+    /// Number of its images.
     pub images: usize,
     /// Number of these images that are held out.
     pub held_out: usize,
@@ -26,14 +26,14 @@ pub struct ClassForecast {
 pub struct Forecast {
     /// Classes with labelled images, by label.
     pub classes: Vec<ClassForecast>,
-    /// Unlabelled frames.
+    /// Number of unlabelled frames.
     pub frames: usize,
     /// Whether the adapter has protected classes.
     pub protects: bool,
-    /// Number of images that test these classes: held-out frames and labelled images, and canaries. This is a lower
-    /// bound, because all frames test a candidate in which only class weights are new.
+    /// Number of images that would test the protected classes: held-out frames, held-out labelled images, and canaries.
+    /// More images may test them: all frames do if only class weights of the candidate are new.
     pub judges: usize,
-    /// Minimum number of images needed to test them.
+    /// Minimum number of images needed to test the protected classes.
     pub judges_needed: usize,
     /// Number of frames to store in addition to the existing ones.
     pub frames_missing: usize,

@@ -25,7 +25,7 @@ const CHANGES: Augmentation = Augmentation {
 pub(crate) struct Image {
     /// Pixels at the size of the network's input.
     pub(crate) pixels: RgbImage,
-    /// Its class; `None` for an unlabelled frame.
+    /// The image's class; `None` for an unlabelled frame.
     pub(crate) class: Option<usize>,
     /// Seed of its variants.
     address: u64,

@@ -14,7 +14,7 @@ use crate::{
 pub struct TuneOptions {
     /// Number of steps, at least 1 (default 100).
     pub steps: u32,
-    /// Images in a step, 1–8 (default 4).
+    /// Number of images in a step, 1–8 (default 4).
     pub batch: usize,
     /// Memory limit of the complete process in bytes; `None` for no limit (default: 300 MB).
     pub max_memory: Option<u64>,
@@ -22,13 +22,13 @@ pub struct TuneOptions {
     pub resident: Option<u64>,
     /// The part of the adapter to train; `None` for the largest that fits.
     pub scope: Option<TrainableScope>,
-    /// Worker threads, at least 1 (default 1).
+    /// Number of worker threads, at least 1 (default 1).
     pub threads: usize,
     /// Whether the threads run with the lowest priority ([`lower_priority`](crate::lower_priority)).
     pub yielding: bool,
     /// Seed of all random numbers.
     pub seed: u64,
-    /// Steps between two saves of the run state, at least 1 (default: 20).
+    /// Number of steps between two saves of the run state, at least 1 (default: 20).
     pub checkpoint_every: u32,
     /// Minimum number of seconds between two saves of the run state (default: 0). A run that is stopped always saves
     /// its state.
@@ -40,11 +40,11 @@ pub struct TuneOptions {
     /// Fraction of a step's images that replay old classes, if there are such images: at least 0, below 1 (default:
     /// 0.5).
     pub replay_fraction: f32,
-    /// Margin in nats by which a new class's logit is lowered relative to the old ones (default: 1).
+    /// Margin in nats. The logit of a new class is lowered by this margin relative to the old ones (default: 1).
     pub logit_margin: f32,
     /// Weight of the divergence from the parent's probabilities among the old classes, at least 0 (default: 1).
     pub distillation_weight: f32,
-    /// Temperature of that divergence, above 0 (default: 2).
+    /// Temperature of the probabilities in this divergence, above 0 (default: 2).
     pub distillation_temperature: f32,
     /// Interpolation of the final site weights, 0–1: 0 gives the parent's weights, 1 the tuned ones (default: 0.5).
     pub interpolation: f32,
@@ -191,7 +191,7 @@ impl TuneOptions {
         self
     }
 
-    /// Sets the temperature of that divergence, above 0.
+    /// Sets the temperature of the divergence from the parent's probabilities, above 0.
     #[must_use]
     pub fn with_distillation_temperature(mut self, distillation_temperature: f32) -> Self {
         self.distillation_temperature = distillation_temperature;

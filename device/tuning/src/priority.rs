@@ -4,7 +4,7 @@
 /// on the tuning thread, so that inference gets the CPU whenever it has a frame.
 ///
 /// # Errors
-/// The system's reason. Tuning works without it.
+/// The system's reason, if the priority cannot be set. Tuning also works at normal priority.
 #[cfg(target_os = "linux")]
 pub fn lower_priority() -> Result<(), String> {
     // On Linux, niceness applies to a single thread, and the process id 0 means the calling thread.

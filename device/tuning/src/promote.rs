@@ -9,7 +9,7 @@ use std::fmt;
 use clr_learning::{argmax, log_probability};
 use serde::{Deserialize, Serialize};
 
-/// Maximum fraction of lost images of old classes, in addition to noise.
+/// Maximum fraction of old classes' images that a candidate may lose. The margin for noise is added to it.
 const MAY_LOSE: f64 = 0.01;
 
 /// Minimum number of images that test the old classes.
@@ -18,11 +18,11 @@ pub(crate) const ENOUGH: usize = 10;
 /// Logits of parent and candidate for the same image.
 #[derive(Clone, Debug)]
 pub(crate) struct Pair {
-    /// The true class; for frames, the parent's.
+    /// The true class. For a frame: the class that the parent predicts.
     pub(crate) class: usize,
-    /// Logits.
+    /// Logits of the parent.
     pub(crate) parent: Vec<f32>,
-    /// Logits.
+    /// Logits of the candidate.
     pub(crate) tuned: Vec<f32>,
 }
 
@@ -48,17 +48,17 @@ pub struct Comparison {
     /// Number of images.
     #[serde(rename = "pictures")]
     pub images: u32,
-    /// Number of these that the parent predicts correctly.
+    /// Number of the images that the parent predicts correctly.
     pub parent: u32,
-    /// Number of these that the tuned adapter predicts correctly.
+    /// Number of the images that the tuned adapter predicts correctly.
     pub tuned: u32,
-    /// Number that only the tuned adapter predicts correctly.
+    /// Number of the images that only the tuned adapter predicts correctly.
     pub won: u32,
-    /// Number that only the parent predicts correctly.
+    /// Number of the images that only the parent predicts correctly.
     pub lost: u32,
     /// Mean increase of the true class's log probability, in nats.
     pub gain: f64,
-    /// Its standard error.
+    /// Standard error of `gain`.
     pub error: f64,
 }
 
@@ -94,7 +94,8 @@ impl Comparison {
         more || surer
     }
 
-    /// Returns whether fewer images are correct, by more than one standard error plus a hundredth of the images.
+    /// Returns whether the tuned adapter is worse. It is if fewer images are correct, and the difference exceeds one
+    /// standard error plus a hundredth of the images.
     fn worse(&self) -> bool {
         let (won, lost) = (f64::from(self.won), f64::from(self.lost));
         lost - won > MAY_LOSE * f64::from(self.images) + (won + lost).sqrt()

@@ -51,9 +51,9 @@ pub struct TaughtClass {
     pub images: usize,
     /// Number of images that cannot be decoded.
     pub unreadable: usize,
-    /// Number of images that are recognised by weights fitted without them.
+    /// Number of images that the classifier recognises with weights fitted without the image itself.
     pub recognised: usize,
-    /// The old class that most of the unrecognised images are predicted as, and the number of these.
+    /// The old class that most of the unrecognised images are predicted as, and the number of images predicted as it.
     pub looks_like: Option<(String, usize)>,
     /// Distance from the task's images, in standard deviations; `None` without a profile.
     pub separation: Option<f64>,
@@ -63,8 +63,10 @@ pub struct TaughtClass {
 /// weights and biases do not change, so the old classes' logits stay bit-identical.
 ///
 /// # Errors
-/// [`TuneError::LooksAlike`] if none of a class's own images is assigned to it; [`TuneError::NoExamples`],
-/// [`TuneError::NothingReadable`].
+/// [`TuneError::LooksAlike`] if none of a class's own images is assigned to it; [`TuneError::NoExamples`] if no image
+/// has a label that the adapter lacks; [`TuneError::NothingReadable`] if no image of a class can be decoded;
+/// [`TuneError::Examples`] if the images cannot be listed or read; [`TuneError::Learning`] if the network fails;
+/// [`TuneError::Encode`] or [`TuneError::Decode`] if the adapter cannot be written to a file.
 pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> Result<Taught> {
     let header = &parent.adapter.header;
     let mut list = examples.list().map_err(TuneError::Examples)?;
@@ -296,7 +298,7 @@ impl Teacher {
         images.chain(canaries).fold(wanted, f64::min)
     }
 
-    /// Returns the old class that most of these images are predicted as, and their number.
+    /// Returns the old class that most of the images are predicted as, and the number of images predicted as it.
     fn looks_like<'a>(&self, images: impl Iterator<Item = &'a Vec<f32>>) -> Option<(String, usize)> {
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
         for x in images {

@@ -5,7 +5,7 @@ use clr_learning::{argmax, log_probability};
 
 use crate::Evaluation;
 
-/// Bins of the expected calibration error, of equal width.
+/// Number of bins of the expected calibration error. All bins have equal width.
 const BINS: usize = 15;
 /// Range of the temperature.
 const RANGE: (f64, f64) = (0.1, 10.0);
@@ -48,9 +48,9 @@ impl Evaluation {
         }
     }
 
-    /// Returns the temperature in 0.1 to 10 with the lowest cross-entropy (Guo et al. 2017). Half the square of its
-    /// logarithm is added to the sum of losses, as a prior around 1 with the weight of about one image. The prior
-    /// bounds the result on small splits, and on splits in which every image is classified correctly.
+    /// Returns the temperature in 0.1 to 10 with the lowest cross-entropy (Guo et al. 2017). A prior around 1, with the
+    /// weight of about one image, bounds the result on small splits and on splits in which every image is classified
+    /// correctly: half the square of the temperature's logarithm is added to the sum of losses.
     pub fn temperature(&self) -> f32 {
         let cost = |log: f64| {
             let loss: f64 = (self.logits.iter().zip(&self.labels))

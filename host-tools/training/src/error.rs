@@ -11,7 +11,7 @@ pub enum TrainError {
     /// A file or folder could not be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
-        /// Its path.
+        /// Path of the file or folder.
         path: PathBuf,
         /// The system's error.
         source: std::io::Error,
@@ -19,15 +19,15 @@ pub enum TrainError {
     /// A file or folder could not be written.
     #[error("cannot write {}: {source}", path.display())]
     Write {
-        /// Its path.
+        /// Path of the file or folder.
         path: PathBuf,
         /// The system's error.
         source: std::io::Error,
     },
-    /// Training begins after the last site.
+    /// Training would begin after the last site.
     #[error("training begins at site {got}, but the backbone has {sites} sites, from 0")]
     FirstSite {
-        /// The index given.
+        /// The given index of the first site.
         got: usize,
         /// Number of sites of the backbone.
         sites: usize,
@@ -40,21 +40,21 @@ pub enum TrainError {
     TooFewClasses {
         /// The folder searched.
         path: PathBuf,
-        /// Number of its class folders.
+        /// Number of class folders found.
         found: usize,
     },
-    /// A class folder without a readable image.
+    /// A class folder has no readable image.
     #[error(
         "class `{class}` has no readable image in {} ({unreadable} unreadable{reasons})\nhint: add PNG, JPEG, BMP, WebP, GIF, PNM or TIFF images, or remove the folder", path.display()
     )]
     EmptyClass {
         /// The class.
         class: String,
-        /// Its folder.
+        /// Folder of the class.
         path: PathBuf,
-        /// Number of files there that are images or should be images but cannot be used.
+        /// Number of files in the folder that are images, or should be images, but cannot be used.
         unreadable: usize,
-        /// Why they are not, after `: `; or empty.
+        /// The reasons why these files cannot be used, after `: `; or empty.
         reasons: String,
     },
     /// The layout is ambiguous: folders may be splits or classes.
@@ -67,7 +67,7 @@ pub enum TrainError {
         /// The options that resolve the ambiguity.
         hint: String,
     },
-    /// A class folder whose name is not UTF-8.
+    /// The name of a class folder is not UTF-8.
     #[error(
         "the name of the class folder '{folder}' is not UTF-8, but labels must be\nhint: rename it, such as with \
          `convmv -f latin1 -t utf8 --notest`"
@@ -76,14 +76,14 @@ pub enum TrainError {
         /// The folder, with invalid bytes escaped.
         folder: String,
     },
-    /// A class with too few images to be split.
+    /// A class has too few images to be split.
     #[error(
         "class `{class}` has {found} readable image, a validation split needs at least 2\nhint: add images, or a separate folder val/"
     )]
     TooFewImages {
         /// The class.
         class: String,
-        /// Readable images.
+        /// Number of readable images.
         found: usize,
     },
     /// `val/` or `test/` contains a class that `train/` does not have.
@@ -98,7 +98,7 @@ pub enum TrainError {
         /// In brackets, a class that differs only in capitalisation or spaces; or empty.
         similar: String,
     },
-    /// A split that the data set does not have.
+    /// The data set does not have the split.
     #[error("the data set at {} has no {split} split", path.display())]
     NoSuchSplit {
         /// The data set.
@@ -106,10 +106,10 @@ pub enum TrainError {
         /// `validation` or `test`.
         split: &'static str,
     },
-    /// An option outside of its range.
+    /// An option is outside its range.
     #[error("option {option}: expected {expected}, got {got}")]
     InvalidOption {
-        /// Its name.
+        /// Name of the option.
         option: &'static str,
         /// The permitted values.
         expected: &'static str,
@@ -121,15 +121,15 @@ pub enum TrainError {
     Mismatch {
         /// The property that differs.
         what: String,
-        /// The adapter's.
+        /// The value of the adapter.
         expected: String,
-        /// The data's.
+        /// The value of the data.
         got: String,
     },
     /// The network cannot execute a node of the graph.
     #[error("node `{node}` cannot be executed: {reason}")]
     Node {
-        /// Its name.
+        /// Name of the node.
         node: String,
         /// The reason.
         reason: String,
@@ -190,7 +190,7 @@ pub enum TrainError {
     /// The worker threads could not be started.
     #[error("cannot start {threads} worker threads: {reason}")]
     Threads {
-        /// The requested number.
+        /// The requested number of threads.
         threads: usize,
         /// The reason.
         reason: String,

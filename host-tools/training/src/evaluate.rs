@@ -14,7 +14,7 @@ use crate::{
     observer::{Meter, Observer, Phase},
 };
 
-/// Images in an evaluation batch.
+/// Number of images in an evaluation batch.
 const BATCH: usize = 32;
 
 /// Result of a network on a split.
@@ -31,10 +31,10 @@ pub struct Evaluation {
     pub per_class: Vec<ClassScore>,
     /// `confusion[true class][predicted class]` is a number of images.
     pub confusion: Vec<Vec<u32>>,
-    /// `[images][classes]`, in the split's order.
+    /// The logits, `[images][classes]`, in the split's order.
     #[serde(skip)]
     pub logits: Vec<Vec<f32>>,
-    /// The classes, in the split's order.
+    /// Index of each image's true class, in the split's order.
     #[serde(skip)]
     pub labels: Vec<u32>,
 }
@@ -44,7 +44,7 @@ pub struct Evaluation {
 pub struct ClassScore {
     /// The class.
     pub label: String,
-    /// Images of the class.
+    /// Number of images of the class.
     #[serde(rename = "pictures")]
     pub images: usize,
     /// Fraction of the class's images that are classified correctly; 0 without images.
@@ -194,6 +194,10 @@ pub(crate) fn input_images<'a>(values: &'a [f32], images: &SplitImages) -> Image
 }
 
 /// Evaluates an adapter on a split of a data set. `threads` defaults to all CPU cores.
+///
+/// # Errors
+/// [`TrainError`] if the data set has no such split, if the data do not match the adapter, or if an image or the
+/// network fails.
 pub fn evaluate_adapter(
     backbone: &Backbone,
     adapter: &Adapter,

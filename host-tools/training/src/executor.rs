@@ -49,7 +49,7 @@ impl Executor {
     /// Creates an executor for networks of `backbone` on `device`.
     ///
     /// # Errors
-    /// On a GPU, [`TrainError::Node`](crate::TrainError::Node) for an operator that is not implemented in candle.
+    /// [`TrainError::Node`](crate::TrainError::Node) if `device` is a GPU and candle does not implement an operator.
     pub fn new(backbone: &Backbone, device: &Device) -> Result<Self> {
         let executor = Self {
             backbone: backbone.clone(),
@@ -81,7 +81,7 @@ impl Executor {
     }
 
     /// Returns the logits of one image as computed by candle, which shares no code with the runtime. If candle does not
-    /// support an operator, the runtime computes them.
+    /// support an operator of the network, the runtime computes the logits.
     pub(crate) fn reference_logits(&self, network: &Network, images: Images<'_>) -> Result<Vec<f32>> {
         let rows = match self.candle() {
             Ok(candle) => candle.logits(network, &images.tensor(candle.device())?)?.to_vec2()?,

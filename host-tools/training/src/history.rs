@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Record {
     /// The recipe being trained.
     pub recipe: Recipe,
-    /// Epochs count from 1; 0 is the state before training.
+    /// Number of the epoch, from 1; 0 is the state before training.
     pub epoch: usize,
     /// Maximum number of epochs.
     pub epochs: usize,
@@ -18,7 +18,7 @@ pub struct Record {
     pub train_accuracy: Option<f32>,
     /// Validation cross-entropy, without smoothing.
     pub validation_loss: f32,
-    /// Validation accuracy, a fraction.
+    /// Validation accuracy, as a fraction.
     pub validation_accuracy: f32,
     /// The head's learning rate at the epoch's end.
     pub rate: f64,

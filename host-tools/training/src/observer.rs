@@ -10,15 +10,15 @@ use crate::{Record, Warning};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Phase {
-    /// Decoding images.
+    /// Images are decoded.
     Decode,
-    /// Computing the frozen features.
+    /// The frozen features are computed.
     Features,
-    /// Fitting the head on the frozen features.
+    /// The head is fitted to the frozen features.
     Head,
-    /// Training the sites and the head together.
+    /// The sites and the head are trained together.
     Train(Recipe),
-    /// Measuring accuracy.
+    /// Accuracy is measured.
     Evaluate,
 }
 
@@ -29,7 +29,7 @@ pub struct Progress {
     pub phase: Phase,
     /// Number of finished units: images, or steps while training.
     pub done: usize,
-    /// Units in the phase.
+    /// Number of units in the phase.
     pub total: usize,
     /// Time spent in the phase.
     pub elapsed: Duration,
@@ -39,13 +39,13 @@ pub struct Progress {
 
 /// Callbacks from a run, all called on the calling thread. The implementation for `()` ignores them.
 pub trait Observer: Send {
-    /// The phase advanced.
+    /// Called when the phase has advanced.
     fn progress(&mut self, _progress: Progress) {}
-    /// An epoch (or the head) is finished.
+    /// Called when an epoch, or the fit of the head, is finished.
     fn record(&mut self, _record: &Record) {}
-    /// A warning about the data.
+    /// Called for a warning about the data.
     fn warning(&mut self, _warning: &Warning) {}
-    /// Called after each epoch, when the resume file has been written. `true` ends the run with
+    /// Called after each epoch, when the resume file has been written. Returning `true` ends the run with
     /// [`crate::TrainError::Stopped`].
     fn should_stop(&mut self) -> bool {
         false

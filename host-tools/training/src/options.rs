@@ -20,7 +20,7 @@ pub enum RecipeChoice {
         /// Recipes to compare; [`Recipe::Linear`] is always included.
         candidates: Vec<Recipe>,
     },
-    /// Train this recipe.
+    /// Trains this recipe.
     Fixed(Recipe),
 }
 
@@ -36,12 +36,13 @@ impl Default for RecipeChoice {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NormStatistics {
-    /// Fixed for the run, at `(1 − blend) · backbone's + blend · task's`. With 0, the backbone's statistics stay.
+    /// The statistics are fixed for the run, at `(1 − blend) · backbone's + blend · task's`. With a blend of 0, they
+    /// are the backbone's.
     Fixed {
-        /// Value in 0–1.
+        /// Blend, in 0–1.
         blend: f32,
     },
-    /// Statistics of each batch, with running averages for inference (as in the paper).
+    /// Each batch uses its own statistics. Running averages are used for inference (as in the paper).
     Batch {
         /// Weight of the new batch in the running averages.
         momentum: f32,
@@ -60,14 +61,14 @@ pub enum EpochSelection {
     Last,
 }
 
-/// Joint training of sites and head.
+/// Options of the joint training of sites and head.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
-    /// Passes over the training images.
+    /// Number of passes over the training images.
     pub epochs: usize,
-    /// Images in a step.
+    /// Number of images in a step.
     pub batch: usize,
-    /// Whether training starts from a head that was fitted to frozen features, in place of a random one.
+    /// Whether training starts from a head that was fitted to frozen features. Otherwise it starts from a random head.
     pub head_first: bool,
     /// Learning rates.
     pub rates: PerGroup,
@@ -78,20 +79,20 @@ pub struct Schedule {
     pub relative_rates: bool,
     /// Decay of Adam's average of squares.
     pub beta2: f64,
-    /// Learning rates over time.
+    /// Change of the learning rates over time.
     pub rate: LrSchedule,
-    /// Statistics of norms.
+    /// Statistics of norms during training.
     pub statistics: NormStatistics,
     /// Fraction of the target that is spread over all classes, 0–1.
     pub smoothing: f32,
-    /// Maximum global gradient norm.
+    /// Maximum global norm of the gradient; `None` for no limit.
     pub clip: Option<f64>,
     /// Factor of the (not squared) L2 norm of each parameter in the loss.
     pub l2_norm: f64,
-    /// Decay per step of the moving average of the weights. The average is validated and becomes the result. `None`
-    /// uses the weights themselves.
+    /// Decay per step of the moving average of the weights. The averaged weights are validated, and they are the
+    /// result. With `None`, the weights themselves are.
     pub average: Option<f64>,
-    /// Selection of the epoch.
+    /// Selection of the epoch whose weights are the result.
     pub keep: EpochSelection,
     /// Parameter of a symmetric Beta distribution. The weight of a second image that is mixed into each image is drawn
     /// from it (mixup, Zhang et al. 2018); 0 disables mixing.
@@ -102,7 +103,7 @@ pub struct Schedule {
     pub patience: Option<usize>,
     /// Augmentation of training images.
     pub augmentation: Augmentation,
-    /// Whether images are resized by stretching, in place of the backbone's fit.
+    /// Whether images are stretched to the input size. Otherwise the backbone's fit is used.
     pub stretch: bool,
 }
 
@@ -134,7 +135,10 @@ impl Schedule {
         }
     }
 
-    /// Checks every range.
+    /// Checks that every value is in its range.
+    ///
+    /// # Errors
+    /// [`TrainError::InvalidOption`] for the first value outside its range.
     pub fn validate(&self) -> Result<()> {
         let check = |holds: bool, option, expected, got: String| {
             if holds {
@@ -260,7 +264,7 @@ pub struct TrainOptions {
     /// Index of the first site that is trained and written; the sites before keep the backbone's own norms. On one
     /// image, several tasks share the forward pass before it. [`clr_onnx::Backbone::stages`] lists suitable sites.
     pub first_site: usize,
-    /// Joint training of sites and head.
+    /// Options of the joint training of sites and head.
     pub schedule: Schedule,
     /// Options for fitting the head alone.
     pub head: LogisticOptions,
@@ -334,14 +338,14 @@ impl TrainOptions {
         self
     }
 
-    /// Sets the joint training of sites and head.
+    /// Sets the options of the joint training of sites and head.
     #[must_use]
     pub fn with_schedule(mut self, schedule: Schedule) -> Self {
         self.schedule = schedule;
         self
     }
 
-    /// Sets the fit of the head alone.
+    /// Sets the options for fitting the head alone.
     #[must_use]
     pub fn with_head(mut self, head: LogisticOptions) -> Self {
         self.head = head;

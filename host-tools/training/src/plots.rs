@@ -119,8 +119,8 @@ fn panel(
     .map_err(plot_error)
 }
 
-/// Draws the confusion matrix `matrix[true][predicted]`. Each cell is coloured by its fraction of the true class. It is
-/// readable for 2 to 50 classes; up to 20 classes, cells contain counts.
+/// Draws the confusion matrix `matrix[true][predicted]`. Each cell is coloured by its fraction of the true class. The
+/// plot is readable for 2 to 50 classes; up to 20 classes, cells contain counts.
 pub fn confusion_matrix_svg(matrix: &[Vec<u32>], labels: &[String]) -> Result<String> {
     let classes = labels.len();
     if classes == 0 || matrix.len() != classes || matrix.iter().any(|row| row.len() != classes) {

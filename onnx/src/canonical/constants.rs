@@ -142,7 +142,7 @@ fn product(left: &Tensor, right: &Tensor) -> Tensor {
     Tensor::new(left.shape(), values)
 }
 
-/// `offset · scale + bias`, rounded once.
+/// Returns `offset · scale + bias`, rounded once.
 fn affine(offset: &Tensor, scale: &Tensor, bias: &Tensor) -> Tensor {
     let values = offset.data().iter().zip(scale.data()).zip(bias.data());
     let values: Vec<f32> = values

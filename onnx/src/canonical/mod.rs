@@ -42,12 +42,13 @@ struct Work {
     input_channels: usize,
     features: ValueId,
     nodes: Vec<Option<Node>>,
-    /// Number of readers of each value. Being the features counts as one reader.
+    /// Number of readers of each value. The graph's output, the features, counts as a reader too.
     reads: Vec<usize>,
 }
 
 impl Work {
-    /// Nodes that the features do not depend on are removed first, because they must not count as readers.
+    /// Creates the graph without the nodes that the features do not depend on. They are removed first, because they
+    /// must not count as readers.
     fn new(graph: Graph) -> Self {
         let mut reads = vec![0; graph.nodes.len() + 1];
         reads[graph.features.0] += 1;

@@ -57,7 +57,7 @@ pub(super) fn names() -> String {
 }
 
 impl Architecture {
-    /// All of them.
+    /// All architectures.
     pub const ALL: [Self; 18] = [
         Self::EfficientNetLite0,
         Self::EfficientNetLite1,
@@ -104,7 +104,7 @@ impl Architecture {
         }
     }
 
-    /// Returns a description that distinguishes it from architectures with the same tensors, for messages.
+    /// Returns a description that distinguishes the architecture from others with the same tensors, for messages.
     pub(super) fn title(self) -> String {
         match self {
             Self::EfficientNetLite0 | Self::EfficientNetLite1 | Self::EfficientNetLite2 => {
@@ -150,7 +150,7 @@ impl Architecture {
         }
     }
 
-    /// Returns the preprocessing of its published weights.
+    /// Returns the preprocessing of the architecture's published weights.
     #[must_use]
     pub fn preprocessing(self) -> Preprocessing {
         match self {
@@ -168,7 +168,7 @@ impl Architecture {
         }
     }
 
-    /// Returns the naming schemes that its tensors may follow.
+    /// Returns the naming schemes that the architecture's tensors may follow.
     pub(super) fn spellings(self) -> &'static [Spelling] {
         match self {
             Self::EfficientNetLite0 | Self::EfficientNetLite1 | Self::EfficientNetLite2 => lite::SPELLINGS,
@@ -181,7 +181,7 @@ impl Architecture {
         }
     }
 
-    /// Returns its layers, with the tensors named as in `spelling`, one of [`Architecture::spellings`].
+    /// Returns the architecture's layers. The tensors are named as in `spelling`, one of [`Architecture::spellings`].
     pub(super) fn spec(self, spelling: Spelling) -> ArchitectureSpec {
         let lite = |width, depth, tensorflow| {
             let variant = lite::Variant {

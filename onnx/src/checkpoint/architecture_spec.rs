@@ -41,9 +41,9 @@ enum Kind {
 /// An expected tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Parameter {
-    /// Its name in the state dict.
+    /// The tensor's name in the state dict.
     pub(super) name: String,
-    /// Its shape.
+    /// The tensor's shape.
     pub(super) shape: Vec<usize>,
 }
 
@@ -193,7 +193,7 @@ pub(super) struct SpecBuilder {
 /// A convolution to add.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConvSpec {
-    /// Input and output channels.
+    /// Numbers of input and output channels.
     pub(super) channels: [usize; 2],
     /// Side of the kernel.
     pub(super) kernel: usize,
@@ -204,8 +204,8 @@ pub(super) struct ConvSpec {
 }
 
 impl SpecBuilder {
-    /// Creates a builder. All norms use `epsilon`. All convolutions pad by half their kernel, or as TensorFlow's SAME
-    /// if `same_padding` is set.
+    /// Creates a builder. All norms use `epsilon`. Convolutions pad by half their kernel, or like TensorFlow's SAME
+    /// padding if `same_padding` is set.
     pub(super) fn new(epsilon: f32, same_padding: bool) -> Self {
         Self {
             layers: Vec::new(),
@@ -281,7 +281,7 @@ impl SpecBuilder {
         self.plain(name, Op::MaxPool(pool), vec![input])
     }
 
-    /// Global average pooling and the end.
+    /// Adds the global average pooling, and returns the complete architecture.
     pub(super) fn finish(mut self, value: ValueId, features: usize, classifier: &'static str) -> ArchitectureSpec {
         let pooled = self.plain("pool", Op::GlobalAveragePool, vec![value]);
         self.plain("flatten", Op::Flatten, vec![pooled]);

@@ -65,7 +65,7 @@ pub(super) fn backbone(
 /// Notes layers without weights that the architecture does not have.
 ///
 /// # Errors
-/// If such layers are inside the network's body, unless the architecture was given by the caller.
+/// [`ImportError`] if such layers are inside the network's body, unless the caller gave the architecture.
 fn other_layers(
     weights: &Weights<'_>,
     fit: &Fit,

@@ -22,7 +22,8 @@ pub(super) struct Choice {
 }
 
 /// Selects the set at the place given by `wanted`. Without `wanted`, prefers the weights themselves to running
-/// averages, and short names to long ones. The architecture is `given`, or recognised.
+/// averages, and short names to long ones. Only the architecture `given` is considered; without it, the architecture is
+/// recognised.
 pub(super) fn choose(
     weights: &Weights<'_>,
     given: Option<Architecture>,

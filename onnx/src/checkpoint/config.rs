@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// The longest such file.
+/// Maximum bytes of such a file.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// Content of the file.

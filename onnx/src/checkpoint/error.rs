@@ -129,25 +129,25 @@ pub enum ImportError {
 pub enum TensorProblem {
     /// The architecture has the tensor, but the file does not.
     Missing {
-        /// Its name.
+        /// The tensor's name.
         name: String,
-        /// Its shape in the architecture.
+        /// The tensor's shape in the architecture.
         expected: Vec<usize>,
     },
     /// The file has the tensor, but the architecture does not.
     Unexpected {
-        /// Its name.
+        /// The tensor's name.
         name: String,
-        /// Its shape in the file.
+        /// The tensor's shape in the file.
         got: Vec<usize>,
     },
-    /// Both have the tensor, in different shapes.
+    /// Architecture and file have the tensor, but with different shapes.
     Shape {
-        /// Its name.
+        /// The tensor's name.
         name: String,
-        /// Its shape in the architecture.
+        /// The tensor's shape in the architecture.
         expected: Vec<usize>,
-        /// Its shape in the file.
+        /// The tensor's shape in the file.
         got: Vec<usize>,
     },
     /// A pickled module has another stride, padding, dilation or ε for the layer.
@@ -159,11 +159,11 @@ pub enum TensorProblem {
         /// The value in the file.
         got: String,
     },
-    /// Both have the tensor, but its values cannot be read.
+    /// Architecture and file have the tensor, but its values cannot be read.
     Unreadable {
-        /// Its name.
+        /// The tensor's name.
         name: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }

@@ -169,7 +169,7 @@ pub(super) fn body_parts(spec: &ArchitectureSpec) -> HashSet<String> {
         .collect()
 }
 
-/// `layer1` of `layer1.0.conv1.weight`.
+/// Returns the first part of a name, such as `layer1` of `layer1.0.conv1.weight`.
 pub(super) fn first_part(name: &str) -> &str {
     name.split('.').next().unwrap_or(name)
 }

@@ -33,7 +33,7 @@ type Group<'a> = Vec<(String, &'a [usize])>;
 /// Searches for the classifier next to the body of `fit`. `others` are the places of other sets of weights.
 ///
 /// # Errors
-/// If the bias of a linear layer contradicts its weight.
+/// [`TensorProblem`] if the bias of a linear layer contradicts its weight.
 pub(super) fn find(weights: &Weights<'_>, fit: &Fit, others: &[String]) -> Result<FoundHead, TensorProblem> {
     let features = fit.spec.features;
     let groups = groups(weights, fit, others);

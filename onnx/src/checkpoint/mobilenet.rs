@@ -112,7 +112,7 @@ enum Part {
 }
 
 impl Block {
-    /// Tensors of a convolution and its norm.
+    /// Returns the names of the tensors of a convolution and its norm.
     fn names(self, part: Part) -> [String; 2] {
         let Self {
             number, stage, repeat, ..

@@ -59,7 +59,7 @@ pub struct ImportOptions {
     /// Set of weights to read if a checkpoint has several: its key or path, `model` for the trained weights, or `ema` for
     /// the averaged ones.
     pub weights: Option<String>,
-    /// Name of the backbone, in place of that in the ONNX file's metadata or of the architecture.
+    /// Name of the backbone. It replaces the name in the ONNX file's metadata or the name of the architecture.
     pub name: Option<String>,
     /// Options for information that an ONNX file does not contain.
     pub onnx: ReadOptions,
@@ -129,10 +129,10 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Backbone, ImportEr
     import_from(&bytes, &path.display().to_string(), Some(path), options)
 }
 
-/// Reads a backbone from a file in memory; see [`import`]. `origin` names the file in errors.
+/// Reads a backbone from the bytes of a file, like [`import`]. `origin` names the file in errors.
 ///
 /// # Errors
-/// As [`import`].
+/// [`ImportError`] in the same cases as [`import`].
 pub fn import_bytes(bytes: &[u8], origin: &str, options: &ImportOptions) -> Result<Backbone, ImportError> {
     import_from(bytes, origin, None, options)
 }

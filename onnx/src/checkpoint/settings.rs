@@ -74,7 +74,7 @@ impl Settings {
         }
     }
 
-    /// Adds those of another file.
+    /// Adds the settings of another file.
     pub(super) fn merge(&mut self, other: Self) {
         self.values.extend(other.values);
         self.weightless.extend(other.weightless);

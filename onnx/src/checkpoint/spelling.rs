@@ -7,7 +7,7 @@ pub(super) enum Spelling {
     Original,
     /// timm's names, where they differ.
     Timm,
-    /// Those of Hugging Face's Transformers.
+    /// Names of Hugging Face's Transformers.
     Transformers,
     /// Positions in `nn.Sequential(*model.children())`, or in torchvision's `features`.
     Children,

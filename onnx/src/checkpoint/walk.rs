@@ -6,7 +6,7 @@ use std::collections::{HashSet, VecDeque};
 use super::pickle::{Instance, Object, TensorRef, Unpickled, Value};
 use super::settings::Settings;
 
-/// The deepest nesting of keys.
+/// Maximum depth of nested keys.
 const MAX_DEPTH: usize = 40;
 
 /// Maximum bytes of a key; longer ones are not names of tensors.

@@ -31,13 +31,13 @@ pub(super) struct Weights<'a> {
 
 /// A tensor.
 pub(super) struct Entry<'a> {
-    /// The file that contains it.
+    /// The file that contains the tensor.
     pub(super) origin: Rc<str>,
-    /// Its dimensions.
+    /// The tensor's dimensions.
     pub(super) shape: Vec<usize>,
-    /// Number of bytes of its name that lead to its dictionary.
+    /// Number of bytes of the tensor's name that lead to the dictionary of the tensor.
     pub(super) container: usize,
-    /// Location of its values.
+    /// Location of the tensor's values.
     pub(super) source: Source<'a>,
 }
 
@@ -47,7 +47,7 @@ pub(super) enum Source<'a> {
     Bytes {
         /// The type of the elements.
         element: Element,
-        /// Exactly the values.
+        /// The bytes of exactly these values.
         bytes: &'a [u8],
     },
     /// A view of a storage in an archive entry or in the old format.

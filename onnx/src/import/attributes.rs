@@ -59,7 +59,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// 0 or 1.
+    /// Returns an integer attribute as a flag, which must be 0 or 1.
     pub(super) fn flag(&self, name: &str, default: bool) -> Result<bool, Refusal> {
         match self.int(name, default.into())? {
             0 => Ok(false),
@@ -78,12 +78,12 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Floats.
+    /// Returns a list of floats.
     pub(super) fn floats(&self, name: &str) -> Option<&'a [f32]> {
         self.attribute(name).map(|attribute| &attribute.floats[..])
     }
 
-    /// Integers.
+    /// Returns a list of integers.
     pub(super) fn ints(&self, name: &str) -> Option<&'a [i64]> {
         self.attribute(name).map(|attribute| &attribute.ints[..])
     }

@@ -24,8 +24,8 @@ pub(super) fn is_half(kind: i32) -> bool {
     matches!(kind, TensorProto::FLOAT16 | BFLOAT16)
 }
 
-/// Returns the value of a constant. f64, f16 and bf16 become f32, integers become [`Value::Integers`], and other types
-/// become [`Value::Other`].
+/// Returns the value of a constant. Values of f64, f16 and bf16 become f32. Integers become [`Value::Integers`], and
+/// values of any other type become [`Value::Other`].
 pub(super) fn value(tensor: &TensorProto, name: &str, origin: &str, external: &External) -> Result<Value, OnnxError> {
     read(tensor, external).map_err(|reason| OnnxError::Tensor {
         origin: origin.to_owned(),

@@ -38,11 +38,11 @@ struct Claim<'a> {
 }
 
 impl External {
-    /// Checks every file that `graph` refers to. `path` is the model's.
+    /// Checks every file that `graph` refers to. `path` is the path of the model.
     ///
     /// # Errors
-    /// [`OnnxError::External`] if no path is known, or a file is missing, too short, outside of the model's folder or not a
-    /// regular file.
+    /// [`OnnxError::External`] if no path is known, or if a file is missing, too short, outside of the model's folder
+    /// or not a regular file.
     pub(super) fn new(graph: &GraphProto, path: Option<&Path>, origin: &str) -> Result<Self, OnnxError> {
         let mut claims: BTreeMap<&str, Claim<'_>> = BTreeMap::new();
         for tensor in tensors(graph).filter(|tensor| is_external(tensor)) {

@@ -27,13 +27,13 @@ pub(super) struct File<'a> {
     pub(super) names: Vec<String>,
     pub(super) external: &'a External,
     pub(super) producers: Producers<'a>,
-    /// Rows and columns, if the file leaves them open.
+    /// Rows and columns that the caller states, for a file that leaves them open.
     pub(super) size: Option<[u32; 2]>,
-    /// See [`ReadOptions`].
+    /// Value of [`ReadOptions::two_classes`](crate::ReadOptions::two_classes).
     pub(super) two_classes: bool,
     /// Whether the file has a classifier, according to metadata that this library wrote; `None` without such metadata.
     pub(super) classifier: Option<bool>,
-    /// The opaque steps, according to the same metadata.
+    /// The opaque steps, according to the metadata that this library wrote.
     pub(super) steps: &'a [StepEntry],
 }
 

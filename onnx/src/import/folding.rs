@@ -15,7 +15,7 @@ pub(super) const MAX_INTEGERS: usize = 1 << 16;
 const BASE_BUDGET: usize = 1 << 22;
 /// Folding budget per element of the constants. Standardised weights take a dozen steps with three arrays each.
 const PER_ELEMENT: usize = 32;
-/// The most axes of a constant.
+/// Maximum number of axes of a constant.
 pub(super) const MAX_RANK: usize = 16;
 
 /// Number of elements that constant folding has created, and its budget.
@@ -45,7 +45,7 @@ impl Budget {
     }
 }
 
-/// Row-major strides of `dims`.
+/// Returns the row-major strides of `dims`.
 pub(super) fn strides(dims: &[usize]) -> Vec<isize> {
     let mut stride = 1_isize;
     let mut strides: Vec<isize> = dims
@@ -134,7 +134,7 @@ impl Import<'_> {
         }
     }
 
-    /// `operation` on two constants of floats.
+    /// Combines two constants of floats with `operation`.
     pub(super) fn folded(
         &mut self,
         left: &Tensor,

@@ -21,8 +21,8 @@ type Key<'a> = (&'a str, &'a str);
 /// Replaces every call of a local function by the function's nodes.
 ///
 /// # Errors
-/// If functions are recursive or nested too deep, two functions have the same name, or there are more nodes than a
-/// graph may have.
+/// [`OnnxError`] if functions are recursive or nested too deep, if two functions have the same name, or if there are
+/// more nodes than a graph may have.
 pub(super) fn inline(model: &mut ModelProto, origin: &str) -> Result<(), OnnxError> {
     if model.functions.is_empty() {
         return Ok(());

@@ -13,7 +13,7 @@ use crate::{
 /// Weights of red, green and blue in grey (ITU-R BT.601, as in Pillow's `convert("L")`).
 const SHARES: [f32; 3] = [0.299, 0.587, 0.114];
 
-/// Said of such a network.
+/// Note for the user on such a network.
 pub(super) const NOTE: &str = "it reads one channel: images become grey in front of it, as 0.299 R + 0.587 G + 0.114 B";
 
 /// Adds a 1×1 convolution from RGB to grey before a graph that reads one channel.

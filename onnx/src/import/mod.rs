@@ -120,9 +120,9 @@ pub(crate) fn backbone(
 enum Takes {
     #[default]
     Nothing,
-    /// They become values of the graph.
+    /// The foreign values become values of the graph.
     Values,
-    /// The same, with the channels in the last axis.
+    /// The foreign values become values of the graph, with the channels in the last axis.
     ChannelsLast,
 }
 
@@ -137,7 +137,7 @@ struct Import<'a> {
     values: HashMap<&'a str, Value>,
     /// The node that produces a value, as its index in the file.
     producers: HashMap<&'a str, usize>,
-    /// The turn of a node, by place in the file.
+    /// The position of a node in the topological order, by its index in the file.
     places: HashMap<usize, usize>,
     /// Values of the graph that stand for foreign values.
     materialised: HashMap<&'a str, Value>,

@@ -18,8 +18,8 @@ const MAX_ELEMENTS: usize = 1 << 20;
 /// Replaces sparse initialisers, and `sparse_value` of `Constant` nodes, by dense tensors.
 ///
 /// # Errors
-/// If indices, values and dimensions are inconsistent, or the dense tensors would be too large for the size of the
-/// file.
+/// [`OnnxError`] if indices, values and dimensions are inconsistent, or if the dense tensors would be too large for the
+/// size of the file.
 pub(super) fn densify(graph: &mut GraphProto, external: &External, origin: &str) -> Result<(), OnnxError> {
     let mut budget = MAX_ELEMENTS;
     for sparse in std::mem::take(&mut graph.sparse_initializer) {
@@ -123,8 +123,8 @@ fn numbers(indices: &TensorProto, external: &External) -> Result<Vec<i64>, Strin
     )
 }
 
-/// Returns the row-major positions of the indices. They are given as positions `[NNZ]`, or as coordinates `[NNZ,
-/// rank]`.
+/// Returns the row-major positions of the indices. They are given as positions `[NNZ]`, or as coordinates
+/// `[NNZ, rank]`.
 fn places(indices: &[i64], shape: &[i64], dims: &[usize]) -> Result<Vec<usize>, String> {
     let linear = [dims.iter().product::<usize>()];
     let dims = if shape.len() < 2 { &linear[..] } else { dims };

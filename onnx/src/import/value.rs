@@ -3,13 +3,13 @@
 use super::{opaque::Foreign, view::View};
 use crate::{Missing, OnnxError, Tensor, graph::ValueId};
 
-/// The most characters of a reason.
+/// Maximum number of characters of a reason.
 const MAX_REASON: usize = 1000;
 
 /// One entry of a shape vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dim {
-    /// This multiple of the batch, whose size is not known.
+    /// A multiple of the batch size, by this factor. The batch size is not known.
     Batch(i64),
     Known(i64),
 }
@@ -57,7 +57,7 @@ impl Value {
     }
 }
 
-/// Why a node was not converted.
+/// The reason why a node was not converted.
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// Unsupported, but possibly valid ONNX. The node is listed in the error.

@@ -51,7 +51,7 @@ fn png(bytes: &[u8]) -> Option<u32> {
     }
 }
 
-/// Frames up to the second.
+/// Returns whether a WebP file has a second frame.
 fn webp(bytes: &[u8]) -> bool {
     let (mut at, mut frames) = (12, 0);
     while let Some(kind) = bytes.get(at..at + 4) {

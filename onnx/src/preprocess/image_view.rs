@@ -33,13 +33,13 @@ impl ReducedImage {
         &self.pixels
     }
 
-    /// Width and height before the reduction.
+    /// Returns width and height before the reduction.
     #[must_use]
     pub fn size(&self) -> [u32; 2] {
         self.size
     }
 
-    /// Remarks of the decoder.
+    /// Returns the notes of the decoder.
     #[must_use]
     pub fn notes(&self) -> ImageNotes {
         self.notes

@@ -32,14 +32,14 @@ pub use stated::{Origin, PreprocessingOrigins, StatedPreprocessing};
 /// Executes a [`Preprocessing`]. With integer resampling and one f32 formula per value, the same image gives a
 /// bit-identical tensor on every CPU.
 pub trait Preprocess {
-    /// Returns the image scaled to `height` × `width` pixels: resized with the antialiased filter, and cropped if `fit`
-    /// says so.
+    /// Returns the image scaled to `height` × `width` pixels. It is resized with the antialiased filter, and cropped if
+    /// the preprocessing's `fit` is a crop.
     ///
     /// An image without pixels becomes black.
     fn fit<'a>(&self, image: impl Into<ImageView<'a>>) -> RgbImage;
 
-    /// Writes `(value − mean) / std` as NCHW planes in the description's channel order into `out`, `[3, height,
-    /// width]`.
+    /// Writes `(value − mean) / std` as NCHW planes into `out`, `[3, height, width]`. The channel order is that of the
+    /// preprocessing.
     ///
     /// # Panics
     /// If `image` does not have `height` × `width` pixels, or `out` does not have `3 · height · width` values. Both are
@@ -90,7 +90,7 @@ impl Preprocess for Preprocessing {
     }
 }
 
-/// `(v − mean) / std` for every byte `v`.
+/// Returns `(v − mean) / std` for every byte `v`.
 fn lookup_table(mean: f32, std: f32) -> [f32; 256] {
     std::array::from_fn(|value| (value as f32 - mean) / std)
 }

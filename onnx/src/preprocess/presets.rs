@@ -19,7 +19,7 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// All of them.
+    /// All presets.
     pub const ALL: [Self; 5] = [Self::ImageNet, Self::Tf, Self::Caffe, Self::Bytes, Self::Unit];
 
     /// Returns the name on the command line.
@@ -40,7 +40,7 @@ impl Preset {
         Self::ALL.into_iter().find(|preset| preset.name() == name)
     }
 
-    /// Mean per channel, in 0–255, in [`Preset::channel_order`].
+    /// Returns the mean of each channel, in 0–255, in the order of [`Preset::channel_order`].
     #[must_use]
     pub const fn mean(self) -> [f32; 3] {
         match self {
@@ -51,7 +51,7 @@ impl Preset {
         }
     }
 
-    /// Standard deviation per channel, in 0–255, in [`Preset::channel_order`].
+    /// Returns the standard deviation of each channel, in 0–255, in the order of [`Preset::channel_order`].
     #[must_use]
     pub const fn std(self) -> [f32; 3] {
         match self {

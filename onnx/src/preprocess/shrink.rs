@@ -16,7 +16,7 @@ const SIDES: u32 = 4;
 /// device.
 const MOST_PIXELS: u64 = 4_000_000;
 
-/// An image ready to be sent.
+/// An image file that is ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shrunk {
     /// The bytes of the file: unchanged, or a JPEG with the orientation applied.

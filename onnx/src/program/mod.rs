@@ -39,9 +39,9 @@ pub struct Step {
     pub op: StepOp,
     /// The values that the step reads. A convolution's shortcut is the second one.
     pub inputs: Vec<ValueId>,
-    /// The value that it computes.
+    /// The value that the step computes.
     pub output: ValueId,
-    /// Values that no later step reads.
+    /// Values that the step reads and no later step reads.
     pub last_uses: Vec<ValueId>,
 }
 
@@ -57,12 +57,12 @@ pub enum StepOp {
         scale: Vec<f32>,
         /// `[C]`.
         bias: Vec<f32>,
-        /// Applied to the result.
+        /// The activation that is applied to the result, if any.
         activation: Option<Activation>,
     },
     /// `activation(x + y)`. One operand may be `[C, 1, 1]`, which is broadcast over the map.
     Add {
-        /// Applied to the sum.
+        /// The activation that is applied to the sum, if any.
         activation: Option<Activation>,
     },
     /// Channel `c` of the result is channel `index[c]` of the concatenated inputs. It covers Concat, Split, Slice,
@@ -93,7 +93,7 @@ pub struct ConvStep {
     pub bias: Vec<f32>,
     /// Whether a shortcut is added to the epilogue's result.
     pub shortcut: bool,
-    /// Applied last.
+    /// The activation that is applied last, if any.
     pub activation: Option<Activation>,
 }
 
@@ -111,7 +111,7 @@ impl Program {
         self.shapes[self.features.0].elements()
     }
 
-    /// Channels, rows and columns of the image.
+    /// Returns channels, rows and columns of the image.
     pub fn image(&self) -> [usize; 3] {
         match self.shapes[ValueId::IMAGE.0] {
             Shape::Map(map) => map,

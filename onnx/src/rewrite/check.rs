@@ -12,7 +12,7 @@ use crate::{AdapterMismatch, Backbone, SiteInfo};
 /// norms.
 ///
 /// # Errors
-/// The first mismatch, with the expected value and the adapter's.
+/// [`AdapterMismatch`] for the first mismatch, with the expected value and the adapter's.
 pub fn check_adapter(backbone: &Backbone, adapter: &Adapter) -> Result<(), AdapterMismatch> {
     let task = || adapter.header.task.clone();
     if adapter.header.backbone != backbone.digest() {
@@ -104,7 +104,7 @@ pub fn check_adapter(backbone: &Backbone, adapter: &Adapter) -> Result<(), Adapt
     }
 }
 
-/// The backbone's sites that `recipe` reprograms, in order.
+/// Returns the backbone's sites that `recipe` reprograms, in order.
 fn sites_of_recipe(backbone: &Backbone, recipe: Recipe) -> Vec<&SiteInfo> {
     let sites = backbone.sites().iter();
     sites

@@ -73,7 +73,7 @@ impl Reprogrammed {
 /// graph input, so one optimised plan serves all tasks.
 ///
 /// # Errors
-/// If the backbone does not fit that size.
+/// [`OnnxError`] if the backbone does not fit that size.
 pub fn reprogram(
     backbone: &Backbone,
     recipe: Recipe,
@@ -92,18 +92,19 @@ pub fn reprogram(
 /// also a graph input, so the caller can override it. Labels and the adapter's preprocessing are in the metadata.
 ///
 /// # Errors
-/// If the adapter does not fit the backbone, or the backbone does not fit `size` (rows, columns).
+/// [`OnnxError`] if the adapter does not fit the backbone, or if the backbone does not fit `size` (rows, columns).
 pub fn export(backbone: &Backbone, adapter: &Adapter, size: [usize; 2]) -> Result<OnnxModel, OnnxError> {
     check_adapter(backbone, adapter)?;
     let adapter = &with_all_sites(backbone, adapter);
     with_adapter(backbone, adapter, Mode::Overridable(adapter), size)
 }
 
-/// Returns a plain model of one task: scales folded into the convolutions, kernels as constant depthwise convolutions, the head as a
-/// Gemm, output `logits`. Labels and the adapter's preprocessing are in the metadata.
+/// Returns a plain model of one task with the output `logits`. Scales are folded into the convolutions, kernels become
+/// constant depthwise convolutions, and the head becomes a Gemm. Labels and the adapter's preprocessing are in the
+/// metadata.
 ///
 /// # Errors
-/// As [`export`].
+/// [`OnnxError`] in the same cases as [`export`].
 pub fn merge(backbone: &Backbone, adapter: &Adapter, size: [usize; 2]) -> Result<OnnxModel, OnnxError> {
     check_adapter(backbone, adapter)?;
     let adapter = &with_all_sites(backbone, adapter);

@@ -23,7 +23,7 @@ pub struct Parameter {
     /// Kernel `[C, 1, 3, 3]` with bias `[C]`, or scale `[1, C, 1, 1]` with bias `[1, C, 1, 1]`; head `[K, F]` and
     /// `[K]`.
     pub shape: Vec<usize>,
-    /// Source of its values.
+    /// The part of the adapter that provides the values.
     pub source: ParameterSource,
 }
 

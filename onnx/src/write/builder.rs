@@ -80,7 +80,7 @@ impl Builder {
         fresh(&mut self.nodes, wanted)
     }
 
-    /// Adds a constant with `shape` in place of the tensor's own. Its name is unused and based on `wanted`.
+    /// Adds a constant with the values `values` and the shape `shape`. Its name is unused and based on `wanted`.
     pub(crate) fn constant(&mut self, wanted: &str, shape: &[usize], values: &[f32]) -> String {
         let name = self.value(wanted);
         self.initializer(&name, shape, values);
@@ -106,7 +106,7 @@ impl Builder {
         name
     }
 
-    /// An initialiser under exactly this name.
+    /// Adds an initialiser under exactly this name.
     pub(crate) fn initializer(&mut self, name: &str, shape: &[usize], values: &[f32]) {
         let raw = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.graph.initializer.push(TensorProto {
@@ -118,12 +118,12 @@ impl Builder {
         });
     }
 
-    /// A graph input under exactly this name.
+    /// Adds a graph input under exactly this name.
     pub(crate) fn input(&mut self, name: &str, shape: &[Dim]) {
         self.graph.input.push(info(name, shape));
     }
 
-    /// A graph output under exactly this name.
+    /// Adds a graph output under exactly this name.
     pub(crate) fn output(&mut self, name: &str, shape: &[Dim]) {
         self.graph.output.push(info(name, shape));
     }

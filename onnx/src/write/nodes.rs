@@ -140,7 +140,7 @@ impl Builder {
         self.slice(name, [&start, &end, &[2, 3], &step], input, output);
     }
 
-    /// A Slice by starts, ends, axes and steps.
+    /// Adds a Slice with these starts, ends, axes and steps.
     fn slice(&mut self, name: &str, parts: [&[i64]; 4], input: &str, output: &str) {
         let [starts, ends, axes, steps] = parts;
         let named = [("starts", starts), ("ends", ends), ("axes", axes), ("steps", steps)];
@@ -228,7 +228,7 @@ impl Builder {
         self.node(name, "Conv", &inputs, output, attributes);
     }
 
-    /// `output = input · weightᵀ + bias`.
+    /// Adds `output = input · weightᵀ + bias`.
     pub(crate) fn dense(
         &mut self,
         name: &str,

@@ -19,9 +19,9 @@ enum Curve {
 
 /// Parameters of a coding of vectors.
 pub(super) struct Blocks {
-    /// Bits of a code.
+    /// Number of bits of a code.
     width: u32,
-    /// Values that share a step.
+    /// Number of values that share a step.
     block: usize,
     curve: Curve,
     /// Largest magnitude divided by the step; see [`exponent`].

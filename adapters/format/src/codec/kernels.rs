@@ -12,7 +12,7 @@ use super::{
     steps::{DISTANCE_BITS, LOWEST, distances, exponent, nearest, step, to_f32},
 };
 
-/// Values of a kernel.
+/// Number of values of a kernel.
 const TAPS: usize = 9;
 /// Index of the centre.
 const CENTRE: usize = 4;

@@ -27,7 +27,7 @@ pub enum CodeFault {
     /// The run's largest step is outside the range of an encoder.
     #[error("the step exponent {0} is outside -504..=511")]
     Exponent(i16),
-    /// An unused code.
+    /// A code is not used by the encoding.
     #[error("code {0} is not in use")]
     Code(u32),
     /// The padding bits are not zero.
@@ -71,7 +71,7 @@ pub(crate) fn encode_run(encoding: SectionEncoding, values: &[f32], out: &mut Ve
     }
 }
 
-/// Appends the values of one run. `bytes` is [`run_bytes`] long.
+/// Appends the values of one run. The length of `bytes` is [`run_bytes`].
 pub(crate) fn decode_run(
     encoding: SectionEncoding,
     bytes: &[u8],

@@ -29,10 +29,10 @@ const PREFIX: usize = 73;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeltaError {
-    /// Not a delta.
+    /// The bytes are not a delta.
     #[error("not a delta: the first 4 bytes are not the magic number")]
     Magic,
-    /// A newer layout.
+    /// The delta has a newer layout.
     #[error("delta version {got}, expected {expected}\nhint: send the complete file, or update this program")]
     Version {
         /// The version that this program reads.
@@ -40,23 +40,23 @@ pub enum DeltaError {
         /// The version found.
         got: u8,
     },
-    /// It ends early.
+    /// The delta ends early.
     #[error("the delta ends early\nhint: it was not copied completely; send it again")]
     Truncated,
-    /// Bytes after its end, or of a stream that nothing reads.
+    /// The delta has bytes after its end, or bytes in a stream that no instruction reads.
     #[error("trailing data after the delta")]
     TrailingBytes,
-    /// A size beyond its cap. Nothing was allocated for it.
+    /// A size is beyond its cap. Nothing was allocated for it.
     #[error("{what}: {got}, at most {cap} allowed")]
     TooLarge {
-        /// Which size.
+        /// The limited quantity.
         what: &'static str,
         /// The largest permitted size.
         cap: u64,
         /// The size claimed.
         got: u64,
     },
-    /// It was made for another base.
+    /// The delta was made for another base.
     #[error("the delta is for base {}, got {}\nhint: send the complete file", .expected.short(), .got.short())]
     WrongBase {
         /// The base that it was made for.
@@ -64,19 +64,19 @@ pub enum DeltaError {
         /// The base given.
         got: Digest,
     },
-    /// A compressed stream that is damaged.
+    /// A compressed stream is damaged.
     #[error("stream {stream} of the delta is damaged")]
     Stream {
-        /// Its number.
+        /// The stream's number.
         stream: u8,
     },
-    /// An invalid instruction.
+    /// An instruction is invalid.
     #[error("instruction {at} of the delta is invalid")]
     Instruction {
         /// Byte offset in the stream of instructions.
         at: usize,
     },
-    /// It produces another file than announced.
+    /// The delta produces another file than announced.
     #[error("the delta produces {}, expected {}", .got.short(), .expected.short())]
     WrongTarget {
         /// The announced file.

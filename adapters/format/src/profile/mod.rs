@@ -17,23 +17,23 @@ use serde::{Deserialize, Serialize};
 /// comparable, also between input sizes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
-    /// `[D]`.
+    /// The mean sketch `[D]`.
     pub mean: Vec<f32>,
-    /// `[D]`, above 0: the diagonal of `K`.
+    /// The diagonal of `K`, `[D]`, above 0.
     pub diagonal: Vec<f32>,
-    /// `[D (D − 1) / 2]`: the elements below the diagonal of `K`, row by row.
+    /// The elements below the diagonal of `K`, row by row: `[D (D − 1) / 2]`.
     pub factor: Vec<f32>,
-    /// The median distance of the task's own validation images.
+    /// The median distance of the task's own validation images from the mean.
     pub typical: f32,
-    /// The distance that 5 % of these images exceed; above `typical`.
+    /// The distance that 5 % of the task's validation images exceed. It is above `typical`.
     pub limit: f32,
 }
 
 impl Profile {
-    /// Dimensions of the profiles that [`Profile::learn`] fits, unless the backbone has fewer features.
+    /// Number of dimensions of the profiles that [`Profile::learn`] fits, unless the backbone has fewer features.
     pub const DIMENSIONS: usize = 120;
 
-    /// Dimensions of the sketches, `D`.
+    /// Returns the number of dimensions of the sketches, `D`.
     #[must_use]
     pub fn dimensions(&self) -> usize {
         self.mean.len()

@@ -28,7 +28,7 @@ where
     /// Returns the device's name, software, backbone and capabilities.
     ///
     /// # Errors
-    /// [`ClientError`], as for every request.
+    /// [`ClientError`] if the request fails.
     pub fn device(&mut self) -> Result<DeviceInfo, ClientError> {
         self.established().map(|link| link.device.clone())
     }
@@ -36,7 +36,7 @@ where
     /// Returns the device's current status.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`ClientError`] if the request fails.
     pub fn status(&mut self) -> Result<Status, ClientError> {
         self.ask(&Request::Status, Repeat::Safe, |response| match response {
             Response::Status(status) => Some(*status),
@@ -47,7 +47,7 @@ where
     /// Returns the device's health; `None` if the device does not support this request.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`ClientError`] if the request fails.
     pub fn health(&mut self) -> Result<Option<Health>, ClientError> {
         let asked = self.ask(&Request::Health, Repeat::Safe, |response| match response {
             Response::Health(health) => Some(health),
@@ -62,7 +62,7 @@ where
     /// Lists all tasks, sorted by name.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`ClientError`] if the request fails.
     pub fn list(&mut self) -> Result<Vec<TaskSummary>, ClientError> {
         let mut all: Vec<TaskSummary> = Vec::new();
         loop {
@@ -87,7 +87,7 @@ where
     /// Switches to `task` from the next frame on.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`ClientError`] if the request fails.
     pub fn switch(&mut self, task: &str) -> Result<(), ClientError> {
         self.act(&Request::Switch { task }, Repeat::Safe)
     }
@@ -95,7 +95,7 @@ where
     /// Rolls a task back to its previous adapter.
     ///
     /// # Errors
-    /// [`ClientError`]; [`ClientError::Uncertain`] if the connection broke before the reply.
+    /// [`ClientError`] if the request fails; [`ClientError::Uncertain`] if the connection broke before the reply.
     pub fn rollback(&mut self, task: &str) -> Result<(), ClientError> {
         self.act(&Request::Rollback { task }, Repeat::Never)
     }
@@ -103,7 +103,7 @@ where
     /// Replaces a tuned adapter by the publisher's original.
     ///
     /// # Errors
-    /// As [`Client::rollback`].
+    /// [`ClientError`] in the same cases as [`Client::rollback`].
     pub fn restore(&mut self, task: &str) -> Result<(), ClientError> {
         self.act(&Request::Restore { task }, Repeat::Never)
     }
@@ -111,7 +111,7 @@ where
     /// Removes a task.
     ///
     /// # Errors
-    /// As [`Client::rollback`].
+    /// [`ClientError`] in the same cases as [`Client::rollback`].
     pub fn remove(&mut self, task: &str) -> Result<(), ClientError> {
         self.act(&Request::Remove { task }, Repeat::Never)
     }
@@ -119,7 +119,7 @@ where
     /// Confirms the task's adapter on trial.
     ///
     /// # Errors
-    /// As [`Client::rollback`].
+    /// [`ClientError`] in the same cases as [`Client::rollback`].
     pub fn mark_good(&mut self, task: &str) -> Result<(), ClientError> {
         self.act(&Request::MarkGood { task }, Repeat::Never)
     }
@@ -127,7 +127,7 @@ where
     /// Reverts the adapter on trial, or the last confirmed one if there is no trial.
     ///
     /// # Errors
-    /// As [`Client::rollback`].
+    /// [`ClientError`] in the same cases as [`Client::rollback`].
     pub fn mark_bad(&mut self, task: &str) -> Result<(), ClientError> {
         self.act(&Request::MarkBad { task }, Repeat::Never)
     }
@@ -135,7 +135,7 @@ where
     /// Starts a tuning run.
     ///
     /// # Errors
-    /// As [`Client::rollback`].
+    /// [`ClientError`] in the same cases as [`Client::rollback`].
     pub fn tune(&mut self, request: &TuneRequest) -> Result<(), ClientError> {
         self.act(&Request::Tune(request.clone()), Repeat::Never)
     }
@@ -143,7 +143,7 @@ where
     /// Returns the progress of the tuning run.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`ClientError`] if the request fails.
     pub fn tune_status(&mut self) -> Result<TuneStatus, ClientError> {
         self.ask(&Request::TuneStatus, Repeat::Safe, |response| match response {
             Response::Tuning(status) => Some(status),
@@ -154,7 +154,7 @@ where
     /// Waits until the tuning run has ended. Polls every `step` and passes the progress to `watch`.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`ClientError`] if the request fails.
     pub fn follow_tuning(
         &mut self,
         step: Duration,
@@ -173,7 +173,7 @@ where
     /// Adds an image with a label to a task. Returns whether the task did not have the image yet.
     ///
     /// # Errors
-    /// As [`Client::push`].
+    /// [`ClientError`] in the same cases as [`Client::push`].
     pub fn teach(&mut self, task: &str, label: &str, image: &[u8]) -> Result<bool, ClientError> {
         let kind = Kind::Example {
             task: task.to_owned(),
@@ -188,7 +188,7 @@ where
     /// Starts to teach a class from its stored images. [`Client::follow_teaching`] returns the outcome.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`ClientError`] if the request fails.
     pub fn teach_class(&mut self, task: &str, label: &str) -> Result<(), ClientError> {
         self.act(&Request::Teach { task, label }, Repeat::Safe)
     }
@@ -196,7 +196,7 @@ where
     /// Waits until a class has been taught. Polls every `step`.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`ClientError`] if the request fails.
     pub fn follow_teaching(&mut self, task: &str, label: &str, step: Duration) -> Result<TeachStatus, ClientError> {
         loop {
             let request = Request::TeachStatus { task, label };
@@ -214,7 +214,7 @@ where
     /// Returns the limits on a task's images.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`ClientError`] if the request fails.
     pub fn teach_limits(&mut self, task: &str) -> Result<TeachLimits, ClientError> {
         self.ask(
             &Request::TeachLimits { task },
@@ -229,7 +229,7 @@ where
     /// Lists the tasks with stored images, sorted by name.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`ClientError`] if the request fails.
     pub fn example_tasks(&mut self) -> Result<Vec<ExampleTask>, ClientError> {
         let mut all: Vec<ExampleTask> = Vec::new();
         loop {
@@ -256,7 +256,7 @@ where
     /// Lists the stored images of a task, sorted by digest.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`ClientError`] if the request fails.
     pub fn examples(&mut self, task: &str) -> Result<Vec<ExampleSummary>, ClientError> {
         let mut all: Vec<ExampleSummary> = Vec::new();
         loop {
@@ -281,7 +281,7 @@ where
     /// Removes stored images of a task.
     ///
     /// # Errors
-    /// As [`Client::rollback`].
+    /// [`ClientError`] in the same cases as [`Client::rollback`].
     pub fn remove_examples(&mut self, task: &str, selection: ExampleSelection) -> Result<RemovedExamples, ClientError> {
         let request = Request::RemoveExamples { task, selection };
         self.ask(&request, Repeat::Never, |response| match response {
@@ -293,7 +293,7 @@ where
     /// Returns a forecast of a tuning run without starting it.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`ClientError`] if the request fails.
     pub fn tune_check(&mut self, request: &TuneRequest) -> Result<TuneForecast, ClientError> {
         self.ask(
             &Request::TuneCheck(request.clone()),
@@ -308,7 +308,7 @@ where
     /// Stops tuning.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`ClientError`] if the request fails.
     pub fn stop_tuning(&mut self) -> Result<(), ClientError> {
         self.act(&Request::StopTuning, Repeat::Safe)
     }
@@ -316,7 +316,7 @@ where
     /// Discards the data that the device holds of an uncommitted transfer.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`ClientError`] if the request fails.
     pub fn abort(&mut self, digest: clr_adapters::Digest) -> Result<(), ClientError> {
         self.act(&Request::Abort { digest }, Repeat::Safe)
     }
@@ -324,7 +324,7 @@ where
     /// Opens the device's enrolment for one new host.
     ///
     /// # Errors
-    /// As [`Client::rollback`].
+    /// [`ClientError`] in the same cases as [`Client::rollback`].
     pub fn enrol(&mut self, roles: Roles, minutes: u32) -> Result<Enrolment, ClientError> {
         let request = Request::Enrol { roles, minutes };
         self.ask(&request, Repeat::Never, |response| match response {
@@ -336,7 +336,7 @@ where
     /// Lists the hosts known to the device.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`ClientError`] if the request fails.
     pub fn hosts(&mut self) -> Result<Vec<HostEntry>, ClientError> {
         self.ask(&Request::Hosts, Repeat::Safe, |response| match response {
             Response::Hosts(hosts) => Some(hosts),
@@ -347,7 +347,7 @@ where
     /// Revokes a host, given by its name or key, and ends its sessions.
     ///
     /// # Errors
-    /// As [`Client::rollback`].
+    /// [`ClientError`] in the same cases as [`Client::rollback`].
     pub fn revoke(&mut self, host: &str) -> Result<(), ClientError> {
         self.act(&Request::Revoke { host }, Repeat::Never)
     }
@@ -355,7 +355,7 @@ where
     /// Rotates the device's session key. With `drop_old`, keeps the current key and drops the previous one instead.
     ///
     /// # Errors
-    /// As [`Client::rollback`].
+    /// [`ClientError`] in the same cases as [`Client::rollback`].
     pub fn rotate_key(&mut self, drop_old: bool) -> Result<KeyRotation, ClientError> {
         let rotation = self.ask(
             &Request::RotateKey { drop_old },

@@ -74,7 +74,7 @@ pub enum ClientError {
         /// The request.
         request: &'static str,
     },
-    /// A size beyond its cap.
+    /// A size is beyond its cap.
     #[error("{what}: {got} bytes, at most {cap} allowed")]
     TooLarge {
         /// The limited quantity.

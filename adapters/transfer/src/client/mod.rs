@@ -38,9 +38,9 @@ const FIRST_GREETINGS: u32 = 3;
 /// Whether a request with an unknown outcome may be repeated on another connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Repeat {
-    /// Idempotent.
+    /// The request is idempotent and may be repeated.
     Safe,
-    /// Not idempotent.
+    /// The request is not idempotent and must not be repeated.
     Never,
 }
 

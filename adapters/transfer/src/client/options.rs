@@ -26,13 +26,13 @@ pub struct ClientOptions {
     pub frame: Duration,
     /// Maximum number of times that a request is sent on the same connection.
     pub sends: u32,
-    /// Maximum attempts of the first connection.
+    /// Maximum number of attempts of the first connection.
     pub first_attempts: u32,
     /// Maximum number of consecutive reconnections without progress.
     pub attempts: u32,
     /// Delay before the first reconnection; doubled for each further one.
     pub backoff: Duration,
-    /// Maximum delay.
+    /// Maximum delay before a reconnection.
     pub longest_backoff: Duration,
     /// Security of the sessions.
     pub security: Security,

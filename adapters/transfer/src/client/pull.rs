@@ -14,7 +14,7 @@ use crate::message::{PullInfo, Request, Response, Slot};
 pub struct Pulled {
     /// The file's bytes, verified against the announced digest.
     pub bytes: Vec<u8>,
-    /// Their SHA-256.
+    /// SHA-256 of these bytes.
     pub digest: Digest,
 }
 
@@ -30,7 +30,7 @@ where
     /// Returns the digest and length of a task's file.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// [`ClientError`] if the request fails.
     pub fn open(&mut self, task: &str, slot: Slot) -> Result<PullInfo, ClientError> {
         self.ask(&Request::Open { task, slot }, Repeat::Safe, |response| match response {
             Response::Opened(info) => Some(info),
@@ -42,7 +42,8 @@ where
     /// length.
     ///
     /// # Errors
-    /// [`ClientError`]; [`ClientError::WrongDigest`] if the bytes do not match the announced digest.
+    /// [`ClientError`] if the request fails; [`ClientError::WrongDigest`] if the bytes do not match the announced
+    /// digest.
     pub fn pull(
         &mut self,
         task: &str,
@@ -57,7 +58,7 @@ where
     /// Downloads a stored image of a task, of at most `cap` bytes.
     ///
     /// # Errors
-    /// As [`Client::pull`].
+    /// [`ClientError`] in the same cases as [`Client::pull`].
     pub fn pull_example(
         &mut self,
         task: &str,

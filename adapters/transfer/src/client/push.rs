@@ -17,9 +17,9 @@ use crate::{
 /// Progress of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes held by the receiver.
+    /// Number of bytes that the receiver holds.
     pub done: u64,
-    /// Bytes in total.
+    /// Number of bytes in total.
     pub total: u64,
 }
 
@@ -32,11 +32,11 @@ pub struct Pushed {
     pub digest: Digest,
     /// Number of bytes that the device already had when the transfer began.
     pub resumed: u64,
-    /// Bytes sent in chunks, repeats included.
+    /// Number of bytes sent in chunks, including repeated ones.
     pub sent: u64,
     /// Number of the sent bytes that were sent more than once.
     pub repeated: u64,
-    /// Chunks sent, repeats included.
+    /// Number of chunks sent, including repeated ones.
     pub chunks: u64,
     /// Number of connections.
     pub connections: u32,
@@ -66,7 +66,7 @@ struct Course {
     most: u64,
 }
 
-/// End of the sending of chunks.
+/// Result of sending chunks on one connection.
 enum Leg {
     Complete,
     Again,
@@ -85,7 +85,7 @@ where
     /// announcements.
     ///
     /// # Errors
-    /// [`ClientError`]. The device keeps the received bytes for the next push of the same file.
+    /// [`ClientError`] if the upload fails. The device keeps the received bytes for the next push of the same file.
     pub fn push(
         &mut self,
         bytes: &[u8],

@@ -28,10 +28,10 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Security {
-    /// Unencrypted: for a Unix socket, pipes, or a device on this machine that has no known hosts.
+    /// Sessions are unencrypted. This is for a Unix socket, pipes, or a device on this machine that has no known hosts.
     #[default]
     Plain,
-    /// Encrypted: the host knows the device's key, and the device knows the host.
+    /// Sessions are encrypted. The host knows the device's key, and the device knows the host.
     #[cfg(feature = "secure")]
     Known {
         /// This host's key.
@@ -39,7 +39,7 @@ pub enum Security {
         /// The device's key.
         device: PeerKey,
     },
-    /// First contact, encrypted. After the first reply, [`Client::device_key`] returns the device's key.
+    /// The first contact, which is encrypted. After the first reply, [`Client::device_key`] returns the device's key.
     #[cfg(feature = "secure")]
     Enrol {
         /// This host's key.

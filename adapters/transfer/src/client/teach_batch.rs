@@ -85,7 +85,7 @@ where
     /// Begins a batch of images of one class, and reads the device's limits and stored images.
     ///
     /// # Errors
-    /// [`ClientError`]; [`FailureCode::BUSY`] while the device tunes.
+    /// [`ClientError`] if a request fails; with [`FailureCode::BUSY`] while the device tunes.
     pub fn begin_batch(&mut self, task: &str, label: &str) -> Result<TeachBatch, ClientError> {
         self.wait_for_teaching()?;
         let limits = match self.teach_limits(task) {
@@ -110,7 +110,7 @@ where
     /// Adds one image.
     ///
     /// # Errors
-    /// As [`Client::push`]. Images added earlier remain until [`Client::undo_batch`].
+    /// [`ClientError`] in the same cases as [`Client::push`]. Images added earlier remain until [`Client::undo_batch`].
     pub fn add_to_batch(&mut self, batch: &mut TeachBatch, image: &[u8]) -> Result<(), ClientError> {
         let new = self.teach(&batch.task, &batch.label, image)?;
         let id = Digest::of(image);
@@ -128,10 +128,11 @@ where
         Ok(())
     }
 
-    /// Teaches the class from the added images; removes them if teaching fails.
+    /// Teaches the class from the added images. If teaching fails, the added images are removed, as far as the device
+    /// can be reached.
     ///
     /// # Errors
-    /// [`ClientError`]. The images are removed if the device can still be reached.
+    /// [`ClientError`] if a request fails.
     pub fn finish_batch(&mut self, batch: &TeachBatch) -> Result<TeachStatus, ClientError> {
         let taught = self.teach_filed(&batch.task, &batch.label);
         let undo = match &taught {

@@ -6,35 +6,35 @@ use serde::Deserialize;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MessageFault {
-    /// Truncated, or with an invalid field.
+    /// The message is truncated, or has an invalid field.
     #[error("the message cannot be read")]
     Unreadable,
-    /// An unknown kind of message.
+    /// The kind of the message is unknown.
     #[error("message kind {kind} is unknown\nhint: the peer is newer; update this one")]
     Unknown {
-        /// Its number.
+        /// The number of the kind.
         kind: u32,
     },
-    /// Trailing bytes.
+    /// The message has trailing bytes.
     #[error("{left} bytes of trailing data after the message")]
     Rest {
-        /// Their number.
+        /// The number of these bytes.
         left: usize,
     },
-    /// A field beyond its cap.
+    /// A field is beyond its cap.
     #[error("{what}: {got}, at most {cap} allowed")]
     TooLarge {
-        /// Which.
+        /// The name of the field.
         what: &'static str,
         /// The cap.
         cap: u64,
         /// The size.
         got: u64,
     },
-    /// An empty name.
+    /// A name is empty.
     #[error("the {what} is empty")]
     Empty {
-        /// Which.
+        /// The name of the field.
         what: &'static str,
     },
 }

@@ -38,7 +38,7 @@ pub enum Kind {
         base: Digest,
         /// The resulting file.
         target: Digest,
-        /// Its length in bytes.
+        /// Length of the resulting file, in bytes.
         length: u64,
     },
     /// A labelled image for teaching, as a PNG or JPEG file.
@@ -90,8 +90,8 @@ impl Kind {
         }
     }
 
-    /// Returns the same kind without its announcement, for devices that do not support announcements; `None` if it has
-    /// none.
+    /// Returns the same kind of transfer without an announcement, for devices that do not support announcements; `None`
+    /// if this kind has none.
     #[must_use]
     pub fn unannounced(&self) -> Option<Self> {
         match self {
@@ -119,11 +119,11 @@ impl Kind {
 /// Beginning of a transfer: digest, length and kind of the sent bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Begin {
-    /// SHA-256 of the bytes.
+    /// SHA-256 of the sent bytes.
     pub digest: Digest,
-    /// Their number.
+    /// Number of sent bytes.
     pub length: u64,
-    /// Their kind.
+    /// Kind of the transfer.
     pub kind: Kind,
 }
 
@@ -152,11 +152,11 @@ pub enum Slot {
 pub enum Committed {
     /// An adapter was installed, now or before.
     Adapter {
-        /// Its task.
+        /// Task of the adapter.
         task: String,
-        /// Its version.
+        /// Version of the adapter.
         version: u64,
-        /// The installed file.
+        /// Digest of the installed file.
         #[serde(with = "crate::digest_text")]
         digest: Digest,
         /// Number of trial frames; 0 if the adapter is confirmed.
@@ -164,11 +164,11 @@ pub enum Committed {
     },
     /// An image was added.
     Example {
-        /// Its task.
+        /// Task of the image.
         task: String,
-        /// Its label.
+        /// Label of the image.
         label: String,
-        /// Whether the adapter was installed before.
+        /// Whether the image was already stored with this label.
         duplicate: bool,
     },
 }
@@ -176,10 +176,10 @@ pub enum Committed {
 /// A file of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullInfo {
-    /// Its SHA-256.
+    /// SHA-256 of the file.
     #[serde(with = "crate::digest_text")]
     pub digest: Digest,
-    /// Its length in bytes.
+    /// Length of the file in bytes.
     pub length: u64,
 }
 
@@ -197,14 +197,14 @@ pub struct Capabilities {
 /// A device's reply to `Hello`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceInfo {
-    /// Its name.
+    /// The device's name.
     pub device: String,
-    /// Version of its software.
+    /// Version of the device's software.
     pub software: String,
     /// Digest of the device's backbone.
     #[serde(with = "crate::digest_text")]
     pub backbone: Digest,
-    /// Its capabilities.
+    /// The device's capabilities.
     pub capabilities: Capabilities,
 }
 

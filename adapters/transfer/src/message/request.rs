@@ -95,7 +95,7 @@ pub enum Request<'a> {
     },
     /// Reads bytes of a file.
     Read {
-        /// The file.
+        /// Digest of the file.
         digest: Digest,
         /// The offset of the first byte.
         offset: u64,
@@ -163,16 +163,16 @@ pub enum Request<'a> {
     TuneCheck(TuneRequest),
     /// Opens enrolment of one new host by a code.
     Enrol {
-        /// Its roles.
+        /// Roles of the new host.
         roles: Roles,
-        /// Validity of the code.
+        /// Validity of the code in minutes.
         minutes: u32,
     },
     /// Lists the known hosts.
     Hosts,
     /// Revokes a host and ends its sessions.
     Revoke {
-        /// Its name or key.
+        /// Name or key of the host.
         host: &'a str,
     },
     /// Rotates the device's session key, or drops the previous one.
@@ -189,7 +189,7 @@ impl<'a> Request<'a> {
     /// Parses a request. Texts and data borrow from `bytes`; anything copied is no larger than `bytes`.
     ///
     /// # Errors
-    /// [`MessageFault`] for anything but one complete request with fields within their limits.
+    /// [`MessageFault`] if the bytes are not one complete request with all fields within their limits.
     pub fn read(bytes: &'a [u8]) -> Result<Self, MessageFault> {
         let request: Self = read(bytes, Self::KINDS)?;
         match &request {

@@ -35,7 +35,7 @@ pub enum Response<'a> {
     },
     /// The transfer is open.
     Begun {
-        /// Its number in this session.
+        /// Number of the transfer in this session.
         transfer: u32,
         /// Number of bytes held.
         held: u64,
@@ -45,9 +45,9 @@ pub enum Response<'a> {
         /// Number of bytes held.
         held: u64,
     },
-    /// Verified and in use.
+    /// The transfer was verified, and its content is in use.
     Committed(Committed),
-    /// Done.
+    /// The request was carried out, and there is nothing to return.
     Done,
     /// The device's status.
     Status(Box<Status>),
@@ -109,7 +109,7 @@ impl<'a> Response<'a> {
     /// Parses a reply.
     ///
     /// # Errors
-    /// [`MessageFault`] for anything but one complete reply.
+    /// [`MessageFault`] if the bytes are not one complete reply.
     pub fn read(bytes: &'a [u8]) -> Result<Self, MessageFault> {
         read(bytes, Self::KINDS)
     }

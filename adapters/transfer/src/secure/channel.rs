@@ -35,15 +35,15 @@ pub trait Admission: Sync {
     /// Checks that the device admits a host with this key.
     ///
     /// # Errors
-    /// The reason for the refusal.
+    /// [`AccessRefusal`] if the host is not admitted.
     fn admits(&self, host: &PeerKey) -> Result<(), AccessRefusal>;
 
     /// Returns the pre-shared key derived from the code of the open enrolment.
     fn enrolment(&self) -> Option<[u8; 32]>;
 
     /// Enrols a host that has proved knowledge of the code. A repeated call for the same host returns the same result.
-    ///
     /// # Errors
+    /// [`AccessRefusal`] if the host cannot be enrolled.
     /// The reason for the refusal.
     fn enrol(&self, host: &PeerKey, name: &str) -> Result<(), AccessRefusal>;
 
@@ -53,7 +53,7 @@ pub trait Admission: Sync {
     /// Called at the start of a session with the host's key, or `None` for a plain session.
     ///
     /// # Errors
-    /// The reason for refusing the session at this moment.
+    /// [`AccessRefusal`] if the session is refused at this moment.
     fn enter(&self, host: Option<&PeerKey>) -> Result<(), AccessRefusal>;
 
     /// Runs a computation of a handshake. A device may limit the number of concurrent ones.

@@ -93,7 +93,7 @@ impl Endpoint {
     /// Connects to the endpoint.
     ///
     /// # Errors
-    /// The system's error, with the endpoint.
+    /// The system's error as text, with the endpoint.
     pub fn connect(&self) -> Result<Link, String> {
         let link = match self {
             Self::Tcp(address) => Link::connect_tcp(address, CONNECT),

@@ -74,7 +74,7 @@ impl Link {
     /// Connects to `HOST:PORT`, and tries every address of the host.
     ///
     /// # Errors
-    /// The error of the last address.
+    /// The I/O error of the last address, if no address accepts the connection.
     pub fn connect_tcp(address: &str, timeout: Duration) -> io::Result<Self> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, format!("'{address}' has no address"));
         for socket in address.to_socket_addrs()? {

@@ -1,10 +1,10 @@
 //! Audit log: one JSON line `clr.audit/1` per command.
 //!
-//! Each line contains the SHA-256 of the previous one. Lines go to the journal, and alternately to two files of up to 1
-//! MiB.
+//! Each line contains the SHA-256 of the previous one. Each line goes to the journal and to one of two files of up to 1
+//! MiB, which are filled alternately.
 //!
-//! Read-only requests (status, list, tuning progress) are aggregated, to spare flash memory. A peer's first one within
-//! an hour is written; the peer's next line counts the others (`reads`).
+//! Read-only requests (status, list, tuning progress) are aggregated, to spare flash memory. The first read-only
+//! request of a peer within an hour is written. The peer's next line states the number of further ones in `reads`.
 //!
 //! Lines are written, but not synced. `kill -9` loses none of them; a power cut may lose the last ones. The next start
 //! removes a line that was cut off, and records how many bytes it removed.
@@ -298,7 +298,7 @@ pub(crate) struct Report {
     pub(crate) last: u64,
     /// Bytes of an incomplete last line.
     pub(crate) torn: u64,
-    /// Breaks of the chain.
+    /// A description of each place where the chain is broken.
     pub(crate) problems: Vec<String>,
 }
 

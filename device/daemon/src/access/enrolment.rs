@@ -25,8 +25,8 @@ struct Open {
     psk: [u8; 32],
     roles: Roles,
     until: Instant,
-    /// The host that used the code. It may use the code again, because the reply to its first attempt may have been
-    /// lost.
+    /// The host that used the code. This host may use the code again, because the reply to its first attempt may have
+    /// been lost.
     used_by: Option<PeerKey>,
 }
 
@@ -66,7 +66,8 @@ impl EnrolmentState {
         Some(open.psk)
     }
 
-    /// Returns the roles that the code grants to a host that presented it.
+    /// Returns the roles that the valid code grants to the host with this key. Refuses if no code is valid, or if
+    /// another host has used the code.
     pub(super) fn roles_for(&self, key: &PeerKey) -> Result<Roles, AccessRefusal> {
         match &self.open {
             Some(open) if Instant::now() < open.until && open.used_by.is_none_or(|host| host == *key) => Ok(open.roles),

@@ -100,7 +100,7 @@ impl Gate {
         Learner::of(&self.runtime)
     }
 
-    /// Without learning, the runtime refuses its requests.
+    /// Returns the runtime, which refuses all learning requests of a build without the feature `tuning`.
     #[cfg(not(feature = "tuning"))]
     fn learner(&self) -> &Runtime {
         &self.runtime

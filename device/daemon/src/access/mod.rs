@@ -26,9 +26,9 @@ pub(crate) use self::{
 };
 use super::{Config, lock, time::now};
 
-/// Handshakes may take at most one part in this many of a CPU core.
+/// All handshakes together may use at most one in this many parts of a CPU core.
 const HANDSHAKE_SHARE: u32 = 10;
-/// Maximum pause after the computation of a handshake.
+/// Maximum pause after the computation of a handshake. A longer computation may use a larger part.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Returns the time used for the expiry of keys. If the time is unknown, old keys count as expired.
@@ -55,7 +55,7 @@ pub(crate) struct Access {
     enrolment: Mutex<EnrolmentState>,
     audit: Audit,
     usage: Mutex<HashMap<PeerKey, Usage>>,
-    /// Open sessions by host.
+    /// Number of open sessions of each host.
     sessions: Mutex<HashMap<PeerKey, u32>>,
     /// Held during the computation of a handshake, so that there is only one at a time.
     handshake: Mutex<()>,
@@ -109,7 +109,8 @@ impl Access {
         }
     }
 
-    /// Returns whether a host is known. Also true if the list is damaged, so that plain sessions are then refused.
+    /// Returns whether at least one host is known. A damaged list counts as a known host, so plain sessions are then
+    /// refused.
     pub(crate) fn has_hosts(&self) -> bool {
         !lock(&self.hosts).is_empty()
     }
@@ -233,8 +234,8 @@ impl Access {
         }
     }
 
-    /// Executes the computation of a handshake. Only one runs at a time, and together they use at most a tenth of a CPU
-    /// core on average.
+    /// Executes the computation of a handshake. Only one computation runs at a time, and a pause after it limits them
+    /// to a tenth of a CPU core on average.
     fn calculate(&self, work: &mut dyn FnMut()) {
         let _one_at_a_time = lock(&self.handshake);
         let started = Instant::now();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clr_transfer::{Failure, FailureCode};
 
 const DAY: Duration = Duration::from_hours(24);
-/// Capacity of the token bucket, as seconds of the rate.
+/// Capacity of the token bucket in seconds. The bucket holds at most the tokens that are earned in this time.
 const BURST: f64 = 4.0;
 
 /// Usage of a host since the start.
@@ -13,7 +13,7 @@ const BURST: f64 = 4.0;
 pub(super) struct Usage {
     day: Instant,
     bytes: u64,
-    /// Tokens of the bucket at `counted`.
+    /// Number of tokens in the bucket at the time `counted`.
     tokens: f64,
     counted: Instant,
 }
@@ -54,7 +54,7 @@ impl Usage {
         Ok(())
     }
 
-    /// Counts a request; returns its delay.
+    /// Counts a request. Returns how long the request must wait, so that the host keeps to `rate` requests per second.
     pub(super) fn request(&mut self, now: Instant, rate: u32) -> Duration {
         let rate = f64::from(rate.max(1));
         let earned = now.duration_since(self.counted).as_secs_f64() * rate;

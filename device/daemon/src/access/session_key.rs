@@ -32,7 +32,7 @@ pub(super) struct SessionKeys {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct OldKey {
     secret: PeerSecret,
-    /// Seconds since 1970.
+    /// End of the old key's validity, in seconds since 1970.
     until: u64,
 }
 

@@ -236,7 +236,7 @@ pub struct HttpConfig {
     /// Maximum number of simultaneous connections. Half of them, but at most four, are reserved for loopback.
     #[serde(default = "http_connections")]
     pub connections: usize,
-    /// Maximum of a request's body, in bytes.
+    /// Maximum size of a request's body, in bytes.
     #[serde(default = "body_bytes")]
     pub body_bytes: u64,
 }
@@ -246,7 +246,7 @@ pub struct HttpConfig {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct TrialConfig {
-    /// Frames until confirmation.
+    /// Number of frames after which the adapter is confirmed.
     pub frames: u32,
     /// Latency above which a frame counts as slow, in milliseconds.
     pub max_latency_ms: Option<u32>,
@@ -262,11 +262,11 @@ pub struct TrialConfig {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct LimitsConfig {
-    /// Bytes of an adapter file.
+    /// Maximum size of an adapter file, in bytes.
     pub adapter_bytes: usize,
-    /// Bytes of a labelled image.
+    /// Maximum size of a labelled image, in bytes.
     pub example_bytes: usize,
-    /// Labelled images per task.
+    /// Maximum number of labelled images of one task.
     pub examples_per_task: usize,
     /// Maximum number of simultaneous connections on the control socket.
     pub connections: usize,
@@ -276,16 +276,16 @@ pub struct LimitsConfig {
     /// Maximum number of tasks. Tasks that only have images count, and so do removed tasks whose highest version is
     /// kept.
     pub tasks: usize,
-    /// Bytes of the store.
+    /// Maximum size of the store, in bytes.
     pub state_bytes: u64,
-    /// Bytes that are reserved for records, both of `state_bytes` and of the disk.
+    /// Number of bytes reserved for records. They are reserved within `state_bytes` and in the free space of the disk.
     pub reserve_bytes: u64,
     /// Maximum memory for decoding, rotating and converting an image, in bytes. The default depends on the network's
     /// input and the machine's memory.
     pub image_memory: Option<u64>,
-    /// Bytes of an image file; by default 32 MiB.
+    /// Maximum size of an image file, in bytes. Default: 32 MiB.
     pub image_bytes: Option<u64>,
-    /// Pixels of an image; by default 100 million.
+    /// Maximum number of pixels of an image. Default: 100 million.
     pub image_pixels: Option<u64>,
     /// Maximum time for decoding an image, in milliseconds. Default: 10,000.
     pub image_ms: Option<u64>,
@@ -293,9 +293,9 @@ pub struct LimitsConfig {
     pub peer_connections: usize,
     /// Maximum number of simultaneous TCP connections without a session yet.
     pub handshakes: usize,
-    /// Simultaneous sessions of a host.
+    /// Maximum number of simultaneous sessions of one host.
     pub host_connections: usize,
-    /// Bytes per day written on behalf of a host.
+    /// Maximum number of bytes per day that may be written on behalf of one host.
     pub host_bytes_per_day: u64,
     /// Maximum rate of modifying requests of one host, per second. Further requests wait.
     pub host_requests_per_second: u32,

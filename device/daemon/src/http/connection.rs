@@ -35,12 +35,12 @@ const HEAD_TIME: Duration = Duration::from_secs(2);
 const BODY_TIME: Duration = Duration::from_secs(3);
 /// Maximum time from the accept to the last byte of the response.
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
-/// Cap of the fields of a head.
+/// Maximum number of header fields of a request.
 const FIELDS: usize = 32;
 /// Time for which further bytes of the peer are discarded. Closing immediately would reset the connection and lose the
 /// response.
 const LINGER_TIME: Duration = Duration::from_millis(500);
-/// Cap of the discarded bytes.
+/// Maximum number of discarded bytes.
 const LINGER_BYTES: usize = 256 << 10;
 
 /// Serves one connection until it ends.

@@ -43,9 +43,9 @@ pub(crate) trait Monitored: Send + Sync + 'static {
 /// Caps of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Simultaneous connections.
+    /// Maximum number of simultaneous connections.
     pub(crate) connections: usize,
-    /// Bytes of a request's body.
+    /// Maximum size of a request's body, in bytes.
     pub(crate) body_bytes: u64,
 }
 
@@ -74,9 +74,9 @@ impl From<&HttpConfig> for Limits {
 struct Server {
     device: Arc<dyn Monitored>,
     limits: Limits,
-    /// Open connections.
+    /// Number of open connections.
     open: AtomicUsize,
-    /// Open connections of other machines.
+    /// Number of open connections from other machines.
     open_remote: AtomicUsize,
 }
 

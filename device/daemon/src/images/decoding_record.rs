@@ -29,7 +29,7 @@ pub(super) struct Suspect {
     /// equal files.
     pub(super) id: String,
     pub(super) name: String,
-    /// Its file, if any.
+    /// The image's file, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) path: Option<PathBuf>,
     /// Number of crashes of the process during its decoding.

@@ -36,7 +36,7 @@ pub(super) enum Outcome {
 struct RunObserver<'a> {
     runtime: &'a Runtime,
     started: Instant,
-    /// Time limit from `started`, in seconds.
+    /// Time limit in seconds, counted from `started`.
     seconds: u64,
 }
 

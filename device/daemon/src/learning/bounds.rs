@@ -31,10 +31,11 @@ impl Bounds {
         }
     }
 
-    /// Returns the limits of a request within these bounds.
+    /// Returns the limits of a run: each requested limit, or the default for one that the request omits. A default
+    /// never exceeds these limits.
     ///
     /// # Errors
-    /// [`FailureCode::BUDGET`] if the request exceeds them.
+    /// [`FailureCode::BUDGET`] if the request asks for more than these limits.
     pub(super) fn grant(self, request: &TuneRequest) -> Result<Self, Failure> {
         let over = |what: &str, asked: String, most: String, key: &str| {
             Failure::new(

@@ -77,7 +77,7 @@ impl Learner {
         self.start_thread(&task, move |learner| learner.learn(&run))
     }
 
-    /// Runs `work` on the learning thread. There is one at a time.
+    /// Runs `work` on the learning thread. At most one learning thread runs at a time.
     fn start_thread(&self, task: &str, work: impl FnOnce(&Self) + Send + 'static) -> Result<(), Failure> {
         let learner = self.clone();
         self.runtime.learning.begin(task)?;

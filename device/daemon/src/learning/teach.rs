@@ -196,7 +196,7 @@ impl Learner {
         }
     }
 
-    /// Removes the images of a class or restores their previous label. Returns how many.
+    /// Removes the images of a class or restores their previous labels. Returns the number of these images.
     fn undo_images(&self, task: &str, label: &str) -> usize {
         let listed = self.runtime.store.examples(task).unwrap_or_default();
         let mut taken = 0;

@@ -58,10 +58,10 @@ impl LineWriter {
         Self { output, rest }
     }
 
-    /// Writes a complete line, or nothing of it on an error. A partially written line is completed first.
+    /// Writes a line. If it can only be written in part, the rest is kept and written before the next line.
     ///
     /// # Errors
-    /// The error of the write. The line is then lost.
+    /// The system's error, if nothing of the line was written or no reader is left. The line is then lost.
     pub(super) fn line(&mut self, line: &[u8], abandoned: &Stop) -> io::Result<()> {
         self.write_rest(abandoned)?;
         match self.write(line, abandoned) {

@@ -67,7 +67,7 @@ pub(crate) struct Runtime {
     pending_changes: Mutex<pending_changes::PendingChanges>,
     /// The choice of the task, if it has not been written yet.
     pending_choice: Mutex<persisted_choice::PendingChoice>,
-    /// Number of stored frames by task. A task is missing until its frames have been counted.
+    /// Number of stored frames by task. A task has no entry until its frames have been counted.
     kept_frames: Mutex<HashMap<String, usize>>,
     /// The file that was read last, for hosts that pull it piece by piece.
     reading: Mutex<Option<(Digest, Arc<[u8]>)>>,

@@ -34,13 +34,13 @@ pub(super) struct PendingChoice {
 }
 
 impl PendingChoice {
-    /// Sets the choice. Returns it if it must be written immediately.
+    /// Sets the choice. Returns the choice if it must be written immediately.
     fn set(&mut self, choice: Choice, now: Instant) -> Option<Choice> {
         self.choice = Some(choice);
         self.due(now)
     }
 
-    /// Returns the choice if the interval is over.
+    /// Returns the pending choice if the interval since the last write is over.
     fn due(&mut self, now: Instant) -> Option<Choice> {
         let too_early = self
             .written
@@ -48,12 +48,12 @@ impl PendingChoice {
         if too_early { None } else { self.take(now) }
     }
 
-    /// Sets a choice again after its write failed, unless there is a newer one.
+    /// Restores a choice whose write has failed, unless there is a newer one.
     fn restore(&mut self, choice: Choice) {
         self.choice.get_or_insert(choice);
     }
 
-    /// Returns the choice, whatever the interval.
+    /// Returns the pending choice, even if the interval since the last write is not over.
     fn take(&mut self, now: Instant) -> Option<Choice> {
         let choice = self.choice.take();
         if choice.is_some() {

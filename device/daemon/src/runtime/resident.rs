@@ -23,7 +23,7 @@ pub(crate) struct AdapterInfo {
     pub(crate) revision: u32,
     pub(crate) provenance: Provenance,
     pub(crate) signer: Option<PublicKey>,
-    /// State of its trial; `None` if it is not on trial.
+    /// State of the adapter's trial; `None` if the adapter is not on trial.
     pub(crate) trial: Option<TrialRun>,
     /// Whether the store has recorded that this adapter on trial is in use.
     pub(crate) in_use: bool,
@@ -148,8 +148,8 @@ impl Runtime {
         Ok(true)
     }
 
-    /// Records the use of an adapter on trial before its first frame, so that the next start knows about it after a
-    /// crash. Returns false if another adapter serves now.
+    /// Records the use of an adapter on trial before its first frame, so that the next start can detect a crash during
+    /// this use. Returns false if another adapter serves now.
     pub(crate) fn begin_use(&self, adapter: &Arc<ResidentAdapter>) -> bool {
         let unmarked =
             |detail: &mut AdapterInfo| detail.trial.as_ref().filter(|_| !detail.in_use).map(|_| detail.digest);

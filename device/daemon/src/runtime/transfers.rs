@@ -156,7 +156,7 @@ impl Runtime {
         Ok(self.committed(task, held))
     }
 
-    /// Signs an adapter learned on this device with the device's key, stores it and puts it into service on trial.
+    /// Signs an adapter learned on this device with the device's key, stores it, and puts it into service on trial.
     #[cfg(feature = "tuning")]
     pub(crate) fn install_tuned(&self, file: &[u8]) -> Result<(), Failure> {
         let changing = self.serving.lock_updates();

@@ -34,7 +34,7 @@ pub(crate) struct Frame {
     pub(crate) bytes: Vec<u8>,
     /// Arrival of the last byte.
     pub(crate) arrived: Instant,
-    /// Its file, if it has one.
+    /// The image's file, if it has one.
     pub(crate) path: Option<PathBuf>,
     /// The file to delete after classification.
     pub(crate) delete: Option<PathBuf>,

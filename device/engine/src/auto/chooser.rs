@@ -38,9 +38,9 @@ pub enum ChoiceStatus {
 /// The best of the tasks that were not chosen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunnerUp {
-    /// Its name.
+    /// The task's name.
     pub task: String,
-    /// Its averaged score.
+    /// The task's averaged score.
     pub score: TaskScore,
 }
 
@@ -50,7 +50,7 @@ pub struct RunnerUp {
 pub struct Choice {
     /// The adapter to classify the frame with; `None` if no task fits.
     pub task: Option<Arc<ResidentAdapter>>,
-    /// The reason.
+    /// The reason for the choice.
     pub status: ChoiceStatus,
     /// The averaged score of the chosen task or, if the status is [`ChoiceStatus::Unknown`], of the best one; `None`
     /// without profiles.
@@ -77,6 +77,10 @@ impl TaskChooser {
     /// between frames. Does not change the active task of the set.
     ///
     /// Runs the backbone without an adapter, once for each distinct preprocessing among the tasks.
+    ///
+    /// # Errors
+    /// [`EngineError::Feature`] if a feature of the unmodified backbone is NaN or infinite; another [`EngineError`] if
+    /// the features cannot be computed.
     pub fn observe(&mut self, pass: &mut ImagePass<'_>, tasks: &TaskSet) -> Result<Choice, EngineError> {
         let resident = tasks.all();
         let scores = score_tasks(pass, &resident)?;

@@ -82,7 +82,7 @@ impl Target {
 /// The decision on a frame.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Decision {
-    /// The task; `None` is unknown.
+    /// The chosen task; `None` if no task fits.
     pub(super) task: Option<String>,
     pub(super) switched: bool,
     /// The averaged score of the chosen task or, if none fits, of the best one.

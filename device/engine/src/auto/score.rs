@@ -6,11 +6,15 @@ use clr_adapters::{Preprocessing, sketch};
 
 use crate::{EngineError, ImagePass, ResidentAdapter, TaskScore};
 
-/// Scores an image for each of `tasks`; `None` for a task without a profile. A task's score is bit-identical whatever
-/// other tasks are given.
+/// Scores an image for each of `tasks`. The score is `None` for a task without a profile. A task's score is
+/// bit-identical, whatever other tasks are given.
 ///
 /// Runs the backbone once for each distinct preprocessing among the tasks with a profile. Each task then takes a few
 /// microseconds.
+///
+/// # Errors
+/// [`EngineError::Feature`] if a feature of the unmodified backbone is NaN or infinite; another [`EngineError`] if the
+/// features cannot be computed.
 pub fn score_tasks(
     pass: &mut ImagePass<'_>,
     tasks: &[Arc<ResidentAdapter>],

@@ -11,7 +11,7 @@ use crate::storage::{Storage, parent};
 /// Effect of a power cut on changes that have not been synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PowerCut {
-    /// They are all lost.
+    /// All unsynced changes are lost.
     UnsyncedLost,
     /// All names are kept, but only the first half of each written piece. With an even seed, the file ends after the
     /// last first half; with an odd seed, zeros replace the missing halves.
@@ -24,7 +24,7 @@ pub enum PowerCut {
 }
 
 impl PowerCut {
-    /// All of them.
+    /// All power-cut models.
     pub const ALL: [Self; 4] = [Self::UnsyncedLost, Self::HalfWritten, Self::RenameLost, Self::Reordered];
 }
 
@@ -166,7 +166,7 @@ impl Disk {
     /// Replaces a file durably and directly, to simulate another program or a failing medium.
     ///
     /// # Errors
-    /// As [`Storage::create`].
+    /// Returns an error in the same cases as [`Storage::create`].
     pub fn put(&self, path: &str, contents: &[u8]) -> io::Result<()> {
         let mut file = self.create(path)?;
         file.write(0, contents)?;

@@ -42,7 +42,8 @@ impl Store {
     /// decoded.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchTask`], [`StoreError::Io`].
+    /// [`StoreError::NoSuchTask`] or [`StoreError::DamagedRecord`] if the task has no readable record;
+    /// [`StoreError::Io`] if the record cannot be written.
     pub fn record_start(&self, task: &str, blamed: bool, now: Option<u64>) -> Result<StartOutcome, StoreError> {
         self.change(task, |record| {
             let Some(trial) = &mut record.state.trial else {
@@ -70,7 +71,7 @@ impl Store {
     /// Marks the adapter on trial as in use. Called before its first frame after a start.
     ///
     /// # Errors
-    /// As [`Store::confirm`].
+    /// [`StoreError`] in the same cases as [`Store::confirm`].
     pub fn begin_use(&self, task: &str, digest: &Digest) -> Result<(), StoreError> {
         self.change_trial(task, digest, |trial| trial.in_use = true)
     }
@@ -78,7 +79,7 @@ impl Store {
     /// Records a clean end of the program, with the progress of the trial.
     ///
     /// # Errors
-    /// As [`Store::confirm`].
+    /// [`StoreError`] in the same cases as [`Store::confirm`].
     pub fn end_use(&self, task: &str, digest: &Digest, progress: Progress) -> Result<(), StoreError> {
         self.change_trial(task, digest, |trial| {
             trial.in_use = false;
@@ -99,7 +100,9 @@ impl Store {
     /// Confirms the adapter with this digest after its trial.
     ///
     /// # Errors
-    /// [`StoreError::NoTrial`] if another adapter or none is on trial; [`StoreError::NoSuchTask`], [`StoreError::Io`].
+    /// [`StoreError::NoTrial`] if another adapter or none is on trial; [`StoreError::NoSuchTask`] or
+    /// [`StoreError::DamagedRecord`] if the task has no readable record; [`StoreError::Io`] if the record cannot be
+    /// written.
     pub fn confirm(&self, task: &str, digest: &Digest) -> Result<StoredAdapter, StoreError> {
         let mut writer = self.writer();
         self.check_trial(task, digest)?;
@@ -110,7 +113,7 @@ impl Store {
     /// again.
     ///
     /// # Errors
-    /// As [`Store::confirm`].
+    /// [`StoreError`] in the same cases as [`Store::confirm`].
     pub fn revert(
         &self,
         task: &str,
@@ -129,10 +132,11 @@ impl Store {
         })
     }
 
-    /// Confirms the adapter on trial on request. Does nothing if there is none.
+    /// Confirms the adapter on trial on request. Does nothing if no adapter is on trial.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchTask`], [`StoreError::Io`].
+    /// [`StoreError::NoSuchTask`] or [`StoreError::DamagedRecord`] if the task has no readable record;
+    /// [`StoreError::Io`] if the record cannot be written.
     pub fn mark_good(&self, task: &str) -> Result<(), StoreError> {
         let mut writer = self.writer();
         if self.snapshot().record(task)?.state.trial.is_none() {
@@ -145,7 +149,9 @@ impl Store {
     /// the last good one and is not kept. Returns the adapter taken out of service.
     ///
     /// # Errors
-    /// [`StoreError::NothingToRollBack`], [`StoreError::NoSuchTask`], [`StoreError::Io`].
+    /// [`StoreError::NothingToRollBack`] if there is no adapter to serve instead; [`StoreError::NoSuchTask`] or
+    /// [`StoreError::DamagedRecord`] if the task has no readable record; [`StoreError::Io`] if the record cannot be
+    /// written.
     pub fn mark_bad(&self, task: &str, now: Option<u64>) -> Result<StoredAdapter, StoreError> {
         self.change(task, |record| {
             let held = record.state.mark_bad("marked bad by hand", now);
@@ -158,7 +164,9 @@ impl Store {
     /// the adapter taken out of service.
     ///
     /// # Errors
-    /// [`StoreError::NothingToRollBack`], [`StoreError::NoSuchTask`], [`StoreError::Io`].
+    /// [`StoreError::NothingToRollBack`] if there is no adapter to serve instead; [`StoreError::NoSuchTask`] or
+    /// [`StoreError::DamagedRecord`] if the task has no readable record; [`StoreError::Io`] if the record cannot be
+    /// written.
     pub fn rollback(&self, task: &str, now: Option<u64>) -> Result<StoredAdapter, StoreError> {
         self.change(task, |record| {
             let held = record.state.roll_back("rolled back by hand", now);
@@ -170,7 +178,9 @@ impl Store {
     /// Returns the adapter taken out of service.
     ///
     /// # Errors
-    /// [`StoreError::NothingToRestore`], [`StoreError::NoSuchTask`], [`StoreError::Io`].
+    /// [`StoreError::NothingToRestore`] if no adapter tuned on the device can be replaced by a publisher's adapter;
+    /// [`StoreError::NoSuchTask`] or [`StoreError::DamagedRecord`] if the task has no readable record;
+    /// [`StoreError::Io`] if the record cannot be written.
     pub fn restore(&self, task: &str, now: Option<u64>) -> Result<StoredAdapter, StoreError> {
         self.change(task, |record| {
             let held = record
@@ -183,7 +193,8 @@ impl Store {
     /// Stores the task to serve after a restart. [`clr_adapters::AUTO`] selects the task for each frame.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchTask`], [`StoreError::Io`].
+    /// [`StoreError::NoSuchTask`] or [`StoreError::DamagedRecord`] if the task has no readable record;
+    /// [`StoreError::Io`] if the choice cannot be written.
     pub fn set_active(&self, task: &str) -> Result<(), StoreError> {
         let mut writer = self.writer();
         if task != AUTO {
@@ -195,7 +206,7 @@ impl Store {
     /// Stores that no task is active after a restart.
     ///
     /// # Errors
-    /// [`StoreError::Io`].
+    /// [`StoreError::Io`] if the choice cannot be written.
     pub fn clear_active(&self) -> Result<(), StoreError> {
         self.put_active(&mut self.writer(), None)
     }

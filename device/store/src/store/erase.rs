@@ -18,7 +18,8 @@ impl Store {
     /// task does not allow older versions. The last confirmed version may be installed again.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchTask`], [`StoreError::Io`].
+    /// [`StoreError::NoSuchTask`] if there is no such task; [`StoreError::Io`] if the removal cannot be recorded. Files
+    /// that cannot be removed now are removed later.
     pub fn remove(&self, task: &str) -> Result<(), StoreError> {
         let mut writer = self.writer();
         let snapshot = self.snapshot();

@@ -17,7 +17,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Installed {
-    /// Its task.
+    /// Name of the task.
     pub task: String,
     /// The adapter.
     pub held: StoredAdapter,
@@ -38,7 +38,7 @@ impl Store {
     /// discarded; an upload that did not fit on the disk is kept. `now` is in seconds since 1970-01-01 UTC.
     ///
     /// # Errors
-    /// As [`Store::upload`] and [`Store::install`].
+    /// [`StoreError`] in the same cases as [`Store::upload`] and [`Store::install`].
     pub fn commit(&self, digest: &Digest, now: Option<u64>) -> Result<Installed, StoreError> {
         let mut writer = self.writer();
         // As in `begin`: if the adapter was installed in another way in the meantime, no upload is needed and earlier
@@ -67,20 +67,24 @@ impl Store {
     /// Installs a file on trial, which ends an earlier trial of the task. `now` is in seconds since 1970-01-01 UTC.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] for the refusals of [`clr_adapters::admit`]; [`Refusal::Replay`] or
-    /// [`Refusal::Downgrade`] if the version is not above the highest admitted one. A file signed by this device is
-    /// admitted only if it was confirmed here before; otherwise it is refused as [`Refusal::WrongClass`].
-    /// [`StoreError::Io`], [`StoreError::Full`].
+    /// [`StoreError::Refused`] with a refusal of [`clr_adapters::admit`], with [`Refusal::Replay`] or
+    /// [`Refusal::Downgrade`] if the version is not above the highest admitted one, or with [`Refusal::WrongClass`] if
+    /// this device signed the file but has never confirmed it; [`StoreError::TrialUnderWay`] if this device signed the
+    /// file and another adapter is on trial; [`StoreError::DamagedRecord`] if the task's record is damaged;
+    /// [`StoreError::Full`] if a cap is reached; [`StoreError::Io`] if the disk fails.
     pub fn install(&self, file: &[u8], now: Option<u64>) -> Result<Installed, StoreError> {
         self.take(&mut self.writer(), file, now, Origin::Received)
     }
 
-    /// Installs an adapter tuned on this device, on trial. The file is signed by the device's key; it may be unsigned
-    /// if [`crate::StoreOptions`] has that key. Its version must be that of the confirmed adapter. The publisher's
-    /// original is kept as the restore point. Without a confirmed adapter, this call creates the task.
+    /// Installs an adapter tuned on this device, on trial. The device's key must have signed the file. If
+    /// [`crate::StoreOptions`] has that key, the file may be unsigned; this call then signs it. The adapter's version
+    /// must be that of the confirmed adapter. The publisher's original is kept as the restore point. Without a
+    /// confirmed adapter, this call creates the task.
     ///
     /// # Errors
-    /// As [`Store::install`], and [`StoreError::Stale`], [`StoreError::TrialUnderWay`], [`StoreError::NotTunedHere`].
+    /// As [`Store::install`]. Also [`StoreError::Stale`] if the version differs from that of the confirmed adapter;
+    /// [`StoreError::TrialUnderWay`] if an adapter from a publisher is on trial; [`StoreError::NotTunedHere`] if the
+    /// file has the wrong provenance or signer.
     pub fn install_tuned(&self, file: &[u8]) -> Result<Installed, StoreError> {
         let mut writer = self.writer();
         let unsigned = signature(file, &self.options.limits).map_err(Refusal::from)?.is_none();

@@ -74,7 +74,7 @@ pub(crate) struct Snapshot {
     pub(crate) active: Option<String>,
     /// Whether the name of the active task was lost by damage.
     active_lost: bool,
-    /// The highest time noted.
+    /// The highest time that was recorded.
     pub(crate) time: Option<u64>,
     list: Arc<[StoredTask]>,
 }
@@ -102,7 +102,7 @@ impl Snapshot {
         self
     }
 
-    /// Whether a task refers to this adapter.
+    /// Returns whether a task refers to this adapter.
     pub(crate) fn is_referenced(&self, digest: &Digest) -> bool {
         self.records.values().any(|record| record.state.holds(digest).is_some())
     }
@@ -132,12 +132,12 @@ impl Store {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks a file by the keys trusted now.
+    /// Checks a file against the currently trusted keys.
     pub(crate) fn admit(&self, file: &[u8], now: Option<u64>) -> Result<Admitted, Refusal> {
         self.with_policy(now, |policy| admit(file, policy))
     }
 
-    /// Checks by the current configuration.
+    /// Runs `check` with the policy of the current configuration.
     pub(crate) fn with_policy<T>(&self, now: Option<u64>, check: impl FnOnce(&Policy<'_>) -> T) -> T {
         let trust = self.trust.load();
         check(&Policy {

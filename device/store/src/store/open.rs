@@ -33,7 +33,7 @@ impl Store {
     /// Opens the store in a directory. Creates the directory if it does not exist.
     ///
     /// # Errors
-    /// As [`Store::open`].
+    /// [`StoreError`] in the same cases as [`Store::open`], and if the directory cannot be opened.
     pub fn open_directory(path: &Path, options: StoreOptions) -> Result<Self, StoreError> {
         let name = path.display().to_string();
         let directory = Directory::open(path).map_err(StoreError::io("open", &name))?;

@@ -23,9 +23,9 @@ pub struct ServingAdapter {
     pub decoded: Decoded,
     /// The adapter's entry in the store, identified by `held.digest`.
     pub held: StoredAdapter,
-    /// Whether it is on trial.
+    /// Whether the adapter is on trial.
     pub trial: bool,
-    /// Its verified signature.
+    /// The adapter's verified signature.
     pub signer: Option<Signature>,
     /// Preferred adapters that were skipped because they are damaged or no longer trusted; usually empty.
     pub passed_over: Vec<Problem>,
@@ -41,7 +41,7 @@ impl Store {
     /// Returns one task.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchTask`], [`StoreError::DamagedRecord`].
+    /// [`StoreError::NoSuchTask`] if there is no such task; [`StoreError::DamagedRecord`] if its record is damaged.
     pub fn task(&self, task: &str) -> Result<StoredTask, StoreError> {
         Ok(self.snapshot().record(task)?.state.clone())
     }
@@ -57,8 +57,8 @@ impl Store {
     /// good one and the publisher's original.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchTask`], [`StoreError::DamagedRecord`]; [`StoreError::NothingServes`] with the problem of
-    /// each adapter.
+    /// [`StoreError::NoSuchTask`] if there is no such task; [`StoreError::DamagedRecord`] if its record is damaged;
+    /// [`StoreError::NothingServes`] if none of its adapters is intact, with the problem of each one.
     pub fn serving(&self, task: &str) -> Result<ServingAdapter, StoreError> {
         'again: for _ in 0..TRIES {
             let snapshot = self.snapshot();
@@ -97,7 +97,8 @@ impl Store {
     /// Returns the bytes of an adapter as received.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchAdapter`]; [`StoreError::Io`] and [`StoreError::Damaged`] if it cannot be read.
+    /// [`StoreError::NoSuchAdapter`] if no task has an adapter with this digest; [`StoreError::Io`] or
+    /// [`StoreError::Damaged`] if its file cannot be read.
     pub fn file(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         for _ in 0..TRIES {
             let snapshot = self.snapshot();

@@ -22,7 +22,7 @@ impl Store {
     /// number of calls.
     ///
     /// # Errors
-    /// [`StoreError::Io`].
+    /// [`StoreError::Io`] if the time cannot be written.
     pub fn raise_time_floor(&self, seconds: u64) -> Result<(), StoreError> {
         let mut writer = self.writer();
         let before = self.snapshot().time;

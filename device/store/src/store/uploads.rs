@@ -14,7 +14,9 @@ impl Store {
     /// file.
     ///
     /// # Errors
-    /// [`Refusal::TooLarge`], [`Refusal::WrongLength`], [`StoreError::Full`], [`StoreError::Busy`].
+    /// [`StoreError::Refused`] with [`Refusal::TooLarge`] if `length` exceeds the limit, or with
+    /// [`Refusal::WrongLength`] if it differs from the adapter that is already installed; [`StoreError::Full`] if a cap
+    /// is reached; [`StoreError::Busy`] if other uploads use all the memory.
     pub fn begin(&self, digest: &Digest, length: u64) -> Result<u64, StoreError> {
         if let Some(held) = self.held_in_force(digest, length)? {
             return Ok(held);
@@ -48,9 +50,10 @@ impl Store {
     /// growing, or if the daily budget is spent.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if [`clr_adapters::admit_release`] refuses the announcement, or with
-    /// [`Refusal::Downgrade`], [`Refusal::Replay`] or [`Refusal::WrongLength`]; [`StoreError::Full`] or
-    /// [`StoreError::Busy`] if there is no room for the upload; [`StoreError::Io`].
+    /// [`StoreError::Refused`] if [`clr_adapters::admit_release`] refuses the announcement; also with
+    /// [`Refusal::Downgrade`] or [`Refusal::Replay`] if the version is too low, or with [`Refusal::WrongLength`] if
+    /// `length` is wrong; [`StoreError::Full`] or [`StoreError::Busy`] if there is no room for the upload;
+    /// [`StoreError::Io`] if the upload cannot be written.
     pub fn begin_announced(
         &self,
         digest: &Digest,
@@ -132,8 +135,9 @@ impl Store {
     /// that the store already holds are ignored.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchUpload`], [`StoreError::Offset`], [`StoreError::UploadLength`], [`StoreError::Full`],
-    /// [`StoreError::Io`].
+    /// [`StoreError::NoSuchUpload`] if no such upload is in progress; [`StoreError::Offset`] if the piece leaves a gap;
+    /// [`StoreError::UploadLength`] if the upload would be longer than announced; [`StoreError::Full`] if a cap is
+    /// reached; [`StoreError::Io`] if the piece cannot be written.
     pub fn append(&self, digest: &Digest, offset: u64, bytes: &[u8]) -> Result<u64, StoreError> {
         let mut writer = self.writer();
         if writer.staging.contains(digest) {
@@ -148,7 +152,7 @@ impl Store {
     /// Discards an upload, if there is one.
     ///
     /// # Errors
-    /// [`StoreError::Io`].
+    /// [`StoreError::Io`] if its file cannot be removed.
     pub fn discard(&self, digest: &Digest) -> Result<(), StoreError> {
         let mut writer = self.writer();
         writer.staging.discard(digest);
@@ -159,8 +163,9 @@ impl Store {
     /// call removes an upload that is held in memory. For others, call [`Store::discard`] afterwards.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchUpload`], [`StoreError::UploadLength`], [`StoreError::Io`]. On [`Refusal::WrongDigest`] the
-    /// upload is discarded.
+    /// [`StoreError::NoSuchUpload`] if no such upload is in progress; [`StoreError::UploadLength`] if it is incomplete;
+    /// [`StoreError::Refused`] with [`Refusal::WrongDigest`] if its digest is wrong, after which the upload is
+    /// discarded; [`StoreError::Io`] if it cannot be read.
     pub fn upload(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         let mut writer = self.writer();
         self.complete(&mut writer, digest)

@@ -95,13 +95,15 @@ impl OldImage {
         }
     }
 
-    /// Returns by how much the probability of the image's class drops if the new class's bias is raised by `shift`.
+    /// Returns the probability that the new class takes from the image's class, with the new class's bias raised by
+    /// `shift`.
     fn taken(&self, shift: f64) -> f64 {
         self.probability / (1.0 + (-self.lead - shift).exp())
     }
 }
 
-/// Returns the highest shift, at most 0, whose mean loss is at most `may_take`.
+/// Returns the highest shift, at most 0, for which the mean probability taken from the old images is at most
+/// `may_take`.
 fn highest_shift(old: &[OldImage], may_take: f64) -> f64 {
     let fits = |shift: f64| {
         let taken = old.iter().map(|image| image.taken(shift)).sum::<f64>();

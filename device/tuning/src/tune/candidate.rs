@@ -74,7 +74,8 @@ impl Candidate {
     }
 }
 
-/// One image's logits for new classes, as pairs of class and logit, from class weights fitted without that image.
+/// Pairs for one image: the index of a new class, and the image's logit for that class. The logit is computed with
+/// class weights fitted without the image.
 pub(super) type HeldOutLogits = Vec<(usize, f32)>;
 
 pub(super) struct CandidateBuilder<'a> {

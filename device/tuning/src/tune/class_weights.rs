@@ -73,7 +73,7 @@ pub(super) fn fit(start: &ClassWeights, samples: &[&Sample<'_>], logit_margin: f
 struct Fit {
     /// Gram matrix of the samples' features, row-major.
     gram: Vec<f64>,
-    /// Lead of the class by its initial weights.
+    /// Lead of the class over the others for each sample, with the initial weights.
     offsets: Vec<f64>,
     targets: Vec<f64>,
     weights: Vec<f64>,
@@ -97,8 +97,8 @@ impl Fit {
         losses.sum::<f64>() + STAY / 2.0 * stay
     }
 
-    /// Returns the bias, and for each sample its coefficient. The weights are the sum of the samples'
-    /// features times their coefficients.
+    /// Returns one coefficient per sample, and the bias. The change of the weights is proportional to the sum of the
+    /// samples' features, each multiplied by its coefficient.
     fn solve(&self, bias: f64) -> Option<(Vec<f64>, f64)> {
         let n = self.targets.len();
         let (mut shares, mut bias) = (vec![0.0; n], bias);

@@ -34,9 +34,9 @@ mod trainer;
 /// Progress of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
-    /// Finished steps.
+    /// Number of finished steps.
     pub step: u32,
-    /// All steps.
+    /// Number of all steps.
     pub steps: u32,
     /// The last step's loss in nats.
     pub loss: f32,
@@ -63,21 +63,21 @@ impl Observer for () {}
 /// Result of a run.
 #[derive(Clone, Debug)]
 pub struct Tuned {
-    /// The tuned adapter, also if it is not promoted.
+    /// The tuned adapter. It is present even if it is not promoted.
     pub candidate: AdapterRevision,
     /// Whether the adapter replaces its parent, and why.
     pub verdict: PromotionVerdict,
     /// The memory plan.
     pub plan: MemoryPlan,
-    /// Training images, frames included.
+    /// Number of training images, including frames.
     pub training: usize,
-    /// Held-out images, frames included.
+    /// Number of held-out images, including frames.
     pub held_out: usize,
-    /// Seconds of this process's part of the run.
+    /// Duration of the part of the run that this process executed, in seconds.
     pub seconds: f64,
-    /// Steps of this process.
+    /// Number of steps that this process executed.
     pub steps: u32,
-    /// Duration of these steps alone, in seconds.
+    /// Total duration of the steps that this process executed, in seconds.
     pub step_seconds: f64,
 }
 
@@ -88,10 +88,11 @@ impl Tuned {
     }
 }
 
-/// Plans a run with this many images and estimates its memory, without running it.
+/// Plans a run with `images` images and estimates its memory. Executes no training step.
 ///
 /// # Errors
-/// [`TuneError::Budget`] if no plan fits; [`TuneError::Option`], [`TuneError::Learning`].
+/// [`TuneError::Budget`] if no plan fits; [`TuneError::Option`] if an option is outside its range;
+/// [`TuneError::Learning`] if the network cannot be created.
 pub fn plan_memory(backbone: &Backbone, parent: &Parent, images: usize, options: &TuneOptions) -> Result<MemoryPlan> {
     options.check()?;
     let mut network = Network::from_adapter(backbone, &parent.adapter)?;
@@ -120,6 +121,13 @@ fn plan_for(
 ///
 /// The same images, parent, options and seed give the same bytes, for any number of threads, any interruptions, and
 /// whether activations are stored or recomputed.
+///
+/// # Errors
+/// As [`plan_memory`]. Also [`TuneError::UnknownLabel`] if an image has a label that the adapter lacks;
+/// [`TuneError::NoExamples`] if there is no image to train the classes on; [`TuneError::Examples`] or
+/// [`TuneError::Checkpoint`] if images or run state cannot be accessed; [`TuneError::Stopped`] if the observer stops
+/// the run; [`TuneError::Diverged`] if the loss is not finite; [`TuneError::Threads`] if the threads cannot be started;
+/// [`TuneError::Encode`] or [`TuneError::Decode`] if a candidate cannot be written to a file.
 pub fn tune(
     backbone: &Backbone,
     parent: &Parent,

@@ -29,7 +29,11 @@ pub struct SplitImages {
 
 impl SplitImages {
     /// Decodes the images of a split in parallel, scales them to input size, and keeps at most `budget` bytes of them
-    /// in memory. Images that cannot be decoded are left out and listed. A class without a readable image is an error.
+    /// in memory. Images that cannot be decoded are left out and listed.
+    ///
+    /// # Errors
+    /// [`TrainError::NoSuchSplit`] if the data set has no such split; [`TrainError::EmptyClass`] if a class has no
+    /// readable image.
     pub fn load(
         dataset: &Dataset,
         split: Split,

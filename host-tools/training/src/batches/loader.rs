@@ -17,13 +17,13 @@ pub(crate) struct Batch {
 /// Options of the batches.
 #[derive(Clone, Copy)]
 pub(crate) struct Loading<'a> {
-    /// Images per batch.
+    /// Number of images per batch.
     pub(crate) batch: usize,
     /// Number of threads that prepare batches in advance; with 0, the calling thread prepares them.
     pub(crate) workers: usize,
     /// Augmentation, with the seed and epoch of its random numbers.
     pub(crate) augmentation: Option<(&'a Augmentation, u64, u64)>,
-    /// Mirror every image.
+    /// Whether every image is mirrored.
     pub(crate) mirrored: bool,
 }
 

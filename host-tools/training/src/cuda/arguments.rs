@@ -108,9 +108,9 @@ pub(crate) struct Parameters {
     pub(crate) window: Window,
     pub(crate) act: Act,
     pub(crate) epsilon: f32,
-    /// Groups of a convolution.
+    /// Number of groups of a convolution.
     pub(crate) groups: i32,
-    /// Mirrors the kernel (depthwise), or includes the padding (average pool).
+    /// Whether the kernel is mirrored (depthwise convolution), or whether the mean includes the padding (average pool).
     pub(crate) flag: i32,
 }
 
@@ -125,7 +125,7 @@ impl Parameters {
     }
 }
 
-/// Addresses and parameters.
+/// Arguments of a kernel: addresses and parameters.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arguments {

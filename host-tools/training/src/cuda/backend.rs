@@ -22,7 +22,7 @@ impl<T> Clone for Part<'_, T> {
 impl<T> Copy for Part<'_, T> {}
 
 impl<T> Part<'_, T> {
-    /// Returns a view of `len` of its values from `start` on.
+    /// Returns a view of `len` values of this part, from `start` on.
     pub(crate) fn part(self, start: usize, len: usize) -> Self {
         debug_assert!(start + len <= self.len);
         Self {
@@ -86,9 +86,9 @@ pub(crate) fn blocks(count: usize) -> usize {
     count.div_ceil(BLOCK).clamp(1, MAX_BLOCKS)
 }
 
-/// `batch` products `C[i] (m × n) = A[i] (m × k) · B[i] (k × n)` of column-major matrices. `lda`, `ldb` and `ldc` are
-/// the leading dimensions, and `step_*` is the number of values between consecutive matrices. The names are those of
-/// cuBLAS' `gemmStridedBatched`.
+/// Description of `batch` products `C[i] (m × n) = A[i] (m × k) · B[i] (k × n)` of column-major matrices. `lda`, `ldb`
+/// and `ldc` are the leading dimensions, and `step_*` is the number of values between consecutive matrices. The names
+/// are those of cuBLAS' `gemmStridedBatched`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gemm {
     pub(crate) batch: usize,

@@ -13,7 +13,7 @@ fn of_count(count: usize, act: Act) -> Parameters {
     }
 }
 
-/// `act(x · scale + shift)` per channel.
+/// Computes `act(x · scale + shift)` per channel.
 pub(crate) fn affine<B: Backend>(
     on: &B,
     x: View<'_, B>,
@@ -73,7 +73,7 @@ pub(crate) fn activate_input<B: Backend>(
     on.map("activate_input", count, &[Some(x), Some(dy)], of_count(count, act))
 }
 
-/// `act(a + b)` of `count` values.
+/// Computes `act(a + b)` of `count` values.
 pub(crate) fn add<B: Backend>(on: &B, a: View<'_, B>, b: View<'_, B>, act: Act, count: usize) -> Result<B::Buffer> {
     on.map("add_forward", count, &[Some(a), Some(b)], of_count(count, act))
 }

@@ -46,7 +46,7 @@ pub(crate) fn max_input<B: Backend>(
     on.map("max_input", from.len(), &inputs, parameters(from, window, to))
 }
 
-/// Mean over windows.
+/// Computes the mean over windows.
 pub(crate) fn average<B: Backend>(on: &B, x: View<'_, B>, from: Map, window: Window, to: Map) -> Result<B::Buffer> {
     on.map("average_forward", to.len(), &[Some(x)], parameters(from, window, to))
 }
@@ -62,7 +62,7 @@ pub(crate) fn average_input<B: Backend>(
     on.map("average_input", from.len(), &[Some(dy)], parameters(from, window, to))
 }
 
-/// Mean of every plane.
+/// Computes the mean of every plane.
 pub(crate) fn global<B: Backend>(on: &B, x: View<'_, B>, map: Map) -> Result<B::Buffer> {
     let mut y = on.allocate(map.n * map.c)?;
     let parameters = Parameters::of_map(map, Act::default());

@@ -28,9 +28,9 @@ pub(crate) fn forward<B: Backend>(
 
 /// The required gradients of a CLR layer.
 pub(crate) struct Gradients<T> {
-    /// `[N, C, H, W]`.
+    /// Gradient of the map, `[N, C, H, W]`.
     pub(crate) x: Option<T>,
-    /// Kernel `[C, 9]` and bias `[C]`.
+    /// Gradients of the kernel `[C, 9]` and the bias `[C]`.
     pub(crate) weights: Option<[T; 2]>,
 }
 

@@ -31,9 +31,9 @@ pub struct Sample {
 /// A part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Split {
-    /// Images to learn from.
+    /// Images for training.
     Train,
-    /// Images for selecting among models, disjoint from the others.
+    /// Images for selecting among models. They are disjoint from those of the other splits.
     Validation,
     /// Images used only for the final evaluation, if the data set has any.
     Test,
@@ -57,17 +57,17 @@ impl Split {
     }
 }
 
-/// Division of the training images if there is no validation folder.
+/// Options for dividing the training images, used if there is no validation folder.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SplitOptions {
     /// Fraction of each class used for validation, 0–0.9 exclusive. Ignored if there is a `val/` folder.
     pub validation_fraction: f32,
-    /// Seed of the choice of these images.
+    /// Seed for the choice of the validation images.
     pub seed: u64,
     /// Maximum total number of training and validation images, with the classes in proportion (for studies).
     pub limit: Option<usize>,
-    /// Stated layout of the folders.
+    /// Layout of the folders, as far as the caller states it.
     pub layout: LayoutOptions,
 }
 
@@ -83,14 +83,14 @@ impl Default for SplitOptions {
 }
 
 impl SplitOptions {
-    /// Sets the share of each class for validation, in 0–0.9 exclusive.
+    /// Sets the fraction of each class used for validation, in 0–0.9 exclusive.
     #[must_use]
     pub fn with_validation_fraction(mut self, validation_fraction: f32) -> Self {
         self.validation_fraction = validation_fraction;
         self
     }
 
-    /// Sets the seed of the choice of these images.
+    /// Sets the seed for the choice of the validation images.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed;
@@ -104,7 +104,7 @@ impl SplitOptions {
         self
     }
 
-    /// Sets the stated layout of the folders.
+    /// Sets the layout of the folders, as far as the caller states it.
     #[must_use]
     pub fn with_layout(mut self, layout: LayoutOptions) -> Self {
         self.layout = layout;
@@ -133,6 +133,10 @@ impl Dataset {
     /// Other files are listed in [`Dataset::report`].
     ///
     /// A test split exists only if there is a folder for it. A training split is not required.
+    ///
+    /// # Errors
+    /// [`TrainError`] if an option is outside its range, if a folder cannot be read, if the layout is ambiguous, or if
+    /// the classes or their images do not suffice.
     pub fn open(root: &Path, options: &SplitOptions) -> Result<Self> {
         if !(options.validation_fraction > 0.0 && options.validation_fraction < 0.9) {
             return Err(TrainError::InvalidOption {
@@ -242,7 +246,10 @@ impl Dataset {
         &self.classes
     }
 
-    /// Returns the images of a split, sorted by path; an error if the data set has no such split.
+    /// Returns the images of a split, sorted by path.
+    ///
+    /// # Errors
+    /// [`TrainError::NoSuchSplit`] if the data set has no such split.
     pub fn samples(&self, split: Split) -> Result<&[Sample]> {
         let found = match split {
             Split::Train => Some(&self.train).filter(|samples| !samples.is_empty()),

@@ -16,19 +16,19 @@ use super::{Outcome, Scan, Split, display_path};
 use crate::error::{Result, TrainError};
 use tree::Tree;
 
-/// Stated layout of a data set.
+/// Layout of a data set, as far as the caller states it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LayoutOptions {
     /// Folders of splits, relative to the data set's folder, or their names within each class folder. If empty, the
     /// usual names are used.
     pub splits: Vec<(Split, PathBuf)>,
-    /// Every folder is a class, whatever its name.
+    /// Whether every folder is a class, whatever its name.
     pub no_splits: bool,
 }
 
 impl LayoutOptions {
-    /// Sets the folders of splits; empty: by their usual names.
+    /// Sets the folders of splits. If the list is empty, the usual names are used.
     #[must_use]
     pub fn with_splits(mut self, splits: Vec<(Split, PathBuf)>) -> Self {
         self.splits = splits;
@@ -46,7 +46,7 @@ impl LayoutOptions {
 /// Images of a split, or of a data set without splits.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Part {
-    /// Its folder relative to the data set's, and its name in messages.
+    /// The part's folder, relative to the data set's folder. It is also the name in messages.
     pub(super) folder: PathBuf,
     pub(super) name: String,
     /// Classes by name.
@@ -55,7 +55,7 @@ pub(super) struct Part {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Class {
-    /// Its folders relative to the data set's. There is one, unless the options state more.
+    /// The class's folders, relative to the data set's folder. There is one, unless the options state more.
     pub(super) folders: Vec<PathBuf>,
     /// The selected images, sorted.
     pub(super) images: Vec<PathBuf>,

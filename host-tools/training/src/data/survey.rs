@@ -15,7 +15,8 @@ use crate::error::{Result, TrainError};
 #[derive(Debug)]
 pub struct Survey {
     scan: Scan,
-    /// Images by part (its folder's name, or `all` without splits; training first) and by class.
+    /// Paths of the images, by part and by class. A part is named by its folder, or `all` if there are no splits.
+    /// Training comes first.
     pub parts: Vec<(String, BTreeMap<String, Vec<PathBuf>>)>,
     /// Decisions about the layout.
     pub notes: Vec<String>,
@@ -27,7 +28,7 @@ impl Survey {
     /// Surveys the folder `root`.
     ///
     /// # Errors
-    /// If the folder cannot be read.
+    /// [`TrainError`] if the folder cannot be read.
     pub fn of(root: &Path, options: &LayoutOptions) -> Result<Self> {
         let mut scan = Scan::of(root)?;
         let (layout, problem) = match Layout::of(&mut scan, options) {

@@ -75,30 +75,30 @@ pub enum Warning {
     Check {
         /// The kind of the findings.
         check: &'static str,
-        /// Their severity.
+        /// Severity of the findings.
         level: Severity,
         /// The first finding.
         message: String,
         /// Number of findings.
         findings: usize,
-        /// The files of all of them, each once.
+        /// The files of all these findings. Each file is listed once.
         files: Vec<String>,
     },
     /// The largest class has many times as many training images as the smallest.
     Imbalance {
         /// The class with the most images.
         largest: String,
-        /// Its training images.
+        /// Number of its training images.
         most: usize,
         /// The class with the fewest images.
         smallest: String,
-        /// Its training images.
+        /// Number of its training images.
         fewest: usize,
     },
     /// There are too few validation images for reliable selection.
     #[serde(rename = "few-validation-pictures")]
     FewValidationImages {
-        /// Their number.
+        /// Number of validation images.
         #[serde(rename = "pictures")]
         images: usize,
         /// Maximum standard error of an accuracy measured on them, as a fraction.

@@ -34,7 +34,7 @@ impl CandleBackbone {
         self.fixed_features(&TaskTensors::new(network, self.device(), false)?, x)
     }
 
-    /// Returns features with the network's current statistics.
+    /// Returns features `[N, F]` with the network's current statistics.
     fn fixed_features(&self, task: &TaskTensors, x: &Tensor) -> Result<Tensor> {
         self.run(x, |index, frozen, conv| Ok(task.sites[index].forward(conv, frozen)?))
     }

@@ -8,12 +8,12 @@ use crate::ops::FrozenConv;
 /// A convolution with the backbone's own epilogue.
 pub(crate) struct FrozenSite {
     pub(crate) conv: FrozenConv,
-    /// Activation of the site, or of the sum with the shortcut.
+    /// Activation after the site or, with a shortcut, after the sum.
     activation: Option<Activation>,
     shortcut: bool,
-    /// The folded norm, `[C]`.
+    /// Scale of the folded norm, `[C]`.
     pub(crate) scale: Tensor,
-    /// `[C]`.
+    /// Bias of the folded norm, `[C]`.
     pub(crate) bias: Tensor,
 }
 

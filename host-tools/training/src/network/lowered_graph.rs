@@ -21,9 +21,9 @@ pub(crate) enum StepKind {
         activation: Option<Activation>,
     },
     Activation(Activation),
-    /// Slope `[C]`.
+    /// `PRelu` with this slope `[C]`.
     PRelu(Tensor),
-    /// Sum, then the activation.
+    /// Sum of two values, then the activation.
     Add {
         activation: Option<Activation>,
     },

@@ -41,7 +41,7 @@ impl CandleBackbone {
     /// Copies the backbone's weights to `device`.
     ///
     /// # Errors
-    /// [`TrainError::Node`](crate::TrainError::Node) for an operator without an implementation in candle.
+    /// [`TrainError::Node`](crate::TrainError::Node) if candle does not implement an operator.
     pub fn new(backbone: &Backbone, device: &Device) -> Result<Self> {
         Ok(Self {
             graph: LoweredGraph::new(backbone, device)?,

@@ -66,7 +66,7 @@ impl Norm {
         apart.broadcast_div(&(variance + self.epsilon)?.sqrt()?)
     }
 
-    /// `x · scale + bias`.
+    /// Computes `x · scale + bias`.
     fn affine(&self, x: &Tensor) -> Result<Tensor> {
         x.broadcast_mul(&Self::along_channels(&self.scale, x)?)?
             .broadcast_add(&Self::along_channels(&self.bias, x)?)

@@ -10,9 +10,9 @@ use crate::ops;
 /// Sites and head of a [`Network`].
 pub(super) struct TaskTensors {
     pub(super) sites: Vec<SiteTensors>,
-    /// `[K, F]`.
+    /// Weight of the head, `[K, F]`.
     pub(super) head_weight: Tensor,
-    /// `[K]`.
+    /// Bias of the head, `[K]`.
     pub(super) head_bias: Tensor,
     /// Trained parameters, in the order of [`Network::parameters`].
     pub(super) variables: Vec<Var>,
@@ -24,7 +24,7 @@ pub(super) enum SiteTensors {
     Frozen,
     /// A multiplier, then the task's norm.
     Normed {
-        /// `[C, 1, 3, 3]` for a kernel, `[C]` for a scale.
+        /// The multiplier: `[C, 1, 3, 3]` for a kernel, `[C]` for a scale.
         multiplier: Option<Tensor>,
         gamma: Tensor,
         beta: Tensor,

@@ -7,9 +7,10 @@ use super::{CandleBackbone, TaskTensors};
 use crate::error::Result;
 
 impl CandleBackbone {
-    /// Moves the statistics of every trained norm of `network` towards those of a task's images: `(1 − blend) ·
-    /// backbone's + blend · task's`. This takes one pass over `batches` of `[N, 3, H, W]`, in which each layer reads
-    /// the output of the layers before it, which are already blended. The norms' scale and bias stay the same.
+    /// Moves the statistics of every trained norm of `network` towards those of a task's images, to
+    /// `(1 − blend) · backbone's + blend · task's`. This takes one pass over `batches` of `[N, 3, H, W]`, in which each
+    /// layer reads the output of the layers before it, which are already blended. The norms' scale and bias stay the
+    /// same.
     pub fn estimate_statistics(
         &self,
         network: &mut Network,

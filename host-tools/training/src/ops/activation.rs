@@ -13,7 +13,7 @@ use super::{
 /// Applies an element-wise activation to a tensor of any shape. Gradient: x.
 ///
 /// # Errors
-/// If candle has no implementation of it.
+/// Returns candle's error if candle does not implement the activation.
 pub fn activation(x: &Tensor, act: Activation) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if x.device().is_cuda() && cuda::knows(act) {
@@ -40,7 +40,7 @@ pub(super) fn activate(x: Tensor, act: Option<Activation>) -> Result<Tensor> {
 /// Computes `act(a + b)` for two tensors of the same shape, at the end of a residual block. Gradients: a and b.
 ///
 /// # Errors
-/// If the shapes differ.
+/// Returns candle's error if the shapes differ.
 pub fn add_activation(a: &Tensor, b: &Tensor, act: Option<Activation>) -> Result<Tensor> {
     if a.shape() != b.shape() {
         candle_core::bail!(
@@ -64,7 +64,7 @@ pub fn add_activation(a: &Tensor, b: &Tensor, act: Option<Activation>) -> Result
 /// Computes `x if x ≥ 0 else slope · x` (ONNX `PRelu`): x `[N, C, H, W]`, slope `[C]`. Gradients: x and slope.
 ///
 /// # Errors
-/// If the sizes differ.
+/// Returns candle's error if the sizes do not match.
 pub fn prelu(x: &Tensor, slope: &Tensor) -> Result<Tensor> {
     let map = map_of("prelu", x)?;
     let slope = vector("prelu", "the slope", slope, map.c)?;

@@ -19,7 +19,7 @@ pub struct FrozenConv(pub(super) Arc<Frozen>);
 
 pub(super) struct Frozen {
     pub(super) conv: Conv,
-    /// `[O, I / group, kh, kw]`.
+    /// The weights, `[O, I / group, kh, kw]`.
     pub(super) weight: Tensor,
 }
 
@@ -30,10 +30,12 @@ impl fmt::Debug for FrozenConv {
 }
 
 impl FrozenConv {
-    /// Creates it from the weights `[O, I / group, kh, kw]`, stride, dilation, group and padding of `conv`.
+    /// Creates the convolution from the weights `[O, I / group, kh, kw]`, stride, dilation, group and padding of
+    /// `conv`.
     ///
     /// # Errors
-    /// If the sizes are inconsistent, or the device is neither the CPU nor, with the feature `cuda`, a CUDA device.
+    /// Returns candle's error if the sizes are inconsistent, or if the device is neither the CPU nor, with the feature
+    /// `cuda`, a CUDA device.
     pub fn new(conv: &Conv, device: &Device) -> Result<Self> {
         let shape = conv.weight.shape();
         let fits = shape.len() == 4
@@ -71,7 +73,7 @@ impl FrozenConv {
     /// Gradient: input only.
     ///
     /// # Errors
-    /// If the channels differ or the kernel does not fit the padded input.
+    /// Returns candle's error if the channels differ, or if the kernel does not fit the padded input.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (window, to) = self.0.sizes(map_of("convolution", x)?)?;
         #[cfg(feature = "cuda")]

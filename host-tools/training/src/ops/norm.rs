@@ -18,7 +18,7 @@ use super::{activation::split, cuda::operators as cuda};
 /// Gradients: x, gamma and beta.
 ///
 /// # Errors
-/// If the sizes differ.
+/// Returns candle's error if the sizes do not match.
 pub fn batch_norm(
     x: &Tensor,
     gamma: &Tensor,
@@ -51,7 +51,7 @@ pub fn batch_norm(
 /// map between them is not stored.
 ///
 /// # Errors
-/// If the sizes differ.
+/// Returns candle's error if the sizes do not match.
 pub fn clr_batch_norm(
     x: &Tensor,
     kernel: &Tensor,

@@ -39,7 +39,7 @@ pub(super) fn sizes(op: &str, pool: &Pool, from: Map) -> Result<(PoolWindow, Map
 /// maximum. Gradient: x.
 ///
 /// # Errors
-/// If the window does not fit, or has more than 65,535 positions.
+/// Returns candle's error if the window does not fit, or if it has more than 65,535 positions.
 pub fn max_pool(x: &Tensor, pool: &Pool) -> Result<Tensor> {
     let (window, to) = sizes("max pool", pool, map_of("max pool", x)?)?;
     #[cfg(feature = "cuda")]
@@ -55,7 +55,7 @@ pub fn max_pool(x: &Tensor, pool: &Pool) -> Result<Tensor> {
 /// Computes the mean over windows (ONNX `AveragePool`): `[N, C, H, W]` to `[N, C, H', W']`. Gradient: x.
 ///
 /// # Errors
-/// If the window does not fit.
+/// Returns candle's error if the window does not fit.
 pub fn average_pool(x: &Tensor, pool: &Pool) -> Result<Tensor> {
     let (window, to) = sizes("average pool", pool, map_of("average pool", x)?)?;
     #[cfg(feature = "cuda")]
@@ -68,7 +68,7 @@ pub fn average_pool(x: &Tensor, pool: &Pool) -> Result<Tensor> {
 /// Computes the mean of every plane (ONNX `GlobalAveragePool`): `[N, C, H, W]` to `[N, C, 1, 1]`. Gradient: x.
 ///
 /// # Errors
-/// If x is not a map.
+/// Returns candle's error if x is not a map.
 pub fn global_average_pool(x: &Tensor) -> Result<Tensor> {
     map_of("global average pool", x)?;
     #[cfg(feature = "cuda")]

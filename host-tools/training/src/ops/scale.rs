@@ -16,7 +16,7 @@ use super::{activation::split, cuda::operators as cuda};
 /// Gradients: x, scale and bias.
 ///
 /// # Errors
-/// If the sizes differ.
+/// Returns candle's error if the sizes do not match.
 pub fn scale_shift(x: &Tensor, scale: &Tensor, bias: &Tensor, act: Option<Activation>) -> Result<Tensor> {
     let map = map_of("scale shift", x)?;
     let scale = vector("scale shift", "the scale", scale, map.c)?;

@@ -16,7 +16,7 @@ use super::{activation::split, cuda::operators as cuda};
 /// Gradients: x and kernel.
 ///
 /// # Errors
-/// If the sizes differ.
+/// Returns candle's error if the sizes do not match.
 pub fn clr_depthwise(x: &Tensor, kernel: &Tensor) -> Result<Tensor> {
     let map = map_of("clr depthwise", x)?;
     let kernel = vector("clr depthwise", "the kernel", kernel, map.c * 9)?;
@@ -33,7 +33,7 @@ pub fn clr_depthwise(x: &Tensor, kernel: &Tensor) -> Result<Tensor> {
 /// Gradients: x, kernel and bias. Only x is stored for them; the pre-activation is recomputed.
 ///
 /// # Errors
-/// If the sizes differ.
+/// Returns candle's error if the sizes do not match.
 pub fn clr_site(x: &Tensor, kernel: &Tensor, bias: &Tensor, act: Option<Activation>) -> Result<Tensor> {
     let map = map_of("clr site", x)?;
     let kernel = vector("clr site", "the kernel", kernel, map.c * 9)?;

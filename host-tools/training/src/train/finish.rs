@@ -19,9 +19,9 @@ use crate::{
 
 /// Maximum side of a canary image in pixels.
 const CANARY_SIDE: u32 = 32;
-/// Canaries in a file.
+/// Number of canaries in a file.
 const CANARIES: usize = 2;
-/// Validation images tried for canaries.
+/// Number of validation images that are tried as canaries.
 const CANARY_TRIALS: usize = 24;
 /// Number of validation images that are returned with their logits.
 const PARITY_SAMPLES: usize = 4;

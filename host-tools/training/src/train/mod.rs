@@ -38,9 +38,9 @@ pub struct Trained {
     pub quantised_validation: Evaluation,
     /// Evaluation of the test split with the file's quantised weights, if the split exists and was requested.
     pub test: Option<Evaluation>,
-    /// Every epoch of every recipe trained.
+    /// The records of every epoch of every trained recipe.
     pub history: Vec<Record>,
-    /// The compared recipes, cheapest first.
+    /// The compared recipes, those with the fewest parameters first.
     pub candidates: Vec<RecipeResult>,
     /// Some validation images with the logits of the file's quantised weights, for a comparison with another engine.
     pub parity: Vec<ParitySample>,
@@ -50,7 +50,7 @@ pub struct Trained {
     pub penalty: f64,
     /// Whether augmentation mirrored the training images.
     pub mirrored: bool,
-    /// Duration of the run.
+    /// Duration of the run in seconds.
     pub seconds: f64,
     /// Peak resident memory of the process in bytes, if the system reports it.
     pub peak_memory: Option<u64>,
@@ -65,12 +65,12 @@ pub struct RecipeResult {
     pub accuracy: f32,
     /// Validation cross-entropy.
     pub loss: f32,
-    /// Size of its adapter file.
+    /// Size of the recipe's adapter file in bytes.
     pub bytes: usize,
     /// The adapter file of this recipe, without metrics and canaries.
     #[serde(skip)]
     pub file: Vec<u8>,
-    /// Seconds of training (of this process).
+    /// Duration of training in this process, in seconds.
     pub seconds: f64,
     /// Whether this recipe was selected.
     pub chosen: bool,
@@ -79,17 +79,22 @@ pub struct RecipeResult {
 /// A preprocessed image with the logits of the training network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParitySample {
-    /// `[3, height, width]`.
+    /// The preprocessed image, `[3, height, width]`.
     pub input: Vec<f32>,
-    /// `[classes]`.
+    /// The logits, `[classes]`.
     pub logits: Vec<f32>,
 }
 
 /// Learns an adapter for `backbone` from `dataset`.
 ///
 /// The validation split selects the head's penalty, the epoch and the recipe. The test split is evaluated once at the
-/// end. On the same machine, equal data, options and thread count give equal bytes, also if the run was stopped and
+/// end. On the same machine, equal data, options and thread count give equal bytes, even if the run was stopped and
 /// resumed.
+///
+/// # Errors
+/// [`TrainError::InvalidOption`] or [`TrainError::FirstSite`] if an option is outside its range;
+/// [`TrainError::Stopped`] if the observer stops the run; [`TrainError::Diverged`] if the loss is not finite; another
+/// [`TrainError`] if the data, the network or a file fails.
 pub fn train(
     backbone: &Backbone,
     dataset: &Dataset,

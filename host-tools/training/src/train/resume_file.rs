@@ -111,8 +111,10 @@ impl ResumeFile {
         Ok(())
     }
 
-    /// Reads the file. Returns `None` if there is no file or no folder. A file that is damaged or belongs to another
-    /// run is an error.
+    /// Reads the file. Returns `None` if there is no file or no folder.
+    ///
+    /// # Errors
+    /// [`TrainError`] if the file is damaged or belongs to another run.
     pub(super) fn load(&self) -> Result<Option<Resumed>> {
         let Some(path) = self.path.as_ref().filter(|path| path.exists()) else {
             return Ok(None);

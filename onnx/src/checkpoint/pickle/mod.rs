@@ -30,10 +30,10 @@ const MAX_NAME: usize = 256;
 /// Maximum number of different Python names in a pickle.
 const MAX_NAMES: usize = 4096;
 
-/// The most dimensions of a tensor.
+/// Maximum number of dimensions of a tensor.
 const MAX_RANK: usize = 8;
 
-/// Why a pickle was refused.
+/// The reason why a pickle was refused, and its place.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PickleError {
     /// Position of the opcode.

@@ -50,7 +50,7 @@ pub(crate) struct Instance {
     pub(crate) arguments: Value,
     /// Items that were set as in a dictionary.
     pub(crate) items: Vec<(Value, Value)>,
-    /// Its attributes: a dictionary, or a tuple of the dictionary and the dictionary of its slots.
+    /// Attributes of the object: a dictionary, or a tuple of the dictionary and the dictionary of the slots.
     pub(crate) state: Option<Value>,
 }
 

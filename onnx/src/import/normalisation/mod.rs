@@ -31,7 +31,7 @@ use Axis::{Batch, Channel, Column, Row};
 struct PerChannel {
     lanes: Vec<Lane>,
     axes: Vec<Axis>,
-    /// Not yet cast to floats.
+    /// Whether the value has not been cast to floats yet.
     integer: bool,
 }
 

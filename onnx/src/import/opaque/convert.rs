@@ -59,7 +59,7 @@ impl<'a> Import<'a> {
         Ok(outputs.into_iter().map(Info::value).collect())
     }
 
-    /// Known properties of a value of the file.
+    /// Returns the known properties of a value of the file.
     fn info(&mut self, name: &'a str) -> Result<Info, Refusal> {
         let batch = self.batch_dim();
         if !self.values.contains_key(name)

@@ -228,7 +228,7 @@ impl<'a> Import<'a> {
 #[derive(Default)]
 pub(super) struct Region {
     pub(super) graph: GraphProto,
-    /// The names inside of the file's values.
+    /// The names inside of the step, by the names of the file's values.
     pub(super) names: HashMap<String, String>,
     values: usize,
 }
@@ -239,7 +239,7 @@ impl Region {
         format!("v{}", self.values - 1)
     }
 
-    /// A constant under the next name.
+    /// Adds a constant under the next name.
     pub(super) fn constant(&mut self, name: &str, mut tensor: TensorProto) {
         let own = format!("c{}", self.graph.initializer.len());
         tensor.name = Some(own.clone());
@@ -319,7 +319,7 @@ impl Region {
         current
     }
 
-    /// Another name for a value inside.
+    /// Gives a value inside another name.
     pub(super) fn rename(&mut self, from: &str, to: &str) {
         for node in &mut self.graph.node {
             for name in node.input.iter_mut().chain(&mut node.output) {

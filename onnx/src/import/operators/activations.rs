@@ -24,7 +24,7 @@ pub(super) fn hard_swish<'a>(import: &mut Import<'a>, source: Source<'a>) -> Con
     activation(import, source, Activation::HardSwish)
 }
 
-/// `x · sigmoid(alpha · x)` (Swish, opset 24).
+/// Converts `x · sigmoid(alpha · x)` (Swish, opset 24).
 pub(super) fn swish<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["alpha"])?;
     let alpha = source.float("alpha", 1.0)?;
@@ -60,7 +60,7 @@ pub(super) fn elu<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted 
     activation(import, source, Activation::Elu { alpha })
 }
 
-/// Gelu, opset 20.
+/// Converts Gelu (opset 20).
 pub(super) fn gelu<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["approximate"])?;
     let kind = match source.text("approximate", "none")? {
@@ -71,7 +71,7 @@ pub(super) fn gelu<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted
     activation(import, source, kind)
 }
 
-/// Attributes before opset 11, inputs since.
+/// Converts Clip. The bounds are attributes before opset 11, and inputs since.
 pub(super) fn clip<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["min", "max"])?;
     if let Some(bounded) = arithmetic::clipped_integers(import, source)? {

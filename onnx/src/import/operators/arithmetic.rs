@@ -215,7 +215,7 @@ fn power_of<'a>(import: &mut Import<'a>, source: Source<'a>, input: &View, power
     import.arranged(source, &product, input)
 }
 
-/// `left + (−1) · right`.
+/// Converts `left − right` as `left + (−1) · right`.
 fn difference<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     let (left, right) = (import.view(source, 0)?, import.view(source, 1)?);
     let Some(joined) = left.joined(&right) else {

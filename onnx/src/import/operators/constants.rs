@@ -60,7 +60,7 @@ pub(super) fn constant_of_shape<'a>(import: &mut Import<'a>, source: Source<'a>)
     import.taken(&value, dims, 0, &strides)
 }
 
-/// `start, start + delta, …` before `limit`.
+/// Returns the integers `start, start + delta, …` before `limit`.
 pub(super) fn range<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     let mut number = |index: usize| match import.integers(source, index)?.as_deref() {
         Some(&[value]) => Ok(value),
@@ -90,7 +90,8 @@ pub(super) fn identity<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conve
     import.value(source, 0)
 }
 
-/// Does nothing in inference. The ratio became an input in opset 12, together with the training flag.
+/// Converts Dropout, which does nothing in inference. The ratio became an input in opset 12, together with the training
+/// flag.
 pub(super) fn dropout<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["ratio", "seed"])?;
     match import.integers(source, 2)?.as_deref() {
@@ -102,7 +103,7 @@ pub(super) fn dropout<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conver
     }
 }
 
-/// All computed values are f32, so a Cast between float types only changes the precision.
+/// Converts Cast. All computed values are f32, so a Cast between float types only changes the precision.
 pub(super) fn cast<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["to", "saturate", "round_mode"])?;
     let to = source.int("to", 0)?;
@@ -147,7 +148,7 @@ pub(super) fn cast<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted
     }
 }
 
-/// Cast to the type of another tensor.
+/// Converts a Cast to the type of another tensor.
 pub(super) fn cast_like<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["saturate", "round_mode"])?;
     let (value, like) = (import.value(source, 0)?, import.value(source, 1)?);

@@ -85,7 +85,7 @@ fn along_channels<'a>(import: &mut Import<'a>, source: Source<'a>, weight: &Tens
     import.push_on(source, Op::ChannelConv { kernel, bias, pads }, &view)
 }
 
-/// `auto_pad` and `pads`.
+/// Returns the padding given by the attributes `auto_pad` and `pads`.
 pub(super) fn padding(source: Source<'_>) -> Result<Padding, Refusal> {
     Ok(match source.text("auto_pad", "NOTSET")? {
         "NOTSET" => Padding::Explicit(source.sizes("pads", [0; 4])?),

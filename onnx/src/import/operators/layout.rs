@@ -35,7 +35,7 @@ pub(super) fn transpose<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conv
     import.taken(&value, dims, 0, &strides)
 }
 
-/// Returns the attribute; without it, the axes in reverse order.
+/// Returns the attribute `perm`. If it is missing, returns the axes in reverse order.
 fn permutation(source: Source<'_>, rank: usize) -> Vec<i64> {
     source
         .ints("perm")
@@ -99,7 +99,7 @@ pub(super) fn concat<'a>(import: &mut Import<'a>, source: Source<'a>) -> Convert
     constants(import, values, axis)
 }
 
-/// Along the channels, wherever these are.
+/// Concatenates values along the channels, wherever these are in their layouts.
 fn rearranged_concat<'a>(import: &mut Import<'a>, source: Source<'a>, views: &[View], axis: i64) -> Converted {
     let first = &views[0];
     let rank = first.rank() as i64;

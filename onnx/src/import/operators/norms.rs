@@ -78,7 +78,7 @@ pub(super) fn instance_norm<'a>(import: &mut Import<'a>, source: Source<'a>) -> 
     grouped(import, source, &view, groups, [&scale, &bias])
 }
 
-/// Scale and bias are per group in opset 18, and per channel since opset 21.
+/// Converts `GroupNormalization`. Scale and bias are per group in opset 18, and per channel since opset 21.
 pub(super) fn group_norm<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["epsilon", "num_groups", "stash_type"])?;
     let view = import.view(source, 0)?;
@@ -164,7 +164,7 @@ pub(super) fn softmax<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conver
 
 /// Adds a sum over a part of the channels, as a sum of slices.
 pub(super) fn sum<'a>(import: &mut Import<'a>, source: Source<'a>, view: &View, axis: usize, keep: bool) -> Converted {
-    /// More than any network has branches.
+    /// Maximum number of summed slices. No network has so many branches.
     const MOST: usize = 16;
     let length = view.dims().get(axis.wrapping_sub(1)).copied().unwrap_or(0);
     if !(1..=MOST).contains(&length) {

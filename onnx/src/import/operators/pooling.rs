@@ -74,7 +74,7 @@ pub(super) fn global_average_pool<'a>(import: &mut Import<'a>, source: Source<'a
     }
 }
 
-/// Axes are an attribute before opset 13, and an input since.
+/// Converts `ReduceSum`. The axes are an attribute before opset 13, and an input since.
 pub(super) fn reduce_sum<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["axes", "keepdims", "noop_with_empty_axes"])?;
     let view = import.view(source, 0)?;
@@ -92,7 +92,7 @@ pub(super) fn reduce_sum<'a>(import: &mut Import<'a>, source: Source<'a>) -> Con
     }
 }
 
-/// Axes are an attribute before opset 18, and an input since.
+/// Converts `ReduceMean`. The axes are an attribute before opset 18, and an input since.
 pub(super) fn reduce_mean<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["axes", "keepdims", "noop_with_empty_axes"])?;
     let value = import.value(source, 0)?;

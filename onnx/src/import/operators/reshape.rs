@@ -99,7 +99,7 @@ fn reshape_data<'a>(import: &mut Import<'a>, source: Source<'a>, target: &[Dim])
     }
 }
 
-/// Sizes after the batch, for messages.
+/// Returns the sizes after the batch as text, for messages.
 fn sizes(dims: &[usize]) -> String {
     dims.iter().fold("[N".to_owned(), |text, dim| format!("{text}, {dim}")) + "]"
 }
@@ -157,7 +157,7 @@ pub(in super::super) fn normalise(axes: &[i64], rank: usize) -> Option<Vec<usize
     normal.windows(2).all(|pair| pair[0] < pair[1]).then_some(normal)
 }
 
-/// `dims` but for those at `axes`.
+/// Returns `dims` without the sizes at `axes`.
 fn without(dims: &[usize], axes: &[usize]) -> Vec<usize> {
     let kept = dims.iter().enumerate().filter(|(axis, _)| !axes.contains(axis));
     kept.map(|(_, &dim)| dim).collect()

@@ -21,7 +21,8 @@ pub(super) fn nearest(size: [usize; 2]) -> Resize {
     }
 }
 
-/// The scales are the second input before opset 11, and the third since; the fourth input is the sizes.
+/// Converts Resize and Upsample. The scales are the second input before opset 11, and the third since; the fourth input
+/// is the sizes.
 pub(super) fn resize<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&[
         "antialias",

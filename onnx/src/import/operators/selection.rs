@@ -175,7 +175,7 @@ pub(in super::super) fn split<'a>(import: &mut Import<'a>, source: Source<'a>) -
     Ok(parts)
 }
 
-/// Gather of a computed value along an axis.
+/// Converts a Gather of a computed value along an axis.
 pub(super) fn gather<'a>(
     import: &mut Import<'a>,
     source: Source<'a>,

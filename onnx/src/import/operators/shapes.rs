@@ -168,7 +168,7 @@ fn span(start: i64, end: i64, step: i64, length: usize) -> Result<(usize, usize)
     Ok((first.max(0) as usize, count as usize))
 }
 
-/// Starts and ends are attributes before opset 10, and inputs since.
+/// Converts Slice. Starts and ends are attributes before opset 10, and inputs since.
 pub(super) fn slice<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["starts", "ends", "axes"])?;
     let constant = import.value(source, 0)?;

@@ -10,7 +10,7 @@ use crate::{Tensor, proto::NodeProto};
 
 /// Maximum depth of an expression.
 const MAX_DEPTH: usize = 8;
-/// The most factors or terms.
+/// Maximum number of factors or terms.
 const MAX_PARTS: usize = 16;
 
 /// A constant, and the names of the values that it is multiplied with or added to.
@@ -165,7 +165,7 @@ impl<'a> Import<'a> {
         Some((input, axes))
     }
 
-    /// Integer constants.
+    /// Returns the values of an integer constant.
     pub(super) fn list(&mut self, name: &'a str) -> Option<Vec<i64>> {
         self.load(name)?;
         let Value::Integers { values, .. } = self.values.get(name)? else {

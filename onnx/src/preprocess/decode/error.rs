@@ -12,7 +12,7 @@ pub enum ImageError {
         /// The operating system's reason.
         source: std::io::Error,
     },
-    /// The content has none of the supported formats, whatever the file's extension.
+    /// The content has none of the supported formats. The file's extension is not considered.
     #[error(
         "{origin}: not an image in a supported format\nhint: supported are PNG, JPEG, BMP, WebP, GIF and PNM, with the host's commands TIFF too, told by the content"
     )]
@@ -30,7 +30,7 @@ pub enum ImageError {
         /// A way to convert it to a supported image.
         advice: &'static str,
     },
-    /// More pixels than [`DecodeLimits::pixels`](super::DecodeLimits::pixels).
+    /// The image has more pixels than [`DecodeLimits::pixels`](super::DecodeLimits::pixels).
     #[error("{origin}: {width} × {height} pixels, the limit is {limit} pixels\nhint: scale the image down first")]
     TooManyPixels {
         /// The file.
@@ -42,7 +42,7 @@ pub enum ImageError {
         /// The limit.
         limit: u64,
     },
-    /// More bytes than [`DecodeLimits::bytes`](super::DecodeLimits::bytes).
+    /// The file has more bytes than [`DecodeLimits::bytes`](super::DecodeLimits::bytes).
     #[error("{origin}: {bytes} bytes, the limit for an image file is {limit} bytes")]
     TooManyBytes {
         /// The file.
@@ -60,9 +60,9 @@ pub enum ImageError {
     TooMuchMemory {
         /// The file.
         origin: String,
-        /// Bytes that decoding, rotation and conversion need together.
+        /// Number of bytes that decoding, rotation and conversion need together.
         needed: u64,
-        /// Bytes available to them.
+        /// Number of bytes available to decoding, rotation and conversion.
         available: u64,
     },
     /// Decoding took longer than [`DecodeLimits::time`](super::DecodeLimits::time).
@@ -70,7 +70,7 @@ pub enum ImageError {
     TooSlow {
         /// The file.
         origin: String,
-        /// The limit.
+        /// The limit in milliseconds.
         milliseconds: u64,
     },
     /// The image has no pixels.

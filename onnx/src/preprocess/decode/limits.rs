@@ -9,7 +9,7 @@ use super::memory;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DecodeLimits {
-    /// Bytes of the file.
+    /// Maximum bytes of the file.
     pub bytes: u64,
     /// Maximum number of pixels of the image as stored.
     pub pixels: u64,
@@ -22,7 +22,7 @@ pub struct DecodeLimits {
 }
 
 impl DecodeLimits {
-    /// Limits for host commands: 512 MB, 100 megapixels, 1.5 GB of memory, two minutes.
+    /// Limits for host commands: files of 512 MB, 100 megapixels, 1.5 GB of memory and two minutes.
     pub const HOST: Self = Self {
         bytes: 512 << 20,
         pixels: 100_000_000,
@@ -33,9 +33,9 @@ impl DecodeLimits {
     /// Default maximum bytes of a file on a device.
     pub const DEVICE_BYTES: u64 = 32 << 20;
 
-    /// Returns the limits for a device whose network input is `height` × `width` pixels: 32 MB, 100 megapixels, ten
-    /// seconds. The memory is 96 MB plus 256 bytes per input pixel, but at most an eighth of what the process may use,
-    /// and at least 16 MB.
+    /// Returns the limits for a device whose network input is `height` × `width` pixels: files of 32 MB, 100 megapixels
+    /// and ten seconds. The memory limit is 96 MB plus 256 bytes per input pixel, but at most an eighth of what the
+    /// process may use, and at least 16 MB.
     #[must_use]
     pub fn device(height: u32, width: u32) -> Self {
         const LEAST: u64 = 16 << 20;
@@ -105,12 +105,12 @@ impl Pool {
     }
 }
 
-/// Why no memory was promised.
+/// The reason why no memory was reserved.
 #[derive(Debug)]
 pub(super) enum Refused {
     /// Only this many bytes are available.
     Memory(u64),
-    /// The time was over first.
+    /// The deadline passed before memory was available.
     Time,
 }
 

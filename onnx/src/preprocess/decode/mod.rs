@@ -47,7 +47,7 @@ pub const MAX_IMAGE_PIXELS: u64 = DecodeLimits::HOST.pixels;
 /// Error text for an image on which a decoder panicked.
 const PANICKED: &str = "the decoder failed on it";
 
-/// Image decoder with limits. Large images that are decoded at the same time share the memory budget of one.
+/// Image decoder with limits. Large images that one decoder decodes at the same time share its memory budget.
 #[derive(Debug)]
 pub struct ImageDecoder {
     limits: DecodeLimits,
@@ -103,20 +103,22 @@ impl ImageDecoder {
     /// is repeated in all three channels, and transparent pixels are composed onto white. Colour profiles and texts are
     /// skipped.
     ///
-    /// The image is reduced by 8, 4 or 2, as long as its width and height remain at least three times what each of
-    /// `inputs` needs. Without `inputs`, it is not reduced. `origin` names the image in errors.
+    /// The image is reduced by the largest of the factors 8, 4 and 2 for which its width and height remain at least
+    /// three times what each of `inputs` needs, if there is one. Without `inputs`, the image is not reduced. `origin`
+    /// names the image in errors.
     ///
     /// # Errors
-    /// [`ImageError`], naming `origin`.
+    /// [`ImageError`] if the image is damaged, has an unsupported format, or exceeds a limit. The message names
+    /// `origin`.
     pub fn decode(&self, bytes: &[u8], origin: &str, inputs: &[&Preprocessing]) -> Result<DecodedImage, ImageError> {
         self.decode_observed(bytes, origin, inputs, &|_| {})
     }
 
-    /// Decodes like [`decode`](Self::decode), and calls `before` each time before it uses more memory, with the number
+    /// Decodes like [`decode`](Self::decode). Each time before it uses more memory, it calls `before` with the number
     /// of bytes.
     ///
     /// # Errors
-    /// [`ImageError`], naming `origin`.
+    /// [`ImageError`] in the same cases as [`decode`](Self::decode).
     pub fn decode_observed(
         &self,
         bytes: &[u8],
@@ -171,15 +173,16 @@ impl ImageDecoder {
     /// Reads and decodes a file; see [`decode`](Self::decode).
     ///
     /// # Errors
-    /// [`ImageError`], naming the file.
+    /// [`ImageError`] in the same cases as [`decode`](Self::decode), and if the file cannot be read. The message names
+    /// the file.
     pub fn decode_file(&self, path: &Path, inputs: &[&Preprocessing]) -> Result<DecodedImage, ImageError> {
         self.decode(&self.read_file(path)?, &path.display().to_string(), inputs)
     }
 
-    /// Reads a file, if it is not longer than the limit.
+    /// Reads a file that is not longer than the limit.
     ///
     /// # Errors
-    /// [`ImageError`], naming the file.
+    /// [`ImageError`] if the file is longer or cannot be read. The message names the file.
     pub fn read_file(&self, path: &Path) -> Result<Vec<u8>, ImageError> {
         let origin = || path.display().to_string();
         let limit = self.limits.bytes;
@@ -224,15 +227,15 @@ fn unreduced(decoded: DecodedImage) -> RgbImage {
 /// Reads and decodes a file at full size, within [`DecodeLimits::HOST`].
 ///
 /// # Errors
-/// [`ImageError`], naming the file.
+/// [`ImageError`] in the same cases as [`ImageDecoder::decode_file`]. The message names the file.
 pub fn decode_image(path: &Path) -> Result<RgbImage, ImageError> {
     host().decode_file(path, &[]).map(unreduced)
 }
 
-/// Decodes an image in memory like [`decode_image`]. `origin` names it in errors.
+/// Decodes the bytes of an image file like [`decode_image`].
 ///
 /// # Errors
-/// [`ImageError`], naming `origin`.
+/// [`ImageError`] in the same cases as [`ImageDecoder::decode`]. The message names `origin`.
 pub fn decode_image_bytes(bytes: &[u8], origin: &str) -> Result<RgbImage, ImageError> {
     host().decode(bytes, origin, &[]).map(unreduced)
 }
@@ -240,15 +243,15 @@ pub fn decode_image_bytes(bytes: &[u8], origin: &str) -> Result<RgbImage, ImageE
 /// Reads and decodes a file like [`decode_image`], reduced for `inputs` as on the device; see [`ImageDecoder::decode`].
 ///
 /// # Errors
-/// [`ImageError`], naming the file.
+/// [`ImageError`] in the same cases as [`ImageDecoder::decode_file`]. The message names the file.
 pub fn decode_image_for(path: &Path, inputs: &[&Preprocessing]) -> Result<ReducedImage, ImageError> {
     host().decode_file(path, inputs).map(Into::into)
 }
 
-/// Decodes an image in memory like [`decode_image_for`]. `origin` names it in errors.
+/// Decodes the bytes of an image file like [`decode_image_for`].
 ///
 /// # Errors
-/// [`ImageError`], naming `origin`.
+/// [`ImageError`] in the same cases as [`ImageDecoder::decode`]. The message names `origin`.
 pub fn decode_image_bytes_for(
     bytes: &[u8],
     origin: &str,
@@ -260,7 +263,7 @@ pub fn decode_image_bytes_for(
 /// Reads an image file that is not longer than [`DecodeLimits::HOST`] allows.
 ///
 /// # Errors
-/// [`ImageError`], naming the file.
+/// [`ImageError`] if the file is longer or cannot be read. The message names the file.
 pub fn read_image_file(path: &Path) -> Result<Vec<u8>, ImageError> {
     host().read_file(path)
 }

@@ -70,7 +70,7 @@ pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
 /// A row as it is stored.
 pub(super) struct Line {
     y: u32,
-    /// Its first column, and the distance between its pixels in columns.
+    /// First column of the row, and the distance between the row's pixels in columns.
     left: u32,
     across: u32,
     pub(super) pixels: u32,

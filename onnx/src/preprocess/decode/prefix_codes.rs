@@ -19,7 +19,7 @@ const NODE: u64 = 16;
 /// Bytes of a code without its table and tree. The groups are stored in a vector that grows by doubling.
 const CODE: u64 = 3 * 64;
 
-/// Why the codes cannot be counted.
+/// The reason why the codes cannot be counted.
 enum Fault {
     Damaged(&'static str),
     Error(ImageError),
@@ -143,7 +143,7 @@ impl Reader<'_> {
         Ok((memory, largest))
     }
 
-    /// Entries of the colour cache.
+    /// Returns the number of entries of the colour cache.
     fn cache(&mut self) -> Result<usize> {
         if self.bits(1)? == 0 {
             return Ok(0);
@@ -248,7 +248,7 @@ impl Reader<'_> {
         Err(Fault::Damaged("a code that does not exist"))
     }
 
-    /// At most 32 bits.
+    /// Returns the next `count` bits, at most 32.
     fn bits(&mut self, count: u32) -> Result<u32> {
         let value = self.ahead() & ((1 << count) - 1);
         self.at += count as usize;

@@ -91,7 +91,7 @@ impl Axis {
     }
 }
 
-/// Half of the filter's width.
+/// Returns half of the filter's width.
 fn support(filter: Filter) -> f64 {
     match filter {
         Filter::Bicubic => 2.0,

@@ -73,7 +73,7 @@ impl Watched {
     /// Checks that the folder at the path is still the watched one, and readable.
     ///
     /// # Errors
-    /// The reason, as text.
+    /// The reason as text, if the folder was replaced or lost, or is unreadable.
     pub(super) fn check(&self, path: &Path) -> Result<(), String> {
         if identity(path)? != self.identity {
             return Err("the folder was replaced or mounted over".to_owned());

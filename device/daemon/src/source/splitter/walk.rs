@@ -9,7 +9,7 @@ pub(super) enum Step {
     More,
     /// The image ends here.
     End(usize),
-    /// Its data stop here, without an end marker.
+    /// The data of the image stop here, without an end marker.
     Cut(usize),
     /// Not an image.
     Broken,

@@ -48,8 +48,8 @@ impl Fingerprint {
         Self(words)
     }
 
-    /// Returns the Jaccard distance: of the bits set in either fingerprint, the fraction set in only one. Returns
-    /// `None` if too few bits are set.
+    /// Returns the Jaccard distance: the number of bits that are set in only one fingerprint, divided by the number of
+    /// bits that are set in either. Returns `None` if too few bits are set.
     pub fn distance(&self, other: &Self) -> Option<f32> {
         let (mut differ, mut either) = (0, 0);
         for (a, b) in self.0.iter().zip(&other.0) {

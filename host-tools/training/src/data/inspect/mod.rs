@@ -37,7 +37,7 @@ pub enum Severity {
 /// A finding.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
-    /// Its severity.
+    /// Severity of the finding.
     pub level: Severity,
     /// The kind of finding, such as `duplicate-across-splits`.
     pub kind: &'static str,
@@ -52,9 +52,9 @@ pub struct Finding {
 pub struct ImageProperties {
     /// Path relative to the data set's folder.
     pub path: PathBuf,
-    /// Its split, by name.
+    /// Name of the image's split.
     pub split: String,
-    /// Its class.
+    /// Class of the image.
     pub class: String,
     size: [u32; 2],
     pixels: Digest,
@@ -65,8 +65,8 @@ pub struct ImageProperties {
 }
 
 impl ImageProperties {
-    /// Computes the properties of the image at `path` of `split` and `class`. The pixels are at full or input size;
-    /// `size` is the file's.
+    /// Computes the properties of the image at `path` of `split` and `class`. The pixels may be at full size or at
+    /// input size; `size` is the size of the image in the file.
     pub fn new(
         path: PathBuf,
         [split, class]: [&str; 2],

@@ -66,7 +66,7 @@ impl Tree {
         self.0.get(path)
     }
 
-    /// Subfolders, by name.
+    /// Returns the subfolders, sorted by name.
     pub(super) fn children(&self, path: &Path) -> impl Iterator<Item = &Folder> {
         let children = self
             .0

@@ -29,7 +29,7 @@ pub(crate) struct Verdict {
     pub(crate) outcome: Outcome,
     /// The kind, such as `PNG` or `HEIC`.
     pub(crate) kind: Cow<'static, str>,
-    /// Why the file is not used; empty for a used image.
+    /// The reason why the file is not used; empty for a used image.
     pub(crate) reason: Cow<'static, str>,
     /// A detail that only concerns this file.
     pub(crate) detail: Option<String>,
@@ -65,7 +65,7 @@ impl Scan {
     /// Scans the folder `root`, or the file `root`.
     ///
     /// # Errors
-    /// If `root` cannot be read.
+    /// [`TrainError::Read`] if `root` cannot be read.
     pub fn of(root: &Path) -> Result<Self> {
         let walk::Walk { files, folders } = walk::walk(root)?;
         let files = files
@@ -87,7 +87,7 @@ impl Scan {
         &self.root
     }
 
-    /// Returns the paths of the used images, sorted, including the root.
+    /// Returns the paths of the used images, sorted. The paths include the root.
     pub fn images(&self) -> Vec<PathBuf> {
         let images = self
             .files

@@ -30,13 +30,13 @@ pub enum Outcome {
 pub struct ScanLine {
     /// Whether the files are used.
     pub outcome: Outcome,
-    /// Their kind, such as `PNG` or `HEIC`.
+    /// Kind of the files, such as `PNG` or `HEIC`.
     pub kind: String,
-    /// Why the files are not used, or what to do; empty for used images.
+    /// The reason why the files are not used, or the remedy; empty for used images.
     pub reason: String,
     /// Number of files.
     pub count: usize,
-    /// Their paths, sorted; see [`display_path`].
+    /// Paths of the files, sorted; see [`display_path`].
     pub files: Vec<String>,
     /// Details of single files.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -120,7 +120,7 @@ impl ScanReport {
             .sum()
     }
 
-    /// Returns the images by format: `60 images: 40 PNG, 20 JPEG`.
+    /// Returns the numbers of images by format, such as `60 images: 40 PNG, 20 JPEG`.
     pub fn images(&self) -> String {
         let images = self.lines.iter().filter(|line| line.outcome == Outcome::Image);
         let formats: Vec<String> = images.map(|line| format!("{} {}", line.count, line.kind)).collect();

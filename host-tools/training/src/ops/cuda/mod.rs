@@ -261,7 +261,7 @@ pub(in crate::ops) fn global_average_pool_backward(x: &Tensor, dy: &Tensor, map:
     tensor_like(dx, x)
 }
 
-/// `weight` is on the device, flat.
+/// Runs a convolution. `weight` is on the device and flat.
 pub(in crate::ops) fn convolution(x: Given<'_>, weight: &Tensor, conv: Convolution) -> Result<(CudaStorage, Shape)> {
     let y = with_parts([weight], |on, [weight]| conv::forward(on, part(x)?, weight, conv))?;
     Ok(result(y, &x.0.device, of_map(conv.to)))

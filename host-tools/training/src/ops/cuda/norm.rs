@@ -58,7 +58,7 @@ pub(in crate::ops) fn batch_norm_backward(
     Ok((dx, dgamma, dbeta))
 }
 
-/// `affine` is gamma followed by beta.
+/// Runs a CLR layer with a norm. `affine` contains gamma and then beta.
 pub(in crate::ops) fn site_norm(
     x: Given<'_>,
     kernel: Given<'_>,

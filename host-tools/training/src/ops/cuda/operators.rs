@@ -249,7 +249,7 @@ pub(in crate::ops) fn clr_batch_norm(
 
 /// A norm with the batch's statistics, alone or after a CLR layer.
 struct BatchNorm {
-    /// Whether the arguments are the layer's kernel and the affine parameters, in place of gamma and beta.
+    /// Whether the arguments are the layer's kernel and the affine parameters; otherwise they are gamma and beta.
     after_kernel: bool,
     eps: f32,
     act: Option<Activation>,

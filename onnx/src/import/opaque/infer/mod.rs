@@ -162,7 +162,7 @@ fn compares(operator: &str) -> bool {
     )
 }
 
-/// Shapes and types of a node's outputs.
+/// Infers the shapes and types of a node's outputs.
 pub(super) fn infer(source: Source<'_>, inputs: &[Option<Info>]) -> Result<Vec<Info>, String> {
     let node = Node { source, inputs };
     let operator = source.operator();

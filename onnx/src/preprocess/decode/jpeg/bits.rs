@@ -36,7 +36,7 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// Makes 32 bits ready, zeros after the end.
+    /// Fills the buffer to at least 32 bits; after the end of the data, with zeros.
     #[inline]
     pub(super) fn refill(&mut self) {
         if self.count >= 32 {

@@ -19,7 +19,7 @@ const TWELVE: &str = "convert it in Python (pip install imagecodecs): import ima
                       c.imwrite('OUT.png', (c.imread('IN.jpg') >> 4).astype('uint8'))";
 const REWRITE: &str = "save it again with the program that wrote it, as baseline JPEG or PNG";
 
-/// Why a file cannot be read.
+/// The reason why a file cannot be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     Damaged(String),
@@ -38,7 +38,7 @@ pub(super) fn damaged<T>(what: impl Into<String>) -> Result<T, Fault> {
 #[derive(Clone, Debug)]
 pub(super) struct Component {
     pub(super) id: u8,
-    /// Blocks of a unit across and down.
+    /// Number of the component's blocks in a unit, horizontally and vertically.
     pub(super) sampling: [u32; 2],
     pub(super) quantisation: usize,
 }
@@ -48,12 +48,12 @@ pub(super) struct Frame {
     pub(super) size: [u32; 2],
     pub(super) progressive: bool,
     pub(super) components: Vec<Component>,
-    /// The most blocks of a unit across and down.
+    /// Maximum number of a component's blocks in a unit, horizontally and vertically.
     pub(super) most: [u32; 2],
 }
 
 impl Frame {
-    /// Units across and down.
+    /// Returns the number of units, horizontally and vertically.
     pub(super) fn units(&self) -> [u32; 2] {
         [0, 1].map(|axis| self.size[axis].div_ceil(8 * self.most[axis]))
     }
@@ -68,7 +68,7 @@ impl Frame {
 /// Header of a scan.
 #[derive(Clone, Debug)]
 pub(super) struct Scan {
-    /// Component, DC table, AC table.
+    /// Indices of component, DC table and AC table.
     pub(super) components: Vec<(usize, usize, usize)>,
     /// First and last coefficient, in zig-zag order.
     pub(super) band: [usize; 2],

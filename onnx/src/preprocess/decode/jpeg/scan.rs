@@ -204,7 +204,7 @@ impl<'a, 'b> Reader<'a, 'b> {
         Ok(())
     }
 
-    /// First bits of a band (G.1.2.2).
+    /// Reads the first bits of a band (G.1.2.2).
     fn first(&mut self, index: usize, block: usize, plane: &mut Plane) -> Result<(), Fault> {
         if self.run > 0 {
             self.run -= 1;
@@ -237,7 +237,7 @@ impl<'a, 'b> Reader<'a, 'b> {
         Ok(())
     }
 
-    /// Further bits of a band (G.1.2.3).
+    /// Reads further bits of a band (G.1.2.3).
     fn refine(&mut self, index: usize, block: usize, plane: &mut Plane) -> Result<(), Fault> {
         let [mut at, last] = self.scan.band;
         let bit = 1 << self.scan.low;
