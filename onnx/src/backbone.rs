@@ -142,7 +142,7 @@ impl Backbone {
     }
 
     /// Returns the name of the value that the file's last layer reads, for a network read without a classifier. The
-    /// name can be used as [`ReadOptions::output`] if the network's output does not describe the image.
+    /// name can be used as [`ReadOptions::output`](crate::ReadOptions::output) if the network's output does not describe the image.
     pub fn further_inside(&self) -> Option<&str> {
         self.further_inside.as_deref()
     }

@@ -12,7 +12,7 @@ impl Network {
     /// Returns the folded adapter. Its header is `header` with this network's backbone digest and recipe.
     ///
     /// # Errors
-    /// [`LearningError::Fold`] for a site whose folded values are not finite.
+    /// [`LearningError::Fold`](crate::LearningError::Fold) for a site whose folded values are not finite.
     pub fn to_adapter(&self, header: Header) -> Result<Adapter> {
         let mut sites = Vec::new();
         for (frozen, site) in self.frozen.sites.iter().zip(&self.sites) {
@@ -53,7 +53,7 @@ impl Network {
     /// Creates a network with the folded parameters of `adapter`, for evaluation, and for tuning without norms.
     ///
     /// # Errors
-    /// [`LearningError::Adapter`] if the adapter is for another backbone.
+    /// [`LearningError::Adapter`](crate::LearningError::Adapter) if the adapter is for another backbone.
     pub fn from_adapter(backbone: &Backbone, adapter: &Adapter) -> Result<Self> {
         let mut network = Self::new(backbone, Recipe::Linear, 0, 0)?;
         network.load_adapter(adapter)?;
@@ -73,7 +73,7 @@ impl Network {
     /// Replaces every site by the adapter's folded one, and replaces the head.
     ///
     /// # Errors
-    /// [`LearningError::Adapter`] if the adapter is for another backbone. In that case the network is unchanged.
+    /// [`LearningError::Adapter`](crate::LearningError::Adapter) if the adapter is for another backbone. In that case the network is unchanged.
     pub fn load_adapter(&mut self, adapter: &Adapter) -> Result<()> {
         check_adapter(self.backbone(), adapter)?;
         self.sites = (aligned_sites(self.backbone(), adapter).into_iter())

@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::Security;
 use crate::message::MAX_CHUNK;
 
-/// Deadlines, retries and limits of a [`Client`].
+/// Deadlines, retries and limits of a [`Client`](crate::Client).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientOptions {
