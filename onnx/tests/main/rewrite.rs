@@ -4,7 +4,8 @@
 use clr_adapters::{Adapter, Head, Header, Provenance, Recipe, SiteKind, SiteWeights};
 use clr_onnx::{
     Activation, AdapterMismatch, Backbone, BatchNorm, Conv, Graph, HeadPart, Node, Op, Padding, ParameterSource,
-    Tensor, ValueId, check_adapter, export, identity_adapter, merge, proto::GraphProto, reprogram,
+    Tensor, ValueId, aligned_sites, check_adapter, export, identity_adapter, merge, proto::GraphProto, reprogram,
+    with_all_sites,
 };
 
 use crate::{
@@ -311,6 +312,27 @@ fn a_merged_model_is_plain_and_a_backbone_again() {
         (depthwise.group, depthwise.kernel(), depthwise.padding),
         (2, [3, 3], Padding::Explicit([1; 4]))
     );
+}
+
+#[test]
+fn an_adapter_with_the_last_sites_is_exported_and_merged_like_one_with_all_sites() {
+    let backbone = small();
+    let complete = identity(&backbone, Recipe::Clr);
+    for sites in 1..complete.sites.len() {
+        let mut late = complete.clone();
+        late.sites.drain(..complete.sites.len() - sites);
+        assert_eq!(check_adapter(&backbone, &late), Ok(()));
+        assert_eq!(*with_all_sites(&backbone, &late), complete);
+        let aligned = aligned_sites(&backbone, &late);
+        assert_eq!(aligned.into_iter().flatten().count(), sites);
+        let bytes = |adapter: &Adapter| {
+            [
+                export(&backbone, adapter, [8, 8]).unwrap().to_bytes(),
+                merge(&backbone, adapter, [8, 8]).unwrap().to_bytes(),
+            ]
+        };
+        assert!(bytes(&late) == bytes(&complete));
+    }
 }
 
 #[test]
