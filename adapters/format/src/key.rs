@@ -124,7 +124,7 @@ impl SecretKey {
         PublicKey(self.0.verifying_key().to_bytes())
     }
 
-    /// Returns the text form of the secret key. Whoever has it can sign.
+    /// Returns the text form of the secret key. Anyone who has it can sign.
     #[must_use]
     pub fn reveal(&self) -> String {
         alloc::format!("{SECRET}{}", crate::Digest(self.0.to_bytes()))

@@ -243,7 +243,7 @@ impl Network {
                     gradient
                 });
                 let gradients: Vec<Vec<f32>> = gradients.collect();
-                let sites = executable.backward(tape, &gradients, parameters, segments, &places, length);
+                let sites = executable.backward(tape, &gradients, parameters, &places, length);
                 parts.iter_mut().zip(sites).for_each(|(part, sites)| part.sites = sites);
             } else {
                 executable.discard(tape);

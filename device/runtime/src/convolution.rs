@@ -181,12 +181,12 @@ impl Convolution {
         let (epilogue, blocks) = step.epilogue;
         let part = self.part_blocks();
         let (length, parameters) = (part * self.plane(), part * epilogue.parameters());
-        for (index, dy) in step.dy.chunks_mut(length).enumerate() {
+        let parts = step.dy.chunks_mut(length).zip(blocks.chunks(parameters));
+        for (index, (dy, blocks)) in parts.enumerate() {
             let place = index * length..index * length + dy.len();
             // Operands that the activation does not read are empty.
             let [z, shortcut, output] =
                 [step.z, step.shortcut, step.output].map(|all| all.get(place.clone()).unwrap_or_default());
-            let blocks = blocks.chunks(parameters).nth(index).unwrap_or_default();
             let bounds = self.backward_activation(epilogue, blocks, z, shortcut, output, dy);
             if let Some(d_shortcut) = &mut step.d_shortcut {
                 d_shortcut[place].copy_from_slice(dy);

@@ -14,6 +14,8 @@ use crate::{
 /// Values of the forward pass of some images that the backward pass reads.
 pub struct Tape {
     pub(crate) records: Vec<Record<Vec<f32>>>,
+    /// First steps of the segments; the backward pass recomputes the steps of all but the last.
+    pub(crate) segments: Vec<usize>,
     /// `[F]` of each image.
     pub(crate) features: Vec<Vec<f32>>,
 }

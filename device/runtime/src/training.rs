@@ -60,6 +60,7 @@ impl Executable {
         let features = records.iter().map(|record| self.copy_features(&record.values));
         Tape {
             features: features.collect(),
+            segments: segments.to_vec(),
             records,
         }
     }
@@ -72,11 +73,11 @@ impl Executable {
         tape: Tape,
         gradients: &[Vec<f32>],
         sites: &[SiteParameters],
-        segments: &[usize],
         places: &[Range<usize>],
         length: usize,
     ) -> Vec<Vec<f32>> {
-        self.run_backward(tape.records, gradients, sites, segments, places, length, &self.buffers)
+        let Tape { records, segments, .. } = tape;
+        self.run_backward(records, gradients, sites, &segments, places, length, &self.buffers)
     }
 
     pub(crate) fn run_backward<M: Memory>(

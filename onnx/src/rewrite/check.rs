@@ -116,21 +116,17 @@ fn sites_of_recipe(backbone: &Backbone, recipe: Recipe) -> Vec<&SiteInfo> {
 /// must have passed [`check_adapter`].
 pub fn aligned_sites<'a>(backbone: &Backbone, adapter: &'a Adapter) -> Vec<Option<&'a Site>> {
     let recipe = adapter.header.recipe;
-    let mut frozen = sites_of_recipe(backbone, recipe)
-        .len()
-        .saturating_sub(adapter.sites.len());
-    let mut given = adapter.sites.iter();
-    let aligned = backbone.sites().iter().map(|site| {
-        if recipe.site_kind(site.kernel) == SiteKind::Frozen {
-            None
-        } else if frozen > 0 {
-            frozen -= 1;
-            None
-        } else {
-            given.next()
-        }
-    });
-    aligned.collect()
+    // From the last site on, because an adapter may leave out the first ones.
+    let mut given = adapter.sites.iter().rev();
+    let sites = backbone.sites().iter().rev();
+    let mut aligned: Vec<_> = sites
+        .map(|site| match recipe.site_kind(site.kernel) {
+            SiteKind::Frozen => None,
+            SiteKind::Scale | SiteKind::Kernel => given.next(),
+        })
+        .collect();
+    aligned.reverse();
+    aligned
 }
 
 /// Returns the adapter with all sites of its recipe: those before its first one repeat the backbone's own norms, which

@@ -35,7 +35,7 @@ fn check(name: &str, executable: &Executable, sites: &[SiteParameters]) {
         );
     }
     let wanted = [loss_gradient(features.len())];
-    let gradient = executable.backward(tape, &wanted, sites, &segments, &places, length);
+    let gradient = executable.backward(tape, &wanted, sites, &places, length);
     let gradient = &gradient[0];
     for (site, place) in places.iter().enumerate() {
         if !sites[site].is_trained() {

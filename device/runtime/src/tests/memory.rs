@@ -42,7 +42,7 @@ fn recomputed_segments_change_no_bit_and_take_the_estimated_memory() {
             let tape = executable.forward(&vec![&prefix; images], &sites, &segments);
             let (places, length) = Executable::places(&sites);
             let wanted = vec![vec![1.0; 10]; images];
-            let gradient = executable.backward(tape, &wanted, &sites, &segments, &places, length);
+            let gradient = executable.backward(tape, &wanted, &sites, &places, length);
             assert_eq!(
                 executable.peak_bytes(),
                 estimate.values,
@@ -92,7 +92,7 @@ fn images_that_run_together_have_the_gradients_of_each_alone() {
         let prefixes: Vec<_> = prefixes[images.clone()].iter().collect();
         let tape = executable.forward(&prefixes, &sites, &segments);
         let features = tape.features().to_vec();
-        let gradients = executable.backward(tape, &wanted[images], &sites, &segments, &places, length);
+        let gradients = executable.backward(tape, &wanted[images], &sites, &places, length);
         (features, gradients)
     };
     let (features, gradients) = run(0..3);
