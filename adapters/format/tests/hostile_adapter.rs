@@ -49,7 +49,7 @@ fn parts(file: &[u8]) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// The small adapter in every encoding, created once.
-static FILES: LazyLock<[Vec<u8>; 3]> =
+static FILES: LazyLock<[Vec<u8>; 4]> =
     LazyLock::new(|| Encoding::ALL.map(|encoding| encode(&sample::small(), encoding).unwrap()));
 
 fn file(encoding: Encoding) -> Vec<u8> {

@@ -50,9 +50,10 @@ impl Random {
             SiteWeights::Scale((0..channels).map(|_| self.factor()).collect())
         };
         Site {
-            name: name.into(),
+            name: Some(name.into()),
             weights,
             bias: self.normals(channels, 1.5),
+            steps: None,
         }
     }
 }
@@ -78,6 +79,7 @@ fn canary(random: &mut Random, side: u16) -> Canary {
         pixels,
         class: 1,
         probability: 0.875,
+        seed: None,
     }
 }
 
@@ -115,6 +117,7 @@ fn header(task: &str, recipe: Recipe, labels: &[&str]) -> Header {
             after: 0.03,
         }),
         profile: None,
+        steps: None,
     }
 }
 

@@ -62,7 +62,7 @@ pub fn apply(base: &[u8], delta: &[u8], cap: usize) -> Result<Vec<u8>, DeltaErro
     Ok(out)
 }
 
-fn follow(base: &[u8], reader: &mut Reader, length: usize) -> Result<Vec<u8>, DeltaError> {
+fn follow(base: &[u8], reader: &mut Reader<'_>, length: usize) -> Result<Vec<u8>, DeltaError> {
     let mut out = Vec::new();
     let mut cursor = 0;
     while !reader.is_at_end(INSTRUCTIONS) {
@@ -73,7 +73,7 @@ fn follow(base: &[u8], reader: &mut Reader, length: usize) -> Result<Vec<u8>, De
 }
 
 /// Executes one instruction; `None` if it is invalid.
-fn instruction(base: &[u8], reader: &mut Reader, length: usize, cursor: &mut usize, out: &mut Vec<u8>) -> Option<()> {
+fn instruction(base: &[u8], reader: &mut Reader<'_>, length: usize, cursor: &mut usize, out: &mut Vec<u8>) -> Option<()> {
     let room = length - out.len();
     match reader.byte(INSTRUCTIONS)? {
         COPY => {
@@ -121,7 +121,7 @@ fn make_room(out: &mut Vec<u8>, count: usize, length: usize) {
     }
 }
 
-fn codes(source: &[u8], reader: &mut Reader, width: u32, kind: usize, count: usize, out: &mut Vec<u8>) -> Option<()> {
+fn codes(source: &[u8], reader: &mut Reader<'_>, width: u32, kind: usize, count: usize, out: &mut Vec<u8>) -> Option<()> {
     let mut fields = Fields::new(width, source);
     let mut packer = Packer::default();
     for _ in 0..count {

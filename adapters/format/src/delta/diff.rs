@@ -24,7 +24,7 @@ pub fn diff(base: &[u8], target: &[u8]) -> Option<Vec<u8>> {
     out.extend(length.to_le_bytes());
     let mut script = Script::new(base);
     match (decode(base), decode(target)) {
-        (Ok(old), Ok(new)) => adapters(base, &old, target, &new, &mut script),
+        (Ok(old), Ok(new)) if old.format_version < 3 && new.format_version < 3 => adapters(base, &old, target, &new, &mut script),
         _ => matched(base, 0..base.len(), target, &mut script),
     }
     script.finish().finish(&mut out);
@@ -54,13 +54,13 @@ fn runs<'a>(decoded: &'a Decoded, kind: SectionKind) -> Vec<Run<'a>> {
     let named: Vec<(&str, usize)> = match kind {
         SectionKind::Kernels => sites
             .filter(|site| matches!(site.weights, SiteWeights::Kernel(_)))
-            .map(|site| (site.name.as_str(), site.weights.values().len()))
+            .map(|site| (site.name.as_deref().unwrap_or_default(), site.weights.values().len()))
             .collect(),
         SectionKind::Scales => sites
             .filter(|site| matches!(site.weights, SiteWeights::Scale(_)))
-            .map(|site| (site.name.as_str(), site.weights.values().len()))
+            .map(|site| (site.name.as_deref().unwrap_or_default(), site.weights.values().len()))
             .collect(),
-        SectionKind::Biases => sites.map(|site| (site.name.as_str(), site.bias.len())).collect(),
+        SectionKind::Biases => sites.map(|site| (site.name.as_deref().unwrap_or_default(), site.bias.len())).collect(),
         SectionKind::HeadWeight => {
             let features = adapter.head.features;
             adapter
@@ -106,6 +106,7 @@ fn parts(run: &Run<'_>) -> Vec<(u32, bool, usize)> {
     match run.encoding {
         SectionEncoding::F32 => Vec::from([(32, false, n)]),
         SectionEncoding::F16 => Vec::from([(16, false, n)]),
+        SectionEncoding::Coded => Vec::new(),
         SectionEncoding::Kernel => Vec::from([
             (16, false, 1),
             (6, true, n / 9),

@@ -9,7 +9,8 @@ mod apply;
 mod bits;
 mod diff;
 mod matching;
-mod range;
+mod model;
+
 mod script;
 mod streams;
 
