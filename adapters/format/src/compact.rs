@@ -55,12 +55,20 @@ fn parts(outline: &Outline) -> Vec<Part> {
     }
     let (steps, classes) = (outline.header.steps, outline.header.labels.len());
     let head = classes * outline.features;
-    push(SectionKind::HeadWeight, steps.map(|steps| steps.head), head, outline.features);
+    push(
+        SectionKind::HeadWeight,
+        steps.map(|steps| steps.head),
+        head,
+        outline.features,
+    );
     push(SectionKind::HeadBias, None, classes, classes);
     if let Some(profile) = &outline.profile {
         let dimensions = profile.dimensions as usize;
         let below = dimensions.saturating_mul(dimensions.saturating_sub(1)) / 2;
-        let (mean, factor) = (steps.map(|steps| steps.profile_mean), steps.map(|steps| steps.profile_factor));
+        let (mean, factor) = (
+            steps.map(|steps| steps.profile_mean),
+            steps.map(|steps| steps.profile_factor),
+        );
         push(SectionKind::ProfileMean, mean, dimensions, dimensions);
         push(SectionKind::ProfileDiagonal, factor, dimensions, dimensions);
         push(SectionKind::ProfileFactor, factor, below, below);
@@ -73,7 +81,9 @@ fn values(adapter: &Adapter) -> Vec<&[f32]> {
     let sites = || adapter.sites.iter();
     let is_kernel = |site: &&Site| matches!(site.weights, SiteWeights::Kernel(_));
     let kernels = sites().filter(is_kernel).map(|site| site.weights.values());
-    let scales = sites().filter(|site| !is_kernel(site)).map(|site| site.weights.values());
+    let scales = sites()
+        .filter(|site| !is_kernel(site))
+        .map(|site| site.weights.values());
     let biases = sites().map(|site| site.bias.as_slice());
     let head = [adapter.head.weight.as_slice(), adapter.head.bias.as_slice()];
     let profile = (adapter.header.profile.iter()).flat_map(|profile| {
@@ -135,7 +145,11 @@ fn code(kind: SectionKind, step: Step, value: f32) -> Result<i32, EncodeError> {
         step: step.size(),
     })?;
     // The diagonal must stay above 0.
-    Ok(if kind == SectionKind::ProfileDiagonal { code.max(1) } else { code })
+    Ok(if kind == SectionKind::ProfileDiagonal {
+        code.max(1)
+    } else {
+        code
+    })
 }
 
 /// Values of a payload, in the order of [`parts`].
@@ -144,17 +158,17 @@ struct Values(alloc::vec::IntoIter<Vec<f32>>);
 impl Values {
     /// Returns the next vector; an empty one if it would have no values.
     fn next(&mut self, expected: usize) -> Vec<f32> {
-        if expected == 0 { Vec::new() } else { self.0.next().unwrap_or_default() }
+        if expected == 0 {
+            Vec::new()
+        } else {
+            self.0.next().unwrap_or_default()
+        }
     }
 }
 
 /// Decodes the payload of a file with this header. The number of values must have been checked against the limits.
 /// Returns the adapter, and where its sections are; `start` is the payload's offset in the file.
-pub(crate) fn read(
-    payload: &[u8],
-    outline: Outline,
-    start: usize,
-) -> Result<(Adapter, Vec<SectionInfo>), DecodeError> {
+pub(crate) fn read(payload: &[u8], outline: Outline, start: usize) -> Result<(Adapter, Vec<SectionInfo>), DecodeError> {
     let (mut decoder, mut models) = (Decoder::new(payload), Models::default());
     let mut all = Vec::new();
     let mut sections: Vec<SectionInfo> = Vec::new();
@@ -185,7 +199,11 @@ pub(crate) fn read(
             }
             None => sections.push(SectionInfo {
                 kind: part.kind,
-                encoding: if part.step.is_some() { SectionEncoding::Coded } else { SectionEncoding::F32 },
+                encoding: if part.step.is_some() {
+                    SectionEncoding::Coded
+                } else {
+                    SectionEncoding::F32
+                },
                 elements: part.values,
                 offset: start + before,
                 bytes,
@@ -236,7 +254,11 @@ fn assemble(outline: Outline, mut values: Values) -> Adapter {
     }
     let sites = outline.sites.into_iter().zip(weights).map(|(site, weights)| Site {
         name: site.name,
-        weights: if site.kernel { SiteWeights::Kernel(weights) } else { SiteWeights::Scale(weights) },
+        weights: if site.kernel {
+            SiteWeights::Kernel(weights)
+        } else {
+            SiteWeights::Scale(weights)
+        },
         bias: values.next(site.channels),
         steps: site.steps,
     });

@@ -271,7 +271,9 @@ pub enum EncodeError {
         got: usize,
     },
     /// A value is too large for its step.
-    #[error("{section}: {value} is more than 4,194,304 steps of {step}\nhint: training diverged, or the step is too small")]
+    #[error(
+        "{section}: {value} is more than 4,194,304 steps of {step}\nhint: training diverged, or the step is too small"
+    )]
     Step {
         /// The kind of the value.
         section: SectionKind,
@@ -282,7 +284,7 @@ pub enum EncodeError {
     },
     /// An encoding of format version 2 was asked for an adapter that only version 3 can hold.
     #[error(
-        "site {site} has differences from the backbone, which only the encoding `compact` can hold\nhint: make it absolute first (`absolute_adapter` of clr-onnx), or encode it as `compact`"
+        "site {site} has differences from the backbone, which only the encoding `compact` can hold\nhint: make it absolute first (`clr_onnx::with_all_sites`), or encode it as `compact`"
     )]
     Relative {
         /// Index of the site in the adapter.

@@ -116,7 +116,11 @@ impl FoldedNorm {
         let round = |step: Step, values: Vec<f32>| values.into_iter().map(|value| step.nearest(value)).collect();
         let relative = site.steps.is_some();
         let weights = |values: &[f32]| {
-            let values = if relative { values.to_vec() } else { self.weight_differences(values) };
+            let values = if relative {
+                values.to_vec()
+            } else {
+                self.weight_differences(values)
+            };
             round(steps.weights, values)
         };
         Site {
@@ -127,7 +131,11 @@ impl FoldedNorm {
             },
             bias: round(
                 steps.bias,
-                if relative { site.bias.clone() } else { self.bias_differences(&site.bias) },
+                if relative {
+                    site.bias.clone()
+                } else {
+                    self.bias_differences(&site.bias)
+                },
             ),
             steps: Some(steps),
         }
@@ -139,7 +147,11 @@ impl FoldedNorm {
 
     /// Returns the backbone's own weight at an index: its factor in the centre of a kernel, and 0 around it.
     fn own(&self, index: usize, taps: usize) -> f64 {
-        if index % taps == taps / 2 { self.factor[index / taps] } else { 0.0 }
+        if index % taps == taps / 2 {
+            self.factor[index / taps]
+        } else {
+            0.0
+        }
     }
 }
 

@@ -16,7 +16,11 @@ impl Step {
     /// Returns the largest step that is at most `size`, within the range of steps (2⁻³² to about 2³¹·⁷⁵).
     #[must_use]
     pub fn at_most(size: f64) -> Self {
-        let octaves = if size > 0.0 { 4.0 * libm::log2(size) } else { f64::from(i8::MIN) };
+        let octaves = if size > 0.0 {
+            4.0 * libm::log2(size)
+        } else {
+            f64::from(i8::MIN)
+        };
         let mut exponent = libm::floor(octaves).clamp(f64::from(i8::MIN), f64::from(i8::MAX)) as i8;
         // The table and the logarithm round differently.
         while exponent < i8::MAX && Self(exponent + 1).size() <= size {
@@ -92,7 +96,10 @@ mod tests {
             let step = Step::at_most(size);
             assert!(step.size() <= size && step.larger(1).size() > size, "{size} {step:?}");
         }
-        assert_eq!((Step::at_most(0.0), Step::at_most(1e30)), (Step(i8::MIN), Step(i8::MAX)));
+        assert_eq!(
+            (Step::at_most(0.0), Step::at_most(1e30)),
+            (Step(i8::MIN), Step(i8::MAX))
+        );
         assert_eq!(Step::at_most(0.25).size(), 0.25);
     }
 

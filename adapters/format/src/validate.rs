@@ -254,7 +254,10 @@ impl Canary {
         if expected != got {
             return Err(InvalidAdapter::CanaryPixels { canary, expected, got });
         }
-        if self.seed.is_some_and(|seed| noise_image(seed, self.size) != self.pixels) {
+        if self
+            .seed
+            .is_some_and(|seed| noise_image(seed, self.size) != self.pixels)
+        {
             return Err(InvalidAdapter::CanarySeed { canary });
         }
         if self.class as usize >= classes {

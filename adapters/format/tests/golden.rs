@@ -245,10 +245,7 @@ fn a_file_of_one_version_is_not_read_as_another() {
 #[test]
 #[ignore = "writes the golden files that do not exist yet"]
 fn write_the_golden_files() {
-    for encoding in SECTIONED
-        .into_iter()
-        .filter(|&encoding| !path(2, encoding).exists())
-    {
+    for encoding in SECTIONED.into_iter().filter(|&encoding| !path(2, encoding).exists()) {
         fs::write(path(2, encoding), encode(&documented(2), encoding).unwrap()).unwrap();
     }
     for (kind, _) in SIGNED.into_iter().filter(|(kind, _)| !signed_path(kind).exists()) {

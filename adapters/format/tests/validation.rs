@@ -77,7 +77,10 @@ fn invalid_names_and_texts_are_refused() {
         |a| a.sites[2].name = a.sites[0].name.clone(),
         InvalidAdapter::DuplicateSite { .. }
     );
-    assert_refused!(|a| a.sites[0].name = Some(String::new()), InvalidAdapter::Empty { what: "site name" });
+    assert_refused!(
+        |a| a.sites[0].name = Some(String::new()),
+        InvalidAdapter::Empty { what: "site name" }
+    );
     assert_refused!(
         |a| a.header.task = "auto".into(),
         InvalidAdapter::ReservedName { name: "auto" }

@@ -5,7 +5,7 @@
 
 use clr_adapters::SiteKind;
 
-use crate::{Group, SiteNorm, Weight, parameter::Weights};
+use crate::{DifferenceSite, Group, SiteNorm, Weight, parameter::Weights};
 
 /// A site of the frozen backbone.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub enum Site {
     Frozen,
     /// A kernel or scale, then the task's norm.
     Normed(Box<NormedSite>),
+    /// Differences from the backbone's own norm.
+    Difference(Box<DifferenceSite>),
     /// A site with the norm folded in: `weights ∗ x + bias`.
     Folded {
         /// `[C, 3, 3]`, or `[C]`.
@@ -165,6 +167,7 @@ impl Site {
         match self {
             Self::Frozen => None,
             Self::Normed(site) => Some(site.folded()),
+            Self::Difference(site) => Some(site.folded()),
             Self::Folded { weights, bias } => Some(FoldedSite {
                 weights: weights.weight.values.clone(),
                 bias: bias.values.clone(),
@@ -180,6 +183,7 @@ impl Site {
         match self {
             Self::Frozen => Vec::new(),
             Self::Normed(site) => site.unfold(d_weights, d_bias),
+            Self::Difference(site) => site.unfold(d_weights, d_bias),
             Self::Folded { .. } => vec![d_weights, d_bias],
         }
     }
@@ -200,10 +204,8 @@ impl Site {
                 ];
                 multiplier.into_iter().chain(norm).collect()
             }
-            Self::Folded { weights, bias } => {
-                let (part, group) = folded_part(weights.kernel);
-                vec![(part, group, &weights.weight), ("bias", Group::Norm, bias)]
-            }
+            Self::Difference(site) => folded_weights(&site.weights, &site.bias),
+            Self::Folded { weights, bias } => folded_weights(weights, bias),
         }
     }
 
@@ -229,8 +231,20 @@ impl Site {
                 let (part, group) = folded_part(weights.kernel);
                 vec![(part, group, &mut weights.weight), ("bias", Group::Norm, bias)]
             }
+            Self::Difference(site) => {
+                let (part, group) = folded_part(site.weights.kernel);
+                vec![
+                    (part, group, &mut site.weights.weight),
+                    ("bias", Group::Norm, &mut site.bias),
+                ]
+            }
         }
     }
+}
+
+fn folded_weights<'a>(weights: &'a Multiplier, bias: &'a Weight) -> Weights<&'a Weight> {
+    let (part, group) = folded_part(weights.kernel);
+    vec![(part, group, &weights.weight), ("bias", Group::Norm, bias)]
 }
 
 fn folded_part(kernel: bool) -> (&'static str, Group) {

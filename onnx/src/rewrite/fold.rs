@@ -1,6 +1,6 @@
 //! The backbone's own per-channel affine (folded norm).
 
-use clr_adapters::{Adapter, Head, Header, Recipe, Site, SiteKind, SiteWeights};
+use clr_adapters::{Adapter, FoldedNorm, Head, Header, Recipe, Site, SiteKind, SiteWeights};
 
 use crate::{
     Backbone, SiteInfo,
@@ -34,6 +34,21 @@ pub(crate) fn affine(graph: &Graph, site: &SiteInfo) -> Vec<[f64; 2]> {
     channels.collect()
 }
 
+/// Returns the backbone's own norm at each of its sites, the reference of adapters that store differences.
+pub fn folded_norms(backbone: &Backbone) -> Vec<FoldedNorm> {
+    let graph = backbone.graph();
+    let of = |site: &SiteInfo| {
+        let affine = affine(graph, site);
+        let gamma = match site.norm.map(|index| &graph.nodes[index].op) {
+            Some(Op::BatchNorm(norm)) => norm.scale.data().iter().map(|&gamma| f64::from(gamma)).collect(),
+            _ => vec![1.0; site.channels],
+        };
+        let part = |part: usize| affine.iter().map(|parts| parts[part]).collect();
+        FoldedNorm::new(part(0), part(1), &gamma)
+    };
+    backbone.sites().iter().map(of).collect()
+}
+
 /// Returns a convolution's weights with every output channel multiplied by its factor.
 pub(crate) fn scaled(conv: &Conv, factors: impl Iterator<Item = f64>) -> Vec<f32> {
     let per_channel = conv.weight.data().len() / conv.channels();
@@ -60,9 +75,10 @@ pub fn identity_adapter(backbone: &Backbone, recipe: Recipe, head: Head, header:
         };
         let bias = affine.iter().map(|&[_, offset]| offset as f32).collect();
         Some(Site {
-            name: site.name.clone(),
+            name: Some(site.name.clone()),
             weights,
             bias,
+            steps: None,
         })
     });
     Adapter {

@@ -193,7 +193,20 @@ mod tests {
 
     #[test]
     fn codes_survive_a_round_trip() {
-        let extremes = [0, 1, -1, 12, 13, 14, -13, 255, 256, -70_000, LARGEST_CODE, -LARGEST_CODE];
+        let extremes = [
+            0,
+            1,
+            -1,
+            12,
+            13,
+            14,
+            -13,
+            255,
+            256,
+            -70_000,
+            LARGEST_CODE,
+            -LARGEST_CODE,
+        ];
         for (codes, width) in [
             (extremes.to_vec(), 5),
             (noise(900, 1), 9),

@@ -73,7 +73,13 @@ fn follow(base: &[u8], reader: &mut Reader<'_>, length: usize) -> Result<Vec<u8>
 }
 
 /// Executes one instruction; `None` if it is invalid.
-fn instruction(base: &[u8], reader: &mut Reader<'_>, length: usize, cursor: &mut usize, out: &mut Vec<u8>) -> Option<()> {
+fn instruction(
+    base: &[u8],
+    reader: &mut Reader<'_>,
+    length: usize,
+    cursor: &mut usize,
+    out: &mut Vec<u8>,
+) -> Option<()> {
     let room = length - out.len();
     match reader.byte(INSTRUCTIONS)? {
         COPY => {
@@ -121,7 +127,14 @@ fn make_room(out: &mut Vec<u8>, count: usize, length: usize) {
     }
 }
 
-fn codes(source: &[u8], reader: &mut Reader<'_>, width: u32, kind: usize, count: usize, out: &mut Vec<u8>) -> Option<()> {
+fn codes(
+    source: &[u8],
+    reader: &mut Reader<'_>,
+    width: u32,
+    kind: usize,
+    count: usize,
+    out: &mut Vec<u8>,
+) -> Option<()> {
     let mut fields = Fields::new(width, source);
     let mut packer = Packer::default();
     for _ in 0..count {

@@ -24,7 +24,9 @@ pub fn diff(base: &[u8], target: &[u8]) -> Option<Vec<u8>> {
     out.extend(length.to_le_bytes());
     let mut script = Script::new(base);
     match (decode(base), decode(target)) {
-        (Ok(old), Ok(new)) if old.format_version < 3 && new.format_version < 3 => adapters(base, &old, target, &new, &mut script),
+        (Ok(old), Ok(new)) if old.format_version < 3 && new.format_version < 3 => {
+            adapters(base, &old, target, &new, &mut script)
+        }
         _ => matched(base, 0..base.len(), target, &mut script),
     }
     script.finish().finish(&mut out);
@@ -60,7 +62,9 @@ fn runs<'a>(decoded: &'a Decoded, kind: SectionKind) -> Vec<Run<'a>> {
             .filter(|site| matches!(site.weights, SiteWeights::Scale(_)))
             .map(|site| (site.name.as_deref().unwrap_or_default(), site.weights.values().len()))
             .collect(),
-        SectionKind::Biases => sites.map(|site| (site.name.as_deref().unwrap_or_default(), site.bias.len())).collect(),
+        SectionKind::Biases => sites
+            .map(|site| (site.name.as_deref().unwrap_or_default(), site.bias.len()))
+            .collect(),
         SectionKind::HeadWeight => {
             let features = adapter.head.features;
             adapter

@@ -4,10 +4,7 @@ use alloc::vec::Vec;
 
 use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_to_vec_with_limit};
 
-use super::{
-    DeltaError,
-    model::Model,
-};
+use super::{DeltaError, model::Model};
 use crate::codec::range::{Decoder, Encoder};
 
 /// Number of compressed streams.

@@ -11,6 +11,8 @@ use alloc::{vec, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
+use crate::Step;
+
 /// Gaussian over the sketches of one task's images, and the typical distances of its own images.
 ///
 /// Each adapter's profile is fitted separately; the device compares all of them. Scores of the same backbone are
@@ -37,6 +39,37 @@ impl Profile {
     #[must_use]
     pub fn dimensions(&self) -> usize {
         self.mean.len()
+    }
+
+    /// Returns the steps of mean and factor that change the distances of the task's images by about a hundredth.
+    #[must_use]
+    pub fn steps(&self) -> [Step; 2] {
+        let dimensions = self.dimensions().max(1) as f64;
+        let diagonal = || self.diagonal.iter().map(|&value| f64::from(value));
+        let typical = diagonal().sum::<f64>() / dimensions;
+        // The variance of a dimension is at least the inverse square of its diagonal element.
+        let variance = diagonal().map(|value| 1.0 / (value * value)).sum::<f64>() / dimensions;
+        [
+            Step::at_most(0.35 / typical),
+            Step::at_most(0.15 * libm::sqrt(24.0 / (dimensions * variance))),
+        ]
+    }
+
+    /// Returns the profile with the nearest multiples of the steps of mean and factor. The diagonal stays above 0.
+    #[must_use]
+    pub fn rounded(&self, [mean, factor]: [Step; 2]) -> Self {
+        let round = |values: &[f32], step: Step| values.iter().map(|&value| step.nearest(value)).collect();
+        let least = factor.value(1);
+        Self {
+            mean: round(&self.mean, mean),
+            diagonal: self
+                .diagonal
+                .iter()
+                .map(|&value| factor.nearest(value).max(least))
+                .collect(),
+            factor: round(&self.factor, factor),
+            ..*self
+        }
     }
 
     /// Returns the distance of a sketch `[D]` from the task's mean: about 1 for the task's own images, unbounded above.
