@@ -4,9 +4,8 @@ use alloc::{vec, vec::Vec};
 
 use crate::{
     Adapter, DecodeError, Digest, Encoding, Head, Limits, Profile, Release, SectionEncoding, SectionInfo, SectionKind,
-    Signature, Site, SiteWeights, codec, compact, encode,
+    Signature, Site, SiteWeights, codec, compact,
     envelope::{self, Envelope},
-    trailer,
     wire::{self, Outline, ProfileOutline},
 };
 
@@ -71,14 +70,6 @@ pub(crate) fn decode_opened(bytes: &[u8], file: &Envelope<'_>, limits: &Limits) 
         read_sections(file, outline)?
     };
     adapter.validate_with(limits)?;
-    if file.version >= 3 {
-        // The coder accepts other bytes for the same values.
-        let again = encode(&adapter, Encoding::Compact).map_err(|_| DecodeError::PayloadForm)?;
-        let signed = &again[..again.len().saturating_sub(trailer::FRAME)];
-        if signed != file.signed {
-            return Err(DecodeError::PayloadForm);
-        }
-    }
     Ok(Decoded {
         adapter,
         digest: Digest::of(bytes),
@@ -165,7 +156,7 @@ fn file_encoding(version: u16, sections: &[SectionInfo]) -> Encoding {
 }
 
 /// Refuses more values than the cap allows, before memory is reserved.
-fn check_parameters(outline: &Outline, limits: &Limits) -> Result<(), DecodeError> {
+pub(crate) fn check_parameters(outline: &Outline, limits: &Limits) -> Result<(), DecodeError> {
     let sites = outline
         .sites
         .iter()

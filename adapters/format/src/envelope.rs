@@ -1,6 +1,7 @@
 //! Envelope of a file: magic, version, lengths, signed bytes, signature trailer and checksum.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::{
     DecodeError, Limits, PublicKey, Release, Signature, SignedRelease, SignerClass,
@@ -15,6 +16,31 @@ pub(crate) const VERSION: u16 = 3;
 const PREFIX: usize = 20;
 /// Bytes of a signature: the public key and the Ed25519 signature.
 const SIGNATURE: usize = 32 + 64;
+
+/// Where a file's header is. The payload follows it.
+pub(crate) struct Frame {
+    pub(crate) header: Range<usize>,
+    /// Bytes of the payload according to the prefix.
+    payload: usize,
+}
+
+impl Frame {
+    /// Reads the lengths in a prefix; `None` if the file, which may lack its payload, cannot contain the header.
+    pub(crate) fn of(file: &[u8]) -> Option<Self> {
+        let prefix = file.get(..PREFIX)?;
+        let header = PREFIX..PREFIX.checked_add(u32_at(prefix, 12) as usize)?;
+        (header.end <= file.len()).then_some(Self {
+            header,
+            payload: u32_at(prefix, 16) as usize,
+        })
+    }
+
+    /// Returns the complete file without its payload.
+    pub(crate) fn without_payload(&self, file: &[u8]) -> Vec<u8> {
+        let rest = file.get(self.header.end + self.payload..).unwrap_or_default();
+        [&file[..self.header.end], rest].concat()
+    }
+}
 
 /// The parts of a file with a valid envelope.
 pub(crate) struct Envelope<'a> {

@@ -5,6 +5,9 @@ use alloc::vec::Vec;
 /// Below this range, the coder shifts out one byte and widens the range.
 const NARROW: u32 = 1 << 24;
 
+/// Bytes that a decoder reads ahead, and that an encoder writes at the end.
+pub(crate) const AHEAD: usize = 5;
+
 /// Coder of bits. An encoder writes the given bit; a decoder ignores it and returns the one it read, or `None` after the
 /// end of its bytes.
 pub(crate) trait Coder {
@@ -46,7 +49,7 @@ impl Encoder {
         if self.range == u32::MAX && self.low == 0 {
             return Vec::new();
         }
-        for _ in 0..5 {
+        for _ in 0..AHEAD {
             self.shift();
         }
         self.out
@@ -121,7 +124,7 @@ impl<'a> Decoder<'a> {
             bytes,
             at: 0,
         };
-        for _ in 0..5 {
+        for _ in 0..AHEAD {
             decoder.code = (decoder.code << 8) | u32::from(decoder.next().unwrap_or(0));
         }
         decoder
@@ -132,9 +135,14 @@ impl<'a> Decoder<'a> {
         self.bytes.is_empty() || self.at == self.bytes.len()
     }
 
-    /// Returns the number of bytes that were read.
+    /// Returns the number of bytes that were read. The decoder reads [`AHEAD`] bytes ahead.
     pub(crate) fn position(&self) -> usize {
         self.at.min(self.bytes.len())
+    }
+
+    /// Returns the number of bytes that were not read.
+    pub(crate) fn left(&self) -> usize {
+        self.bytes.len() - self.position()
     }
 
     fn next(&mut self) -> Option<u8> {

@@ -37,7 +37,7 @@ pub(super) fn kind(width: u32, distances: bool) -> Option<usize> {
     }
 }
 
-fn push_varint(mut value: usize, out: &mut Vec<u8>) {
+pub(super) fn push_varint(mut value: usize, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
