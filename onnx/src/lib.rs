@@ -50,7 +50,7 @@ pub use program::{ConvStep, Program, Step, StepOp};
 pub use resize::{Coordinates, Resize, ResizeMode, ResizeTarget, Rounding, Taps};
 pub use rewrite::{
     HeadPart, OnnxModel, Parameter, ParameterSource, Reprogrammed, absolute_sites, aligned_sites, check_adapter,
-    export, folded_norms, identity_adapter, merge, reprogram, with_all_sites,
+    compacted, export, folded_norms, identity_adapter, merge, reprogram, with_all_sites,
 };
 pub use shape::Shape;
 pub use sites::SiteInfo;

@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Preprocessing, Profile, Recipe, SiteSteps, Steps};
+use crate::{Digest, Preprocessing, Profile, Recipe, SiteSteps, StepSize, Steps};
 
 /// One task: header, reprogrammed sites in the backbone's order, and the head.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +57,17 @@ impl Head {
     #[must_use]
     pub fn classes(&self) -> usize {
         self.bias.len()
+    }
+
+    /// Returns the largest step of at most `fraction` of the weight's root mean square.
+    #[must_use]
+    pub fn step(&self, fraction: f64) -> StepSize {
+        let squares: f64 = self
+            .weight
+            .iter()
+            .map(|&value| f64::from(value) * f64::from(value))
+            .sum();
+        StepSize::at_most(fraction * libm::sqrt(squares / self.weight.len().max(1) as f64))
     }
 }
 

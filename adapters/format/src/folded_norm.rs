@@ -13,7 +13,7 @@
 
 use alloc::{vec, vec::Vec};
 
-use crate::{Site, SiteSteps, SiteWeights, Step};
+use crate::{Site, SiteSteps, SiteWeights, StepSize};
 
 /// Least unit of a channel, as a fraction of the site's mean.
 const LEAST_UNIT: f64 = 0.05;
@@ -113,7 +113,7 @@ impl FoldedNorm {
     /// to the new ones.
     #[must_use]
     pub fn differences(&self, site: &Site, steps: SiteSteps) -> Site {
-        let round = |step: Step, values: Vec<f32>| values.into_iter().map(|value| step.nearest(value)).collect();
+        let round = |step: StepSize, values: Vec<f32>| values.into_iter().map(|value| step.nearest(value)).collect();
         let relative = site.steps.is_some();
         let weights = |values: &[f32]| {
             let values = if relative {
@@ -191,8 +191,8 @@ mod tests {
             weights: SiteWeights::Kernel(vec![0.0; 36]),
             bias: vec![0.0; 4],
             steps: Some(SiteSteps {
-                weights: Step(-16),
-                bias: Step(-8),
+                weights: StepSize(-16),
+                bias: StepSize(-8),
             }),
         };
         let own = norm().absolute(&zeros);
@@ -205,8 +205,8 @@ mod tests {
     #[test]
     fn absolute_values_return_to_within_half_a_step_and_then_stay() {
         let steps = SiteSteps {
-            weights: Step(-20),
-            bias: Step(-12),
+            weights: StepSize(-20),
+            bias: StepSize(-12),
         };
         let rounded = norm().differences(&kernels(), steps);
         let back = norm().absolute(&rounded);

@@ -1,6 +1,6 @@
 //! Files of format version 3.
 
-use clr_adapters::{Adapter, DecodeError, EncodeError, Encoding, SiteWeights, Step, decode, encode};
+use clr_adapters::{Adapter, DecodeError, EncodeError, Encoding, SiteWeights, StepSize, decode, encode};
 
 use crate::sample::{Random, compact, large, linear, small};
 
@@ -80,7 +80,7 @@ fn differences_have_no_place_in_version_2() {
 #[test]
 fn a_value_beyond_its_step_is_refused() {
     let mut adapter = compact(&small());
-    adapter.header.steps.as_mut().unwrap().head = Step(i8::MIN);
+    adapter.header.steps.as_mut().unwrap().head = StepSize(i8::MIN);
     let refused = encode(&adapter, Encoding::Compact).unwrap_err();
     assert!(matches!(refused, EncodeError::Step { .. }), "{refused}");
 }
@@ -117,7 +117,7 @@ fn random_steps_give_the_bytes_of_the_values_on_them() {
     let mut random = Random(11);
     for _ in 0..20 {
         let mut adapter = compact(&small());
-        let step = Step((random.next() % 60) as i8 - 30);
+        let step = StepSize((random.next() % 60) as i8 - 30);
         adapter.header.steps.as_mut().unwrap().head = step;
         adapter.head.weight = random
             .normals(3 * 18, 20.0)

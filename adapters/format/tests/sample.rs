@@ -2,7 +2,7 @@
 
 use clr_adapters::{
     Adapter, Calibration, Canary, ChannelOrder, Digest, Filter, Fit, Head, Header, Metrics, Preprocessing, Profile,
-    Provenance, Recipe, Site, SiteSteps, SiteWeights, Step, Steps, Trial, noise_image,
+    Provenance, Recipe, Site, SiteSteps, SiteWeights, StepSize, Steps, Trial, noise_image,
 };
 
 /// A small, portable random generator (SplitMix64).
@@ -223,10 +223,11 @@ pub(crate) fn lite0() -> Adapter {
 
 /// Returns `adapter` with all values rounded to steps, as differences: what a file of format version 3 contains.
 pub(crate) fn compact(adapter: &Adapter) -> Adapter {
-    let round = |step: Step, values: &mut Vec<f32>| values.iter_mut().for_each(|value| *value = step.nearest(*value));
+    let round =
+        |step: StepSize, values: &mut Vec<f32>| values.iter_mut().for_each(|value| *value = step.nearest(*value));
     let steps = SiteSteps {
-        weights: Step(-16),
-        bias: Step(-6),
+        weights: StepSize(-16),
+        bias: StepSize(-6),
     };
     let mut adapter = adapter.clone();
     for site in &mut adapter.sites {
@@ -250,9 +251,9 @@ pub(crate) fn compact(adapter: &Adapter) -> Adapter {
         round(steps.bias, &mut site.bias);
     }
     let steps = Steps {
-        head: Step(-20),
-        profile_mean: Step(-8),
-        profile_factor: Step(-16),
+        head: StepSize(-20),
+        profile_mean: StepSize(-8),
+        profile_factor: StepSize(-16),
     };
     round(steps.head, &mut adapter.head.weight);
     adapter.header.profile = adapter

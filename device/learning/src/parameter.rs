@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use clr_adapters::Step;
+use clr_adapters::StepSize;
 
 /// Group of a parameter. Each group has its own rate and decay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,8 +44,8 @@ pub struct Weight {
     pub values: Vec<f32>,
     /// Whether the weight gets a gradient.
     pub trained: bool,
-    /// Step to whose multiples the forward pass rounds the values; `None` if it uses them as they are.
-    pub step: Option<Step>,
+    /// StepSize to whose multiples the forward pass rounds the values; `None` if it uses them as they are.
+    pub step: Option<StepSize>,
 }
 
 impl Weight {

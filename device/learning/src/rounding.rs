@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clr_adapters::{SiteSteps, Step};
+use clr_adapters::{SiteSteps, StepSize};
 
 use crate::{DifferenceSite, Network, Site, error::Result};
 
@@ -40,7 +40,7 @@ impl Network {
 
     /// Rounds to these steps in the forward pass: one entry for each site of [`Network::differences`], and the step of
     /// the head's weight. Additional entries are ignored.
-    pub fn round(&mut self, sites: &[SiteSteps], head: Step) {
+    pub fn round(&mut self, sites: &[SiteSteps], head: StepSize) {
         let own = self.sites.iter_mut().filter_map(|site| match site {
             Site::Difference(site) => Some(site),
             _ => None,

@@ -1,6 +1,10 @@
 //! The backbone's own per-channel affine (folded norm).
 
-use clr_adapters::{Adapter, FoldedNorm, Head, Header, Recipe, Site, SiteKind, SiteWeights};
+use clr_adapters::{
+    Adapter, FoldedNorm, Head, Header, Profile, Recipe, Site, SiteKind, SiteSteps, SiteWeights, StepSize, Steps,
+};
+
+use super::check::aligned_sites;
 
 use crate::{
     Backbone, SiteInfo,
@@ -47,6 +51,36 @@ pub fn folded_norms(backbone: &Backbone) -> Vec<FoldedNorm> {
         FoldedNorm::new(part(0), part(1), &gamma)
     };
     backbone.sites().iter().map(of).collect()
+}
+
+/// Returns the adapter as a compact file stores it: sites as differences from the backbone's own norms in multiples of
+/// `sites`, the head in steps of `head` of its root mean square, and the profile in its own steps
+/// ([`Profile::steps`](clr_adapters::Profile::steps)). The adapter must have passed [`check_adapter`](crate::check_adapter).
+pub fn compacted(backbone: &Backbone, adapter: &Adapter, sites: SiteSteps, head: f64) -> Adapter {
+    let mut compact = adapter.clone();
+    let norms = folded_norms(backbone);
+    let aligned = aligned_sites(backbone, adapter).into_iter().zip(&norms);
+    compact.sites = aligned
+        .filter_map(|(site, norm)| site.map(|site| norm.differences(site, sites)))
+        .collect();
+    let head = adapter.head.step(head);
+    compact
+        .head
+        .weight
+        .iter_mut()
+        .for_each(|value| *value = head.nearest(*value));
+    let [profile_mean, profile_factor] = (adapter.header.profile.as_ref()).map_or([StepSize(0); 2], Profile::steps);
+    compact.header.profile = adapter
+        .header
+        .profile
+        .as_ref()
+        .map(|profile| profile.rounded([profile_mean, profile_factor]));
+    compact.header.steps = Some(Steps {
+        head,
+        profile_mean,
+        profile_factor,
+    });
+    compact
 }
 
 /// Returns a convolution's weights with every output channel multiplied by its factor.

@@ -7,7 +7,7 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use super::range::{Coder, Decoder, Encoder};
-use crate::step::LARGEST_CODE;
+use crate::step_size::LARGEST_CODE;
 
 /// A probability of a 0 bit, as the mean of a fast and a slow average.
 #[derive(Clone, Copy)]

@@ -3,7 +3,7 @@
 use alloc::{vec, vec::Vec};
 
 use super::{Content, Part};
-use crate::{Adapter, EncodeError, Head, Profile, SectionKind, Site, SiteWeights, Step, wire::Outline};
+use crate::{Adapter, EncodeError, Head, Profile, SectionKind, Site, SiteWeights, StepSize, wire::Outline};
 
 /// Returns the contents of an adapter with these parts.
 ///
@@ -41,7 +41,7 @@ fn values(adapter: &Adapter) -> Vec<&[f32]> {
     all.filter(|values| !values.is_empty()).collect()
 }
 
-fn code(kind: SectionKind, step: Step, value: f32) -> Result<i32, EncodeError> {
+fn code(kind: SectionKind, step: StepSize, value: f32) -> Result<i32, EncodeError> {
     let code = step.code(value).ok_or(EncodeError::Step {
         section: kind,
         value,

@@ -13,7 +13,7 @@ pub(crate) use read::{read, read_contents};
 pub(crate) use write::{write, write_contents};
 
 use crate::{
-    SectionKind, Step,
+    SectionKind, StepSize,
     codec::codes::{CodeModel, Flag},
     wire::Outline,
 };
@@ -23,7 +23,7 @@ use crate::{
 pub(crate) struct Part {
     pub(crate) kind: SectionKind,
     /// The values are multiples of it; without a step, they are coded as f32.
-    pub(crate) step: Option<Step>,
+    pub(crate) step: Option<StepSize>,
     pub(crate) values: usize,
     /// Number of values in a row: neighbours in a row, and in the row before, tend to be alike.
     pub(crate) width: usize,

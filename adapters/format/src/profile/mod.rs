@@ -11,7 +11,7 @@ use alloc::{vec, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Step;
+use crate::StepSize;
 
 /// Gaussian over the sketches of one task's images, and the typical distances of its own images.
 ///
@@ -43,22 +43,22 @@ impl Profile {
 
     /// Returns the steps of mean and factor that change the distances of the task's images by about a hundredth.
     #[must_use]
-    pub fn steps(&self) -> [Step; 2] {
+    pub fn steps(&self) -> [StepSize; 2] {
         let dimensions = self.dimensions().max(1) as f64;
         let diagonal = || self.diagonal.iter().map(|&value| f64::from(value));
         let typical = diagonal().sum::<f64>() / dimensions;
         // The variance of a dimension is at least the inverse square of its diagonal element.
         let variance = diagonal().map(|value| 1.0 / (value * value)).sum::<f64>() / dimensions;
         [
-            Step::at_most(0.35 / typical),
-            Step::at_most(0.15 * libm::sqrt(24.0 / (dimensions * variance))),
+            StepSize::at_most(0.35 / typical),
+            StepSize::at_most(0.15 * libm::sqrt(24.0 / (dimensions * variance))),
         ]
     }
 
     /// Returns the profile with the nearest multiples of the steps of mean and factor. The diagonal stays above 0.
     #[must_use]
-    pub fn rounded(&self, [mean, factor]: [Step; 2]) -> Self {
-        let round = |values: &[f32], step: Step| values.iter().map(|&value| step.nearest(value)).collect();
+    pub fn rounded(&self, [mean, factor]: [StepSize; 2]) -> Self {
+        let round = |values: &[f32], step: StepSize| values.iter().map(|&value| step.nearest(value)).collect();
         let least = factor.value(1);
         Self {
             mean: round(&self.mean, mean),

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use clr_adapters::{Digest, Encoding, Fit, Head, Preprocessing, Profile, Recipe, Step, sketch};
+use clr_adapters::{Digest, Encoding, Fit, Head, Preprocessing, Profile, Recipe, StepSize, sketch};
 use clr_learning::{FittedHead, Flip, LabelledFeatures, Network, fit_head};
 use clr_onnx::Backbone;
 
@@ -41,7 +41,7 @@ pub(super) struct Prepared<'a> {
     /// Feature profile of the training images; `None` if there are too few.
     pub(super) profile: Option<Profile>,
     /// Steps of the profile's mean and factor in a compact file.
-    pub(super) profile_steps: [Step; 2],
+    pub(super) profile_steps: [StepSize; 2],
     /// Digest of everything that a resume file depends on, except the recipe.
     pub(super) fingerprint: Digest,
     pub(super) head_seconds: f64,
@@ -105,7 +105,7 @@ impl<'a> Prepared<'a> {
         let mut base = Network::new(backbone, Recipe::Linear, names.len(), options.seed)?;
         let (train_set, validation_set) = frozen_features(&executor, &base, (&train, &validation), options, observer)?;
         let mut profile = profile(&train_set, &validation_set);
-        let profile_steps = profile.as_ref().map_or([Step(0); 2], Profile::steps);
+        let profile_steps = profile.as_ref().map_or([StepSize(0); 2], Profile::steps);
         if options.encoding == Encoding::Compact {
             profile = profile.and_then(|profile| {
                 let rounded = profile.rounded(profile_steps);

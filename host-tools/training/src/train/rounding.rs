@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use clr_adapters::{Encoding, Header, SiteSteps, Step, Steps, encode};
+use clr_adapters::{Encoding, Header, SiteSteps, StepSize, Steps, encode};
 use clr_learning::{Adam, AdamOptions, LrSchedule, Network, PerGroup, cross_entropy};
 
 use super::{Outcome, epoch::Epoch, prepare::Prepared};
@@ -39,7 +39,7 @@ pub(super) struct Rounded {
 #[derive(Clone)]
 struct Grid {
     sites: Vec<SiteSteps>,
-    head: Step,
+    head: StepSize,
 }
 
 impl Grid {
@@ -126,18 +126,15 @@ fn grid(network: &Network, importance: &[[f64; 2]], options: &CompactOptions) ->
     let means = [mean(0), mean(1)];
     let step = |base: f64, part: usize, own: f64| {
         let ratio = (means[part] / own.max(1e-30)).powf(options.importance / 2.0);
-        Step::at_most(base * ratio.clamp(1.0 / MOST_SPREAD, MOST_SPREAD))
+        StepSize::at_most(base * ratio.clamp(1.0 / MOST_SPREAD, MOST_SPREAD))
     };
     let sites = importance.iter().map(|&[weights, bias]| SiteSteps {
         weights: step(options.weights, 0, weights),
         bias: step(options.bias, 1, bias),
     });
-    let head = &network.head_weights()[0].values;
-    let squares: f64 = head.iter().map(|&value| f64::from(value).powi(2)).sum();
-    let size = (squares / head.len().max(1) as f64).sqrt();
     Grid {
         sites: sites.collect(),
-        head: Step::at_most(options.head * size),
+        head: network.head().step(options.head),
     }
 }
 

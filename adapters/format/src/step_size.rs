@@ -7,12 +7,12 @@ use crate::codec::steps;
 /// A quantisation step: about `2^(exponent / 4)`, from a table of four steps per octave, so that every platform computes
 /// the same bits. A value with this step is a multiple of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Step(pub i8);
+pub struct StepSize(pub i8);
 
 /// Largest absolute value of a code: its product with a step keeps the code's bits in f32.
 pub(crate) const LARGEST_CODE: i32 = 1 << 22;
 
-impl Step {
+impl StepSize {
     /// Returns the largest step that is at most `size`, within the range of steps (2⁻³² to about 2³¹·⁷⁵).
     #[must_use]
     pub fn at_most(size: f64) -> Self {
@@ -70,20 +70,20 @@ impl Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SiteSteps {
     /// Of the kernel or scale.
-    pub weights: Step,
+    pub weights: StepSize,
     /// Of the bias.
-    pub bias: Step,
+    pub bias: StepSize,
 }
 
 /// Steps of the values that do not belong to a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Steps {
     /// Of the head's weight.
-    pub head: Step,
+    pub head: StepSize,
     /// Of the feature profile's mean.
-    pub profile_mean: Step,
+    pub profile_mean: StepSize,
     /// Of the feature profile's diagonal and factor.
-    pub profile_factor: Step,
+    pub profile_factor: StepSize,
 }
 
 #[cfg(test)]
@@ -93,25 +93,25 @@ mod tests {
     #[test]
     fn a_step_is_the_largest_that_is_not_larger_than_asked() {
         for size in [1e-9, 0.001, 0.06, 0.25, 0.7, 1.0, 3.0, 1e9] {
-            let step = Step::at_most(size);
+            let step = StepSize::at_most(size);
             assert!(step.size() <= size && step.larger(1).size() > size, "{size} {step:?}");
         }
         assert_eq!(
-            (Step::at_most(0.0), Step::at_most(1e30)),
-            (Step(i8::MIN), Step(i8::MAX))
+            (StepSize::at_most(0.0), StepSize::at_most(1e30)),
+            (StepSize(i8::MIN), StepSize(i8::MAX))
         );
-        assert_eq!(Step::at_most(0.25).size(), 0.25);
+        assert_eq!(StepSize::at_most(0.25).size(), 0.25);
     }
 
     #[test]
     fn values_of_codes_have_these_codes() {
         for exponent in [i8::MIN, -37, -16, 0, 5, i8::MAX] {
             for code in [0, 1, -1, 2, 77, -4095, LARGEST_CODE, -LARGEST_CODE] {
-                let value = Step(exponent).value(code);
-                assert_eq!(Step(exponent).code(value), Some(code));
-                assert_eq!(Step(exponent).nearest(value).to_bits(), value.to_bits());
+                let value = StepSize(exponent).value(code);
+                assert_eq!(StepSize(exponent).code(value), Some(code));
+                assert_eq!(StepSize(exponent).nearest(value).to_bits(), value.to_bits());
             }
         }
-        assert_eq!(Step(0).code(1e9), None);
+        assert_eq!(StepSize(0).code(1e9), None);
     }
 }
