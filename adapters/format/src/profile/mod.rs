@@ -41,20 +41,6 @@ impl Profile {
         self.mean.len()
     }
 
-    /// Returns the steps of mean and factor that change the distances of the task's images by about a hundredth.
-    #[must_use]
-    pub fn steps(&self) -> [StepSize; 2] {
-        let dimensions = self.dimensions().max(1) as f64;
-        let diagonal = || self.diagonal.iter().map(|&value| f64::from(value));
-        let typical = diagonal().sum::<f64>() / dimensions;
-        // The variance of a dimension is at least the inverse square of its diagonal element.
-        let variance = diagonal().map(|value| 1.0 / (value * value)).sum::<f64>() / dimensions;
-        [
-            StepSize::at_most(0.35 / typical),
-            StepSize::at_most(0.15 * libm::sqrt(24.0 / (dimensions * variance))),
-        ]
-    }
-
     /// Returns the profile with the nearest multiples of the steps of mean and factor. The diagonal stays above 0.
     #[must_use]
     pub fn rounded(&self, [mean, factor]: [StepSize; 2]) -> Self {
