@@ -2,15 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::codec::steps;
+use crate::codec::{codes::LARGEST_CODE, steps};
 
 /// A quantisation step: about `2^(exponent / 4)`, from a table of four steps per octave, so that every platform computes
 /// the same bits. A value with this step is a multiple of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StepSize(pub i8);
-
-/// Largest absolute value of a code: its product with a step keeps the code's bits in f32.
-pub(crate) const LARGEST_CODE: i32 = 1 << 22;
 
 impl StepSize {
     /// Returns the largest step that is at most `size`, within the range of steps (2⁻³² to about 2³¹·⁷⁵).

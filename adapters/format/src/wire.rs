@@ -207,9 +207,9 @@ pub(crate) fn read(bytes: &[u8], version: u16, limits: &Limits) -> Result<Outlin
             Ok(Canary {
                 size,
                 pixels,
+                seed,
                 class,
                 probability,
-                seed,
             })
         })?,
         revision: 0,

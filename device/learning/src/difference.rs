@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use clr_adapters::{FoldedNorm, SiteSteps, SiteWeights};
 
-use crate::{Multiplier, Weight, site::FoldedSite};
+use crate::{Multiplier, Weight, folded_site::FoldedSite};
 
 /// A site whose parameters are differences from the backbone's own norm.
 #[derive(Clone, Debug)]
@@ -81,15 +81,14 @@ impl DifferenceSite {
     /// Returns the site for an adapter: rounded differences, or absolute values if there are no steps.
     pub(crate) fn to_adapter(&self, name: String) -> clr_adapters::Site {
         let steps = self.steps();
-        let (weights, bias) = match steps {
-            Some(_) => (
+        let (weights, bias) = if steps.is_some() {
+            (
                 self.weights.weight.rounded().into_owned(),
                 self.bias.rounded().into_owned(),
-            ),
-            None => {
-                let folded = self.folded();
-                (folded.weights, folded.bias)
-            }
+            )
+        } else {
+            let folded = self.folded();
+            (folded.weights, folded.bias)
         };
         clr_adapters::Site {
             name: Some(name),

@@ -44,7 +44,7 @@ pub struct Weight {
     pub values: Vec<f32>,
     /// Whether the weight gets a gradient.
     pub trained: bool,
-    /// StepSize to whose multiples the forward pass rounds the values; `None` if it uses them as they are.
+    /// Step to whose multiples the forward pass rounds the values; `None` if it uses them as they are.
     pub step: Option<StepSize>,
 }
 

@@ -5,7 +5,7 @@
 
 use clr_adapters::SiteKind;
 
-use crate::{DifferenceSite, Group, SiteNorm, Weight, parameter::Weights};
+use crate::{DifferenceSite, Group, Multiplier, SiteNorm, Weight, folded_site::FoldedSite, parameter::Weights};
 
 /// A site of the frozen backbone.
 #[derive(Clone, Debug)]
@@ -36,15 +36,6 @@ pub enum Site {
         /// `[C]`.
         bias: Weight,
     },
-}
-
-/// Kernel or scale of a site.
-#[derive(Clone, Debug)]
-pub struct Multiplier {
-    /// `[C, 3, 3]` of a kernel, `[C]` of a scale.
-    pub weight: Weight,
-    /// Whether the multiplier is a depthwise 3×3 kernel.
-    pub kernel: bool,
 }
 
 /// A site with its norm unfolded.
@@ -149,16 +140,6 @@ impl NormedSite {
         gradients.push(d_bias);
         gradients
     }
-}
-
-/// Folded values of a site, for the runtime.
-pub(crate) struct FoldedSite {
-    /// `[C, 3, 3]` or `[C]`.
-    pub(crate) weights: Vec<f32>,
-    /// `[C]`.
-    pub(crate) bias: Vec<f32>,
-    pub(crate) kernel: bool,
-    pub(crate) trained: bool,
 }
 
 impl Site {

@@ -65,7 +65,7 @@ const SITES: SiteSteps = SiteSteps {
     weights: StepSize(-17),
     bias: StepSize(-6),
 };
-/// StepSize of the head of a new task, in units of its root mean square.
+/// Step of the head of a new task, in units of its root mean square.
 const HEAD: f64 = 0.3;
 
 /// Returns a head that predicts the class with the nearest mean feature. The logits are scaled so that the correct

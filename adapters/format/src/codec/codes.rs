@@ -7,7 +7,9 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use super::range::{Coder, Decoder, Encoder};
-use crate::step_size::LARGEST_CODE;
+
+/// Largest absolute value of a code: its product with a step keeps the code's bits in f32.
+pub(crate) const LARGEST_CODE: i32 = 1 << 22;
 
 /// A probability of a 0 bit, as the mean of a fast and a slow average.
 #[derive(Clone, Copy)]
@@ -167,6 +169,8 @@ impl CodeModel {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
 
     fn bytes_of(codes: &[i32], width: usize) -> Vec<u8> {
@@ -220,7 +224,7 @@ mod tests {
 
     #[test]
     fn zeros_cost_next_to_nothing_and_noise_costs_its_entropy() {
-        let zeros = bytes_of(&[0; 80_000], 9).len();
+        let zeros = bytes_of(&vec![0; 80_000], 9).len();
         assert!(zeros < 100, "{zeros} bytes");
         let uniform = bytes_of(&noise(8_000, 3), 100).len() as f64;
         let entropy = 8_000.0 * 7_f64.log2() / 8.0;

@@ -126,21 +126,23 @@ impl Compact {
         let (own, labels) = (&self.outline.header.labels, &outline.header.labels);
         let width = part.values / labels.len().max(1);
         let place = |label| own.iter().position(|own| own == label);
-        fn pick<T: Copy + Default>(values: &[T], places: impl Iterator<Item = Option<usize>>, width: usize) -> Vec<T> {
-            let mut picked = Vec::new();
-            for place in places {
-                match place.and_then(|place| values.get(place * width..(place + 1) * width)) {
-                    Some(row) => picked.extend_from_slice(row),
-                    None => picked.resize(picked.len() + width, T::default()),
-                }
-            }
-            picked
-        }
         match content {
             Content::Codes(codes) => Content::Codes(pick(codes, labels.iter().map(place), width)),
             Content::Floats(values) => Content::Floats(pick(values, labels.iter().map(place), width)),
         }
     }
+}
+
+/// Returns the rows at these places, one after another; zeros for a row without a place.
+fn pick<T: Copy + Default>(values: &[T], places: impl Iterator<Item = Option<usize>>, width: usize) -> Vec<T> {
+    let mut picked = Vec::new();
+    for place in places {
+        match place.and_then(|place| values.get(place * width..(place + 1) * width)) {
+            Some(row) => picked.extend_from_slice(row),
+            None => picked.resize(picked.len() + width, T::default()),
+        }
+    }
+    picked
 }
 
 fn zeros(part: &Part) -> Content {

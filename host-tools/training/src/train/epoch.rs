@@ -17,7 +17,7 @@ use crate::{
 pub(super) struct Epoch<'a, F> {
     pub(super) recipe: Recipe,
     /// Number of the epoch, from 1.
-    pub(super) epoch: usize,
+    pub(super) number: usize,
     pub(super) mode: Mode,
     /// Returns the factor on the learning rates at a position, in epochs since the start.
     pub(super) factor: &'a F,
@@ -41,11 +41,11 @@ impl<F: Fn(f64) -> f64> Epoch<'_, F> {
         let steps = prepared.train.len().div_ceil(schedule.batch);
         let mut totals = Totals::default();
         let mut step = 0;
-        let order = shuffled(prepared.train.len(), options.seed, self.epoch as u64);
+        let order = shuffled(prepared.train.len(), options.seed, self.number as u64);
         let loading = Loading {
             batch: schedule.batch,
             workers: options.workers(),
-            augmentation: Some((&schedule.augmentation, options.seed, self.epoch as u64)),
+            augmentation: Some((&schedule.augmentation, options.seed, self.number as u64)),
             mirrored: false,
         };
         for_each_batch(&prepared.train, &order, loading, |batch| {
@@ -53,7 +53,7 @@ impl<F: Fn(f64) -> f64> Epoch<'_, F> {
             if self.mode != Mode::Train && batch.labels.len() < 2 {
                 return Ok(());
             }
-            let address = (self.epoch * steps + step) as u64;
+            let address = (self.number * steps + step) as u64;
             let (n, classes) = (batch.labels.len(), network.classes());
             let labels = batch.labels.iter();
             let mut targets = labels
@@ -77,10 +77,10 @@ impl<F: Fn(f64) -> f64> Epoch<'_, F> {
             let output = (prepared.executor).forward_backward(network, x, self.mode, mask.as_deref(), &loss)?;
             totals.add(&output, &batch.labels);
             if !totals.loss.is_finite() {
-                let (recipe, epoch) = (self.recipe, self.epoch);
+                let (recipe, epoch) = (self.recipe, self.number);
                 return Err(TrainError::Diverged { recipe, epoch });
             }
-            let position = (self.epoch - 1) as f64 + (step + 1) as f64 / steps as f64;
+            let position = (self.number - 1) as f64 + (step + 1) as f64 / steps as f64;
             network.set_values(adam.step(&output.gradients, (self.factor)(position)))?;
             if let Some(average) = &mut average {
                 average.update(adam.values(), adam.state().step);

@@ -117,7 +117,7 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
         let epoch = state.epoch + 1;
         let pass = Epoch {
             recipe,
-            epoch,
+            number: epoch,
             mode,
             factor: &|position| schedule.rate.factor(position, epochs),
         };

@@ -213,7 +213,7 @@ fn train(
         let position_before = first as f64;
         let pass = Epoch {
             recipe,
-            epoch: first + number,
+            number: first + number,
             mode: Mode::Train,
             factor: &|position| options.rate * decay.factor(position - position_before, options.epochs),
         };
