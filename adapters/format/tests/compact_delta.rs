@@ -50,6 +50,8 @@ fn a_delta_between_any_two_compact_adapters_reproduces_the_target() {
     labels_inserted.header.labels.insert(1, "Wren".into());
     labels_inserted.head.weight.splice(18..18, [0.25; 18]);
     labels_inserted.head.bias.insert(1, 1.0);
+    let known = labels_inserted.header.class_features.as_mut().unwrap();
+    known.deviations.splice(18..18, [0.0; 18]);
     let mut late = parent.clone();
     late.sites.remove(0);
     let mut finer = parent.clone();
@@ -97,6 +99,7 @@ fn what_did_not_change_costs_next_to_nothing() {
         .map(|value| step.nearest(value));
     class.head.weight.extend(row);
     class.head.bias.push(0.5);
+    class.header.class_features.as_mut().unwrap().push_class(&[0.25; 1280]);
     let bytes = delta(&base, &file(&class)).len();
     assert!(bytes < 900, "{bytes} bytes for a class");
     let bytes = delta(&base, &file(&tuned(&parent, parent.sites.len() - 12, 20))).len();

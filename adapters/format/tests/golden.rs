@@ -92,6 +92,7 @@ fn version_1() -> Adapter {
             trial: None,
             calibration: None,
             profile: None,
+            class_features: None,
             steps: None,
         },
         sites: vec![

@@ -511,6 +511,8 @@ fn without_caps_a_reader_neither_overflows_nor_reserves_more_than_the_file() {
         canary_side: most,
         input_side: most,
         profile_dimensions: most,
+        class_directions: most,
+        margins: most,
     };
     let file = file(Encoding::F32);
     assert!(decode_with(&file, &lifted).is_ok());
