@@ -101,7 +101,7 @@ fn what_did_not_change_costs_next_to_nothing() {
     class.head.bias.push(0.5);
     class.header.class_features.as_mut().unwrap().push_class(&[0.25; 1280]);
     let bytes = delta(&base, &file(&class)).len();
-    assert!(bytes < 900, "{bytes} bytes for a class");
+    assert!(bytes < 1_700, "{bytes} bytes for a class of noise");
     let bytes = delta(&base, &file(&tuned(&parent, parent.sites.len() - 12, 20))).len();
     assert!(bytes < 2_500, "{bytes} bytes for a twentieth of the late values");
 }

@@ -65,8 +65,8 @@ pub fn create_task(
         labels: labels.collect(),
         features: groups.concat(),
     };
-    let validation = LabelledFeatures::default();
-    adapter.header.class_features = learn_class_features(&images, &validation, &adapter.head, 0)?;
+    // There are no other images for the margins. Means and directions of few images hardly fit to each of them.
+    adapter.header.class_features = learn_class_features(&images, &images, &adapter.head, 0)?;
     AdapterRevision::new(adapter, None)
 }
 

@@ -3,7 +3,7 @@
 //! **Weights.** A row of the head is fitted to the features of the class's images against the means and the spread of the
 //! old classes ([`KnownClasses::fit`]); no old image is needed.
 //!
-//! **Bias.** It is the one with which the class would take one in two hundred old images, according to the margins in the
+//! **Bias.** It is the one with which the class would take three in a thousand old images, according to the margins in the
 //! file. It is not higher than what claims all of the class's own images with a margin, so that a class unlike all others
 //! takes nothing needlessly. Images of old classes that the device has keep their class.
 //!
