@@ -305,8 +305,8 @@ impl Default for CompactOptions {
             bias: 0.4,
             head: 0.3,
             importance: 0.5,
-            penalty: 0.15,
-            rate: 0.2,
+            penalty: 0.05,
+            rate: 0.4,
             class_features: true,
         }
     }
