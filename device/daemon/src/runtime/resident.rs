@@ -274,6 +274,12 @@ impl Runtime {
         self.serving.info_of(adapter, |detail| detail.trial.is_some()) == Some(true)
     }
 
+    /// Returns whether this adapter is on trial with a bound on its latency.
+    pub(crate) fn has_latency_bound(&self, adapter: &Arc<ResidentAdapter>) -> bool {
+        let bound = |detail: &mut AdapterInfo| detail.trial.as_ref().is_some_and(TrialRun::has_latency_bound);
+        self.serving.info_of(adapter, bound) == Some(true)
+    }
+
     /// Counts a frame that `adapter` classified. Returns `None` if the adapter is not on trial.
     pub(crate) fn observe(&self, adapter: &Arc<ResidentAdapter>, frame: Observation) -> Option<TrialVerdict> {
         let observe = |detail: &mut AdapterInfo| detail.trial.as_mut().map(|trial| trial.observe(frame));
