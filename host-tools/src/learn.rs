@@ -79,6 +79,7 @@ impl Observer for Watcher<'_> {
                 Phase::Features => "frozen features".to_owned(),
                 Phase::Head => "fitting the head".to_owned(),
                 Phase::Train(recipe) => format!("training {recipe}"),
+                Phase::Round(recipe) => format!("training {recipe} with rounded values"),
                 Phase::Evaluate => "evaluating".to_owned(),
                 _ => "working".to_owned(),
             };

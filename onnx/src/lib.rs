@@ -49,8 +49,8 @@ pub use preprocess::{
 pub use program::{ConvStep, Program, Step, StepOp};
 pub use resize::{Coordinates, Resize, ResizeMode, ResizeTarget, Rounding, Taps};
 pub use rewrite::{
-    HeadPart, OnnxModel, Parameter, ParameterSource, Reprogrammed, aligned_sites, check_adapter, export,
-    identity_adapter, merge, reprogram, with_all_sites,
+    HeadPart, OnnxModel, Parameter, ParameterSource, Reprogrammed, absolute_sites, aligned_sites, check_adapter,
+    compacted, export, folded_norms, identity_adapter, merge, reprogram, with_all_sites,
 };
 pub use shape::Shape;
 pub use sites::SiteInfo;

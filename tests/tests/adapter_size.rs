@@ -22,6 +22,7 @@ fn a_complete_int8_adapter_of_lite0_fits_147_kilobytes() {
         pixels: vec![7; 3 * 32 * 32],
         class: 1,
         probability: 0.9,
+        seed: None,
     };
     adapter.header.canaries = vec![canary.clone(), canary];
     let features = |seed: usize| {

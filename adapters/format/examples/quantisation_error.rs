@@ -59,7 +59,7 @@ fn sizes(adapter: &Adapter) -> Result<(), Box<dyn Error>> {
     }
     let (mut whole, mut shared, mut previous) = (0, 0, "");
     for site in &adapter.sites {
-        let name = site.name.as_str();
+        let name = site.name.as_deref().unwrap_or_default();
         let common = name.bytes().zip(previous.bytes()).take_while(|(a, b)| a == b).count();
         whole += 1 + name.len();
         shared += 2 + name.len() - common;

@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Preprocessing, Profile, Recipe};
+use crate::{Digest, Preprocessing, Profile, Recipe, SiteSteps, StepSize, Steps};
 
 /// One task: header, reprogrammed sites in the backbone's order, and the head.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,12 +20,16 @@ pub struct Adapter {
 /// Parameters after one convolution, with the task's norm folded in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Site {
-    /// The convolution's name in the backbone.
-    pub name: String,
+    /// The convolution's name in the backbone. `None` in an adapter read from a file of format version 3, which counts
+    /// its sites from the backbone's last one.
+    pub name: Option<String>,
     /// Multiplies the convolution's bias-free output.
     pub weights: SiteWeights,
     /// `[C]`, added after the kernel or scale, so that the zero padding applies to the bias-free feature map.
     pub bias: Vec<f32>,
+    /// Steps of the values if weights and bias are differences from the backbone's own norm, in multiples of these
+    /// steps ([`FoldedNorm`](crate::FoldedNorm)); `None` if they are absolute.
+    pub steps: Option<SiteSteps>,
 }
 
 /// The multiplying part of a [`Site`].
@@ -53,6 +57,17 @@ impl Head {
     #[must_use]
     pub fn classes(&self) -> usize {
         self.bias.len()
+    }
+
+    /// Returns the largest step of at most `fraction` of the weight's root mean square.
+    #[must_use]
+    pub fn step(&self, fraction: f64) -> StepSize {
+        let squares: f64 = self
+            .weight
+            .iter()
+            .map(|&value| f64::from(value) * f64::from(value))
+            .sum();
+        StepSize::at_most(fraction * libm::sqrt(squares / self.weight.len().max(1) as f64))
     }
 }
 
@@ -101,6 +116,8 @@ pub struct Header {
     /// Profile of the training images in the features of the unmodified backbone. Required for selecting the task from
     /// an image.
     pub profile: Option<Profile>,
+    /// Steps of the head's and the profile's values in a file of format version 3; `None` if they are f32.
+    pub steps: Option<Steps>,
 }
 
 impl Header {
@@ -131,6 +148,7 @@ impl Header {
             trial: None,
             calibration: None,
             profile: None,
+            steps: None,
         }
     }
 }
@@ -198,6 +216,9 @@ pub struct Canary {
     pub size: [u16; 2],
     /// RGB, 8 bits, row-major, `3 · width · height` bytes.
     pub pixels: Vec<u8>,
+    /// The seed that the pixels were drawn from ([`noise_image`](crate::noise_image)). A file of format version 3
+    /// stores it in place of the pixels.
+    pub seed: Option<u64>,
     /// Index of the expected class.
     pub class: u32,
     /// The expected probability of that class.

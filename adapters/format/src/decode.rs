@@ -4,7 +4,7 @@ use alloc::{vec, vec::Vec};
 
 use crate::{
     Adapter, DecodeError, Digest, Encoding, Head, Limits, Profile, Release, SectionEncoding, SectionInfo, SectionKind,
-    Signature, Site, SiteWeights, codec,
+    Signature, Site, SiteWeights, codec, compact,
     envelope::{self, Envelope},
     wire::{self, Outline, ProfileOutline},
 };
@@ -64,6 +64,27 @@ pub(crate) fn decode_opened(bytes: &[u8], file: &Envelope<'_>, limits: &Limits) 
     }
     check_parameters(&outline, limits)?;
 
+    let (adapter, sections) = if file.version >= 3 {
+        compact::read(file.payload, outline, file.payload_offset)?
+    } else {
+        read_sections(file, outline)?
+    };
+    adapter.validate_with(limits)?;
+    Ok(Decoded {
+        adapter,
+        digest: Digest::of(bytes),
+        encoding: file_encoding(file.version, &sections),
+        sections,
+        header_bytes: file.header.len(),
+        file_bytes: bytes.len(),
+        format_version: file.version,
+        signature: file.signature,
+        release: file.release.clone(),
+    })
+}
+
+/// Reads the payload of versions 1 and 2.
+fn read_sections(file: &Envelope<'_>, outline: Outline) -> Result<(Adapter, Vec<SectionInfo>), DecodeError> {
     let mut payload = Payload {
         rest: file.payload,
         offset: file.payload_offset,
@@ -107,6 +128,7 @@ pub(crate) fn decode_opened(bytes: &[u8], file: &Envelope<'_>, limits: &Limits) 
             SiteWeights::Scale(scales.next().unwrap_or_default())
         },
         bias: biases.next().unwrap_or_default(),
+        steps: None,
     });
     let adapter = Adapter {
         sites: sites.collect(),
@@ -117,21 +139,13 @@ pub(crate) fn decode_opened(bytes: &[u8], file: &Envelope<'_>, limits: &Limits) 
         },
         header,
     };
-    adapter.validate_with(limits)?;
-    Ok(Decoded {
-        adapter,
-        digest: Digest::of(bytes),
-        encoding: file_encoding(&payload.sections),
-        sections: payload.sections,
-        header_bytes: file.header.len(),
-        file_bytes: bytes.len(),
-        format_version: file.version,
-        signature: file.signature,
-        release: file.release.clone(),
-    })
+    Ok((adapter, payload.sections))
 }
 
-fn file_encoding(sections: &[SectionInfo]) -> Encoding {
+fn file_encoding(version: u16, sections: &[SectionInfo]) -> Encoding {
+    if version >= 3 {
+        return Encoding::Compact;
+    }
     let of_head = |encoding: &Encoding| {
         let wanted = encoding.of_section(SectionKind::HeadWeight);
         sections
@@ -142,7 +156,7 @@ fn file_encoding(sections: &[SectionInfo]) -> Encoding {
 }
 
 /// Refuses more values than the cap allows, before memory is reserved.
-fn check_parameters(outline: &Outline, limits: &Limits) -> Result<(), DecodeError> {
+pub(crate) fn check_parameters(outline: &Outline, limits: &Limits) -> Result<(), DecodeError> {
     let sites = outline
         .sites
         .iter()
@@ -269,7 +283,7 @@ impl<'a> Payload<'a> {
             elements,
             offset,
             bytes: data.len(),
-            crc: got,
+            crc: Some(got),
         });
         self.offset = offset + data.len();
         self.rest = rest;

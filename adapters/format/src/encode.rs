@@ -3,8 +3,8 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use crate::{
-    Adapter, EncodeError, Encoding, Limits, Profile, SectionEncoding, SectionKind, SiteWeights, codec, decode,
-    envelope,
+    Adapter, EncodeError, Encoding, Limits, Profile, SectionEncoding, SectionKind, Site, SiteWeights, codec, compact,
+    decode, envelope,
     wire::{self, Outline, ProfileOutline, SiteOutline},
 };
 
@@ -30,25 +30,44 @@ pub fn encode(adapter: &Adapter, encoding: Encoding) -> Result<Vec<u8>, EncodeEr
         name: site.name.clone(),
         channels: site.channels(),
         kernel: matches!(site.weights, SiteWeights::Kernel(_)),
+        steps: site.steps,
     });
+    let version = if encoding == Encoding::Compact { 3 } else { 2 };
     let outline = Outline {
         header: adapter.header.clone(),
         features: adapter.head.features,
         profile: adapter.header.profile.as_ref().map(ProfileOutline::of),
         sites: sites.collect(),
     };
-    let header = wire::write(&outline, envelope::VERSION)?;
-    cap("header", header.len(), Limits::DEFAULT.header_bytes)?;
-    let mut payload = Vec::new();
-    for kind in SectionKind::ALL {
-        write_section(kind, &runs(adapter, kind), encoding, &mut payload);
+    if version == 2 {
+        check_sections(adapter)?;
     }
+    let header = wire::write(&outline, version)?;
+    cap("header", header.len(), Limits::DEFAULT.header_bytes)?;
+    let payload = if version == 2 {
+        let mut payload = Vec::new();
+        for kind in SectionKind::ALL {
+            write_section(kind, &runs(adapter, kind), encoding, &mut payload);
+        }
+        payload
+    } else {
+        compact::write(adapter, &outline)?
+    };
     cap(
         "file",
         envelope::file_bytes(header.len(), payload.len()),
         Limits::DEFAULT.file_bytes,
     )?;
-    Ok(envelope::seal(&header, &payload))
+    Ok(envelope::seal(version, &header, &payload))
+}
+
+/// Refuses what files of version 2 have no place for: differences, and sites without names.
+fn check_sections(adapter: &Adapter) -> Result<(), EncodeError> {
+    let unfit = |site: &&Site| site.steps.is_some() || site.name.is_none();
+    match adapter.sites.iter().position(|site| unfit(&site)) {
+        Some(site) => Err(EncodeError::Relative { site }),
+        None => Ok(()),
+    }
 }
 
 /// Returns `adapter` after a round trip through `encoding`: the weights that a device computes with.

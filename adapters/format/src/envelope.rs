@@ -1,6 +1,7 @@
 //! Envelope of a file: magic, version, lengths, signed bytes, signature trailer and checksum.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::{
     DecodeError, Limits, PublicKey, Release, Signature, SignedRelease, SignerClass,
@@ -9,12 +10,37 @@ use crate::{
 
 /// The magic number: a byte above 127, the format's name, and line ends that a copy in text mode would change.
 pub(crate) const MAGIC: [u8; 8] = *b"\x89CLR\r\n\x1a\n";
-/// The format version that is written, and the newest that can be read.
-pub(crate) const VERSION: u16 = 2;
+/// The newest format version. Encodings that version 2 has are written as version 2.
+pub(crate) const VERSION: u16 = 3;
 /// Bytes before the header.
 const PREFIX: usize = 20;
 /// Bytes of a signature: the public key and the Ed25519 signature.
 const SIGNATURE: usize = 32 + 64;
+
+/// Where a file's header is. The payload follows it.
+pub(crate) struct Frame {
+    pub(crate) header: Range<usize>,
+    /// Bytes of the payload according to the prefix.
+    payload: usize,
+}
+
+impl Frame {
+    /// Reads the lengths in a prefix; `None` if the file, which may lack its payload, cannot contain the header.
+    pub(crate) fn of(file: &[u8]) -> Option<Self> {
+        let prefix = file.get(..PREFIX)?;
+        let header = PREFIX..PREFIX.checked_add(u32_at(prefix, 12) as usize)?;
+        (header.end <= file.len()).then_some(Self {
+            header,
+            payload: u32_at(prefix, 16) as usize,
+        })
+    }
+
+    /// Returns the complete file without its payload.
+    pub(crate) fn without_payload(&self, file: &[u8]) -> Vec<u8> {
+        let rest = file.get(self.header.end + self.payload..).unwrap_or_default();
+        [&file[..self.header.end], rest].concat()
+    }
+}
 
 /// The parts of a file with a valid envelope.
 pub(crate) struct Envelope<'a> {
@@ -62,11 +88,11 @@ pub(crate) fn file_bytes(header: usize, payload: usize) -> usize {
     PREFIX + header + payload + FRAME
 }
 
-/// Wraps a header and a payload in the unsigned envelope of the newest version.
-pub(crate) fn seal(header: &[u8], payload: &[u8]) -> Vec<u8> {
+/// Wraps a header and a payload of a format version in the unsigned envelope.
+pub(crate) fn seal(version: u16, header: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut file = Vec::with_capacity(file_bytes(header.len(), payload.len()));
     file.extend(MAGIC);
-    file.extend(VERSION.to_le_bytes());
+    file.extend(version.to_le_bytes());
     file.extend([0; 2]);
     file.extend((header.len() as u32).to_le_bytes());
     file.extend((payload.len() as u32).to_le_bytes());

@@ -210,6 +210,9 @@ pub enum DecodeError {
         /// Description of the fault.
         fault: CodeFault,
     },
+    /// The payload is readable, but not in canonical form.
+    #[error("the payload is not in the form that the encoder writes")]
+    PayloadForm,
     /// The payload has trailing data after its last section.
     #[error("{left} bytes of trailing data after the last section")]
     PayloadRest {
@@ -266,6 +269,26 @@ pub enum EncodeError {
         cap: usize,
         /// The size.
         got: usize,
+    },
+    /// A value is too large for its step.
+    #[error(
+        "{section}: {value} is more than 4,194,304 steps of {step}\nhint: training diverged, or the step is too small"
+    )]
+    Step {
+        /// The kind of the value.
+        section: SectionKind,
+        /// The value.
+        value: f32,
+        /// The size of its step.
+        step: f64,
+    },
+    /// An encoding of format version 2 was asked for an adapter that only version 3 can hold.
+    #[error(
+        "site {site} has differences from the backbone, which only the encoding `compact` can hold\nhint: make it absolute first (`clr_onnx::with_all_sites`), or encode it as `compact`"
+    )]
+    Relative {
+        /// Index of the site in the adapter.
+        site: usize,
     },
     /// The header could not be serialised.
     #[error("header: {reason}")]

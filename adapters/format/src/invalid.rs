@@ -122,6 +122,12 @@ pub enum InvalidAdapter {
         /// Number of bytes found.
         got: usize,
     },
+    /// A canary's pixels are not those of its seed.
+    #[error("canary {canary}: its pixels are not those of its seed")]
+    CanarySeed {
+        /// Index of the canary.
+        canary: usize,
+    },
     /// A canary expects a class that the head does not have.
     #[error("canary {canary} expects class {class} of {classes}")]
     CanaryClass {

@@ -75,6 +75,8 @@ pub enum SectionEncoding {
     Linear10 = 4,
     /// 10-bit square-law codes, a 6-bit logarithmic step per 16 values.
     Square10 = 5,
+    /// Range-coded integer codes with one step, in format version 3 only.
+    Coded = 6,
 }
 
 impl SectionEncoding {
@@ -97,6 +99,7 @@ impl SectionEncoding {
             Self::Linear8 => "int8",
             Self::Linear10 => "int10",
             Self::Square10 => "int10-square",
+            Self::Coded => "coded",
         }
     }
 
@@ -124,14 +127,16 @@ pub enum Encoding {
     F32,
     /// Half the size of f32. A section with a value outside f16's range (±65,504) is encoded as f32.
     F16,
-    /// About 8 bits per value: see [`SectionEncoding`].
-    #[default]
+    /// About 8 bits per value: see [`SectionEncoding`]. Written as format version 2, for devices with older programs.
     Int8,
+    /// Values with a step as range-coded integer codes, other ones as f32: format version 3.
+    #[default]
+    Compact,
 }
 
 impl Encoding {
     /// All encodings, largest first.
-    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Int8];
+    pub const ALL: [Self; 4] = [Self::F32, Self::F16, Self::Int8, Self::Compact];
 
     /// Returns the name used on the command line.
     #[must_use]
@@ -140,6 +145,7 @@ impl Encoding {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Int8 => "int8",
+            Self::Compact => "compact",
         }
     }
 
@@ -153,12 +159,13 @@ impl Encoding {
     #[must_use]
     pub const fn of_section(self, kind: SectionKind) -> SectionEncoding {
         match (self, kind) {
-            (Self::F32, _) | (Self::Int8, SectionKind::HeadBias) => SectionEncoding::F32,
+            (Self::F32, _) | (Self::Int8 | Self::Compact, SectionKind::HeadBias) => SectionEncoding::F32,
             (Self::F16, _) => SectionEncoding::F16,
             (Self::Int8, SectionKind::Kernels) => SectionEncoding::Kernel,
             (Self::Int8, SectionKind::Scales | SectionKind::ProfileDiagonal) => SectionEncoding::Square10,
             (Self::Int8, SectionKind::Biases | SectionKind::ProfileMean) => SectionEncoding::Linear10,
             (Self::Int8, SectionKind::HeadWeight | SectionKind::ProfileFactor) => SectionEncoding::Linear8,
+            (Self::Compact, _) => SectionEncoding::Coded,
         }
     }
 }
@@ -182,6 +189,6 @@ pub struct SectionInfo {
     pub offset: usize,
     /// Number of bytes of the section's data, without the 16-byte section head.
     pub bytes: usize,
-    /// CRC-32 of the section's data.
-    pub crc: u32,
+    /// CRC-32 of the section's data; `None` in format version 3, whose sections have none of their own.
+    pub crc: Option<u32>,
 }

@@ -1,10 +1,10 @@
 //! Validation of adapters, trained or decoded.
 
-use alloc::{borrow::ToOwned, collections::BTreeSet, string::String};
+use alloc::{borrow::ToOwned, collections::BTreeSet, format, string::String};
 
 use crate::{
     Adapter, Calibration, Canary, Fit, Header, InvalidAdapter, Limits, Metrics, Preprocessing, Profile, Recipe,
-    SectionKind, Site, SiteWeights, Trial,
+    SectionKind, Site, SiteWeights, Trial, noise_image,
 };
 
 /// The reserved name for automatic selection of the task.
@@ -29,8 +29,8 @@ impl Adapter {
         if expected != got {
             return Err(InvalidAdapter::HeadWeight { expected, got });
         }
-        finite(SectionKind::HeadWeight, None, &self.head.weight)?;
-        finite(SectionKind::HeadBias, None, &self.head.bias)?;
+        finite(SectionKind::HeadWeight, || None, &self.head.weight)?;
+        finite(SectionKind::HeadBias, || None, &self.head.bias)?;
         if let Some(profile) = &self.header.profile {
             profile.validate(self.head.features, limits)?;
         }
@@ -49,12 +49,12 @@ impl Adapter {
             _ => {}
         }
         let mut names = BTreeSet::new();
-        for site in &self.sites {
-            site.validate(limits)?;
-            if !names.insert(site.name.as_str()) {
-                return Err(InvalidAdapter::DuplicateSite {
-                    site: site.name.clone(),
-                });
+        for (index, site) in self.sites.iter().enumerate() {
+            site.validate(index, limits)?;
+            if let Some(name) = &site.name
+                && !names.insert(name.as_str())
+            {
+                return Err(InvalidAdapter::DuplicateSite { site: name.clone() });
             }
             match (recipe, &site.weights) {
                 (Recipe::Bn, SiteWeights::Kernel(_)) => return problem("a site has a kernel, expected scales only"),
@@ -86,8 +86,15 @@ impl Adapter {
 }
 
 impl Site {
-    fn validate(&self, limits: &Limits) -> Result<(), InvalidAdapter> {
-        text("site name", &self.name, limits.site_name_bytes)?;
+    /// Returns the name for messages; the index in the adapter if there is none.
+    fn described(&self, index: usize) -> String {
+        self.name.clone().unwrap_or_else(|| format!("#{index}"))
+    }
+
+    fn validate(&self, index: usize, limits: &Limits) -> Result<(), InvalidAdapter> {
+        if let Some(name) = &self.name {
+            text("site name", name, limits.site_name_bytes)?;
+        }
         cap("channels of a site", self.channels(), limits.channels)?;
         nonempty("site bias", self.channels())?;
         let (channels, got) = (self.channels(), self.weights.values().len());
@@ -97,14 +104,15 @@ impl Site {
         };
         if expected != got {
             return Err(InvalidAdapter::SiteWeights {
-                site: self.name.clone(),
+                site: self.described(index),
                 channels,
                 expected,
                 got,
             });
         }
-        finite(section, Some(&self.name), self.weights.values())?;
-        finite(SectionKind::Biases, Some(&self.name), &self.bias)
+        let name = || Some(self.described(index));
+        finite(section, name, self.weights.values())?;
+        finite(SectionKind::Biases, name, &self.bias)
     }
 }
 
@@ -199,7 +207,7 @@ impl Profile {
                 let got = values.len();
                 return Err(InvalidAdapter::Profile { section, expected, got });
             }
-            finite(section, None, values)?;
+            finite(section, || None, values)?;
         }
         for &value in &self.diagonal {
             in_range("profile diagonal", value, "above 0", value > 0.0)?;
@@ -245,6 +253,12 @@ impl Canary {
         let (expected, got) = (width.saturating_mul(height).saturating_mul(3), self.pixels.len());
         if expected != got {
             return Err(InvalidAdapter::CanaryPixels { canary, expected, got });
+        }
+        if self
+            .seed
+            .is_some_and(|seed| noise_image(seed, self.size) != self.pixels)
+        {
+            return Err(InvalidAdapter::CanarySeed { canary });
         }
         if self.class as usize >= classes {
             return Err(InvalidAdapter::CanaryClass {
@@ -317,12 +331,12 @@ fn fraction(what: &'static str, got: f32) -> Result<(), InvalidAdapter> {
     in_range(what, got, "0 to 1", (0.0..=1.0).contains(&got))
 }
 
-fn finite(section: SectionKind, site: Option<&String>, values: &[f32]) -> Result<(), InvalidAdapter> {
+fn finite(section: SectionKind, site: impl Fn() -> Option<String>, values: &[f32]) -> Result<(), InvalidAdapter> {
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok(()),
         Some(index) => Err(InvalidAdapter::NotFinite {
             section,
-            site: site.cloned(),
+            site: site(),
             index,
             value: values[index],
         }),

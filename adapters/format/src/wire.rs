@@ -4,7 +4,7 @@ use alloc::{string::String, string::ToString, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Canary, DecodeError, Digest, EncodeError, Header, HeaderFault, Limits, Profile};
+use crate::{Canary, DecodeError, Digest, EncodeError, Header, HeaderFault, Limits, Profile, SiteSteps, noise_image};
 
 /// All fields of the header.
 #[derive(Debug, PartialEq)]
@@ -37,9 +37,11 @@ impl ProfileOutline {
 /// One row of the site table.
 #[derive(Debug, PartialEq)]
 pub(crate) struct SiteOutline {
-    pub(crate) name: String,
+    /// Absent from version 3 on.
+    pub(crate) name: Option<String>,
     pub(crate) channels: usize,
     pub(crate) kernel: bool,
+    pub(crate) steps: Option<SiteSteps>,
 }
 
 struct Writer(Vec<u8>);
@@ -69,17 +71,29 @@ pub(crate) fn write(outline: &Outline, version: u16) -> Result<Vec<u8>, EncodeEr
     out.put(&(header.canaries.len() as u32))?;
     for canary in &header.canaries {
         out.put(&(canary.size, canary.class, canary.probability))?;
-        out.put(canary.pixels.as_slice())?;
+        if version >= 3 {
+            out.put(&canary.seed)?;
+        }
+        if version < 3 || canary.seed.is_none() {
+            out.put(canary.pixels.as_slice())?;
+        }
     }
     if version >= 2 {
         out.put(&(header.revision, header.expires, header.temperature, header.trial))?;
         out.put(&(header.calibration, outline.profile))?;
     }
+    if version >= 3 {
+        out.put(&header.steps)?;
+    }
     out.put(&(outline.features as u32))?;
     out.put(&(outline.sites.len() as u32))?;
     let mut previous: &[u8] = &[];
     for site in &outline.sites {
-        let name = site.name.as_bytes();
+        if version >= 3 {
+            out.put(&(site.channels as u32, site.kernel, site.steps))?;
+            continue;
+        }
+        let name = site.name.as_deref().unwrap_or_default().as_bytes();
         let shared = name.iter().zip(previous).take_while(|(a, b)| a == b).count();
         out.put(&(shared as u32))?;
         out.put(&name[shared..])?;
@@ -179,15 +193,21 @@ pub(crate) fn read(bytes: &[u8], version: u16, limits: &Limits) -> Result<Outlin
         metrics: input.take("metrics")?,
         canaries: input.list("canaries", limits.canaries, |input| {
             let (size, class, probability) = input.take("canary")?;
-            let pixels = input
-                .bytes(
-                    "canary pixels",
-                    limits.canary_side.saturating_mul(limits.canary_side).saturating_mul(3),
-                )?
-                .to_vec();
+            let size: [u16; 2] = size;
+            let seed = if version >= 3 { input.take("canary seed")? } else { None };
+            let pixels = if let Some(seed) = seed {
+                for side in size {
+                    check("canary side", usize::from(side), limits.canary_side)?;
+                }
+                noise_image(seed, size)
+            } else {
+                let most = limits.canary_side.saturating_mul(limits.canary_side).saturating_mul(3);
+                input.bytes("canary pixels", most)?.to_vec()
+            };
             Ok(Canary {
                 size,
                 pixels,
+                seed,
                 class,
                 probability,
             })
@@ -198,6 +218,7 @@ pub(crate) fn read(bytes: &[u8], version: u16, limits: &Limits) -> Result<Outlin
         trial: None,
         calibration: None,
         profile: None,
+        steps: None,
     };
     let mut profile: Option<ProfileOutline> = None;
     if version >= 2 {
@@ -215,9 +236,21 @@ pub(crate) fn read(bytes: &[u8], version: u16, limits: &Limits) -> Result<Outlin
             )?;
         }
     }
+    if version >= 3 {
+        header.steps = input.take("steps")?;
+    }
     let features = input.capped("features", limits.features)?;
     let mut previous = Vec::new();
     let sites = input.list("sites", limits.sites, |input| {
+        if version >= 3 {
+            let channels = input.capped("channels of a site", limits.channels)?;
+            return Ok(SiteOutline {
+                name: None,
+                channels,
+                kernel: input.take("site kind")?,
+                steps: input.take("site steps")?,
+            });
+        }
         let shared = input.capped("shared bytes of a site name", limits.site_name_bytes)?;
         if shared > previous.len() {
             let fault = HeaderFault::Shared {
@@ -237,9 +270,10 @@ pub(crate) fn read(bytes: &[u8], version: u16, limits: &Limits) -> Result<Outlin
         })?;
         let channels = input.capped("channels of a site", limits.channels)?;
         Ok(SiteOutline {
-            name,
+            name: Some(name),
             channels,
             kernel: input.take("site kind")?,
+            steps: None,
         })
     })?;
     if !input.rest.is_empty() {

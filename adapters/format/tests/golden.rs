@@ -84,6 +84,7 @@ fn version_1() -> Adapter {
                 pixels: vec![255, 0, 128, 1, 2, 3],
                 class: 2,
                 probability: 0.75,
+                seed: None,
             }],
             revision: 0,
             expires: None,
@@ -91,17 +92,20 @@ fn version_1() -> Adapter {
             trial: None,
             calibration: None,
             profile: None,
+            steps: None,
         },
         sites: vec![
             Site {
-                name: "stem".into(),
+                name: Some("stem".into()),
                 weights: SiteWeights::Kernel([kernel(1.5, 1.0), kernel(-0.25, -1.0)].concat()),
                 bias: vec![511.0 / 128.0, -1.0 / 128.0],
+                steps: None,
             },
             Site {
-                name: "stem.project".into(),
+                name: Some("stem.project".into()),
                 weights: SiteWeights::Scale(vec![scale(496.0), scale(-16.0), scale(3.0)]),
                 bias: vec![0.0, -511.0 / 128.0, 2.5],
+                steps: None,
             },
         ],
         head: Head {
@@ -114,6 +118,9 @@ fn version_1() -> Adapter {
     }
 }
 
+/// The encodings of versions 1 and 2.
+const SECTIONED: [Encoding; 3] = [Encoding::F32, Encoding::F16, Encoding::Int8];
+
 fn path(version: u16, encoding: Encoding) -> PathBuf {
     PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"))
         .join(format!("tests/golden/v{version}-{encoding}.clr"))
@@ -122,7 +129,7 @@ fn path(version: u16, encoding: Encoding) -> PathBuf {
 #[test]
 fn every_version_decodes_to_the_documented_values() {
     for version in [1, 2] {
-        for encoding in Encoding::ALL {
+        for encoding in SECTIONED {
             let file = fs::read(path(version, encoding)).unwrap();
             assert!(file.len() < 4096);
             let decoded = decode(&file).unwrap();
@@ -197,8 +204,8 @@ fn every_kind_of_signature_is_read_and_written_to_the_same_bytes() {
 }
 
 #[test]
-fn the_newest_version_encodes_to_the_same_bytes() {
-    for encoding in Encoding::ALL {
+fn version_2_encodes_to_the_same_bytes() {
+    for encoding in SECTIONED {
         assert_eq!(
             encode(&documented(2), encoding).unwrap(),
             fs::read(path(2, encoding)).unwrap()
@@ -212,7 +219,7 @@ fn every_version_has_the_documented_digests() {
         (1, ["fc93e593dc60", "ef214c58f249", "ba1d0180e7d5"]),
         (2, ["eb2f34dacf8b", "bff653401a58", "fde016e8bcf6"]),
     ] {
-        let digests = Encoding::ALL.map(|encoding| {
+        let digests = SECTIONED.map(|encoding| {
             decode(&fs::read(path(version, encoding)).unwrap())
                 .unwrap()
                 .digest
@@ -238,10 +245,7 @@ fn a_file_of_one_version_is_not_read_as_another() {
 #[test]
 #[ignore = "writes the golden files that do not exist yet"]
 fn write_the_golden_files() {
-    for encoding in Encoding::ALL
-        .into_iter()
-        .filter(|&encoding| !path(2, encoding).exists())
-    {
+    for encoding in SECTIONED.into_iter().filter(|&encoding| !path(2, encoding).exists()) {
         fs::write(path(2, encoding), encode(&documented(2), encoding).unwrap()).unwrap();
     }
     for (kind, _) in SIGNED.into_iter().filter(|(kind, _)| !signed_path(kind).exists()) {

@@ -48,9 +48,18 @@ fn parts(file: &[u8]) -> (Vec<u8>, Vec<u8>) {
     )
 }
 
+/// Returns the small adapter, with steps for the encoding that has them.
+fn sample_for(encoding: Encoding) -> clr_adapters::Adapter {
+    if encoding == Encoding::Compact {
+        sample::compact(&sample::small())
+    } else {
+        sample::small()
+    }
+}
+
 /// The small adapter in every encoding, created once.
-static FILES: LazyLock<[Vec<u8>; 3]> =
-    LazyLock::new(|| Encoding::ALL.map(|encoding| encode(&sample::small(), encoding).unwrap()));
+static FILES: LazyLock<[Vec<u8>; 4]> =
+    LazyLock::new(|| Encoding::ALL.map(|encoding| encode(&sample_for(encoding), encoding).unwrap()));
 
 fn file(encoding: Encoding) -> Vec<u8> {
     let index = Encoding::ALL.iter().position(|&one| one == encoding).unwrap();
@@ -146,8 +155,8 @@ fn every_fault_of_the_envelope_has_its_error() {
     );
     assert_eq!(decode(b"\x89CLR\n\x1a\n"), Err(DecodeError::Magic));
     assert!(matches!(decode(b""), Err(DecodeError::Truncated { got: 0, .. })));
-    assert_eq!(with(8, 3), DecodeError::Version { expected: 2, got: 3 });
-    assert_eq!(with(8, 0), DecodeError::Version { expected: 2, got: 0 });
+    assert_eq!(with(8, 4), DecodeError::Version { expected: 3, got: 4 });
+    assert_eq!(with(8, 0), DecodeError::Version { expected: 3, got: 0 });
     assert_eq!(with(10, 1), DecodeError::Reserved { place: "prefix" });
     assert_eq!(with(trailer, 4), DecodeError::SignatureKind { kind: 4 });
     let without_statement = DecodeError::Release {

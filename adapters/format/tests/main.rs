@@ -1,6 +1,7 @@
 //! Tests of the adapter file through the public API.
 
 mod allocation;
+mod compact;
 #[cfg(feature = "delta")]
 mod delta;
 mod folding;

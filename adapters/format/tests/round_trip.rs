@@ -54,7 +54,7 @@ fn close(own: &[f32], other: &[f32]) {
 
 #[test]
 fn the_sections_cover_the_payload() {
-    for encoding in Encoding::ALL {
+    for encoding in [Encoding::F32, Encoding::F16, Encoding::Int8] {
         let file = encode(&sample::small(), encoding).unwrap();
         let decoded = decode(&file).unwrap();
         let mut next = 20 + decoded.header_bytes;
@@ -128,9 +128,10 @@ fn site(kernel: bool) -> impl Strategy<Value = Site> {
                 SiteWeights::Scale(weights)
             };
             Site {
-                name: name.clone(),
+                name: Some(name.clone()),
                 weights,
                 bias,
+                steps: None,
             }
         })
     })
@@ -167,6 +168,7 @@ fn adapter() -> impl Strategy<Value = Adapter> {
             pixels,
             class: 0,
             probability,
+            seed: None,
         })
     });
     let rest = (

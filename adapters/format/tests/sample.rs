@@ -2,7 +2,7 @@
 
 use clr_adapters::{
     Adapter, Calibration, Canary, ChannelOrder, Digest, Filter, Fit, Head, Header, Metrics, Preprocessing, Profile,
-    Provenance, Recipe, Site, SiteWeights, Trial,
+    Provenance, Recipe, Site, SiteSteps, SiteWeights, StepSize, Steps, Trial, noise_image,
 };
 
 /// A small, portable random generator (SplitMix64).
@@ -50,9 +50,10 @@ impl Random {
             SiteWeights::Scale((0..channels).map(|_| self.factor()).collect())
         };
         Site {
-            name: name.into(),
+            name: Some(name.into()),
             weights,
             bias: self.normals(channels, 1.5),
+            steps: None,
         }
     }
 }
@@ -78,6 +79,7 @@ fn canary(random: &mut Random, side: u16) -> Canary {
         pixels,
         class: 1,
         probability: 0.875,
+        seed: None,
     }
 }
 
@@ -115,6 +117,7 @@ fn header(task: &str, recipe: Recipe, labels: &[&str]) -> Header {
             after: 0.03,
         }),
         profile: None,
+        steps: None,
     }
 }
 
@@ -216,4 +219,53 @@ pub(crate) fn lite0() -> Adapter {
             bias: random.normals(10, 0.1),
         },
     }
+}
+
+/// Returns `adapter` with all values rounded to steps, as differences: what a file of format version 3 contains.
+pub(crate) fn compact(adapter: &Adapter) -> Adapter {
+    let round =
+        |step: StepSize, values: &mut Vec<f32>| values.iter_mut().for_each(|value| *value = step.nearest(*value));
+    let steps = SiteSteps {
+        weights: StepSize(-16),
+        bias: StepSize(-6),
+    };
+    let mut adapter = adapter.clone();
+    for site in &mut adapter.sites {
+        (site.name, site.steps) = (None, Some(steps));
+        match &mut site.weights {
+            SiteWeights::Scale(values) | SiteWeights::Kernel(values) => {
+                // The kernels of the samples are absolute; their centres are near 1.
+                let (taps, centre) = if values.len() == site.bias.len() {
+                    (1, 0)
+                } else {
+                    (9, 4)
+                };
+                values
+                    .iter_mut()
+                    .skip(centre)
+                    .step_by(taps)
+                    .for_each(|value| *value -= 1.0);
+                round(steps.weights, values);
+            }
+        }
+        round(steps.bias, &mut site.bias);
+    }
+    let steps = Steps {
+        head: StepSize(-20),
+        profile_mean: StepSize(-8),
+        profile_factor: StepSize(-16),
+    };
+    round(steps.head, &mut adapter.head.weight);
+    adapter.header.profile = adapter
+        .header
+        .profile
+        .map(|profile| profile.rounded([steps.profile_mean, steps.profile_factor]));
+    adapter.header.steps = Some(steps);
+    adapter.header.canaries.truncate(1);
+    for (seed, canary) in (40..).zip(&mut adapter.header.canaries) {
+        canary.size = [32, 32];
+        canary.pixels = noise_image(seed, canary.size);
+        canary.seed = Some(seed);
+    }
+    adapter
 }

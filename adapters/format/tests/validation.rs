@@ -77,7 +77,10 @@ fn invalid_names_and_texts_are_refused() {
         |a| a.sites[2].name = a.sites[0].name.clone(),
         InvalidAdapter::DuplicateSite { .. }
     );
-    assert_refused!(|a| a.sites[0].name.clear(), InvalidAdapter::Empty { what: "site name" });
+    assert_refused!(
+        |a| a.sites[0].name = Some(String::new()),
+        InvalidAdapter::Empty { what: "site name" }
+    );
     assert_refused!(
         |a| a.header.task = "auto".into(),
         InvalidAdapter::ReservedName { name: "auto" }
@@ -107,7 +110,7 @@ fn invalid_names_and_texts_are_refused() {
         }
     );
     assert_refused!(
-        |a| a.sites[0].name = "s".repeat(257),
+        |a| a.sites[0].name = Some("s".repeat(257)),
         InvalidAdapter::TooLarge { what: "site name", .. }
     );
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clr_adapters::{Adapter, SiteWeights};
 #[cfg(feature = "tract")]
 use clr_onnx::with_all_sites;
-use clr_onnx::{Backbone, aligned_sites};
+use clr_onnx::{Backbone, absolute_sites};
 use clr_runtime::{Executable, SiteParameters};
 
 use crate::EngineError;
@@ -39,7 +39,7 @@ impl Native {
 
     /// Returns the parameters of every site. The adapter must have been checked against the backbone.
     fn sites(&self, backbone: &Backbone, adapter: &Adapter) -> Arc<[SiteParameters]> {
-        let given = aligned_sites(backbone, adapter).into_iter();
+        let given = absolute_sites(backbone, adapter).into_iter();
         let sites = given.zip(&*self.frozen).map(|(given, frozen)| match given {
             None => frozen.clone(),
             Some(site) => match &site.weights {

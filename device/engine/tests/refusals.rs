@@ -27,7 +27,7 @@ fn wrong_sites_and_channels_are_refused() {
     let mut fewer = good.clone();
     fewer.sites.pop();
     let mut renamed = good.clone();
-    "other".clone_into(&mut renamed.sites[2].name);
+    renamed.sites[2].name = Some("other".to_owned());
     let mut short = good.clone();
     short.sites[0].bias.pop();
     let mut kind = good.clone();

@@ -50,6 +50,9 @@ pub struct AdamOptions {
     pub relative: bool,
     /// Factor of the (not squared) L2 norm of each parameter in the loss.
     pub l2_norm: f64,
+    /// Factor of the L1 norm of the distance from the anchor, applied as a soft threshold of `rate · l1` per step (in
+    /// units of the channel with `relative`), so that values without a use become exactly the anchor.
+    pub l1: PerGroup,
     /// Maximum global gradient norm.
     pub clip: Option<f64>,
     /// Decay of the squared gradients' average.
@@ -64,9 +67,17 @@ impl AdamOptions {
             decay: PerGroup::all(0.0),
             relative: false,
             l2_norm: 0.0,
+            l1: PerGroup::all(0.0),
             clip: None,
             beta2: 0.999,
         }
+    }
+
+    /// Sets the factor of the L1 norm of the distance from the anchor.
+    #[must_use]
+    pub fn with_l1(mut self, l1: PerGroup) -> Self {
+        self.l1 = l1;
+        self
     }
 
     /// Sets the decoupled decay towards the anchor, per step `rate · decay`.
@@ -187,6 +198,7 @@ impl Adam {
             if rate == 0.0 {
                 continue;
             }
+            let threshold = rate * self.options.l1.of(parameter.group);
             let keep = rate * self.options.decay.of(parameter.group);
             let values = &mut self.values[index];
             let (first, second) = (&mut self.state.first[index], &mut self.state.second[index]);
@@ -203,7 +215,14 @@ impl Adam {
                     1.0
                 };
                 let pull = keep * f64::from(*value - parameter.anchor[element]);
-                *value = (f64::from(*value) - rate * unit * direction - pull) as f32;
+                let moved = f64::from(*value) - rate * unit * direction - pull;
+                *value = if threshold > 0.0 {
+                    let anchor = f64::from(parameter.anchor[element]);
+                    let distance = moved - anchor;
+                    (anchor + distance.signum() * (distance.abs() - threshold * unit).max(0.0)) as f32
+                } else {
+                    moved as f32
+                };
             }
         }
         &self.values
@@ -230,9 +249,18 @@ mod tests {
             decay: PerGroup::all(0.0),
             relative: false,
             l2_norm: 0.0,
+            l1: PerGroup::all(0.0),
             clip: None,
             beta2: 0.999,
         }
+    }
+
+    #[test]
+    fn an_l1_penalty_moves_values_to_exactly_the_anchor() {
+        let options = options().with_l1(PerGroup::all(0.5));
+        let mut adam = Adam::new(vec![parameter(&[1.03, 3.0, 0.98], Group::Kernel)], options, None);
+        adam.step(&vec![Some(vec![0.0; 3])], 1.0);
+        assert_eq!(adam.values()[0], [1.0, 2.95, 1.0]);
     }
 
     /// Reference: `torch.optim.Adam([x], lr=0.1)`, loss `(x²·[1, 2]).sum()`, x = [1, −3], three steps (PyTorch 2, f32).

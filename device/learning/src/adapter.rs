@@ -1,12 +1,14 @@
 //! Conversion between a network and a folded adapter.
 
+use std::sync::Arc;
+
 use clr_adapters::{
-    Adapter, Header, Recipe, SiteWeights,
+    Adapter, FoldedNorm, Header, Recipe, SiteWeights,
     folding::{Folded, Norm, fold_kernel, fold_scale},
 };
 use clr_onnx::{Backbone, aligned_sites, check_adapter};
 
-use crate::{Multiplier, Network, NormedSite, Site, Weight, error::Result};
+use crate::{DifferenceSite, Multiplier, Network, NormedSite, Site, Weight, error::Result};
 
 impl Network {
     /// Returns the folded adapter. Its header is `header` with this network's backbone digest and recipe.
@@ -14,30 +16,8 @@ impl Network {
     /// # Errors
     /// [`LearningError::Fold`](crate::LearningError::Fold) for a site whose folded values are not finite.
     pub fn to_adapter(&self, header: Header) -> Result<Adapter> {
-        let mut sites = Vec::new();
-        for (frozen, site) in self.frozen.sites.iter().zip(&self.sites) {
-            let (weights, bias) = match site {
-                Site::Frozen => continue,
-                Site::Normed(site) => {
-                    let Folded { weights, bias } = fold(site)?;
-                    (weights, bias)
-                }
-                Site::Folded { weights, bias } => {
-                    let values = weights.weight.values.clone();
-                    let weights = if weights.kernel {
-                        SiteWeights::Kernel(values)
-                    } else {
-                        SiteWeights::Scale(values)
-                    };
-                    (weights, bias.values.clone())
-                }
-            };
-            sites.push(clr_adapters::Site {
-                name: frozen.name.clone(),
-                weights,
-                bias,
-            });
-        }
+        let sites = (0..self.sites.len()).filter_map(|index| self.site_for_adapter(index).transpose());
+        let sites = sites.collect::<Result<_>>()?;
         let header = Header {
             backbone: self.backbone().digest(),
             recipe: self.recipe,
@@ -48,6 +28,34 @@ impl Network {
             sites,
             head: self.head(),
         })
+    }
+
+    /// Returns a site for an adapter; `None` if it is frozen.
+    pub(crate) fn site_for_adapter(&self, index: usize) -> Result<Option<clr_adapters::Site>> {
+        let name = self.frozen.sites[index].name.clone();
+        let (weights, bias) = match &self.sites[index] {
+            Site::Frozen => return Ok(None),
+            Site::Difference(site) => return Ok(Some(site.to_adapter(name))),
+            Site::Normed(site) => {
+                let Folded { weights, bias } = fold(site)?;
+                (weights, bias)
+            }
+            Site::Folded { weights, bias } => {
+                let values = weights.weight.values.clone();
+                let weights = if weights.kernel {
+                    SiteWeights::Kernel(values)
+                } else {
+                    SiteWeights::Scale(values)
+                };
+                (weights, bias.values.clone())
+            }
+        };
+        Ok(Some(clr_adapters::Site {
+            name: Some(name),
+            weights,
+            bias,
+            steps: None,
+        }))
     }
 
     /// Creates a network with the folded parameters of `adapter`, for evaluation, and for tuning without norms.
@@ -77,16 +85,21 @@ impl Network {
     pub fn load_adapter(&mut self, adapter: &Adapter) -> Result<()> {
         check_adapter(self.backbone(), adapter)?;
         self.sites = (aligned_sites(self.backbone(), adapter).into_iter())
-            .map(|given| given.map_or(Site::Frozen, folded_site))
+            .zip(&self.frozen.norms)
+            .map(|(given, norm)| given.map_or(Site::Frozen, |site| adapted_site(site, norm)))
             .collect();
         self.head_weight = Weight::new(adapter.head.weight.clone());
+        self.head_weight.step = adapter.header.steps.map(|steps| steps.head);
         self.head_bias = Weight::new(adapter.head.bias.clone());
         self.recipe = adapter.header.recipe;
         Ok(())
     }
 }
 
-fn folded_site(site: &clr_adapters::Site) -> Site {
+fn adapted_site(site: &clr_adapters::Site, norm: &Arc<FoldedNorm>) -> Site {
+    if site.steps.is_some() {
+        return Site::Difference(Box::new(DifferenceSite::new(Arc::clone(norm), site)));
+    }
     let (values, kernel) = match &site.weights {
         SiteWeights::Kernel(values) => (values, true),
         SiteWeights::Scale(values) => (values, false),

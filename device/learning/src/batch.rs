@@ -40,7 +40,7 @@ impl Network {
             multiply(&mut features, mask);
             let logits = self.classify(&features);
             let (loss, d_logits) = loss(index, &logits);
-            let mut gradient = features_gradient(&self.head_weight.values, &d_logits, count);
+            let mut gradient = features_gradient(&self.head_weight.rounded(), &d_logits, count);
             multiply(&mut gradient, mask);
             let part = Part {
                 logits,

@@ -5,7 +5,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use clr_onnx::{Backbone, Op, Program};
+use clr_adapters::FoldedNorm;
+use clr_onnx::{Backbone, Op, Program, folded_norms};
 use clr_runtime::{Executable, ExecutableOptions, PackedWeights};
 
 use crate::{
@@ -17,6 +18,8 @@ use crate::{
 pub(crate) struct FrozenBackbone {
     pub(crate) backbone: Backbone,
     pub(crate) sites: Vec<FrozenSite>,
+    /// The backbone's own norm at each site.
+    pub(crate) norms: Vec<Arc<FoldedNorm>>,
     weights: Arc<PackedWeights>,
     /// Executables by image size (rows, columns).
     executables: Mutex<HashMap<[usize; 2], Arc<Executable>>>,
@@ -45,6 +48,7 @@ impl FrozenBackbone {
             backbone: backbone.clone(),
             weights: Arc::new(PackedWeights::new(sites.len())),
             sites,
+            norms: folded_norms(backbone).into_iter().map(Arc::new).collect(),
             executables: Mutex::default(),
         })
     }

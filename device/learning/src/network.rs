@@ -121,7 +121,7 @@ impl Network {
     pub fn head(&self) -> Head {
         Head {
             features: self.feature_count(),
-            weight: self.head_weight.values.clone(),
+            weight: self.head_weight.rounded().into_owned(),
             bias: self.head_bias.values.clone(),
         }
     }
@@ -216,6 +216,8 @@ impl Network {
                     (Site::Normed(_), "scale") => (vec![1.0; frozen.channels], vec![1.0]),
                     (Site::Normed(_), "norm.scale") => (norm.scale.clone(), magnitudes(&norm.scale)),
                     (Site::Normed(_), _) => (norm.bias.clone(), magnitudes(&norm.scale)),
+                    // Differences are in units of the channel's magnitude already.
+                    (Site::Difference(_), _) => (vec![0.0; weight.values.len()], vec![1.0]),
                     (_, "bias") => (weight.values.clone(), magnitudes(&norm.scale)),
                     _ => (weight.values.clone(), kernel_magnitudes(weight, frozen.channels)),
                 };
@@ -318,7 +320,7 @@ impl Network {
 
     /// Returns the logits `[K]` of features `[F]`.
     pub fn classify(&self, features: &[f32]) -> Vec<f32> {
-        classifier::logits(&self.head_weight.values, &self.head_bias.values, features)
+        classifier::logits(&self.head_weight.rounded(), &self.head_bias.values, features)
     }
 
     /// Returns the logits `[K]` of each preprocessed image.

@@ -1,5 +1,9 @@
 //! Trainable parameters with their names, groups, anchors and rate factors, and snapshots of all values.
 
+use std::borrow::Cow;
+
+use clr_adapters::StepSize;
+
 /// Group of a parameter. Each group has its own rate and decay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Group {
@@ -40,11 +44,25 @@ pub struct Weight {
     pub values: Vec<f32>,
     /// Whether the weight gets a gradient.
     pub trained: bool,
+    /// Step to whose multiples the forward pass rounds the values; `None` if it uses them as they are.
+    pub step: Option<StepSize>,
 }
 
 impl Weight {
     pub(crate) fn new(values: Vec<f32>) -> Self {
-        Self { values, trained: true }
+        Self {
+            values,
+            trained: true,
+            step: None,
+        }
+    }
+
+    /// Returns the values as the forward pass uses them.
+    pub fn rounded(&self) -> Cow<'_, [f32]> {
+        match self.step {
+            None => Cow::Borrowed(&self.values),
+            Some(step) => Cow::Owned(self.values.iter().map(|&value| step.nearest(value)).collect()),
+        }
     }
 }
 

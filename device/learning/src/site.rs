@@ -5,7 +5,7 @@
 
 use clr_adapters::SiteKind;
 
-use crate::{Group, SiteNorm, Weight, parameter::Weights};
+use crate::{DifferenceSite, Group, Multiplier, SiteNorm, Weight, folded_site::FoldedSite, parameter::Weights};
 
 /// A site of the frozen backbone.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub enum Site {
     Frozen,
     /// A kernel or scale, then the task's norm.
     Normed(Box<NormedSite>),
+    /// Differences from the backbone's own norm.
+    Difference(Box<DifferenceSite>),
     /// A site with the norm folded in: `weights ∗ x + bias`.
     Folded {
         /// `[C, 3, 3]`, or `[C]`.
@@ -34,15 +36,6 @@ pub enum Site {
         /// `[C]`.
         bias: Weight,
     },
-}
-
-/// Kernel or scale of a site.
-#[derive(Clone, Debug)]
-pub struct Multiplier {
-    /// `[C, 3, 3]` of a kernel, `[C]` of a scale.
-    pub weight: Weight,
-    /// Whether the multiplier is a depthwise 3×3 kernel.
-    pub kernel: bool,
 }
 
 /// A site with its norm unfolded.
@@ -149,22 +142,13 @@ impl NormedSite {
     }
 }
 
-/// Folded values of a site, for the runtime.
-pub(crate) struct FoldedSite {
-    /// `[C, 3, 3]` or `[C]`.
-    pub(crate) weights: Vec<f32>,
-    /// `[C]`.
-    pub(crate) bias: Vec<f32>,
-    pub(crate) kernel: bool,
-    pub(crate) trained: bool,
-}
-
 impl Site {
     /// Returns the folded parameters; `None` for a frozen site.
     pub(crate) fn folded(&self) -> Option<FoldedSite> {
         match self {
             Self::Frozen => None,
             Self::Normed(site) => Some(site.folded()),
+            Self::Difference(site) => Some(site.folded()),
             Self::Folded { weights, bias } => Some(FoldedSite {
                 weights: weights.weight.values.clone(),
                 bias: bias.values.clone(),
@@ -180,6 +164,7 @@ impl Site {
         match self {
             Self::Frozen => Vec::new(),
             Self::Normed(site) => site.unfold(d_weights, d_bias),
+            Self::Difference(site) => site.unfold(d_weights, d_bias),
             Self::Folded { .. } => vec![d_weights, d_bias],
         }
     }
@@ -200,10 +185,8 @@ impl Site {
                 ];
                 multiplier.into_iter().chain(norm).collect()
             }
-            Self::Folded { weights, bias } => {
-                let (part, group) = folded_part(weights.kernel);
-                vec![(part, group, &weights.weight), ("bias", Group::Norm, bias)]
-            }
+            Self::Difference(site) => folded_weights(&site.weights, &site.bias),
+            Self::Folded { weights, bias } => folded_weights(weights, bias),
         }
     }
 
@@ -229,8 +212,20 @@ impl Site {
                 let (part, group) = folded_part(weights.kernel);
                 vec![(part, group, &mut weights.weight), ("bias", Group::Norm, bias)]
             }
+            Self::Difference(site) => {
+                let (part, group) = folded_part(site.weights.kernel);
+                vec![
+                    (part, group, &mut site.weights.weight),
+                    ("bias", Group::Norm, &mut site.bias),
+                ]
+            }
         }
     }
+}
+
+fn folded_weights<'a>(weights: &'a Multiplier, bias: &'a Weight) -> Weights<&'a Weight> {
+    let (part, group) = folded_part(weights.kernel);
+    vec![(part, group, &weights.weight), ("bias", Group::Norm, bias)]
 }
 
 fn folded_part(kernel: bool) -> (&'static str, Group) {

@@ -216,6 +216,7 @@ impl Network {
             ));
         }
         let (places, length) = Executable::places(parameters);
+        let head = self.head_weight.rounded();
         let trains_sites = parameters.iter().any(SiteParameters::is_trained);
         let group = |images: Range<usize>| -> Vec<Part> {
             let prefixes: Vec<_> = images.clone().map(prefix).collect();
@@ -238,7 +239,7 @@ impl Network {
             let mut parts: Vec<Part> = parts.collect();
             if trains_sites {
                 let gradients = images.zip(&parts).map(|(index, part)| {
-                    let mut gradient = features_gradient(&self.head_weight.values, &part.d_logits, feature_count);
+                    let mut gradient = features_gradient(&head, &part.d_logits, feature_count);
                     multiply(&mut gradient, mask(index));
                     gradient
                 });

@@ -135,6 +135,7 @@ impl Study {
                     pixels: small.into_raw(),
                     class: *class as u32,
                     probability: log_probability(&answer, *class, 1.0).exp() as f32,
+                    seed: None,
                 });
             }
         }

@@ -1,8 +1,8 @@
 //! A new task from labelled images: the unmodified backbone with a nearest-class-mean head.
 
-use clr_adapters::{Head, Header, Provenance, Recipe};
+use clr_adapters::{Head, Header, Provenance, Recipe, SiteSteps, StepSize};
 use clr_learning::Network;
-use clr_onnx::{Backbone, identity_adapter};
+use clr_onnx::{Backbone, compacted, identity_adapter};
 
 use crate::{
     AdapterRevision,
@@ -56,8 +56,17 @@ pub fn create_task(
         metrics: None,
         ..header
     };
-    AdapterRevision::new(identity_adapter(backbone, recipe, nearest_mean(&groups), header), None)
+    let adapter = identity_adapter(backbone, recipe, nearest_mean(&groups), header);
+    AdapterRevision::new(compacted(backbone, &adapter, SITES, HEAD), None)
 }
+
+/// Steps of the sites of a new task, which are not trained yet.
+const SITES: SiteSteps = SiteSteps {
+    weights: StepSize(-17),
+    bias: StepSize(-6),
+};
+/// Step of the head of a new task, in units of its root mean square.
+const HEAD: f64 = 0.3;
 
 /// Returns a head that predicts the class with the nearest mean feature. The logits are scaled so that the correct
 /// class leads by 4 nats on average.

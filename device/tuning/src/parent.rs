@@ -50,7 +50,7 @@ impl AdapterRevision {
         adapter.header.provenance = Provenance::DeviceTuned;
         adapter.header.parent = parent.map(|parent| parent.digest);
         adapter.header.revision = parent.map_or(1, |parent| parent.adapter.header.revision.saturating_add(1));
-        let file = encode(&adapter, parent.map_or(Encoding::Int8, |parent| parent.encoding))?;
+        let file = encode(&adapter, parent.map_or(Encoding::Compact, |parent| parent.encoding))?;
         let adapter = clr_adapters::decode(&file)?.adapter;
         Ok(Self { adapter, file })
     }

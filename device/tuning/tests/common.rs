@@ -163,6 +163,7 @@ pub(crate) fn publisher(backbone: &Backbone) -> Parent {
         pixels: image(0, 99).into_raw(),
         class: 0,
         probability: 0.9,
+        seed: None,
     }];
     let adapter = identity_adapter(backbone, Recipe::Clr, created.adapter.head.clone(), header);
     parent(&encode(&adapter, Encoding::Int8).unwrap(), None)

@@ -6,7 +6,7 @@ use clr_adapters::{Adapter, Encoding, Recipe};
 use clr_engine::Engine;
 use serde::Serialize;
 
-use super::{Network, image, some_adapter};
+use super::{Network, compact, image, some_adapter};
 
 /// Times of loading, in seconds.
 #[derive(Clone, Debug, Serialize)]
@@ -28,10 +28,8 @@ pub(crate) fn load_time(network: &Network, folder: &Path) -> anyhow::Result<Load
     let path = folder.join("backbone.onnx");
     backbone.save(&path)?;
     let write = |task: &str| -> anyhow::Result<Vec<u8>> {
-        Ok(clr_adapters::encode(
-            &some_adapter(backbone, Recipe::Clr, task),
-            Encoding::Int8,
-        )?)
+        let adapter = compact(backbone, &some_adapter(backbone, Recipe::Clr, task));
+        Ok(clr_adapters::encode(&adapter, Encoding::Compact)?)
     };
     let (first, second) = (write("first")?, write("second")?);
     let read = |bytes: &[u8]| -> anyhow::Result<Adapter> { Ok(clr_adapters::decode(bytes)?.adapter) };

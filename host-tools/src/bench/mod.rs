@@ -20,8 +20,10 @@ pub(crate) use step::{Step, StepJob, serve_step, training_step};
 pub(crate) use switching::{Switching, switching};
 pub(crate) use worker::Worker;
 
-use clr_adapters::{Adapter, ChannelOrder, Digest, Filter, Fit, Head, Header, Preprocessing, Provenance, Recipe};
-use clr_onnx::{Backbone, identity_adapter};
+use clr_adapters::{
+    Adapter, ChannelOrder, Digest, Filter, Fit, Head, Header, Preprocessing, Provenance, Recipe, SiteSteps, StepSize,
+};
+use clr_onnx::{Backbone, compacted, identity_adapter};
 use serde::{Deserialize, Serialize};
 
 /// Number of classes of the measured heads.
@@ -111,6 +113,15 @@ pub(crate) fn some_adapter(backbone: &Backbone, recipe: Recipe, task: &str) -> A
         }
     }
     adapter
+}
+
+/// Returns the adapter as a compact file stores it, with steps that are small enough for its noise.
+pub(crate) fn compact(backbone: &Backbone, adapter: &Adapter) -> Adapter {
+    let sites = SiteSteps {
+        weights: StepSize(-32),
+        bias: StepSize(-16),
+    };
+    compacted(backbone, adapter, sites, 0.3)
 }
 
 /// Returns a preprocessed image, `[3, height, width]`.

@@ -7,7 +7,7 @@ use clr_engine::{Engine, EngineOptions, TaskSet};
 use clr_onnx::Backbone;
 use serde::Serialize;
 
-use super::some_adapter;
+use super::{compact, some_adapter};
 
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Switching {
@@ -41,7 +41,7 @@ pub(crate) fn switching(
     let decoded_bytes = adapter.decoded_bytes();
     // The first adapter includes the plan and everything else that exists only once.
     let counted_bytes = engine.prepare(&adapter)?.bytes();
-    let bytes = clr_adapters::encode(&adapter, Encoding::Int8)?;
+    let bytes = clr_adapters::encode(&compact(backbone, &adapter), Encoding::Compact)?;
     let tasks = TaskSet::new();
     let before = clr_training::resident_memory();
     for index in 0..adapters {

@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 use clr_adapters::{Calibration, Encoding, Recipe};
 use clr_onnx::{Backbone, Stage};
 use clr_training::{
-    Dataset, Evaluation, RecipeChoice, RecipeResult, ScanReport, Schedule, Split, SplitOptions, TrainOptions, Trained,
-    Unreadable, Warning, train,
+    CompactOptions, Dataset, Evaluation, RecipeChoice, RecipeResult, ScanReport, Schedule, Split, SplitOptions,
+    TrainOptions, Trained, Unreadable, Warning, train,
 };
 use serde::Serialize;
 
@@ -73,8 +73,13 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_enum, default_value_t, value_name = "auto|cpu|cuda")]
     device: DeviceArg,
     /// Encoding of the adapter file
-    #[arg(long, default_value = "int8", value_parser = parse_encoding, value_name = "int8|f16|f32")]
+    ///
+    /// Devices with a program from before format version 3 read only the others.
+    #[arg(long, default_value = "compact", value_parser = parse_encoding, value_name = "compact|int8|f16|f32")]
     encoding: Encoding,
+    /// Maximum bytes of a compact adapter file
+    #[arg(long, value_name = "N")]
+    bytes: Option<usize>,
     /// Fraction of training images for validation, without a val/ folder
     #[arg(long, default_value_t = 0.2, value_name = "FRACTION")]
     validation: f32,
@@ -292,6 +297,7 @@ fn options(args: &TrainArgs) -> TrainOptions {
         .with_threads(args.threads)
         .with_resolution(args.size)
         .with_encoding(args.encoding)
+        .with_compact(CompactOptions::default().with_bytes(args.bytes))
         .with_resume(args.resume.clone())
 }
 

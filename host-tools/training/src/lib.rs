@@ -43,7 +43,7 @@ pub use executor::{Executor, Images};
 pub use history::Record;
 pub use network::{CandleBackbone, Mode};
 pub use observer::{Observer, Phase, Progress};
-pub use options::{EpochSelection, NormStatistics, RecipeChoice, Schedule, TrainOptions};
+pub use options::{CompactOptions, EpochSelection, NormStatistics, RecipeChoice, Schedule, TrainOptions};
 pub use plots::{confusion_matrix_svg, learning_curve_svg};
 pub use train::{ParitySample, RecipeResult, Trained, train};
 pub use uncertainty::{as_good, standard_error};

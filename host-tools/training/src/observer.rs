@@ -18,6 +18,8 @@ pub enum Phase {
     Head,
     /// The sites and the head are trained together.
     Train(Recipe),
+    /// The sites and the head are trained with rounded values.
+    Round(Recipe),
     /// Accuracy is measured.
     Evaluate,
 }

@@ -253,6 +253,55 @@ impl Default for Schedule {
     }
 }
 
+/// Options of files with the encoding [`Encoding::Compact`]: steps of their values, and epochs in which the sites and
+/// the head are trained with rounded values.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct CompactOptions {
+    /// Maximum bytes of the file; `None` if the steps alone decide. Steps are made larger until the file fits.
+    pub bytes: Option<usize>,
+    /// Number of epochs with rounded values, after those of the schedule.
+    pub epochs: usize,
+    /// Step of kernels and scales, in units of the channel's own factor.
+    pub weights: f64,
+    /// Step of biases, in units of the deviation of the channel's output.
+    pub bias: f64,
+    /// Step of the head's weight, in units of its root mean square.
+    pub head: f64,
+    /// Exponent of a site's importance: 0 for equal steps, 1 for steps that make the expected loss of every site's
+    /// values equal.
+    pub importance: f64,
+    /// Factor of the L1 norm of the differences from the backbone.
+    pub penalty: f64,
+    /// Factor on the schedule's learning rates at the start of these epochs. They decrease to zero.
+    pub rate: f64,
+}
+
+impl CompactOptions {
+    /// Sets the maximum bytes of the file; `None` if the steps alone decide.
+    #[must_use]
+    pub fn with_bytes(mut self, bytes: impl Into<Option<usize>>) -> Self {
+        self.bytes = bytes.into();
+        self
+    }
+}
+
+impl Default for CompactOptions {
+    fn default() -> Self {
+        Self {
+            bytes: None,
+            epochs: 4,
+            weights: 0.06,
+            bias: 0.4,
+            head: 0.5,
+            importance: 0.5,
+            penalty: 0.1,
+            rate: 0.5,
+        }
+    }
+}
+
 /// Options of a training run.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -283,6 +332,8 @@ pub struct TrainOptions {
     pub image_cache_bytes: usize,
     /// Encoding of the adapter file.
     pub encoding: Encoding,
+    /// Options of the encoding [`Encoding::Compact`].
+    pub compact: CompactOptions,
     /// Folder for resume files, which are written after each epoch. A stopped run continues from them.
     pub resume: Option<PathBuf>,
     /// Whether to evaluate the test split, if there is one, once at the end.
@@ -307,7 +358,8 @@ impl Default for TrainOptions {
             device: Device::Cpu,
             resolution: None,
             image_cache_bytes: 2 << 30,
-            encoding: Encoding::Int8,
+            encoding: Encoding::Compact,
+            compact: CompactOptions::default(),
             resume: None,
             test: true,
             version: 1,
@@ -398,6 +450,13 @@ impl TrainOptions {
     #[must_use]
     pub fn with_encoding(mut self, encoding: Encoding) -> Self {
         self.encoding = encoding;
+        self
+    }
+
+    /// Sets the options of the encoding [`Encoding::Compact`].
+    #[must_use]
+    pub fn with_compact(mut self, compact: CompactOptions) -> Self {
+        self.compact = compact;
         self
     }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use clr_adapters::{Adapter, Recipe, Site, SiteKind, SiteWeights};
 
-use super::identity_adapter;
+use super::{folded_norms, identity_adapter};
 use crate::{AdapterMismatch, Backbone, SiteInfo};
 
 /// Checks an adapter against a backbone: digest, sites (names, order, kinds, channels) and head (features, classes,
@@ -38,12 +38,12 @@ pub fn check_adapter(backbone: &Backbone, adapter: &Adapter) -> Result<(), Adapt
         });
     };
     for (index, (info, site)) in expected[late..].iter().zip(&adapter.sites).enumerate() {
-        if info.name != site.name {
+        if let Some(name) = site.name.as_ref().filter(|name| **name != info.name) {
             return Err(AdapterMismatch::SiteName {
                 task: task(),
                 index,
                 expected: info.name.clone(),
-                got: site.name.clone(),
+                got: name.clone(),
             });
         }
         let (is_kernel, got) = match &site.weights {
@@ -54,7 +54,7 @@ pub fn check_adapter(backbone: &Backbone, adapter: &Adapter) -> Result<(), Adapt
         let length = info.channels * if wants_kernel { 9 } else { 1 };
         let shape = |part, expected, got| AdapterMismatch::SiteShape {
             task: task(),
-            site: site.name.clone(),
+            site: info.name.clone(),
             part,
             expected,
             got,
@@ -112,8 +112,9 @@ fn sites_of_recipe(backbone: &Backbone, recipe: Recipe) -> Vec<&SiteInfo> {
         .collect()
 }
 
-/// Returns the adapter's site for each site of the backbone, or `None` where the backbone's own norm stays. The adapter
-/// must have passed [`check_adapter`].
+/// Returns the adapter's site for each site of the backbone, or `None` where the backbone's own norm stays. Values are as
+/// in the adapter: absolute, or differences from [`folded_norms`](crate::folded_norms). The adapter must have passed
+/// [`check_adapter`].
 pub fn aligned_sites<'a>(backbone: &Backbone, adapter: &'a Adapter) -> Vec<Option<&'a Site>> {
     let recipe = adapter.header.recipe;
     // From the last site on, because an adapter may leave out the first ones.
@@ -129,16 +130,34 @@ pub fn aligned_sites<'a>(backbone: &Backbone, adapter: &'a Adapter) -> Vec<Optio
     aligned
 }
 
-/// Returns the adapter with all sites of its recipe: those before its first one repeat the backbone's own norms, which
-/// does not change the function. The adapter must have passed [`check_adapter`].
+/// Does the same as [`aligned_sites`] with absolute values, rounded once from f64, as every engine computes with them.
+pub fn absolute_sites<'a>(backbone: &Backbone, adapter: &'a Adapter) -> Vec<Option<Cow<'a, Site>>> {
+    let aligned = aligned_sites(backbone, adapter);
+    if adapter.sites.iter().all(|site| site.steps.is_none()) {
+        return aligned.into_iter().map(|site| site.map(Cow::Borrowed)).collect();
+    }
+    let norms = folded_norms(backbone);
+    let sites = aligned.into_iter().zip(&norms);
+    sites
+        .map(|(site, norm)| site.map(|site| Cow::Owned(norm.absolute(site))))
+        .collect()
+}
+
+/// Returns the adapter with all sites of its recipe, with names and absolute values: sites before its first one repeat
+/// the backbone's own norms, which does not change the function. The adapter must have passed [`check_adapter`].
 pub fn with_all_sites<'a>(backbone: &Backbone, adapter: &'a Adapter) -> Cow<'a, Adapter> {
     let recipe = adapter.header.recipe;
-    if sites_of_recipe(backbone, recipe).len() == adapter.sites.len() {
+    let sites = sites_of_recipe(backbone, recipe);
+    let plain = |site: &Site| site.steps.is_none() && site.name.is_some();
+    if sites.len() == adapter.sites.len() && adapter.sites.iter().all(plain) {
         return Cow::Borrowed(adapter);
     }
     let mut complete = identity_adapter(backbone, recipe, adapter.head.clone(), adapter.header.clone());
+    let given = absolute_sites(backbone, adapter).into_iter().flatten();
     let late = complete.sites.len() - adapter.sites.len();
-    complete.sites.truncate(late);
-    complete.sites.extend(adapter.sites.iter().cloned());
+    for (own, site) in complete.sites[late..].iter_mut().zip(given) {
+        (own.weights, own.bias) = (site.weights.clone(), site.bias.clone());
+    }
+    complete.header.steps = None;
     Cow::Owned(complete)
 }

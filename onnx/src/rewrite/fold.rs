@@ -1,6 +1,10 @@
 //! The backbone's own per-channel affine (folded norm).
 
-use clr_adapters::{Adapter, Head, Header, Recipe, Site, SiteKind, SiteWeights};
+use clr_adapters::{
+    Adapter, FoldedNorm, Head, Header, Profile, Recipe, Site, SiteKind, SiteSteps, SiteWeights, StepSize, Steps,
+};
+
+use super::check::aligned_sites;
 
 use crate::{
     Backbone, SiteInfo,
@@ -34,6 +38,51 @@ pub(crate) fn affine(graph: &Graph, site: &SiteInfo) -> Vec<[f64; 2]> {
     channels.collect()
 }
 
+/// Returns the backbone's own norm at each of its sites, the reference of adapters that store differences.
+pub fn folded_norms(backbone: &Backbone) -> Vec<FoldedNorm> {
+    let graph = backbone.graph();
+    let of = |site: &SiteInfo| {
+        let affine = affine(graph, site);
+        let gamma = match site.norm.map(|index| &graph.nodes[index].op) {
+            Some(Op::BatchNorm(norm)) => norm.scale.data().iter().map(|&gamma| f64::from(gamma)).collect(),
+            _ => vec![1.0; site.channels],
+        };
+        let part = |part: usize| affine.iter().map(|parts| parts[part]).collect();
+        FoldedNorm::new(part(0), part(1), &gamma)
+    };
+    backbone.sites().iter().map(of).collect()
+}
+
+/// Returns the adapter as a compact file stores it: sites as differences from the backbone's own norms in multiples of
+/// `sites`, the head in steps of `head` of its root mean square, and the profile in its own steps
+/// ([`Profile::steps`](clr_adapters::Profile::steps)). The adapter must have passed [`check_adapter`](crate::check_adapter).
+pub fn compacted(backbone: &Backbone, adapter: &Adapter, sites: SiteSteps, head: f64) -> Adapter {
+    let mut compact = adapter.clone();
+    let norms = folded_norms(backbone);
+    let aligned = aligned_sites(backbone, adapter).into_iter().zip(&norms);
+    compact.sites = aligned
+        .filter_map(|(site, norm)| site.map(|site| norm.differences(site, sites)))
+        .collect();
+    let head = adapter.head.step(head);
+    compact
+        .head
+        .weight
+        .iter_mut()
+        .for_each(|value| *value = head.nearest(*value));
+    let [profile_mean, profile_factor] = (adapter.header.profile.as_ref()).map_or([StepSize(0); 2], Profile::steps);
+    compact.header.profile = adapter
+        .header
+        .profile
+        .as_ref()
+        .map(|profile| profile.rounded([profile_mean, profile_factor]));
+    compact.header.steps = Some(Steps {
+        head,
+        profile_mean,
+        profile_factor,
+    });
+    compact
+}
+
 /// Returns a convolution's weights with every output channel multiplied by its factor.
 pub(crate) fn scaled(conv: &Conv, factors: impl Iterator<Item = f64>) -> Vec<f32> {
     let per_channel = conv.weight.data().len() / conv.channels();
@@ -60,9 +109,10 @@ pub fn identity_adapter(backbone: &Backbone, recipe: Recipe, head: Head, header:
         };
         let bias = affine.iter().map(|&[_, offset]| offset as f32).collect();
         Some(Site {
-            name: site.name.clone(),
+            name: Some(site.name.clone()),
             weights,
             bias,
+            steps: None,
         })
     });
     Adapter {

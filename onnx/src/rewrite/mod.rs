@@ -16,8 +16,8 @@ mod model;
 mod parameter;
 mod site;
 
-pub use check::{aligned_sites, check_adapter, with_all_sites};
-pub use fold::identity_adapter;
+pub use check::{absolute_sites, aligned_sites, check_adapter, with_all_sites};
+pub use fold::{compacted, folded_norms, identity_adapter};
 pub use model::OnnxModel;
 pub use parameter::{Parameter, ParameterSource};
 

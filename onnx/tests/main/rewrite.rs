@@ -146,12 +146,12 @@ fn identity_adapters_contain_the_folded_norm() {
         let adapter = identity(&backbone, recipe);
         assert_eq!(check_adapter(&backbone, &adapter), Ok(()));
         for site in &adapter.sites {
-            let (factor, bias): ([f64; 2], [f64; 2]) = match site.name.as_str() {
+            let (factor, bias): ([f64; 2], [f64; 2]) = match site.name.as_deref().unwrap_or_default() {
                 "spatial" => (factors, [offset(0, 1.0), offset(1, 1.25)]),
                 "pointwise" => (factors, [offset(0, 0.0), offset(1, 0.0)]),
                 _ => ([1.0; 2], [2.0, 2.25]),
             };
-            assert_eq!(site.bias, bias.map(|value| value as f32), "{recipe} {}", site.name);
+            assert_eq!(site.bias, bias.map(|value| value as f32), "{recipe} {:?}", site.name);
             let expected: Vec<f32> = match &site.weights {
                 SiteWeights::Scale(_) => factor.map(|value| value as f32).to_vec(),
                 SiteWeights::Kernel(_) => factor

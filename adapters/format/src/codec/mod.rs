@@ -5,8 +5,10 @@
 
 pub(crate) mod bits;
 mod blocks;
+pub(crate) mod codes;
 mod kernels;
-mod steps;
+pub(crate) mod range;
+pub(crate) mod steps;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,9 @@ pub enum CodeFault {
     /// A code is not used by the encoding.
     #[error("code {0} is not in use")]
     Code(u32),
+    /// The payload ends within the run, or one of its codes is too large.
+    #[error("the payload ends within it, or a code is too large")]
+    Ends,
     /// The padding bits are not zero.
     #[error("the padding bits are not zero")]
     Padding,
@@ -44,6 +49,7 @@ pub(crate) fn run_bytes(encoding: SectionEncoding, elements: u64) -> u64 {
         SectionEncoding::Linear8 => blocks::LINEAR_8.run_bytes(elements),
         SectionEncoding::Linear10 => blocks::LINEAR_10.run_bytes(elements),
         SectionEncoding::Square10 => blocks::SQUARE_10.run_bytes(elements),
+        SectionEncoding::Coded => 0,
     }
 }
 
@@ -68,6 +74,7 @@ pub(crate) fn encode_run(encoding: SectionEncoding, values: &[f32], out: &mut Ve
         SectionEncoding::Linear8 => blocks::LINEAR_8.encode(values, out),
         SectionEncoding::Linear10 => blocks::LINEAR_10.encode(values, out),
         SectionEncoding::Square10 => blocks::SQUARE_10.encode(values, out),
+        SectionEncoding::Coded => {}
     }
 }
 
@@ -96,6 +103,7 @@ pub(crate) fn decode_run(
         SectionEncoding::Linear8 => blocks::LINEAR_8.decode(bytes, elements, out)?,
         SectionEncoding::Linear10 => blocks::LINEAR_10.decode(bytes, elements, out)?,
         SectionEncoding::Square10 => blocks::SQUARE_10.decode(bytes, elements, out)?,
+        SectionEncoding::Coded => {}
     }
     if out[start..].iter().all(|value| value.is_finite()) {
         Ok(())

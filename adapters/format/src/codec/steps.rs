@@ -17,7 +17,7 @@ pub(super) const DISTANCE_BITS: u32 = 6;
 pub(super) const FARTHEST: i16 = (1 << DISTANCE_BITS) - 1;
 
 /// Returns the step of an exponent.
-pub(super) fn step(exponent: i16) -> f64 {
+pub(crate) fn step(exponent: i16) -> f64 {
     let octave = i64::from(exponent.div_euclid(4)) + 1023 - 16;
     MANTISSAS[exponent.rem_euclid(4) as usize] * f64::from_bits((octave as u64) << 52)
 }

@@ -6,8 +6,9 @@
 use alloc::vec::Vec;
 
 use super::{
-    DeltaError, MAGIC, PREFIX, VERSION,
+    COMPACT, DeltaError, MAGIC, PREFIX, VERSION,
     bits::{packed_bytes, stepped},
+    compact,
     script::{CODES, COPY, DISTANCE_FLAG, LITERAL, SEEK},
     streams::{INSTRUCTIONS, LITERALS, Reader, kind},
 };
@@ -27,10 +28,11 @@ pub fn apply(base: &[u8], delta: &[u8], cap: usize) -> Result<Vec<u8>, DeltaErro
         return Err(if cut { DeltaError::Truncated } else { DeltaError::Magic });
     }
     let (prefix, streams) = delta.split_first_chunk::<PREFIX>().ok_or(DeltaError::Truncated)?;
-    if prefix[4] != VERSION {
+    let version = prefix[4];
+    if ![VERSION, COMPACT].contains(&version) {
         return Err(DeltaError::Version {
-            expected: VERSION,
-            got: prefix[4],
+            expected: COMPACT,
+            got: version,
         });
     }
     let digest = |at: usize| {
@@ -50,11 +52,16 @@ pub fn apply(base: &[u8], delta: &[u8], cap: usize) -> Result<Vec<u8>, DeltaErro
     if expected != got {
         return Err(DeltaError::WrongBase { expected, got });
     }
-    let mut reader = Reader::open(streams, length)?;
-    let out = follow(base, &mut reader, length)?;
-    if !reader.is_used_up() {
-        return Err(DeltaError::TrailingBytes);
-    }
+    let out = if version == COMPACT {
+        compact::follow(base, streams, length)?
+    } else {
+        let mut reader = Reader::open(streams, length)?;
+        let out = follow(base, &mut reader, length)?;
+        if !reader.is_used_up() {
+            return Err(DeltaError::TrailingBytes);
+        }
+        out
+    };
     let (expected, got) = (digest(37), Digest::of(&out));
     if expected != got {
         return Err(DeltaError::WrongTarget { expected, got });
@@ -62,7 +69,8 @@ pub fn apply(base: &[u8], delta: &[u8], cap: usize) -> Result<Vec<u8>, DeltaErro
     Ok(out)
 }
 
-fn follow(base: &[u8], reader: &mut Reader, length: usize) -> Result<Vec<u8>, DeltaError> {
+/// Executes all instructions.
+pub(super) fn follow(base: &[u8], reader: &mut Reader<'_>, length: usize) -> Result<Vec<u8>, DeltaError> {
     let mut out = Vec::new();
     let mut cursor = 0;
     while !reader.is_at_end(INSTRUCTIONS) {
@@ -73,7 +81,13 @@ fn follow(base: &[u8], reader: &mut Reader, length: usize) -> Result<Vec<u8>, De
 }
 
 /// Executes one instruction; `None` if it is invalid.
-fn instruction(base: &[u8], reader: &mut Reader, length: usize, cursor: &mut usize, out: &mut Vec<u8>) -> Option<()> {
+fn instruction(
+    base: &[u8],
+    reader: &mut Reader<'_>,
+    length: usize,
+    cursor: &mut usize,
+    out: &mut Vec<u8>,
+) -> Option<()> {
     let room = length - out.len();
     match reader.byte(INSTRUCTIONS)? {
         COPY => {
@@ -121,7 +135,14 @@ fn make_room(out: &mut Vec<u8>, count: usize, length: usize) {
     }
 }
 
-fn codes(source: &[u8], reader: &mut Reader, width: u32, kind: usize, count: usize, out: &mut Vec<u8>) -> Option<()> {
+fn codes(
+    source: &[u8],
+    reader: &mut Reader<'_>,
+    width: u32,
+    kind: usize,
+    count: usize,
+    out: &mut Vec<u8>,
+) -> Option<()> {
     let mut fields = Fields::new(width, source);
     let mut packer = Packer::default();
     for _ in 0..count {

@@ -5,7 +5,7 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use super::{MAGIC, PREFIX, VERSION, apply, bits::packed_bytes, matching::matched, script::Script};
+use super::{COMPACT, MAGIC, PREFIX, VERSION, apply, bits::packed_bytes, compact, matching::matched, script::Script};
 use crate::{Adapter, Decoded, Digest, SectionEncoding, SectionKind, SiteWeights, codec, decode};
 
 /// Bytes of a section's head up to its checksum.
@@ -18,16 +18,23 @@ pub fn diff(base: &[u8], target: &[u8]) -> Option<Vec<u8>> {
     u32::try_from(base.len()).ok()?;
     let mut out = Vec::with_capacity(PREFIX);
     out.extend(MAGIC);
+    let version = out.len();
     out.push(VERSION);
     out.extend(Digest::of(base).0);
     out.extend(Digest::of(target).0);
     out.extend(length.to_le_bytes());
-    let mut script = Script::new(base);
-    match (decode(base), decode(target)) {
-        (Ok(old), Ok(new)) => adapters(base, &old, target, &new, &mut script),
-        _ => matched(base, 0..base.len(), target, &mut script),
+    if compact::diff(base, target, &mut out).is_some() {
+        out[version] = COMPACT;
+    } else {
+        let mut script = Script::new(base);
+        match (decode(base), decode(target)) {
+            (Ok(old), Ok(new)) if old.format_version < 3 && new.format_version < 3 => {
+                adapters(base, &old, target, &new, &mut script);
+            }
+            _ => matched(base, 0..base.len(), target, &mut script),
+        }
+        script.finish().finish(&mut out);
     }
-    script.finish().finish(&mut out);
     let small = out.len() < target.len();
     // A delta that does not reproduce the target exactly must not be sent.
     let exact = small && apply(base, &out, target.len()).is_ok_and(|again: Vec<u8>| again == target);
@@ -54,13 +61,15 @@ fn runs<'a>(decoded: &'a Decoded, kind: SectionKind) -> Vec<Run<'a>> {
     let named: Vec<(&str, usize)> = match kind {
         SectionKind::Kernels => sites
             .filter(|site| matches!(site.weights, SiteWeights::Kernel(_)))
-            .map(|site| (site.name.as_str(), site.weights.values().len()))
+            .map(|site| (site.name.as_deref().unwrap_or_default(), site.weights.values().len()))
             .collect(),
         SectionKind::Scales => sites
             .filter(|site| matches!(site.weights, SiteWeights::Scale(_)))
-            .map(|site| (site.name.as_str(), site.weights.values().len()))
+            .map(|site| (site.name.as_deref().unwrap_or_default(), site.weights.values().len()))
             .collect(),
-        SectionKind::Biases => sites.map(|site| (site.name.as_str(), site.bias.len())).collect(),
+        SectionKind::Biases => sites
+            .map(|site| (site.name.as_deref().unwrap_or_default(), site.bias.len()))
+            .collect(),
         SectionKind::HeadWeight => {
             let features = adapter.head.features;
             adapter
@@ -106,6 +115,7 @@ fn parts(run: &Run<'_>) -> Vec<(u32, bool, usize)> {
     match run.encoding {
         SectionEncoding::F32 => Vec::from([(32, false, n)]),
         SectionEncoding::F16 => Vec::from([(16, false, n)]),
+        SectionEncoding::Coded => Vec::new(),
         SectionEncoding::Kernel => Vec::from([
             (16, false, 1),
             (6, true, n / 9),

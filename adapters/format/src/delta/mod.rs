@@ -7,9 +7,11 @@
 
 mod apply;
 mod bits;
+mod compact;
 mod diff;
 mod matching;
-mod range;
+mod model;
+
 mod script;
 mod streams;
 
@@ -20,8 +22,10 @@ use crate::Digest;
 
 /// The first bytes of a delta.
 const MAGIC: [u8; 4] = *b"CLRD";
-/// The version of the layout, both read and written.
+/// The layout for files of any kind.
 const VERSION: u8 = 1;
+/// The layout for two adapters of format version 3.
+const COMPACT: u8 = 2;
 /// Bytes before the table of streams: magic, version, two digests, length.
 const PREFIX: usize = 73;
 
@@ -35,7 +39,7 @@ pub enum DeltaError {
     /// The delta has a newer layout.
     #[error("delta version {got}, expected {expected}\nhint: send the complete file, or update this program")]
     Version {
-        /// The version that this program reads.
+        /// The newest version that this program reads.
         expected: u8,
         /// The version found.
         got: u8,
@@ -64,6 +68,12 @@ pub enum DeltaError {
         /// The base given.
         got: Digest,
     },
+    /// The delta has differences of adapters of format version 3, but the base is another file.
+    #[error("the base is not an adapter of format version 3\nhint: send the complete file")]
+    Base,
+    /// The differences of the payload's codes are damaged, or do not fit the header.
+    #[error("the payload of the delta is damaged")]
+    Payload,
     /// A compressed stream is damaged.
     #[error("stream {stream} of the delta is damaged")]
     Stream {

@@ -4,10 +4,8 @@ use alloc::vec::Vec;
 
 use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_to_vec_with_limit};
 
-use super::{
-    DeltaError,
-    range::{Decoder, Encoder, Model},
-};
+use super::{DeltaError, model::Model};
+use crate::codec::range::{Decoder, Encoder};
 
 /// Number of compressed streams.
 pub(super) const COUNT: usize = 2;
@@ -39,7 +37,7 @@ pub(super) fn kind(width: u32, distances: bool) -> Option<usize> {
     }
 }
 
-fn push_varint(mut value: usize, out: &mut Vec<u8>) {
+pub(super) fn push_varint(mut value: usize, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -77,7 +75,7 @@ impl Writer {
     /// Appends one difference of codes.
     pub(super) fn code(&mut self, width: u32, distances: bool, step: u32) {
         if let Some(kind) = kind(width, distances) {
-            self.codes.push(&mut self.models[kind], step);
+            self.models[kind].push(&mut self.codes, step);
         }
     }
 
@@ -100,16 +98,16 @@ impl Writer {
 }
 
 /// Reader of the streams.
-pub(super) struct Reader {
+pub(super) struct Reader<'a> {
     streams: [Vec<u8>; COUNT],
     at: [usize; COUNT],
-    codes: Decoder,
+    codes: Decoder<'a>,
     models: [Model; KINDS],
 }
 
-impl Reader {
+impl<'a> Reader<'a> {
     /// Reads the table and unpacks the streams of a delta with a target of `target` bytes.
-    pub(super) fn open(mut bytes: &[u8], target: usize) -> Result<Self, DeltaError> {
+    pub(super) fn open(mut bytes: &'a [u8], target: usize) -> Result<Self, DeltaError> {
         let mut sizes = [(0, 0); COUNT];
         for size in &mut sizes {
             let mut number = || take_varint(&mut bytes).ok_or(DeltaError::Truncated);
@@ -148,7 +146,7 @@ impl Reader {
 
     /// Returns the next difference of codes.
     pub(super) fn code(&mut self, kind: usize) -> Option<u32> {
-        self.codes.pop(&mut self.models[kind])
+        self.models[kind].pop(&mut self.codes)
     }
 
     /// Takes `count` bytes of a stream.

@@ -3,6 +3,7 @@
 use alloc::{vec, vec::Vec};
 
 use super::{Profile, sketch};
+use crate::StepSize;
 
 /// Shrinkage: weight of an isotropic covariance with the same trace.
 const SHRINKAGE: f64 = 0.2;
@@ -10,6 +11,8 @@ const SHRINKAGE: f64 = 0.2;
 const FLOOR: f64 = 1e-6;
 /// Minimum number of training images for a covariance.
 const LEAST: usize = 8;
+/// Squared distance per dimension that each of the two roundings of a compact file may add.
+const ADDED: f64 = 0.01;
 /// Minimum ratio of the limit to the typical distance.
 const LEAST_SPREAD: f32 = 1.1;
 
@@ -61,6 +64,28 @@ impl Profile {
         let vectors = [&profile.mean, &profile.diagonal, &profile.factor];
         let finite = vectors.into_iter().flatten().all(|value| value.is_finite());
         profile.with_distances(distances).filter(|_| finite)
+    }
+
+    /// Returns steps of mean and factor whose rounding adds about a hundredth to the distances of the task's images.
+    #[must_use]
+    pub fn steps(&self) -> [StepSize; 2] {
+        let mut below = self.factor.as_slice();
+        let rows = self.diagonal.iter().enumerate().map(|(row, &diagonal)| {
+            let (left, rest) = below.split_at_checked(row).unwrap_or((below, &[]));
+            below = rest;
+            left.iter().chain([&diagonal]).map(|&value| f64::from(value)).collect()
+        });
+        let factor: Triangle = rows.collect();
+        let squares = |triangle: &Triangle| triangle.iter().flatten().map(|value| value * value).sum::<f64>();
+        let dimensions = self.dimensions().max(1) as f64;
+        // The squared error of a whitened sketch is, per dimension, the mean's rounding times `KᵀK`, and the factor's
+        // rounding times the variance of the dimensions before. The variances are the squares of `K`'s inverse.
+        let (precision, variance) = (squares(&factor) / dimensions, squares(&inverse(&factor)) / dimensions);
+        let rounding = 12.0 * ADDED;
+        [
+            StepSize::at_most(libm::sqrt(rounding / precision)),
+            StepSize::at_most(libm::sqrt(2.0 * rounding / (dimensions * variance))),
+        ]
     }
 
     /// Sets `limit` and `typical` from distances of the task's own images that were measured elsewhere. `typical` never

@@ -11,6 +11,8 @@ use alloc::{vec, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
+use crate::StepSize;
+
 /// Gaussian over the sketches of one task's images, and the typical distances of its own images.
 ///
 /// Each adapter's profile is fitted separately; the device compares all of them. Scores of the same backbone are
@@ -37,6 +39,23 @@ impl Profile {
     #[must_use]
     pub fn dimensions(&self) -> usize {
         self.mean.len()
+    }
+
+    /// Returns the profile with the nearest multiples of the steps of mean and factor. The diagonal stays above 0.
+    #[must_use]
+    pub fn rounded(&self, [mean, factor]: [StepSize; 2]) -> Self {
+        let round = |values: &[f32], step: StepSize| values.iter().map(|&value| step.nearest(value)).collect();
+        let least = factor.value(1);
+        Self {
+            mean: round(&self.mean, mean),
+            diagonal: self
+                .diagonal
+                .iter()
+                .map(|&value| factor.nearest(value).max(least))
+                .collect(),
+            factor: round(&self.factor, factor),
+            ..*self
+        }
     }
 
     /// Returns the distance of a sketch `[D]` from the task's mean: about 1 for the task's own images, unbounded above.

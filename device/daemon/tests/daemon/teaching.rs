@@ -32,6 +32,7 @@ fn with_canary() -> Adapter {
     adapter.header.canaries = vec![Canary {
         size: [image.width() as u16, image.height() as u16],
         probability: answer.probabilities()[class],
+        seed: None,
         pixels: image.into_raw(),
         class: class as u32,
     }];

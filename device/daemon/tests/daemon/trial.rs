@@ -252,6 +252,7 @@ fn with_wrong_canary(version: u64) -> clr_adapters::Adapter {
         pixels: vec![9; 48],
         class: 1,
         probability: 0.123,
+        seed: None,
     }];
     wrong
 }

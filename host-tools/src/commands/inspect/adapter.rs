@@ -83,12 +83,14 @@ struct SectionDocument {
     elements: usize,
     offset: usize,
     bytes: usize,
-    crc: String,
+    /// Absent in format version 3, whose sections have no checksums of their own.
+    crc: Option<String>,
 }
 
 #[derive(Serialize)]
 struct SiteDocument {
-    name: String,
+    /// Absent in format version 3, which counts sites from the backbone's last one.
+    name: Option<String>,
     weights: &'static str,
     channels: usize,
 }
@@ -109,7 +111,7 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
         elements: section.elements,
         offset: section.offset,
         bytes: section.bytes,
-        crc: format!("{:08x}", section.crc),
+        crc: section.crc.map(|crc| format!("{crc:08x}")),
     });
     let document = AdapterDocument {
         kind: "adapter",
@@ -225,15 +227,21 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
             section.elements.to_string(),
             section.offset.to_string(),
             section.bytes.to_string(),
-            section.crc.clone(),
+            section.crc.clone().unwrap_or_else(|| "-".to_owned()),
         ]);
     }
     output.table(&table)?;
     if list_sites {
         output.line("")?;
         let mut table = Table::new(["site", "weights", "channels"]);
-        for site in &document.sites {
-            table.row([site.name.clone(), site.weights.to_owned(), site.channels.to_string()]);
+        let count = document.sites.len();
+        for (index, site) in document.sites.iter().enumerate() {
+            let unnamed = || format!("{} before the last", count - 1 - index);
+            table.row([
+                site.name.clone().unwrap_or_else(unnamed),
+                site.weights.to_owned(),
+                site.channels.to_string(),
+            ]);
         }
         output.table(&table)?;
     }

@@ -34,8 +34,49 @@ pub(super) enum SiteTensors {
         /// Whether the backbone has a norm at this site.
         present: bool,
     },
+    /// Differences from the backbone's own norm.
+    Difference {
+        weights: DifferenceTensors,
+        bias: DifferenceTensors,
+    },
     /// `weights ∗ x + bias`. The weights are `[C, 1, 3, 3]` for a kernel, `[C]` for a scale.
     Folded { weights: Tensor, bias: Tensor },
+}
+
+/// Differences, and what turns them into absolute values. All have one shape.
+#[derive(Clone)]
+pub(super) struct DifferenceTensors {
+    differences: Tensor,
+    /// Rounded differences minus the differences, without a gradient.
+    rounding: Tensor,
+    own: Tensor,
+    unit: Tensor,
+}
+
+/// Returns the rounded values minus the values.
+fn rounding(weight: &Weight) -> Vec<f32> {
+    let rounded = weight.rounded();
+    rounded.iter().zip(&weight.values).map(|(a, b)| a - b).collect()
+}
+
+impl DifferenceTensors {
+    /// `absolute` returns the values of differences.
+    fn new(weight: &Weight, differences: Tensor, absolute: impl Fn(&[f32]) -> Vec<f32>) -> Result<Self> {
+        let (shape, device) = (differences.shape().clone(), differences.device().clone());
+        let constant = |values: Vec<f32>| Tensor::from_vec(values, shape.clone(), &device);
+        let own = absolute(&vec![0.0; weight.values.len()]);
+        let above = absolute(&vec![1.0; weight.values.len()]);
+        Ok(Self {
+            rounding: constant(rounding(weight))?,
+            unit: constant(above.iter().zip(&own).map(|(a, b)| a - b).collect())?,
+            own: constant(own)?,
+            differences,
+        })
+    }
+
+    fn absolute(&self) -> Result<Tensor> {
+        ((&self.differences + &self.rounding)? * &self.unit)? + &self.own
+    }
 }
 
 impl TaskTensors {
@@ -53,7 +94,8 @@ impl TaskTensors {
         };
         let (classes, features) = (network.classes(), network.feature_count());
         let [weight, bias] = network.head_weights();
-        let head_weight = tensor(weight, &[classes, features])?;
+        let rounding = Tensor::from_vec(rounding(weight), (classes, features), device)?;
+        let head_weight = (tensor(weight, &[classes, features])? + rounding)?;
         let head_bias = tensor(bias, &[classes])?;
         let sites = network
             .frozen_sites()
@@ -70,6 +112,14 @@ impl TaskTensors {
                 };
                 Ok(match site {
                     Site::Frozen => SiteTensors::Frozen,
+                    Site::Difference(site) => SiteTensors::Difference {
+                        weights: DifferenceTensors::new(&site.weights.weight, multiplier(&site.weights)?, |values| {
+                            site.norm.weights(values)
+                        })?,
+                        bias: DifferenceTensors::new(&site.bias, tensor(&site.bias, &[channels])?, |values| {
+                            site.norm.biases(values)
+                        })?,
+                    },
                     Site::Folded { weights, bias } => SiteTensors::Folded {
                         weights: multiplier(weights)?,
                         bias: tensor(bias, &[channels])?,
@@ -118,6 +168,10 @@ impl SiteTensors {
                 })
             }
             Self::Frozen => Ok(Self::Frozen),
+            Self::Difference { weights, bias } => Ok(Self::Difference {
+                weights: weights.clone(),
+                bias: bias.clone(),
+            }),
             Self::Folded { weights, bias } => Ok(Self::Folded {
                 weights: weights.clone(),
                 bias: bias.clone(),
@@ -130,6 +184,7 @@ impl SiteTensors {
         match self {
             Self::Frozen => Ok((frozen.scale.clone(), frozen.bias.clone())),
             Self::Folded { weights, bias } => Ok((weights.clone(), bias.clone())),
+            Self::Difference { weights, bias } => Ok((weights.absolute()?, bias.absolute()?)),
             Self::Normed {
                 multiplier,
                 gamma,

@@ -15,7 +15,12 @@ fn training_from_a_later_site_stores_only_the_last_sites() {
     let (backbone, last) = (backbone(), backbone().sites().len() - 1);
     let options = options(RecipeChoice::Fixed(Recipe::Clr)).with_first_site(last);
     let trained = train(&backbone, &dataset, &options, &mut ()).unwrap();
-    let names: Vec<&str> = trained.adapter.sites.iter().map(|site| &*site.name).collect();
+    let names: Vec<&str> = trained
+        .adapter
+        .sites
+        .iter()
+        .map(|site| site.name.as_deref().unwrap())
+        .collect();
     assert_eq!(names, [&*backbone.sites()[last].name]);
     assert_eq!(decode(&trained.bytes).unwrap().adapter, trained.quantised);
     let identity = clr_onnx::identity_adapter(

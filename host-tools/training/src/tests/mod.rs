@@ -11,4 +11,5 @@ mod operators;
 mod plots;
 mod reference;
 mod resume;
+mod rounding;
 mod runtime;

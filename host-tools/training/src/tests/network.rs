@@ -233,7 +233,7 @@ fn an_adapter_that_does_not_fit_is_refused_by_name() {
     let refused = |adapter| Network::from_adapter(&backbone(), adapter).err().unwrap().to_string();
     assert!(refused(&other).contains("belongs to another backbone"));
     let mut renamed = adapter.clone();
-    renamed.sites[1].name = "elsewhere".into();
+    renamed.sites[1].name = Some("elsewhere".into());
     assert!(refused(&renamed).contains("`depthwise`"));
     let mut short = adapter.clone();
     short.sites.pop();

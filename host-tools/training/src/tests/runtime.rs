@@ -21,7 +21,7 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 }
 
 /// Returns a network with non-identity parameters.
-fn network(architecture: Architecture, recipe: Recipe) -> Network {
+pub(super) fn network(architecture: Architecture, recipe: Recipe) -> Network {
     let mut network = Network::new(&seeded_backbone(architecture, 1, 3), recipe, CLASSES, 5).unwrap();
     disturb(&mut network, 0.05);
     network
@@ -59,51 +59,56 @@ fn the_runtime_and_candle_learn_the_same() {
         let mut network = network(architecture, recipe);
         let mask = dropout(&network);
         let mask = drops.then_some(&mask[..]);
-        let own = step(&network, side, 2, mask);
-        let candle = CandleBackbone::new(network.backbone(), &Device::Cpu).unwrap();
-        let loss = mean_loss(&LABELS, CLASSES);
-        let want = candle
-            .forward_backward(&mut network, &input(side), Mode::Train, mask, &loss)
-            .unwrap();
-        assert!(
-            (own.loss - want.loss).abs() < 1e-4 * want.loss,
-            "{} {}",
-            own.loss,
-            want.loss
-        );
-        let (own_logits, logits) = (own.logits.concat(), want.logits.concat());
-        for (own, candle) in own_logits.iter().zip(&logits) {
-            assert!((own - candle).abs() < 1e-3 * largest(&logits), "{own} {candle}");
-        }
-        let parameters = network.parameters();
+        learns_as_candle(&mut network, side, mask, &format!("{architecture:?} {recipe}"));
+    }
+}
+
+/// Compares a step and the features of the runtime with candle's.
+pub(super) fn learns_as_candle(network: &mut Network, side: usize, mask: Option<&[f32]>, case: &str) {
+    let own = step(network, side, 2, mask);
+    let candle = CandleBackbone::new(network.backbone(), &Device::Cpu).unwrap();
+    let loss = mean_loss(&LABELS, CLASSES);
+    let want = candle
+        .forward_backward(network, &input(side), Mode::Train, mask, &loss)
+        .unwrap();
+    assert!(
+        (own.loss - want.loss).abs() < 1e-4 * want.loss,
+        "{} {}",
+        own.loss,
+        want.loss
+    );
+    let (own_logits, logits) = (own.logits.concat(), want.logits.concat());
+    for (own, candle) in own_logits.iter().zip(&logits) {
+        assert!((own - candle).abs() < 1e-3 * largest(&logits), "{own} {candle}");
+    }
+    let parameters = network.parameters();
+    assert_eq!(
+        (own.gradients.len(), want.gradients.len()),
+        (parameters.len(), parameters.len())
+    );
+    let mut differences = Vec::new();
+    for ((parameter, own), want) in parameters.iter().zip(own.gradients).zip(want.gradients) {
+        let (own, want) = (own.unwrap(), want.unwrap());
         assert_eq!(
-            (own.gradients.len(), want.gradients.len()),
-            (parameters.len(), parameters.len())
+            (own.len(), want.len()),
+            (parameter.values.len(), parameter.values.len())
         );
-        let mut differences = Vec::new();
-        for ((parameter, own), want) in parameters.iter().zip(own.gradients).zip(want.gradients) {
-            let (own, want) = (own.unwrap(), want.unwrap());
-            assert_eq!(
-                (own.len(), want.len()),
-                (parameter.values.len(), parameter.values.len())
-            );
-            let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-            let difference = norm(&mut own.iter().zip(&want).map(|(own, want)| own - want));
-            differences.push((difference / norm(&mut want.iter().copied()), &parameter.name));
-        }
-        // If a pre-activation is within rounding of a clamp's bound, its gradient may be zero or not, which affects all
-        // layers before it. The gradients of the layers after it stay exact.
-        differences.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let (usual, worst) = (&differences[differences.len() / 8], &differences[differences.len() - 1]);
-        assert!(usual.0 < 1e-4, "{architecture:?} {recipe}: {usual:?}");
-        assert!(worst.0 < 5e-2, "{architecture:?} {recipe}: {worst:?}");
-        let batch = values(&input(side));
-        let images: Vec<&[f32]> = batch.chunks_exact(3 * side * side).collect();
-        let inferred = network.features(&images, [side; 2]).unwrap().concat();
-        let want = values(&candle.features(&network, &input(side)).unwrap());
-        for (own, candle) in inferred.iter().zip(&want) {
-            assert!((own - candle).abs() < 1e-3 * largest(&want), "{own} {candle}");
-        }
+        let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        let difference = norm(&mut own.iter().zip(&want).map(|(own, want)| own - want));
+        differences.push((difference / norm(&mut want.iter().copied()), &parameter.name));
+    }
+    // If a pre-activation is within rounding of a clamp's bound, its gradient may be zero or not, which affects all
+    // layers before it. The gradients of the layers after it stay exact.
+    differences.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (usual, worst) = (&differences[differences.len() / 8], &differences[differences.len() - 1]);
+    assert!(usual.0 < 1e-4, "{case}: {usual:?}");
+    assert!(worst.0 < 5e-2, "{case}: {worst:?}");
+    let batch = values(&input(side));
+    let images: Vec<&[f32]> = batch.chunks_exact(3 * side * side).collect();
+    let inferred = network.features(&images, [side; 2]).unwrap().concat();
+    let want = values(&candle.features(network, &input(side)).unwrap());
+    for (own, candle) in inferred.iter().zip(&want) {
+        assert!((own - candle).abs() < 1e-3 * largest(&want), "{own} {candle}");
     }
 }
 

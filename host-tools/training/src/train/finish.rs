@@ -2,11 +2,11 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use clr_adapters::{Adapter, Canary, Header, Metrics, Provenance, decode, encode};
+use clr_adapters::{Adapter, Canary, Encoding, Header, Metrics, Provenance, decode, encode, noise_image};
 use clr_learning::{Flip, Network, argmax, log_probability};
 use clr_onnx::{Preprocess as _, RgbImage};
 
-use super::{Outcome, ParitySample, RecipeResult, Trained, prepare::Prepared};
+use super::{Outcome, ParitySample, RecipeResult, Trained, prepare::Prepared, rounding};
 use crate::{
     Evaluation,
     batches::SplitImages,
@@ -53,8 +53,17 @@ pub(super) fn finish(
     header.version = options.version;
     header.profile.clone_from(&prepared.profile);
     let mut candidates = Vec::with_capacity(outcomes.len());
+    let mut files = Vec::with_capacity(outcomes.len());
     for (index, outcome) in outcomes.iter().enumerate() {
-        let file = encode(&outcome.network.to_adapter(header.clone())?, options.encoding)?;
+        let for_file = if options.encoding == Encoding::Compact {
+            let rounded = rounding::round(&prepared, outcome, &header, observer)?;
+            (rounded.network, Some(rounded.steps))
+        } else {
+            (outcome.network.clone(), None)
+        };
+        header.steps = for_file.1;
+        let file = encode(&for_file.0.to_adapter(header.clone())?, options.encoding)?;
+        files.push(for_file);
         candidates.push(RecipeResult {
             recipe: outcome.network.recipe(),
             accuracy: outcome.validation.accuracy,
@@ -97,10 +106,14 @@ pub(super) fn finish(
         &prepared.validation,
         &quantised_validation,
         temperature,
+        options.encoding == Encoding::Compact,
     )?;
+    let (in_file, steps) = files.swap_remove(chosen);
+    header.steps = steps;
+    let bytes = encode(&in_file.to_adapter(header.clone())?, options.encoding)?;
+    header.steps = None;
     let adapter = outcome.network.to_adapter(header)?;
     adapter_check(&adapter)?;
-    let bytes = encode(&adapter, options.encoding)?;
     let quantised = decode(&bytes)?.adapter;
     let parity = parity(executor, &network, &prepared.validation)?;
     let test = match &prepared.test {
@@ -131,13 +144,15 @@ fn now() -> u64 {
         .map_or(0, |elapsed| elapsed.as_secs())
 }
 
-/// Returns the validation images with the highest confidence in small size, of different classes if possible.
+/// Returns the canaries with the highest confidence, of different classes if possible: noise images in a compact file,
+/// which stores only their seeds, and validation images in small size in other files.
 fn canaries(
     executor: &Executor,
     network: &Network,
     images: &SplitImages,
     evaluation: &Evaluation,
     temperature: f64,
+    from_seeds: bool,
 ) -> Result<Vec<Canary>> {
     let mut order: Vec<usize> = (0..images.len()).collect();
     let sure = |index: &usize| {
@@ -149,19 +164,26 @@ fn canaries(
     };
     order.sort_by(|a, b| sure(a).total_cmp(&sure(b)));
     let mut tried: Vec<(bool, f64, Canary)> = Vec::new();
-    for index in order.into_iter().take(CANARY_TRIALS) {
-        let small = shrink(&images.original(index)?);
+    let side = CANARY_SIDE as u16;
+    for (index, seed) in order.into_iter().cycle().take(CANARY_TRIALS).zip(0_u64..) {
+        let seed = from_seeds.then_some(seed);
+        let small = match seed {
+            Some(seed) => RgbImage::from_raw(CANARY_SIDE, CANARY_SIDE, noise_image(seed, [side, side])),
+            None => Some(shrink(&images.original(index)?)),
+        };
+        let Some(small) = small else { continue };
         let input = images.preprocessing().preprocess(&small);
         let logits = executor.reference_logits(network, input_images(&input, images))?;
         let class = argmax(&logits);
         let probability = log_probability(&logits, class, temperature).exp();
-        let right = class == evaluation.labels[index] as usize;
+        let right = seed.is_some() || class == evaluation.labels[index] as usize;
         let size = [small.width() as u16, small.height() as u16];
         let canary = Canary {
             size,
             pixels: small.into_raw(),
             class: class as u32,
             probability: probability as f32,
+            seed,
         };
         tried.push((right, probability, canary));
     }

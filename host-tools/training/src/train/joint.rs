@@ -3,18 +3,16 @@
 use std::time::Instant;
 
 use clr_adapters::Recipe;
-use clr_learning::{
-    Adam, AdamOptions, Ema, Network, Purpose, StepOutput, argmax, cross_entropy, smoothed_target, stream,
-};
-use rand::RngExt as _;
+use clr_learning::{Adam, AdamOptions, Ema, Network};
 
 use super::{
+    epoch::Epoch,
     prepare::Prepared,
     resume_file::{ResumeFile, Resumed, State},
 };
 use crate::{
     Evaluation, Record,
-    batches::{Loading, for_each_batch, prepare_batch, shuffled},
+    batches::{Loading, prepare_batch, shuffled},
     error::{Result, TrainError},
     evaluate::{evaluate_with, input_images},
     network::Mode,
@@ -117,56 +115,20 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
     let patience = schedule.patience.filter(|_| schedule.keep == EpochSelection::Best);
     while state.epoch < epochs && patience.is_none_or(|patience| state.stale <= patience) {
         let epoch = state.epoch + 1;
-        let mut totals = Totals::default();
-        let mut step = 0;
-        let order = shuffled(prepared.train.len(), options.seed, epoch as u64);
-        let augmentation = Some((&schedule.augmentation, options.seed, epoch as u64));
-        let loading = Loading {
-            batch: schedule.batch,
-            workers,
-            augmentation,
-            mirrored: false,
+        let pass = Epoch {
+            recipe,
+            number: epoch,
+            mode,
+            factor: &|position| schedule.rate.factor(position, epochs),
         };
-        for_each_batch(&prepared.train, &order, loading, |batch| {
-            // A single image has no batch statistics.
-            if mode != Mode::Train && batch.labels.len() < 2 {
-                return Ok(());
-            }
-            let address = (epoch * steps + step) as u64;
-            let (n, classes) = (batch.labels.len(), network.classes());
-            let labels = batch.labels.iter();
-            let mut targets = labels
-                .flat_map(|&label| smoothed_target(label as usize, classes, schedule.smoothing))
-                .collect::<Vec<_>>();
-            let mut input = batch.input;
-            if schedule.mixup > 0.0 {
-                let share = mixing_share(schedule.mixup, options.seed, address);
-                (input, targets) = (mix(&input, n, share), mix(&targets, n, share));
-            }
-            let features = n * network.feature_count();
-            let mask = (schedule.dropout > 0.0).then(|| drop_some(features, schedule.dropout, options.seed, address));
-            let loss = |index: usize, logits: &[f32]| {
-                let target = &targets[index * classes..(index + 1) * classes];
-                let (loss, gradient) = cross_entropy(logits, target, 1.0);
-                let share = 1.0 / n as f64;
-                let gradient = gradient.into_iter().map(|value| (value * share) as f32);
-                ((loss * share) as f32, gradient.collect())
-            };
-            let x = input_images(&input, &prepared.train);
-            let output = executor.forward_backward(&mut network, x, mode, mask.as_deref(), &loss)?;
-            totals.add(&output, &batch.labels);
-            if !totals.loss.is_finite() {
-                return Err(TrainError::Diverged { recipe, epoch });
-            }
-            let position = state.epoch as f64 + (step + 1) as f64 / steps as f64;
-            network.set_values(adam.step(&output.gradients, schedule.rate.factor(position, epochs)))?;
-            if let Some(average) = &mut average {
-                average.update(adam.values(), adam.state().step);
-            }
-            step += 1;
-            meter.advance(1, observer);
-            Ok(())
-        })?;
+        let totals = pass.run(
+            prepared,
+            &mut network,
+            &mut adam,
+            average.as_mut(),
+            &mut meter,
+            observer,
+        )?;
 
         let current = network.snapshot();
         if let Some(average) = &average {
@@ -245,60 +207,4 @@ fn move_statistics(prepared: &Prepared<'_>, network: &mut Network, blend: f32) -
         .map(|chunk| Ok(prepare_batch(&prepared.train, chunk, loading)?.input));
     let size = input_images(&[], &prepared.train).size;
     prepared.executor.estimate_statistics(network, batches, size, blend)
-}
-
-#[derive(Default)]
-struct Totals {
-    loss: f64,
-    hits: usize,
-    images: usize,
-}
-
-impl Totals {
-    fn add(&mut self, output: &StepOutput, labels: &[u32]) {
-        self.loss += f64::from(output.loss) * labels.len() as f64;
-        let hits = output.logits.iter().zip(labels);
-        self.hits += hits.filter(|(row, label)| argmax(row) == **label as usize).count();
-        self.images += labels.len();
-    }
-
-    fn mean_loss(&self) -> f32 {
-        (self.loss / self.images.max(1) as f64) as f32
-    }
-
-    fn accuracy(&self) -> f32 {
-        self.hits as f32 / self.images.max(1) as f32
-    }
-}
-
-/// Returns the factors of an inverted dropout on `count` features.
-fn drop_some(count: usize, share: f32, seed: u64, address: u64) -> Vec<f32> {
-    let mut random = stream(seed, Purpose::Dropout, address, 0);
-    let keep = 1.0 / (1.0 - share);
-    (0..count)
-        .map(|_| if random.random::<f32>() < share { 0.0 } else { keep })
-        .collect()
-}
-
-/// Draws the weight of the first image of a pair, at least one half, from a Beta distribution (mixup, Zhang et al.
-/// 2018).
-fn mixing_share(alpha: f32, seed: u64, address: u64) -> f64 {
-    let mut random = stream(seed, Purpose::Mix, address, 0);
-    // Jöhnk's method. The larger of the two weights is the first image's.
-    loop {
-        let [u, v] = [random.random::<f32>(), random.random()].map(|value: f32| value.powf(1.0 / alpha));
-        if u + v > 0.0 && u + v <= 1.0 {
-            return f64::from((u / (u + v)).max(v / (u + v)));
-        }
-    }
-}
-
-/// Mixes each of `count` rows with the row at the mirrored index in the batch.
-fn mix(rows: &[f32], count: usize, share: f64) -> Vec<f32> {
-    let length = (rows.len() / count.max(1)).max(1);
-    let pairs = rows.chunks_exact(length).zip(rows.chunks_exact(length).rev());
-    let (first, second) = (share as f32, (1.0 - share) as f32);
-    pairs
-        .flat_map(|(row, other)| row.iter().zip(other).map(move |(a, b)| first * a + second * b))
-        .collect()
 }

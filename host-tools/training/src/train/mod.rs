@@ -1,10 +1,12 @@
 //! Training run: frozen features, head, joint training, selection of the recipe, encoding.
 
 mod choose;
+mod epoch;
 mod finish;
 mod joint;
 mod prepare;
 mod resume_file;
+mod rounding;
 
 use std::time::Instant;
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use clr_adapters::{Digest, Fit, Head, Preprocessing, Profile, Recipe};
+use clr_adapters::{Digest, Encoding, Fit, Head, Preprocessing, Profile, Recipe, StepSize, sketch};
 use clr_learning::{FittedHead, Flip, LabelledFeatures, Network, fit_head};
 use clr_onnx::Backbone;
 
@@ -40,6 +40,8 @@ pub(super) struct Prepared<'a> {
     pub(super) linear: Evaluation,
     /// Feature profile of the training images; `None` if there are too few.
     pub(super) profile: Option<Profile>,
+    /// Steps of the profile's mean and factor in a compact file.
+    pub(super) profile_steps: [StepSize; 2],
     /// Digest of everything that a resume file depends on, except the recipe.
     pub(super) fingerprint: Digest,
     pub(super) head_seconds: f64,
@@ -102,7 +104,17 @@ impl<'a> Prepared<'a> {
         let executor = Executor::new(backbone, &options.device)?;
         let mut base = Network::new(backbone, Recipe::Linear, names.len(), options.seed)?;
         let (train_set, validation_set) = frozen_features(&executor, &base, (&train, &validation), options, observer)?;
-        let profile = profile(&train_set, &validation_set);
+        let mut profile = profile(&train_set, &validation_set);
+        let profile_steps = profile.as_ref().map_or([StepSize(0); 2], Profile::steps);
+        if options.encoding == Encoding::Compact {
+            profile = profile.and_then(|profile| {
+                let rounded = profile.rounded(profile_steps);
+                let features = validation_set.features.iter();
+                let sketches = features.map(|features| sketch(features, rounded.dimensions()));
+                let distances = sketches.map(|sketch| rounded.distance(&sketch)).collect();
+                rounded.with_distances(distances)
+            });
+        }
         let mut meter = Meter::new(Phase::Head, options.head.penalties.len());
         let fitted = fit_head(&train_set, &validation_set, names.len(), &options.head, |_| {
             meter.advance(1, observer);
@@ -134,6 +146,7 @@ impl<'a> Prepared<'a> {
             fitted,
             linear,
             profile,
+            profile_steps,
             fingerprint,
             head_seconds,
         })

@@ -1,0 +1,239 @@
+//! Epochs with rounded values, for files whose values are multiples of steps.
+//!
+//! The trained sites become differences from the backbone's own norm. Each site gets a step from its importance, the
+//! mean square of its gradients (an estimate of the Fisher information: the loss that an error of its values costs). In
+//! the forward pass all values are rounded to their steps, gradients pass the rounding unchanged, and an L1 penalty moves
+//! differences without a use to exactly zero, where they cost next to no bytes.
+
+use std::time::Instant;
+
+use clr_adapters::{Encoding, Header, SiteSteps, StepSize, Steps, encode};
+use clr_learning::{Adam, AdamOptions, LrSchedule, Network, PerGroup, cross_entropy};
+
+use super::{Outcome, epoch::Epoch, prepare::Prepared};
+use crate::{
+    Evaluation, Record,
+    batches::{Loading, for_each_batch, shuffled},
+    error::Result,
+    evaluate::{evaluate_with, input_images},
+    network::Mode,
+    observer::{Meter, Observer, Phase},
+    options::CompactOptions,
+};
+
+/// Number of training images from which importances are estimated.
+const IMPORTANCE_IMAGES: usize = 256;
+/// Largest factor between a site's step and the step of a site of mean importance, and its inverse.
+const MOST_SPREAD: f64 = 4.0;
+/// Quarters of an octave by which steps may grow until the file fits, a factor of 64.
+const MOST_GROWTH: i8 = 24;
+
+/// A network whose values are multiples of steps.
+pub(super) struct Rounded {
+    pub(super) network: Network,
+    /// The steps for the header.
+    pub(super) steps: Steps,
+}
+
+/// Steps of a network, all of which grow together.
+#[derive(Clone)]
+struct Grid {
+    sites: Vec<SiteSteps>,
+    head: StepSize,
+}
+
+impl Grid {
+    fn larger(&self, quarters: i8) -> Self {
+        let grow = |steps: &SiteSteps| SiteSteps {
+            weights: steps.weights.larger(quarters),
+            bias: steps.bias.larger(quarters),
+        };
+        Self {
+            sites: self.sites.iter().map(grow).collect(),
+            // The head has few values to spare: it grows half as fast.
+            head: self.head.larger(quarters / 2),
+        }
+    }
+}
+
+/// Rounds the trained network of `outcome`. `header` is that of the file, as far as it is known.
+pub(super) fn round(
+    prepared: &Prepared<'_>,
+    outcome: &Outcome,
+    header: &Header,
+    observer: &mut dyn Observer,
+) -> Result<Rounded> {
+    let start = Instant::now();
+    let options = &prepared.options.compact;
+    let mut network = outcome.network.clone();
+    network.make_differences()?;
+    let importance = if network.differences().next().is_some() {
+        importance(prepared, &mut network)?
+    } else {
+        Vec::new()
+    };
+    let grid = grid(&network, &importance, options);
+    let size = |network: &Network, grid: &Grid| -> Result<usize> {
+        let mut rounded = network.clone();
+        rounded.round(&grid.sites, grid.head);
+        let mut header = header.clone();
+        header.steps = Some(steps(prepared, grid));
+        Ok(encode(&rounded.to_adapter(header)?, Encoding::Compact)?.len())
+    };
+    let mut grown = smallest_growth(0, options.bytes, |quarters| size(&network, &grid.larger(quarters)))?;
+    let used = grid.larger(grown);
+    network.round(&used.sites, used.head);
+    if !importance.is_empty() {
+        train(prepared, &mut network, outcome, start, observer)?;
+    }
+    // Training changes the size by a few per cent.
+    grown = smallest_growth(grown, options.bytes, |quarters| size(&network, &grid.larger(quarters)))?;
+    let used = grid.larger(grown);
+    network.round(&used.sites, used.head);
+    Ok(Rounded {
+        network,
+        steps: steps(prepared, &used),
+    })
+}
+
+/// Returns the header's steps.
+fn steps(prepared: &Prepared<'_>, grid: &Grid) -> Steps {
+    let profile = prepared.profile_steps;
+    Steps {
+        head: grid.head,
+        profile_mean: profile[0],
+        profile_factor: profile[1],
+    }
+}
+
+/// Returns the least growth from `from` on with which a file has at most `bytes`; the largest one if none does.
+fn smallest_growth(from: i8, bytes: Option<usize>, mut size: impl FnMut(i8) -> Result<usize>) -> Result<i8> {
+    let Some(bytes) = bytes else { return Ok(from) };
+    for quarters in from..MOST_GROWTH {
+        if size(quarters)? <= bytes {
+            return Ok(quarters);
+        }
+    }
+    Ok(MOST_GROWTH)
+}
+
+fn grid(network: &Network, importance: &[[f64; 2]], options: &CompactOptions) -> Grid {
+    // Geometric means, because importances span several orders of magnitude.
+    let mean = |part: usize| {
+        let logs = importance.iter().map(|parts| parts[part].max(1e-30).ln());
+        (logs.sum::<f64>() / importance.len().max(1) as f64).exp()
+    };
+    let means = [mean(0), mean(1)];
+    let step = |base: f64, part: usize, own: f64| {
+        let ratio = (means[part] / own.max(1e-30)).powf(options.importance / 2.0);
+        StepSize::at_most(base * ratio.clamp(1.0 / MOST_SPREAD, MOST_SPREAD))
+    };
+    let sites = importance.iter().map(|&[weights, bias]| SiteSteps {
+        weights: step(options.weights, 0, weights),
+        bias: step(options.bias, 1, bias),
+    });
+    Grid {
+        sites: sites.collect(),
+        head: network.head().step(options.head),
+    }
+}
+
+/// Returns the mean square of the gradients of weights and bias at every site with differences.
+fn importance(prepared: &Prepared<'_>, network: &mut Network) -> Result<Vec<[f64; 2]>> {
+    let (options, schedule) = (prepared.options, &prepared.schedule);
+    let mut order = shuffled(prepared.train.len(), options.seed, 0);
+    order.truncate(IMPORTANCE_IMAGES);
+    let loading = Loading {
+        batch: schedule.batch,
+        workers: options.workers(),
+        augmentation: None,
+        mirrored: false,
+    };
+    let sites = network.differences().count();
+    let mut sums = vec![[0.0_f64; 2]; sites];
+    let names = network.site_names();
+    let places: Vec<Option<(usize, usize)>> = (network.parameters().iter())
+        .map(|parameter| {
+            let (site, part) = parameter.name.rsplit_once('.')?;
+            let index = names.iter().position(|name| name == site)?;
+            Some((index, usize::from(part == "bias")))
+        })
+        .collect();
+    for_each_batch(&prepared.train, &order, loading, |batch| {
+        let n = batch.labels.len();
+        let classes = network.classes();
+        let loss = |index: usize, logits: &[f32]| {
+            let mut target = vec![0.0; classes];
+            target[batch.labels[index] as usize] = 1.0;
+            let (loss, gradient) = cross_entropy(logits, &target, 1.0);
+            let share = 1.0 / n as f64;
+            let gradient = gradient.into_iter().map(|value| (value * share) as f32);
+            ((loss * share) as f32, gradient.collect())
+        };
+        let x = input_images(&batch.input, &prepared.train);
+        let output = (prepared.executor).forward_backward(network, x, Mode::Train, None, &loss)?;
+        for (place, gradient) in places.iter().zip(&output.gradients) {
+            if let (Some((site, part)), Some(gradient)) = (place, gradient) {
+                let squares: f64 = gradient.iter().map(|&value| f64::from(value).powi(2)).sum();
+                sums[*site][*part] += squares / gradient.len().max(1) as f64;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(sums)
+}
+
+fn train(
+    prepared: &Prepared<'_>,
+    network: &mut Network,
+    outcome: &Outcome,
+    start: Instant,
+    observer: &mut dyn Observer,
+) -> Result<()> {
+    let (options, schedule) = (&prepared.options.compact, &prepared.schedule);
+    let recipe = network.recipe();
+    let adam_options = AdamOptions::new(schedule.rates)
+        .with_relative(schedule.relative_rates)
+        .with_l1(PerGroup {
+            head: 0.0,
+            norm: options.penalty,
+            kernel: options.penalty,
+        })
+        .with_clip(schedule.clip)
+        .with_beta2(schedule.beta2);
+    let mut adam = Adam::new(network.parameters(), adam_options, None);
+    let decay = LrSchedule::Cosine {
+        warmup: 0.2,
+        min_factor: 0.0,
+    };
+    let first = outcome.history.last().map_or(0, |record| record.epoch);
+    let steps = prepared.train.len().div_ceil(schedule.batch);
+    let mut meter = Meter::new(Phase::Round(recipe), options.epochs * steps);
+    for number in 1..=options.epochs {
+        let position_before = first as f64;
+        let pass = Epoch {
+            recipe,
+            number: first + number,
+            mode: Mode::Train,
+            factor: &|position| options.rate * decay.factor(position - position_before, options.epochs),
+        };
+        let totals = pass.run(prepared, network, &mut adam, None, &mut meter, observer)?;
+        let validation: Evaluation = {
+            let (executor, images, names) = (&prepared.executor, &prepared.validation, &prepared.names);
+            evaluate_with(executor, network, images, names, prepared.options.workers(), &mut ())?
+        };
+        observer.record(&Record {
+            recipe,
+            epoch: first + number,
+            epochs: first + options.epochs,
+            train_loss: Some(totals.mean_loss()),
+            train_accuracy: Some(totals.accuracy()),
+            validation_loss: validation.loss,
+            validation_accuracy: validation.accuracy,
+            rate: schedule.rates.head * options.rate * decay.factor(number as f64, options.epochs),
+            seconds: start.elapsed().as_secs_f64(),
+            best: number == options.epochs,
+        });
+    }
+    Ok(())
+}
