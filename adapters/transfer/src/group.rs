@@ -10,11 +10,8 @@ use clr_adapters::AUTO;
 
 use crate::{
     failure::{Failure, FailureCode},
-    message::MAX_TASK,
+    message::{MAX_GROUP, MAX_TASK},
 };
-
-/// Maximum number of tasks in a group.
-pub const MAX_GROUP: usize = 16;
 
 /// Separator of the names on the wire. A name contains no control characters.
 const SEPARATOR: char = '\n';

@@ -8,8 +8,8 @@ use crate::{
     device::Device,
     failure::{Failure, FailureCode},
     frame::{Direction, Head, MAX_BODY, encode_frame},
-    group::{self, MAX_GROUP},
-    message::{Begin, MAX_CHUNK, MIN_CHUNK, MessageFault, Request, Response, VERSIONS},
+    group,
+    message::{Begin, MAX_CHUNK, MAX_GROUP, MIN_CHUNK, MessageFault, Request, Response, VERSIONS},
     status::TaskSummary,
 };
 

@@ -5,14 +5,16 @@
 //! `RUSTFLAGS="--cfg loom" cargo test --release -p clr-switching --test main`.
 #![forbid(unsafe_code)]
 
+mod resident;
 mod selection;
 mod serving;
 mod sync;
 mod tasks;
 
+pub use resident::Resident;
 pub use selection::{Selected, Selection};
 pub use serving::{AdapterInfo, ServingSet, SwitchGuard, UpdateGuard};
-pub use tasks::{Resident, TaskSet};
+pub use tasks::TaskSet;
 
 /// The example of the README compiles.
 #[cfg(doctest)]

@@ -7,21 +7,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    Selected, Selection,
+    Resident, Selected, Selection,
     sync::{Mutex, Slot, Table, lock},
 };
-
-/// An adapter that is ready to run.
-pub trait Resident {
-    /// Error for a task that is not resident.
-    type Unknown;
-
-    /// Returns its task's name.
-    fn task(&self) -> &str;
-
-    /// Returns the error for a task `name` that is not in the sorted list `resident`.
-    fn unknown(name: String, resident: Vec<String>) -> Self::Unknown;
-}
 
 /// Resident adapters by task name, of which one or several are active. All methods take `&self` and can be called from
 /// any thread.

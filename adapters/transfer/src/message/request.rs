@@ -8,10 +8,10 @@ use clr_adapters::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Begin, MAX_LABEL, MAX_TASK, MessageFault, Slot, as_bytes,
+    Begin, MAX_GROUP, MAX_LABEL, MAX_TASK, MessageFault, Slot, as_bytes,
     fault::{name, read},
 };
-use crate::{access::Roles, group::MAX_GROUP, teaching::ExampleSelection, tuning::TuneRequest};
+use crate::{access::Roles, teaching::ExampleSelection, tuning::TuneRequest};
 
 /// Maximum bytes of the names of a group, each with a separator.
 const MAX_GROUP_BYTES: usize = MAX_GROUP * (MAX_TASK + 1);
