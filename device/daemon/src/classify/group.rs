@@ -37,7 +37,7 @@ pub(super) fn classify(runtime: &Runtime, frame: &Frame, selected: &[Selected<Re
     let outcomes = group.tasks.into_iter().map(|task| TaskOutcome {
         task: task.name.to_owned(),
         result: task.result.unwrap_or_else(|| {
-            let missing = || format!("task `{}`: {}", task.name, runtime.why_missing(task.name));
+            let missing = || runtime.why_missing(task.name);
             Err(task.fault.unwrap_or_else(missing))
         }),
     });

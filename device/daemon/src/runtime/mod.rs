@@ -221,7 +221,8 @@ impl Runtime {
                 || "it has no usable adapter".to_owned(),
                 |reverted| format!("its adapter was reverted: {}", reverted.reason),
             ),
-            Err(error) => error.to_string(),
+            // Without the hint: the reason is part of a line.
+            Err(error) => error.to_string().lines().next().unwrap_or_default().to_owned(),
         }
     }
 

@@ -233,6 +233,7 @@ impl Runtime {
             trial: trial.map(|trial| TrialRun::resume(bounds, trial.progress)),
             in_use: trial.is_some_and(|trial| trial.in_use),
         };
+        lock(&self.start_faults).remove(&header.task);
         changing.put(resident, detail);
     }
 
