@@ -71,7 +71,7 @@ static WHOLE: LazyLock<Arc<Disk>> = LazyLock::new(|| {
         store.add_example("birds", Some("robin"), image, NOW).unwrap();
     }
     store.put_checkpoint("birds", &[7; 300]).unwrap();
-    store.set_active("birds").unwrap();
+    store.set_active(&["birds"]).unwrap();
     let upload = file("cats", 1);
     let _ = push(&store, &upload[..upload.len() - 1], 100);
     confirmed(&store, &file(UNTOUCHED, 1));

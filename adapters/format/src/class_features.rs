@@ -76,7 +76,9 @@ impl ClassFeatures {
     #[must_use]
     pub fn rounded(mut self) -> Self {
         let round = |values: &mut Vec<f32>, step: StepSize| {
-            values.iter_mut().for_each(|value| *value = step.nearest(*value));
+            for value in values {
+                *value = step.nearest(*value);
+            }
         };
         round(&mut self.mean, self.mean_step);
         round(&mut self.deviations, self.mean_step);

@@ -1,6 +1,6 @@
 //! Device interface of the protocol, with one method per request.
 
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 
 use clr_adapters::Digest;
 
@@ -50,6 +50,19 @@ pub trait Device: Sync {
 
     /// Switches to `task` from the next frame on.
     fn switch(&self, task: &str) -> Result<(), Failure>;
+
+    /// Switches to a group of tasks from the next frame on. The names have been checked by [`check_group`].
+    ///
+    /// [`check_group`]: crate::check_group
+    fn switch_group(&self, tasks: &[&str]) -> Result<(), Failure> {
+        let _ = tasks;
+        Err(unsupported("classify with several tasks at a time"))
+    }
+
+    /// Returns the names of the selected tasks in their order, also of those without an adapter.
+    fn selection(&self) -> Result<Vec<String>, Failure> {
+        Err(unsupported("name the selected tasks"))
+    }
 
     /// Rolls back to the previous adapter.
     fn rollback(&self, task: &str) -> Result<(), Failure>;

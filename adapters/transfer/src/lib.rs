@@ -43,6 +43,7 @@ mod device;
 mod digest_text;
 mod failure;
 mod frame;
+mod group;
 mod health;
 mod message;
 mod pacing;
@@ -70,10 +71,11 @@ pub use clr_adapters::Digest;
 pub use device::Device;
 pub use failure::{Failure, FailureCode};
 pub use frame::{Decoder, Direction, FrameEvent, Head, MAX_BODY, MAX_FRAME, encode_frame};
+pub use group::{GroupFault, check_group};
 pub use health::{Health, HealthCheck, HealthState, printable};
 pub use message::{
-    Begin, Capabilities, Committed, DeviceInfo, Kind, MAX_CHUNK, MAX_LABEL, MAX_TASK, MIN_CHUNK, MessageFault,
-    PullInfo, Request, Response, Slot, VERSIONS,
+    Begin, Capabilities, Committed, DeviceInfo, Kind, MAX_CHUNK, MAX_GROUP, MAX_LABEL, MAX_TASK, MIN_CHUNK,
+    MessageFault, PullInfo, Request, Response, Slot, VERSIONS,
 };
 pub use refusal::AccessRefusal;
 #[cfg(feature = "secure")]

@@ -8,7 +8,8 @@ use crate::{
     device::Device,
     failure::{Failure, FailureCode},
     frame::{Direction, Head, MAX_BODY, encode_frame},
-    message::{Begin, MAX_CHUNK, MIN_CHUNK, MessageFault, Request, Response, VERSIONS},
+    group,
+    message::{Begin, MAX_CHUNK, MAX_GROUP, MIN_CHUNK, MessageFault, Request, Response, VERSIONS},
     status::TaskSummary,
 };
 
@@ -341,6 +342,12 @@ impl<'d> Session<'d> {
                 Response::Forecast(forecast)
             }
             Request::Switch { task } => device.switch(task).map(done)?,
+            Request::SwitchGroup { tasks } => device.switch_group(&group::parse(tasks)?).map(done)?,
+            Request::Selection => {
+                let mut tasks = device.selection()?;
+                tasks.truncate(MAX_GROUP);
+                Response::Selection(tasks)
+            }
             Request::Rollback { task } => device.rollback(task).map(done)?,
             Request::Restore { task } => device.restore(task).map(done)?,
             Request::Remove { task } => device.remove(task).map(done)?,

@@ -236,3 +236,59 @@ fn a_delta_produces_the_new_file_and_a_missing_base_is_reported() {
     };
     assert_eq!(failure.code, FailureCode::NO_BASE);
 }
+
+#[test]
+fn a_group_is_switched_in_one_request_and_read_back_in_its_order() {
+    let device = MemoryDevice::with_task("helmet", b"one");
+    device.0.lock().unwrap().tasks.insert("vest".into(), Digest([1; 32]));
+    let (read, ..) = with_client(
+        &device,
+        512,
+        |_| Faults::default(),
+        |client| {
+            client.switch_group(&["vest", "helmet"]).unwrap();
+            client.selection().unwrap()
+        },
+    );
+    assert_eq!(read.unwrap(), ["vest", "helmet"]);
+    let active = |device: &MemoryDevice| device.0.lock().unwrap().active.clone();
+    // An invalid group reaches no device, and an unknown task changes nothing.
+    for (tasks, part) in [
+        (&["helmet", "auto"][..], "`auto`"),
+        (&["helmet", "helmet"], "twice"),
+        (&[], "empty"),
+        (&["helmet\nvest", "vest"], "control characters"),
+        (&["helmet", "boots"], "boots"),
+    ] {
+        let (error, ..) = with_client(
+            &device,
+            512,
+            |_| Faults::default(),
+            |client| client.switch_group(tasks).unwrap_err(),
+        );
+        let text = error.to_string();
+        assert!(text.contains(part) && text.contains("hint: "), "{text}");
+        assert_eq!(active(&device), ["vest", "helmet"]);
+    }
+}
+
+#[test]
+fn a_device_with_one_task_at_a_time_still_switches_and_refuses_a_group_with_advice() {
+    let device = MemoryDevice::with_task("helmet", b"one");
+    device.0.lock().unwrap().one_task = true;
+    with_client(
+        &device,
+        512,
+        |_| Faults::default(),
+        |client| {
+            client.switch_group(&["helmet"]).unwrap();
+            assert_eq!(client.selection().unwrap(), None);
+            let refused = client.switch_group(&["helmet", "vest"]).unwrap_err().to_string();
+            assert!(
+                refused.contains("one task at a time") && refused.contains("hint: update the device"),
+                "{refused}"
+            );
+        },
+    );
+    assert_eq!(device.0.lock().unwrap().active, ["helmet"]);
+}

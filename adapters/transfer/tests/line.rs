@@ -332,6 +332,8 @@ pub(crate) trait AnyClient {
     ) -> Result<clr_transfer::Pushed, clr_transfer::ClientError>;
     fn pull(&mut self, task: &str) -> Result<clr_transfer::Pulled, clr_transfer::ClientError>;
     fn rollback(&mut self, task: &str) -> Result<(), clr_transfer::ClientError>;
+    fn switch_group(&mut self, tasks: &[&str]) -> Result<(), clr_transfer::ClientError>;
+    fn selection(&mut self) -> Result<Option<Vec<String>>, clr_transfer::ClientError>;
     fn list(&mut self) -> Result<Vec<clr_transfer::TaskSummary>, clr_transfer::ClientError>;
     fn status(&mut self) -> Result<clr_transfer::Status, clr_transfer::ClientError>;
     fn health(&mut self) -> Result<Option<clr_transfer::Health>, clr_transfer::ClientError>;
@@ -368,6 +370,14 @@ where
 
     fn rollback(&mut self, task: &str) -> Result<(), clr_transfer::ClientError> {
         self.rollback(task)
+    }
+
+    fn switch_group(&mut self, tasks: &[&str]) -> Result<(), clr_transfer::ClientError> {
+        self.switch_group(tasks)
+    }
+
+    fn selection(&mut self) -> Result<Option<Vec<String>>, clr_transfer::ClientError> {
+        self.selection()
     }
 
     fn list(&mut self) -> Result<Vec<clr_transfer::TaskSummary>, clr_transfer::ClientError> {

@@ -8,7 +8,7 @@ use std::{
 use clr_adapters::{Digest, Provenance, delta};
 use clr_transfer::{
     Begin, Capabilities, Committed, Device, DeviceInfo, ExampleSelection, ExampleSummary, Failure, FailureCode, Frames,
-    Health, Kind, Latency, Memory, PullInfo, RemovedExamples, Slot, Status, TaskState, TaskSummary,
+    Health, Kind, Latency, Memory, MessageFault, PullInfo, RemovedExamples, Slot, Status, TaskState, TaskSummary,
 };
 
 #[derive(Default)]
@@ -19,7 +19,9 @@ pub(crate) struct Kept {
     pub(crate) commits: u32,
     /// Executed calls that must not be repeated.
     pub(crate) acts: Vec<String>,
-    pub(crate) active: Option<String>,
+    pub(crate) active: Vec<String>,
+    /// Simulates an older device, which classifies with one task at a time.
+    pub(crate) one_task: bool,
     pub(crate) tasks: BTreeMap<String, Digest>,
     pub(crate) backbone: Option<Digest>,
     /// Simulates an old device that cannot parse announcements.
@@ -180,7 +182,7 @@ impl Device for MemoryDevice {
             device: "memory".into(),
             software: "test".into(),
             backbone,
-            active_task: kept.active.clone(),
+            active_task: kept.active.first().cloned(),
             auto: false,
             uptime_seconds: 5,
             frames: Frames::default(),
@@ -210,7 +212,7 @@ impl Device for MemoryDevice {
             revision: 0,
             digest: *digest,
             file_bytes: kept.files.get(digest).map_or(0, |file| file.len() as u64),
-            active: kept.active.as_ref() == Some(task),
+            active: kept.active.contains(task),
             state: TaskState::OnTrial { frames_left: 9 },
             provenance: Provenance::HostTrained,
             signer: Some("ab".repeat(32)),
@@ -224,8 +226,25 @@ impl Device for MemoryDevice {
 
     fn switch(&self, task: &str) -> Result<(), Failure> {
         self.act("switch", task)?;
-        self.0.lock().unwrap().active = Some(task.into());
+        self.0.lock().unwrap().active = vec![task.into()];
         Ok(())
+    }
+
+    fn switch_group(&self, tasks: &[&str]) -> Result<(), Failure> {
+        if self.0.lock().unwrap().one_task {
+            return Err(MessageFault::Unknown { kind: 31 }.into());
+        }
+        tasks.iter().try_for_each(|task| self.act("switch", task))?;
+        self.0.lock().unwrap().active = tasks.iter().map(|&task| task.into()).collect();
+        Ok(())
+    }
+
+    fn selection(&self) -> Result<Vec<String>, Failure> {
+        let kept = self.0.lock().unwrap();
+        if kept.one_task {
+            return Err(MessageFault::Unknown { kind: 32 }.into());
+        }
+        Ok(kept.active.clone())
     }
 
     fn rollback(&self, task: &str) -> Result<(), Failure> {

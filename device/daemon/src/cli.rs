@@ -29,7 +29,9 @@ use super::{
     runtime::Runtime,
     signals::{self, Request},
     source::{Source, Stop},
-    stderr, time, warnings,
+    stderr,
+    task_choice::TaskChoice,
+    time, warnings,
 };
 
 /// Exit code if the process that reads the results has closed the pipe.
@@ -70,9 +72,9 @@ struct RunArgs {
     /// The configuration
     #[arg(short, long, value_name = "FILE", env = "CLR_DEVICE_CONFIG")]
     config: PathBuf,
-    /// Task to start with [default: the configuration's]
-    #[arg(short, long, value_name = "NAME")]
-    task: Option<String>,
+    /// Task to start with; repeat it for a group [default: the configuration's]
+    #[arg(short, long = "task", value_name = "NAME")]
+    tasks: Vec<String>,
     /// Open everything that a run would open, report faults, then end
     #[arg(long)]
     check_config: bool,
@@ -118,7 +120,9 @@ pub fn main() -> ExitCode {
 
 fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
     let mut config = Config::read(&args.config)?;
-    config.task = args.task.clone().or(config.task);
+    if !args.tasks.is_empty() {
+        config.task = Some(TaskChoice::of_names(&args.tasks)?);
+    }
     if args.check_config {
         return check::run(&config, &args.config);
     }
@@ -167,7 +171,7 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
         device = config.name,
         backbone = runtime.engine.backbone().digest().short(),
         tasks = runtime.serving.tasks().len(),
-        active = runtime.active_task(),
+        active = Some(runtime.selected_tasks().join(", ")).filter(|names| !names.is_empty()),
         socket = socket.as_deref().map(|path| path.display().to_string()),
         "ready"
     );

@@ -20,6 +20,9 @@ pub enum DaemonError {
     /// Error of the engine, including an adapter that does not fit it.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The tasks on the command line are not a group.
+    #[error(transparent)]
+    Group(#[from] clr_transfer::GroupFault),
     /// A key cannot be read or written.
     #[error(transparent)]
     Key(#[from] KeyFileError),

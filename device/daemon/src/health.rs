@@ -8,7 +8,7 @@ use std::time::Duration;
 use clr_transfer::{Health, HealthState};
 use rustix::fs::StatVfsMountFlags;
 
-use super::{lock, runtime::Runtime, time};
+use super::{lock, runtime::Runtime, task_choice::TaskChoice, time};
 
 /// The inference loop counts as stuck after this time without an iteration.
 const STUCK: Duration = Duration::from_secs(10);
@@ -91,7 +91,7 @@ fn source(runtime: &Runtime) -> Finding {
     }
 }
 
-/// Checks that a task serves.
+/// Checks that every selected task serves.
 fn task(runtime: &Runtime) -> Finding {
     let tasks = runtime.serving.tasks();
     let ready = tasks.len();
@@ -101,24 +101,25 @@ fn task(runtime: &Runtime) -> Finding {
             _ => ok(format!("automatic choice; tasks in memory: {ready}")),
         };
     }
-    if let Some(active) = tasks.active() {
-        return ok(format!("`{}` version {} serves", active.task(), active.version()));
+    let missing = match (tasks.selection(), runtime.wanted()) {
+        (Some(_), _) => runtime.missing_tasks(),
+        (None, Some(TaskChoice::Tasks(tasks))) => tasks,
+        (None, _) if ready == 0 => return degraded("there is no task yet"),
+        (None, _) => return degraded(format!("no task is active; tasks in memory: {ready}")),
+    };
+    if missing.is_empty() {
+        let selection = tasks.selection();
+        let adapters = selection.iter().flat_map(|selection| selection.adapters());
+        let serving = adapters.map(|adapter| format!("`{}` version {}", adapter.task(), adapter.version()));
+        let serving = serving.collect::<Vec<_>>();
+        let verb = if serving.len() == 1 { "serves" } else { "serve" };
+        return ok(format!("{} {verb}", serving.join(", ")));
     }
-    let wanted = runtime.config.load().task.clone().or_else(|| runtime.store.active());
-    match (wanted, ready) {
-        (Some(task), _) => {
-            let reason = match runtime.store.task(&task) {
-                Ok(state) => state.reverted.map_or_else(
-                    || "it has no usable adapter".to_owned(),
-                    |reverted| format!("its adapter was reverted: {}", reverted.reason),
-                ),
-                Err(error) => error.to_string(),
-            };
-            failed(format!("cannot serve `{task}`: {reason}"))
-        }
-        (None, 0) => degraded("there is no task yet"),
-        (None, _) => degraded(format!("no task is active; tasks in memory: {ready}")),
-    }
+    let reasons = missing.iter().map(|task| (task, runtime.why_missing(task)));
+    let reasons: Vec<String> = reasons
+        .map(|(task, reason)| format!("cannot serve `{task}`: {reason}"))
+        .collect();
+    failed(reasons.join("; "))
 }
 
 /// Checks the store, the device's key, and failed writes.

@@ -1,22 +1,21 @@
-//! Inference loop: takes the newest frame and classifies it with the active task. It never waits for anything else.
+//! Inference loop: takes the newest frame and classifies it with the selected tasks. It never waits for anything else.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering, mpsc},
     time::{Duration, Instant},
 };
 
 use super::{
-    Received, clock,
-    error::with_causes,
-    frame_result::{self, FrameResult, RankedLine},
+    Received,
+    classify::{Classified, NoResult, Outcome, classify, revert},
+    frame_result::{FrameHead, TaskResult},
     lock,
     output::ResultQueue,
     runtime::Runtime,
     source::{Frame, Source},
     trial::{Observation, TrialVerdict},
 };
-use clr_engine::{ChoiceStatus, ChooserOptions, Classification, EngineError, ImagePass, ResidentAdapter, TaskChooser};
+use clr_engine::{ChooserOptions, ResidentAdapter, TaskChooser};
 
 /// Maximum wait for a frame. After it, the loop feeds the watchdog and checks whether the device is stopping.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -87,6 +86,12 @@ pub(crate) fn run(
     Ended::Stopped
 }
 
+/// A task's result on a frame, after it was counted towards the task's trial.
+struct Counted<'a> {
+    adapter: &'a Arc<ResidentAdapter>,
+    verdict: Option<TrialVerdict>,
+}
+
 fn serve(
     runtime: &Runtime,
     chooser: &mut TaskChooser,
@@ -96,64 +101,68 @@ fn serve(
     writes: &WriteQueue,
 ) {
     let counters = &runtime.counters;
-    let mut line = FrameResult {
-        schema: frame_result::SCHEMA,
-        time: clock::now(),
-        source,
-        frame: &frame.name,
-        task: None,
-        version: None,
-        revision: None,
-        trial: false,
-        unknown: false,
-        top: Vec::new(),
-        confidence: None,
-        latency_ms: 0.0,
-        error: None,
-    };
-    let classified = classify(runtime, chooser, frame);
+    let outcome = classify(runtime, chooser, frame);
     let milliseconds = frame.arrived.elapsed().as_secs_f64() * 1e3;
-    line.latency_ms = (milliseconds * 1e3).round() / 1e3;
-    let (adapter, classification) = match &classified {
-        Ok(classified) => classified,
-        Err(NoResult::Unknown) => {
-            line.unknown = true;
-            counters.served.fetch_add(1, Ordering::Relaxed);
-            lock(&counters.latencies).push(milliseconds as f32);
-            return results.send(line.line());
-        }
-        Err(NoResult::Failed(error)) => {
-            line.error = Some(error.clone());
-            counters.failed.fetch_add(1, Ordering::Relaxed);
-            return results.send(line.line());
+    let head = FrameHead::new(source, &frame.name, milliseconds);
+    let mut counted = Vec::new();
+    let mut count = |classified| {
+        let (result, of_task) = count_towards_trial(runtime, classified, milliseconds);
+        counted.push(of_task);
+        result
+    };
+    let (line, failed) = match &outcome {
+        Outcome::Single(Ok(classified)) => (head.single(count(classified)), false),
+        Outcome::Single(Err(NoResult::Unknown)) => (head.unknown(), false),
+        Outcome::Single(Err(NoResult::Failed(error))) => (head.failed(error), true),
+        Outcome::Group(outcomes) => {
+            let tasks = outcomes.iter().map(|outcome| match &outcome.result {
+                Ok(classified) => count(classified),
+                Err(error) => TaskResult::failed(&outcome.task, error),
+            });
+            let line = head.group(tasks.collect());
+            (line, outcomes.iter().any(|outcome| outcome.result.is_err()))
         }
     };
-    line.task = Some(adapter.task());
-    line.version = Some(adapter.version());
-    line.revision = Some(adapter.revision());
-    let top = classification.top(runtime.config.load().top_k);
-    line.confidence = top.first().map(|best| best.probability);
-    line.top = top
-        .iter()
-        .map(|ranked| RankedLine {
-            label: ranked.label,
-            probability: ranked.probability,
-        })
-        .collect();
-    // Counts the frame towards the trial before writing its result, so that a client which reads the result and then
-    // queries the status sees it counted. The verdict is applied afterwards.
-    let verdict = runtime.observe(
-        adapter,
-        Observation {
-            milliseconds: milliseconds as f32,
-            confidence: line.confidence.unwrap_or(0.0),
-        },
-    );
-    line.trial = verdict.is_some();
-    results.send(line.line());
+    results.send(line);
 
+    // A frame for which only some tasks of a group have a result counts as both.
+    if failed {
+        counters.failed.fetch_add(1, Ordering::Relaxed);
+    }
+    if failed && counted.is_empty() {
+        return;
+    }
     counters.served.fetch_add(1, Ordering::Relaxed);
     lock(&counters.latencies).push(milliseconds as f32);
+    for task in counted {
+        conclude(runtime, frame, task, writes);
+    }
+}
+
+/// Counts a frame towards the trial of its adapter before its result is written, so that a client which reads the
+/// result and then queries the status sees it counted. The verdict is applied afterwards.
+fn count_towards_trial<'a>(
+    runtime: &Runtime,
+    classified: &'a Classified,
+    frame_ms: f64,
+) -> (TaskResult<'a>, Counted<'a>) {
+    let mut result = TaskResult::of(classified, runtime.config.load().top_k);
+    let verdict = runtime.observe(
+        &classified.adapter,
+        Observation {
+            milliseconds: classified.alone_ms.unwrap_or(frame_ms) as f32,
+            confidence: result.confidence.unwrap_or(0.0),
+        },
+    );
+    result.trial = verdict.is_some();
+    let adapter = &classified.adapter;
+    (result, Counted { adapter, verdict })
+}
+
+/// Counts a result by task, stores the frame for tuning if it is due, and applies the verdict of the trial.
+fn conclude(runtime: &Runtime, frame: &Frame, task: Counted<'_>, writes: &WriteQueue) {
+    let counters = &runtime.counters;
+    let Counted { adapter, verdict } = task;
     {
         let mut by_task = lock(&counters.by_task);
         match by_task.get_mut(adapter.task()) {
@@ -170,89 +179,5 @@ fn serve(
         None | Some(TrialVerdict::Continue) => {}
         Some(TrialVerdict::Confirm) => _ = writes.try_send(WriteJob::Confirm(Arc::clone(adapter))),
         Some(TrialVerdict::Revert(reason)) => revert(runtime, adapter, &reason),
-    }
-}
-
-type Classified = (Arc<ResidentAdapter>, Classification);
-
-/// Reason why a frame has no classification.
-enum NoResult {
-    /// The task is chosen automatically, and no task fits the frame.
-    Unknown,
-    /// An error, with its message.
-    Failed(String),
-}
-
-/// Classifies a frame. If the adapter is on trial and fails, it is reverted and the previous adapter classifies the
-/// frame.
-fn classify(runtime: &Runtime, chooser: &mut TaskChooser, frame: &Frame) -> Result<Classified, NoResult> {
-    let failed = |error: &dyn std::error::Error| NoResult::Failed(with_causes(error));
-    // Decodes for the active task's input size or, with automatic choice, for the largest input size of all tasks.
-    let tasks = if runtime.serving.auto() {
-        runtime.serving.tasks().all()
-    } else {
-        runtime.serving.tasks().active().into_iter().collect()
-    };
-    let inputs = tasks.iter().map(|adapter| adapter.preprocessing());
-    let image = runtime
-        .decode(&frame.bytes, &frame.name, frame.path.as_deref(), inputs)
-        .map_err(|error| failed(&error))?;
-    let mut fault = runtime.why_no_task();
-    let mut pass = runtime.engine.pass(&image);
-    for _ in 0..3 {
-        let adapter = if runtime.serving.auto() {
-            choose(runtime, chooser, &mut pass)?
-        } else {
-            runtime.serving.tasks().active()
-        };
-        let Some(adapter) = adapter else { break };
-        if !runtime.begin_use(&adapter) {
-            continue;
-        }
-        let classified = catch_unwind(AssertUnwindSafe(|| pass.classify(&adapter)));
-        fault = match classified {
-            Ok(Ok(classification)) => return Ok((adapter, classification)),
-            Ok(Err(error @ EngineError::NotFinite { .. })) => with_causes(&error),
-            Ok(Err(error)) => return Err(failed(&error)),
-            Err(_) => "the engine panicked".to_owned(),
-        };
-        if !runtime.on_trial(&adapter) {
-            break;
-        }
-        revert(runtime, &adapter, &fault);
-    }
-    Err(NoResult::Failed(fault))
-}
-
-/// Chooses the task for the frame and makes it the active one, which the status then shows.
-fn choose(
-    runtime: &Runtime,
-    chooser: &mut TaskChooser,
-    pass: &mut ImagePass<'_>,
-) -> Result<Option<Arc<ResidentAdapter>>, NoResult> {
-    let choice = chooser
-        .observe(pass, runtime.serving.tasks())
-        .map_err(|error| NoResult::Failed(with_causes(&error)))?;
-    match (choice.task, choice.status) {
-        (Some(adapter), _) => {
-            let active = runtime.serving.tasks().active();
-            let same = active.is_some_and(|active| Arc::ptr_eq(&active, &adapter));
-            if (choice.switched || !same) && runtime.serving.switch_chosen(&adapter) {
-                runtime.counters.switches.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok(Some(adapter))
-        }
-        (None, ChoiceStatus::NoProfiles) => Err(NoResult::Failed(
-            "no task has a feature profile, so none can be chosen; train the tasks with this version of clr, or name \
-             a task"
-                .to_owned(),
-        )),
-        (None, _) => Err(NoResult::Unknown),
-    }
-}
-
-fn revert(runtime: &Runtime, adapter: &Arc<ResidentAdapter>, reason: &str) {
-    if let Err(error) = runtime.revert(adapter, reason) {
-        tracing::error!(task = adapter.task(), "cannot revert: {}", with_causes(&error));
     }
 }

@@ -18,6 +18,7 @@ mod access;
 mod budget;
 mod canary;
 mod check;
+mod classify;
 mod cli;
 mod clock;
 mod config;
@@ -54,6 +55,7 @@ mod signals;
 mod source;
 mod stderr;
 mod tally;
+mod task_choice;
 mod time;
 mod trial;
 mod wait_readable;
@@ -83,3 +85,4 @@ pub use config::{
 pub use error::DaemonError;
 #[doc(hidden)]
 pub use http::http_answer;
+pub use task_choice::TaskChoice;

@@ -36,8 +36,8 @@ pub(super) enum RemoteCommand {
     Status(Target),
     /// List the tasks, as JSON
     List(Target),
-    /// Use another task from the next image on; `auto`: the device chooses
-    Switch(TaskArgs),
+    /// Use other tasks from the next image on; `auto`: the device chooses
+    Switch(SwitchArgs),
     /// Return to the task's previous adapter
     Rollback(TaskArgs),
     /// Return to the publisher's original of a tuned adapter
@@ -101,6 +101,16 @@ pub(super) struct RotateKeyArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  clr-device switch birds\n  clr-device switch helmet vest")]
+pub(super) struct SwitchArgs {
+    /// The task; several classify each image together
+    #[arg(value_name = "TASK", required = true)]
+    tasks: Vec<String>,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct TaskArgs {
     /// The task
     task: String,
@@ -153,8 +163,8 @@ fn execute(command: &RemoteCommand) -> Result<(), RemoteError> {
         | RemoteCommand::Status(target)
         | RemoteCommand::List(target)
         | RemoteCommand::Hosts(target) => target,
-        RemoteCommand::Switch(args)
-        | RemoteCommand::Rollback(args)
+        RemoteCommand::Switch(args) => &args.target,
+        RemoteCommand::Rollback(args)
         | RemoteCommand::Restore(args)
         | RemoteCommand::Remove(args)
         | RemoteCommand::MarkGood(args)
@@ -173,11 +183,16 @@ fn execute(command: &RemoteCommand) -> Result<(), RemoteError> {
         RemoteCommand::Stdio(_) => bridge(&socket)?,
         RemoteCommand::Status(_) => {
             let status = client.status()?;
+            let selection = client.selection()?;
             let health = client.health()?;
-            print(&StatusDocument { status, health })?;
+            print(&StatusDocument {
+                status,
+                selection,
+                health,
+            })?;
         }
         RemoteCommand::List(_) => print(&Tasks { tasks: client.list()? })?,
-        RemoteCommand::Switch(args) => client.switch(&args.task)?,
+        RemoteCommand::Switch(args) => client.switch_group(&args.tasks)?,
         RemoteCommand::Rollback(args) => client.rollback(&args.task)?,
         RemoteCommand::Restore(args) => client.restore(&args.task)?,
         RemoteCommand::Remove(args) => client.remove(&args.task)?,
@@ -198,6 +213,9 @@ fn execute(command: &RemoteCommand) -> Result<(), RemoteError> {
 struct StatusDocument {
     #[serde(flatten)]
     status: clr_transfer::Status,
+    /// The selected tasks; absent for devices older than this command, as the following field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    selection: Option<Vec<String>>,
     /// Absent for devices older than this command.
     #[serde(skip_serializing_if = "Option::is_none")]
     health: Option<clr_transfer::Health>,

@@ -56,6 +56,11 @@ impl TrialRun {
         Progress { frames, slow, low }
     }
 
+    /// Returns whether the trial limits the latency.
+    pub(crate) fn has_latency_bound(&self) -> bool {
+        self.bounds.max_latency_ms.is_some()
+    }
+
     /// Returns the number of remaining frames.
     pub(crate) fn left(&self) -> u32 {
         self.bounds.frames.saturating_sub(self.frames)

@@ -38,6 +38,7 @@ mod tasks;
 
 pub use auto::{Choice, ChoiceStatus, ChooserOptions, RunnerUp, TaskChooser, score_tasks};
 pub use classification::{Classification, Ranked};
+pub use clr_switching::{Selected, Selection};
 pub use engine::{Engine, EngineMemory, EngineOptions, Kernels};
 pub use error::EngineError;
 pub use memory::{resident_memory, trim_heap};

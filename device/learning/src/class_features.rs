@@ -54,7 +54,9 @@ pub fn learn_class_features(
         return Ok(None);
     }
     for (mean, &count) in means.iter_mut().zip(&counts) {
-        mean.iter_mut().for_each(|sum| *sum /= count as f64);
+        for sum in mean {
+            *sum /= count as f64;
+        }
     }
     let centre: Vec<f64> = (0..features)
         .map(|at| means.iter().map(|mean| mean[at]).sum::<f64>() / classes as f64)

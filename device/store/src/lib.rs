@@ -20,7 +20,7 @@
 //!
 //! ```text
 //! lock                          held by flock(2), as is the folder itself, while the store is open; the process's id and a newline
-//! active, active.copy           sealed: the task to serve after a restart, UTF-8; `auto`: selected for each frame; empty: none
+//! active, active.copy           sealed: the tasks to serve after a restart, UTF-8, separated by line feeds; `auto`: selected for each frame; empty: none
 //! time, time.copy               sealed: the highest time ever recorded, 8 bytes, seconds since 1970
 //! tasks/<task>                  sealed: one record per task, the one commit point of every change to it
 //! copies/<task>                 the same bytes, written after the record
@@ -63,7 +63,7 @@
 //! | reverted | option of: held, reason (varint length, UTF-8, at most 512 bytes), time (option of varint) | the last adapter taken out of service, and the reason |
 //! | confirmation | varint | the number of the last confirmation among all of the store, from 1; 0: none |
 //! | known | varint count, 32 bytes each | digests admitted from a publisher or confirmed, the latest last, at most 64 |
-//! | erasing | byte 0 or 1 | the task is being removed: its examples, run state and entry as the active task are removed next |
+//! | erasing | byte 0 or 1 | the task is being removed: its examples, run state and entry among the active tasks are removed next |
 //!
 //! If a removed task ever admitted a publisher's version, its record remains, without adapters.
 //!
@@ -119,6 +119,7 @@
 //! refused where they would use the reserve; records are not.
 #![forbid(unsafe_code)]
 
+mod active;
 mod atomic;
 mod checkpoints;
 mod copies;

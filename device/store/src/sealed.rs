@@ -22,7 +22,7 @@ pub(crate) const RECORD: [u8; 8] = *b"CLRtask\x02";
 pub(crate) const RECORD_1: [u8; 8] = *b"CLRtask\x01";
 /// The highest time ever recorded, `root/time`, and its copy.
 pub(crate) const TIME: [u8; 8] = *b"CLRtime\x01";
-/// The task to serve after a restart, `root/active`.
+/// The tasks to serve after a restart, `root/active`.
 pub(crate) const ACTIVE: [u8; 8] = *b"CLRactv\x01";
 /// A tuning checkpoint, `root/checkpoints/…`.
 pub(crate) const CHECKPOINT: [u8; 8] = *b"CLRtune\x01";

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::{
+    active,
     atomic::is_unfinished,
     copies,
     error::StoreError,
@@ -80,9 +81,8 @@ impl Store {
             match (name.as_str(), kind) {
                 (LOCK, EntryKind::File) => {}
                 (of_active, EntryKind::File) if of_active == ACTIVE || of_active == copies::of_root(ACTIVE) => {
-                    let snapshot = self.snapshot();
-                    let expected = snapshot.active.as_deref().unwrap_or_default().as_bytes();
-                    self.verify_sealed(name, sealed::ACTIVE, expected, report);
+                    let expected = active::contents(&self.snapshot().active);
+                    self.verify_sealed(name, sealed::ACTIVE, expected.as_bytes(), report);
                 }
                 (of_time, EntryKind::File) if of_time == TIME || of_time == copies::of_root(TIME) => {
                     let expected = self.time_floor().unwrap_or_default().to_le_bytes();

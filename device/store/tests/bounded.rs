@@ -88,7 +88,7 @@ fn the_stores_bytes_have_a_cap_and_records_do_not_need_room() {
     // Records are still written.
     store.mark_good("birds").unwrap();
     store.rollback("birds", NOW).unwrap();
-    store.set_active("birds").unwrap();
+    store.set_active(&["birds"]).unwrap();
     store.raise_time_floor(1_900_000_000).unwrap();
     // After a restart existing files are counted again, and removals free space.
     drop(store);
@@ -157,5 +157,5 @@ fn the_disks_reserve_is_left_to_records() {
     assert!(full(store.put_checkpoint("birds", b"weights")).contains("disk"));
     assert!(full(store.install(&file("birds", 3), NOW)).contains("disk"));
     store.rollback("birds", NOW).unwrap();
-    store.set_active("birds").unwrap();
+    store.set_active(&["birds"]).unwrap();
 }

@@ -176,7 +176,7 @@ fn damaged_examples_run_states_and_active_task_are_reported() {
     store.add_example("birds", Some("wren"), b"one", NOW).unwrap();
     store.add_example("birds", Some("wren"), b"two", NOW).unwrap();
     store.put_checkpoint("birds", b"weights").unwrap();
-    store.set_active("birds").unwrap();
+    store.set_active(&["birds"]).unwrap();
     let example = format!("examples/birds/{}", Digest::of(b"one"));
     let length = disk.files().iter().find(|(name, _)| *name == example).unwrap().1.len();
     flip(&disk, &example, length - 1);
@@ -193,7 +193,7 @@ fn damaged_examples_run_states_and_active_task_are_reported() {
     assert!(matches!(store.checkpoint("birds"), Err(StoreError::Damaged { .. })));
     drop(store);
     let store = open(disk.clone());
-    assert_eq!(store.active().as_deref(), Some("birds"));
+    assert_eq!(store.active(), ["birds"]);
     assert_eq!(store.problems().len(), 1);
     // Writing each of them again repairs it.
     store.clear_checkpoint("birds").unwrap();

@@ -194,7 +194,7 @@ fn a_removed_task_leaves_only_its_highest_version() {
     confirmed(&store, &file("birds", 1));
     store.add_example("birds", Some("wren"), b"picture", NOW).unwrap();
     store.put_checkpoint("birds", b"weights").unwrap();
-    store.set_active("birds").unwrap();
+    store.set_active(&["birds"]).unwrap();
     store.remove("birds").unwrap();
     assert!(matches!(store.remove("birds"), Err(StoreError::NoSuchTask { .. })));
     assert!(store.tasks().is_empty());
@@ -206,7 +206,7 @@ fn a_removed_task_leaves_only_its_highest_version() {
     assert_eq!(store.examples("birds").unwrap().len(), 1);
     store.remove("birds").unwrap();
     assert_eq!(store.examples("birds").unwrap().len(), 0);
-    assert_eq!(store.active(), None);
+    assert!(store.active().is_empty());
 }
 
 #[test]
@@ -293,4 +293,32 @@ fn the_progress_of_a_trial_survives_only_a_clean_end() {
     store.begin_use("birds", &trial).unwrap();
     store.record_start("birds", true, NOW).unwrap();
     assert_eq!(kept(&store), Progress::default());
+}
+
+#[test]
+fn a_group_of_active_tasks_keeps_its_order_and_loses_only_a_removed_task() {
+    let (disk, store) = fresh();
+    for task in ["helmet", "vest", "boots"] {
+        confirmed(&store, &file(task, 1));
+    }
+    store.set_active(&["vest", "helmet", "boots"]).unwrap();
+    assert!(matches!(
+        store.set_active(&["vest", "gloves"]),
+        Err(StoreError::NoSuchTask { .. })
+    ));
+    assert!(matches!(
+        store.set_active(&["vest", "auto"]),
+        Err(StoreError::NoSuchTask { .. })
+    ));
+    assert!(matches!(
+        store.set_active(&vec!["vest"; 9_000]),
+        Err(StoreError::Full { .. })
+    ));
+    assert_eq!(store.active(), ["vest", "helmet", "boots"]);
+    store.remove("helmet").unwrap();
+    drop(store);
+    let store = crate::world::open(disk);
+    assert_eq!(store.active(), ["vest", "boots"]);
+    store.clear_active().unwrap();
+    assert!(store.active().is_empty());
 }

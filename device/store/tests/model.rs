@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::random::TASKS;
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Action {
     Install(u64),
@@ -22,6 +24,7 @@ pub(crate) enum Action {
     Checkpoint(u8),
     Clear,
     Activate,
+    ActivateGroup,
 }
 
 /// An adapter: version and revision.
@@ -51,7 +54,7 @@ pub(crate) struct Task {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Model {
     pub(crate) tasks: BTreeMap<&'static str, Task>,
-    pub(crate) active: Option<&'static str>,
+    pub(crate) active: Vec<&'static str>,
 }
 
 impl Task {
@@ -229,7 +232,7 @@ impl Task {
                 self.checkpoint = None;
                 true
             }
-            Action::Activate => self.listed(),
+            Action::Activate | Action::ActivateGroup => self.listed(),
         }
     }
 }
@@ -237,10 +240,19 @@ impl Task {
 impl Model {
     pub(crate) fn act(&mut self, task: &'static str, action: Action) -> bool {
         let state = self.tasks.entry(task).or_default();
-        let done = state.act(action);
+        let mut done = state.act(action);
         match action {
-            Action::Activate if done => self.active = Some(task),
-            Action::Remove if done && self.active == Some(task) => self.active = None,
+            Action::Activate if done => self.active = vec![task],
+            // The group of both tasks, of which this one is the first.
+            Action::ActivateGroup => {
+                let listed = |task: &str| self.tasks.get(task).is_some_and(Task::listed);
+                let other = TASKS.into_iter().find(|other| *other != task);
+                done = done && other.is_some_and(listed);
+                if done {
+                    self.active = [task].into_iter().chain(other).collect();
+                }
+            }
+            Action::Remove if done => self.active.retain(|active| *active != task),
             _ => {}
         }
         done

@@ -14,7 +14,7 @@ use crate::{
     world::{NOW, assert_tidy, file, open, push, see, tuned},
 };
 
-const TASKS: [&str; 2] = ["birds", "cats"];
+pub(crate) const TASKS: [&str; 2] = ["birds", "cats"];
 
 #[derive(Clone, Copy, Debug)]
 struct Cut {
@@ -47,7 +47,12 @@ fn act(store: &Store, task: &str, action: Action) -> bool {
         Action::Unfile(image) => store.remove_example(task, &Digest::of(&[image])).is_ok(),
         Action::Checkpoint(value) => store.put_checkpoint(task, &[value; 50]).is_ok(),
         Action::Clear => store.clear_checkpoint(task).is_ok(),
-        Action::Activate => store.set_active(task).is_ok(),
+        Action::Activate => store.set_active(&[task]).is_ok(),
+        Action::ActivateGroup => {
+            let others = TASKS.into_iter().filter(|other| *other != task);
+            let group: Vec<&str> = [task].into_iter().chain(others).collect();
+            store.set_active(&group).is_ok()
+        }
     }
 }
 
@@ -87,9 +92,8 @@ fn read(store: &Store, model: &Model) -> Model {
         }
         read.tasks.insert(task, task_read);
     }
-    read.active = store
-        .active()
-        .and_then(|active| TASKS.into_iter().find(|task| *task == active));
+    let known = |active: &String| TASKS.into_iter().find(|task| task == active);
+    read.active = store.active().iter().filter_map(known).collect();
     read
 }
 
@@ -113,6 +117,7 @@ fn actions() -> impl Strategy<Value = Action> {
         1 => any::<u8>().prop_map(Action::Checkpoint),
         1 => Just(Action::Clear),
         1 => Just(Action::Activate),
+        1 => Just(Action::ActivateGroup),
     ]
 }
 

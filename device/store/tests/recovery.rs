@@ -34,7 +34,7 @@ fn past() -> (Arc<Disk>, Seen) {
     confirmed(&store, &file("birds", 1));
     confirmed(&store, &file("birds", 4));
     confirmed(&store, &file("cats", 1));
-    store.set_active("birds").unwrap();
+    store.set_active(&["birds"]).unwrap();
     store.raise_time_floor(1_900_000_000).unwrap();
     (disk, see(&store))
 }
@@ -107,7 +107,7 @@ fn a_folder_in_the_place_of_any_file_is_set_aside() {
         assert_eq!(see(&store), before, "{path}");
         // Changes are still possible.
         confirmed(&store, &file("birds", 5));
-        store.set_active("cats").unwrap();
+        store.set_active(&["cats"]).unwrap();
         store.raise_time_floor(2_000_000_000).unwrap();
         let after = see(&store);
         drop(store);
@@ -127,7 +127,7 @@ fn a_record_that_is_lost_in_both_copies_is_salvaged_from_its_adapters() {
     flip(&disk, RECORD, 20);
     flip(&disk, COPY, 30);
     let store = open(disk.clone());
-    assert_eq!(store.active().as_deref(), Some("birds"));
+    assert_eq!(store.active(), ["birds"]);
     let serving = store.serving("birds").unwrap();
     // The newest adapter serves as before. Whether it was confirmed is unknown, so its trial starts again.
     assert_eq!((serving.held.version, serving.trial), (4, true));
@@ -223,7 +223,7 @@ fn a_completely_lost_record_affects_no_other_task() {
             "{error}"
         );
     }
-    assert_eq!(store.active(), None);
+    assert!(store.active().is_empty());
     confirmed(&store, &file("cats", 2));
     // After its removal, the task can be installed again.
     store.remove("birds").unwrap();
@@ -241,11 +241,11 @@ fn without_the_active_tasks_name_the_one_confirmed_last_serves() {
     };
     lost(&disk);
     let store = open(disk.clone());
-    assert_eq!(store.active().as_deref(), Some("cats"));
+    assert_eq!(store.active(), ["cats"]);
     store.remove("cats").unwrap();
-    assert_eq!(store.active().as_deref(), Some("birds"), "the only one");
+    assert_eq!(store.active(), ["birds"], "the only one");
     // Setting the active task again repairs the file.
-    store.set_active("birds").unwrap();
+    store.set_active(&["birds"]).unwrap();
     drop(store);
     assert_tidy(&open(disk.clone()), &disk);
 }

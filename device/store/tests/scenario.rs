@@ -44,7 +44,7 @@ fn past(store: &Store) {
         .add_example("birds", Some("wren"), b"a picture of a wren", NOW)
         .unwrap();
     store.put_checkpoint("birds", &[7; 100]).unwrap();
-    store.set_active("birds").unwrap();
+    store.set_active(&["birds"]).unwrap();
 }
 
 fn on_trial(store: &Store) {
@@ -296,7 +296,22 @@ pub(crate) const ALL: &[Scenario] = &[
         |store| store.remove("fish"),
         false,
     ),
-    scenario("set the active task", past, |store| store.set_active("cats"), true),
+    scenario("set the active task", past, |store| store.set_active(&["cats"]), true),
+    scenario(
+        "set a group of active tasks",
+        past,
+        |store| store.set_active(&["cats", "birds"]),
+        true,
+    ),
+    scenario(
+        "remove a task of the active group",
+        |store| {
+            past(store);
+            store.set_active(&["cats", "birds"]).unwrap();
+        },
+        |store| store.remove("birds"),
+        false,
+    ),
     scenario("set no active task", past, Store::clear_active, true),
     scenario(
         "note the time",

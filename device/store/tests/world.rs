@@ -158,7 +158,7 @@ pub(crate) struct Seen {
     pub(crate) tasks: Vec<StoredTask>,
     /// For each task, the serving adapter and whether it is on trial.
     pub(crate) serving: Vec<Option<(Digest, bool)>>,
-    pub(crate) active: Option<String>,
+    pub(crate) active: Vec<String>,
     pub(crate) time: Option<u64>,
     pub(crate) examples: Vec<Vec<StoredExample>>,
     pub(crate) checkpoints: Vec<Option<Vec<u8>>>,

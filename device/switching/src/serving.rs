@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    Resident, TaskSet,
+    Resident, Selection, TaskSet,
     sync::{Mutex, MutexGuard, lock},
 };
 
@@ -47,7 +47,7 @@ pub struct UpdateGuard<'a, A, D> {
     _changing: MutexGuard<'a, ()>,
 }
 
-/// Exclusive right to switch the active task, so that the stored choice equals the current one.
+/// Exclusive right to switch the active tasks, so that the stored choice equals the current one.
 #[derive(Debug)]
 pub struct SwitchGuard<'a, A, D> {
     serving: &'a ServingSet<A, D>,
@@ -147,12 +147,22 @@ impl<A: Resident, D: AdapterInfo> ServingSet<A, D> {
 }
 
 impl<A: Resident, D> SwitchGuard<'_, A, D> {
-    /// Switches to this task from the next frame on, and ends automatic selection.
-    pub fn switch(&self, task: &str) -> Result<Arc<A>, A::Unknown> {
+    /// Switches to these tasks from the next frame on, and ends automatic selection.
+    ///
+    /// # Errors
+    /// As [`TaskSet::switch_all`]; nothing has changed then.
+    pub fn switch(&self, tasks: &[impl AsRef<str>]) -> Result<Arc<Selection<A>>, A::Unknown> {
         let mut auto = lock(&self.serving.auto);
-        let adapter = self.serving.tasks.switch(task)?;
+        let selection = self.serving.tasks.switch_all(tasks)?;
         *auto = false;
-        Ok(adapter)
+        Ok(selection)
+    }
+
+    /// Selects these tasks like [`SwitchGuard::switch`], including those that have no adapter yet.
+    pub fn select(&self, tasks: &[impl AsRef<str>]) -> Arc<Selection<A>> {
+        let mut auto = lock(&self.serving.auto);
+        *auto = false;
+        self.serving.tasks.select(tasks)
     }
 
     /// Selects the task automatically from the next frame on.
@@ -176,8 +186,14 @@ impl<A: Resident, D> UpdateGuard<'_, A, D> {
         }
     }
 
-    /// Takes a task out of service, if it serves.
+    /// Takes the adapter of a task out of service, if it has one. If the task is active, it stays selected.
     pub fn take_out(&self, task: &str) {
+        self.serving.tasks.withdraw(task);
+        lock(&self.serving.known).remove(task);
+    }
+
+    /// Removes a task. If it was active, the other active tasks remain active.
+    pub fn remove(&self, task: &str) {
         let _ = self.serving.tasks.remove(task);
         lock(&self.serving.known).remove(task);
     }

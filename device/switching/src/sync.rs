@@ -37,9 +37,6 @@ mod real {
         pub(crate) fn store(&self, value: Option<Arc<T>>) {
             self.0.store(value);
         }
-        pub(crate) fn holds(&self, value: &Arc<T>) -> bool {
-            self.0.load().as_ref().is_some_and(|held| Arc::ptr_eq(held, value))
-        }
     }
 
     /// A shared pointer to a value that is replaced atomically, with non-blocking readers.
@@ -79,9 +76,6 @@ mod model {
         }
         pub(crate) fn store(&self, value: Option<Arc<T>>) {
             *lock(&self.0) = value;
-        }
-        pub(crate) fn holds(&self, value: &Arc<T>) -> bool {
-            self.load().is_some_and(|held| Arc::ptr_eq(&held, value))
         }
     }
 

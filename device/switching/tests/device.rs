@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use clr_switching::{AdapterInfo, Resident, ServingSet, UpdateGuard};
+use clr_switching::{AdapterInfo, Resident, Selected, ServingSet, UpdateGuard};
 
 #[cfg(loom)]
 use loom::sync::Mutex;
@@ -58,8 +58,8 @@ pub(crate) struct Stored {
 pub(crate) struct Device {
     pub(crate) serving: ServingSet<Adapter, Known>,
     store: Mutex<Stored>,
-    /// The stored choice of the task.
-    remembered: Mutex<&'static str>,
+    /// The stored choice of the tasks.
+    remembered: Mutex<Vec<&'static str>>,
 }
 
 impl Device {
@@ -71,10 +71,10 @@ impl Device {
                 confirmed: Some(1),
                 trial: None,
             }),
-            remembered: Mutex::new(""),
+            remembered: Mutex::new(Vec::new()),
         };
         device.load(&device.serving.lock_updates());
-        device.switch("birds").expect("birds is loaded");
+        device.switch(&["birds"]).expect("birds is loaded");
         device
     }
 
@@ -82,11 +82,11 @@ impl Device {
         *self.store.lock().unwrap()
     }
 
-    /// Switches to a task, and stores the choice.
-    pub(crate) fn switch(&self, task: &'static str) -> Result<(), String> {
+    /// Switches to a task or a group, and stores the choice.
+    pub(crate) fn switch(&self, tasks: &[&'static str]) -> Result<(), String> {
         let naming = self.serving.lock_switches();
-        naming.switch(task)?;
-        *self.remembered.lock().unwrap() = task;
+        naming.switch(tasks)?;
+        *self.remembered.lock().unwrap() = tasks.to_vec();
         Ok(())
     }
 
@@ -94,16 +94,32 @@ impl Device {
     pub(crate) fn switch_to_auto(&self) {
         let naming = self.serving.lock_switches();
         naming.switch_to_auto();
-        *self.remembered.lock().unwrap() = "auto";
+        *self.remembered.lock().unwrap() = vec!["auto"];
     }
 
     /// Asserts that the stored choice equals the current one.
     pub(crate) fn check_remembered(&self) {
-        let remembered = *self.remembered.lock().unwrap();
-        match self.frame() {
-            _ if self.serving.auto() => assert_eq!(remembered, "auto"),
-            active => assert_eq!(Some(remembered), active.map(|adapter| adapter.task)),
+        let remembered = self.remembered.lock().unwrap().clone();
+        if self.serving.auto() {
+            assert_eq!(remembered, ["auto"]);
+        } else {
+            assert_eq!(remembered, self.tasks());
         }
+    }
+
+    /// Returns the names of the selected tasks.
+    pub(crate) fn tasks(&self) -> Vec<String> {
+        let selection = self.serving.tasks().selection();
+        selection.map_or_else(Vec::new, |selection| selection.names().map(str::to_owned).collect())
+    }
+
+    /// Classifies with the selected tasks, as a frame does. Returns each task with its adapter's digest.
+    pub(crate) fn group_answers(&self) -> Vec<(String, Option<u32>)> {
+        let Some(selection) = self.serving.tasks().selection() else {
+            return Vec::new();
+        };
+        let answer = |task: &Selected<Adapter>| (task.name().to_owned(), task.adapter().map(|adapter| adapter.digest));
+        selection.tasks().iter().map(answer).collect()
     }
 
     /// Adds a second task, `cars`.
@@ -155,7 +171,17 @@ impl Device {
         self.change(|stored| stored.confirmed = stored.trial.take().or(stored.confirmed));
     }
 
+    /// Removes the task.
     pub(crate) fn remove(&self) {
+        let _naming = self.serving.lock_switches();
+        let changing = self.serving.lock_updates();
+        *self.store.lock().unwrap() = Stored::default();
+        changing.remove("birds");
+        self.remembered.lock().unwrap().retain(|task| *task != "birds");
+    }
+
+    /// Reverts the only adapter of the task, so that it has none.
+    pub(crate) fn lose(&self) {
         self.change(|stored| *stored = Stored::default());
     }
 

@@ -99,7 +99,7 @@ fn a_reverted_adapter_classifies_no_later_frame() {
             device.install(2);
             let tried = device.frame().unwrap();
             let verdict = spawn(&device, move |device| device.confirm(&tried));
-            let switches = spawn(&device, |device| _ = device.switch("birds"));
+            let switches = spawn(&device, |device| _ = device.switch(&["birds"]));
             revert(&device);
             let after = device.answers();
             let confirmed = verdict.join().unwrap();
@@ -115,7 +115,7 @@ fn a_reverted_adapter_classifies_no_later_frame() {
     every_interleaving("revert against frames and a switch", |device| {
         device.install(2);
         let tried = device.frame().unwrap();
-        let switches = spawn(&device, |device| _ = device.switch("birds"));
+        let switches = spawn(&device, |device| _ = device.switch(&["birds"]));
         let frames = spawn(&device, |device| _ = serve(device));
         assert!(device.revert(&tried));
         assert_eq!(device.answers(), Some(1));
@@ -174,7 +174,7 @@ fn a_manual_switch_is_not_overruled_by_an_earlier_automatic_one() {
                 device.serving.switch_chosen(&chosen);
             }
         });
-        device.switch("cars").unwrap();
+        device.switch(&["cars"]).unwrap();
         assert_eq!(device.answers(), Some(9));
         chooses.join().unwrap();
         assert_eq!(device.answers(), Some(9));
@@ -186,15 +186,97 @@ fn a_manual_switch_is_not_overruled_by_an_earlier_automatic_one() {
 fn of_concurrent_manual_switches_the_effective_one_is_stored() {
     every_interleaving("two tasks named at once", |device| {
         device.with_cars();
-        let names = spawn(&device, |device| device.switch("cars").unwrap());
-        device.switch("birds").unwrap();
+        let names = spawn(&device, |device| device.switch(&["cars"]).unwrap());
+        device.switch(&["birds"]).unwrap();
         names.join().unwrap();
         device.check_remembered();
     });
-    every_interleaving("a task named against auto", |device| {
-        let names = spawn(&device, Device::switch_to_auto);
-        device.switch("birds").unwrap();
+    every_interleaving("two groups named at once", |device| {
+        device.with_cars();
+        let names = spawn(&device, |device| device.switch(&["cars", "birds"]).unwrap());
+        device.switch(&["birds", "cars"]).unwrap();
         names.join().unwrap();
         device.check_remembered();
+    });
+    every_interleaving("a group named against a removal", |device| {
+        device.with_cars();
+        let names = spawn(&device, |device| _ = device.switch(&["cars", "birds"]));
+        device.remove();
+        names.join().unwrap();
+        device.check_remembered();
+        assert!(!device.tasks().contains(&"birds".to_owned()));
+    });
+    every_interleaving("a task named against auto", |device| {
+        let names = spawn(&device, Device::switch_to_auto);
+        device.switch(&["birds"]).unwrap();
+        names.join().unwrap();
+        device.check_remembered();
+    });
+}
+
+#[test]
+fn a_frame_never_combines_two_selections() {
+    every_interleaving("frames during switches between groups", |device| {
+        device.with_cars();
+        let switches = spawn(&device, |device| {
+            device.switch(&["birds", "cars"]).unwrap();
+            device.switch(&["cars"]).unwrap();
+        });
+        for _ in 0..2 {
+            let tasks = device.tasks();
+            assert!(
+                tasks == ["birds"] || tasks == ["birds", "cars"] || tasks == ["cars"],
+                "{tasks:?}"
+            );
+        }
+        switches.join().unwrap();
+        assert_eq!(device.tasks(), ["cars"]);
+    });
+}
+
+#[test]
+fn a_change_of_one_task_of_a_group_never_affects_the_others() {
+    let cars = |device: &Device| {
+        let answers = device.group_answers();
+        assert_eq!(answers.len(), 2, "{answers:?}");
+        assert_eq!(answers[1], ("cars".to_owned(), Some(9)));
+        answers[0].1
+    };
+    every_interleaving("a revert and an installation within a group", move |device| {
+        device.with_cars();
+        device.switch(&["birds", "cars"]).unwrap();
+        device.install(2);
+        let tried = device.serving.tasks().get("birds").unwrap();
+        let reverts = spawn(&device, move |device| _ = device.revert(&tried));
+        let birds = cars(&device);
+        assert!(matches!(birds, Some(1 | 2)), "{birds:?}");
+        reverts.join().unwrap();
+        assert_eq!(cars(&device), Some(1));
+        device.check();
+    });
+    every_interleaving("the loss of an adapter within a group", move |device| {
+        device.with_cars();
+        device.switch(&["birds", "cars"]).unwrap();
+        let loses = spawn(&device, Device::lose);
+        let birds = cars(&device);
+        assert!(matches!(birds, Some(1) | None), "{birds:?}");
+        loses.join().unwrap();
+        assert_eq!(cars(&device), None);
+        device.check();
+    });
+}
+
+#[test]
+fn a_reverted_adapter_does_not_return_with_a_switch_to_a_group() {
+    every_interleaving("a revert against a switch to a group", |device| {
+        device.with_cars();
+        device.install(2);
+        let tried = device.frame().unwrap();
+        let switches = spawn(&device, |device| device.switch(&["birds", "cars"]).unwrap());
+        assert!(device.revert(&tried));
+        assert_eq!(device.answers(), Some(1));
+        switches.join().unwrap();
+        assert_eq!(device.answers(), Some(1));
+        device.check();
     });
 }

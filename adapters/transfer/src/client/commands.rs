@@ -1,6 +1,6 @@
 //! Client commands that take a single request.
 
-use alloc::{borrow::ToOwned as _, vec::Vec};
+use alloc::{borrow::ToOwned as _, string::String, vec::Vec};
 use core::{fmt::Display, time::Duration};
 
 use embedded_io::{Read, Write};
@@ -8,7 +8,8 @@ use embedded_io::{Read, Write};
 use super::{Client, ClientError, Repeat};
 use crate::{
     access::{Enrolment, HostEntry, KeyRotation, Roles},
-    failure::FailureCode,
+    failure::{Failure, FailureCode},
+    group::{self, check_group},
     health::Health,
     message::{Committed, DeviceInfo, Kind, Request, Response},
     status::{Status, TaskSummary},
@@ -90,6 +91,45 @@ where
     /// [`ClientError`] if the request fails.
     pub fn switch(&mut self, task: &str) -> Result<(), ClientError> {
         self.act(&Request::Switch { task }, Repeat::Safe)
+    }
+
+    /// Switches to a group of tasks from the next frame on: every frame is classified by all of them. A single name may
+    /// also be `auto`, as in [`Client::switch`].
+    ///
+    /// # Errors
+    /// [`ClientError`] if the request fails; [`ClientError::Refused`] also for an invalid group, which is not sent, and
+    /// for a group if the device classifies with one task at a time.
+    pub fn switch_group(&mut self, tasks: &[impl AsRef<str>]) -> Result<(), ClientError> {
+        if let [task] = tasks {
+            return self.switch(task.as_ref());
+        }
+        check_group(tasks).map_err(|fault| ClientError::Refused(fault.into()))?;
+        let tasks = group::joined(tasks);
+        let switched = self.act(&Request::SwitchGroup { tasks: &tasks }, Repeat::Safe);
+        switched.map_err(|error| match error {
+            ClientError::Refused(failure) if failure.code == FailureCode::UNSUPPORTED => {
+                ClientError::Refused(Failure::new(
+                    failure.code,
+                    "this device classifies with one task at a time\nhint: update the device, or name one task",
+                ))
+            }
+            error => error,
+        })
+    }
+
+    /// Returns the names of the selected tasks in their order; `None` if the device does not support this request.
+    ///
+    /// # Errors
+    /// [`ClientError`] if the request fails.
+    pub fn selection(&mut self) -> Result<Option<Vec<String>>, ClientError> {
+        let asked = self.ask(&Request::Selection, Repeat::Safe, |response| match response {
+            Response::Selection(tasks) => Some(tasks),
+            _ => None,
+        });
+        match asked {
+            Err(ClientError::Refused(failure)) if failure.code == FailureCode::UNSUPPORTED => Ok(None),
+            asked => asked.map(Some),
+        }
     }
 
     /// Rolls a task back to its previous adapter.

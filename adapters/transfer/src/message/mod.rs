@@ -23,6 +23,8 @@ pub const MAX_CHUNK: u32 = 64 << 10;
 pub const MIN_CHUNK: u32 = 64;
 /// Maximum UTF-8 bytes of a task's name.
 pub const MAX_TASK: usize = 128;
+/// Maximum number of tasks in a group.
+pub const MAX_GROUP: usize = 16;
 /// Maximum UTF-8 bytes of a label.
 pub const MAX_LABEL: usize = 256;
 

@@ -8,10 +8,13 @@ use clr_adapters::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Begin, MAX_LABEL, MAX_TASK, MessageFault, Slot, as_bytes,
+    Begin, MAX_GROUP, MAX_LABEL, MAX_TASK, MessageFault, Slot, as_bytes,
     fault::{name, read},
 };
 use crate::{access::Roles, teaching::ExampleSelection, tuning::TuneRequest};
+
+/// Maximum bytes of the names of a group, each with a separator.
+const MAX_GROUP_BYTES: usize = MAX_GROUP * (MAX_TASK + 1);
 
 /// A request, from the host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -180,11 +183,18 @@ pub enum Request<'a> {
         /// Keeps the current key and drops the previous one.
         drop_old: bool,
     },
+    /// Switches to a group of tasks from the next frame on: every frame is classified by all of them.
+    SwitchGroup {
+        /// The names, separated by line feeds.
+        tasks: &'a str,
+    },
+    /// Reads the names of the selected tasks.
+    Selection,
 }
 
 impl<'a> Request<'a> {
     /// Number of known kinds of requests.
-    pub(super) const KINDS: u32 = 31;
+    pub(super) const KINDS: u32 = 33;
 
     /// Parses a request. Texts and data borrow from `bytes`; anything copied is no larger than `bytes`.
     ///
@@ -219,6 +229,10 @@ impl<'a> Request<'a> {
             }
             Self::Tune(tune) | Self::TuneCheck(tune) => name("task", &tune.task, MAX_TASK)?,
             Self::Revoke { host } => name("host", host, MAX_LABEL)?,
+            Self::SwitchGroup { tasks } if tasks.len() > MAX_GROUP_BYTES => {
+                let (what, cap, got) = ("bytes of the tasks' names", MAX_GROUP_BYTES as u64, tasks.len() as u64);
+                return Err(MessageFault::TooLarge { what, cap, got });
+            }
             Self::Hello { client, .. } if !client.is_empty() => name("client", client, MAX_LABEL)?,
             _ => {}
         }
@@ -264,6 +278,8 @@ impl<'a> Request<'a> {
             Self::Hosts => "hosts",
             Self::Revoke { .. } => "revoke",
             Self::RotateKey { .. } => "rotate-key",
+            Self::SwitchGroup { .. } => "switch-group",
+            Self::Selection => "selection",
         }
     }
 }

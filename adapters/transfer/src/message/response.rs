@@ -2,7 +2,7 @@
 //!
 //! The order of the variants is the wire format. New variants are appended, and none is ever removed.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
@@ -100,11 +100,13 @@ pub enum Response<'a> {
     Hosts(Vec<HostEntry>),
     /// The keys of the device's sessions.
     Rotated(KeyRotation),
+    /// The names of the selected tasks, in their order.
+    Selection(Vec<String>),
 }
 
 impl<'a> Response<'a> {
     /// Number of known kinds of replies.
-    pub(super) const KINDS: u32 = 22;
+    pub(super) const KINDS: u32 = 23;
 
     /// Parses a reply.
     ///
@@ -127,20 +129,15 @@ mod tests {
 
     #[test]
     fn the_number_of_message_kinds_is_correct() {
-        let last = Request::RotateKey { drop_old: true }.write(Vec::new()).unwrap();
+        let last = Request::Selection.write(Vec::new()).unwrap();
         assert_eq!(variant(&last), Some(Request::KINDS - 1));
-        let last = Response::Rotated(KeyRotation {
-            key: "x25519:".into(),
-            old: None,
-            seconds: 0,
-        });
-        let last = last.write(Vec::new()).unwrap();
+        let last = Response::Selection(Vec::new()).write(Vec::new()).unwrap();
         assert_eq!(variant(&last), Some(Response::KINDS - 1));
     }
 
     #[test]
     fn an_unknown_kind_is_distinguished_from_a_damaged_message() {
-        assert_eq!(Request::read(&[31]), Err(MessageFault::Unknown { kind: 31 }));
+        assert_eq!(Request::read(&[33]), Err(MessageFault::Unknown { kind: 33 }));
         assert_eq!(Request::read(&[4, 1]), Err(MessageFault::Unreadable));
         assert_eq!(Request::read(&[5, 0]), Err(MessageFault::Rest { left: 1 }));
         assert_eq!(Request::read(&[]), Err(MessageFault::Unreadable));

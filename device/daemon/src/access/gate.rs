@@ -337,6 +337,15 @@ impl Device for Gate {
         self.on_task(Role::Operate, "switch", task, || self.runtime.switch(task))
     }
 
+    fn switch_group(&self, tasks: &[&str]) -> Result<(), Failure> {
+        let work = || self.runtime.switch_group(tasks);
+        self.on_task(Role::Operate, "switch", &tasks.join(", "), work)
+    }
+
+    fn selection(&self) -> Result<Vec<String>, Failure> {
+        self.query("selection", || self.runtime.selection())
+    }
+
     fn rollback(&self, task: &str) -> Result<(), Failure> {
         self.on_task(Role::Update, "rollback", task, || self.runtime.rollback(task))
     }

@@ -8,6 +8,8 @@ use clr_adapters::{PublicKey, Trial};
 use clr_transfer::{PeerKey, Role};
 use serde::Deserialize;
 
+use crate::task_choice::TaskChoice;
+
 /// Configuration of `clr-device run`. Relative paths refer to the folder of the configuration file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,9 +26,10 @@ pub struct Config {
     pub backbone: PathBuf,
     /// State folder: adapters, labelled images and the device's key.
     pub state: PathBuf,
-    /// Task to start with, or `auto`. Default: the last choice.
+    /// Tasks to start with: a task, a list of tasks that classify each image together, or `auto`. Default: the last
+    /// choice.
     #[serde(default)]
-    pub task: Option<String>,
+    pub task: Option<TaskChoice>,
     /// Number of threads per image; 0 means one per core.
     #[serde(default = "one")]
     pub threads: usize,

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use clr_adapters::{AUTO, Digest};
+use clr_adapters::Digest;
 use clr_store::StoreError;
 use clr_transfer::{
     Begin, Capabilities, Committed, Device, DeviceInfo, ExampleSelection, ExampleSummary, ExampleTask, Failure,
@@ -10,8 +10,8 @@ use clr_transfer::{
     TaskSummary, TeachLimits, TrialStatus,
 };
 
-use super::{Runtime, failure, lock, persisted_choice::Choice, stamp};
-use crate::trial::TrialRun;
+use super::{Runtime, failure, lock, stamp};
+use crate::{task_choice::TaskChoice, trial::TrialRun};
 use clr_engine::{resident_memory, trim_heap};
 
 impl Runtime {
@@ -22,9 +22,29 @@ impl Runtime {
         self.load(&changing, task).map_err(failure::of_daemon)
     }
 
-    /// Returns the name of the active task.
-    pub(crate) fn active_task(&self) -> Option<String> {
-        self.serving.tasks().active().map(|adapter| adapter.task().to_owned())
+    /// Returns the names of the selected tasks in their order.
+    pub(crate) fn selected_tasks(&self) -> Vec<String> {
+        let selection = self.serving.tasks().selection();
+        selection.map_or_else(Vec::new, |selection| selection.names().map(str::to_owned).collect())
+    }
+
+    /// Switches from the next frame on, and persists the choice. If a task is unknown, nothing changes.
+    fn choose(&self, choice: TaskChoice) -> Result<(), Failure> {
+        // The guard orders concurrent requests, so that the persisted choice is the one in effect.
+        let switching = self.serving.lock_switches();
+        match &choice {
+            TaskChoice::Auto => {
+                switching.switch_to_auto();
+                tracing::info!("switched to automatic choice");
+            }
+            TaskChoice::Tasks(tasks) => {
+                switching.switch(tasks).map_err(failure::of_engine)?;
+                self.counters.switches.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(task = tasks.join(", "), "switched");
+            }
+        }
+        // The switch takes effect even if the write fails.
+        self.persist(choice)
     }
 }
 
@@ -102,7 +122,7 @@ impl Device for Runtime {
             device: self.config.load().name.clone(),
             software: env!("CARGO_PKG_VERSION").to_owned(),
             backbone: self.engine.backbone().digest(),
-            active_task: self.active_task(),
+            active_task: self.serving.tasks().active().map(|adapter| adapter.task().to_owned()),
             auto: self.serving.auto(),
             uptime_seconds: self.started.elapsed().as_secs(),
             frames: Frames {
@@ -131,7 +151,11 @@ impl Device for Runtime {
     }
 
     fn list(&self) -> Result<Vec<TaskSummary>, Failure> {
-        let active = self.active_task();
+        let selection = self.serving.tasks().selection();
+        let is_active = |task: &str| {
+            let active = selection.as_ref().map(|selection| selection.adapters());
+            active.is_some_and(|mut active| active.any(|adapter| adapter.task() == task))
+        };
         let states = self.store.tasks();
         let summaries = states.iter().filter_map(|state| {
             let serving = state.trial.map(|trial| trial.held).or(state.confirmed);
@@ -146,7 +170,7 @@ impl Device for Runtime {
                 revision: serving.map_or(0, |held| held.revision),
                 digest: serving.map_or(Digest([0; 32]), |held| held.digest),
                 file_bytes: serving.map_or(0, |held| held.bytes),
-                active: active.as_deref() == Some(state.task.as_str()),
+                active: is_active(&state.task),
                 state: if serving.is_some() {
                     TaskState::Confirmed
                 } else {
@@ -192,18 +216,15 @@ impl Device for Runtime {
     }
 
     fn switch(&self, task: &str) -> Result<(), Failure> {
-        // The guard orders concurrent requests, so that the persisted choice is the one in effect.
-        let naming = self.serving.lock_switches();
-        if task == AUTO {
-            naming.switch_to_auto();
-            tracing::info!("switched to automatic choice");
-            return self.persist(Choice::Auto);
-        }
-        naming.switch(task).map_err(failure::of_engine)?;
-        self.counters.switches.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(task, "switched");
-        // The switch takes effect even if the write fails.
-        self.persist(Choice::Task(task.to_owned()))
+        self.choose(TaskChoice::of_names(&[task])?)
+    }
+
+    fn switch_group(&self, tasks: &[&str]) -> Result<(), Failure> {
+        self.choose(TaskChoice::of_names(tasks)?)
+    }
+
+    fn selection(&self) -> Result<Vec<String>, Failure> {
+        Ok(self.selected_tasks())
     }
 
     fn rollback(&self, task: &str) -> Result<(), Failure> {
@@ -215,9 +236,13 @@ impl Device for Runtime {
     }
 
     fn remove(&self, task: &str) -> Result<(), Failure> {
+        // No switch may select the task between its removal from the store and from memory.
+        let _switching = self.serving.lock_switches();
         let changing = self.serving.lock_updates();
         self.store.remove(task).map_err(failure::of_store)?;
-        self.unload(&changing, task);
+        self.forget_choice(task);
+        changing.remove(task);
+        lock(&self.kept_frames).remove(task);
         trim_heap();
         tracing::info!(task, "removed");
         Ok(())

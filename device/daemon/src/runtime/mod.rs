@@ -35,6 +35,7 @@ use super::{
     lock,
     source::{SourceState, Stop},
     tally::Tally,
+    task_choice::TaskChoice,
     time::{self, now, stamp},
 };
 use clr_engine::{Engine, EngineOptions, ResidentAdapter, resident_memory};
@@ -61,8 +62,8 @@ pub(crate) struct Runtime {
     pub(crate) without_key: Option<String>,
     /// The public key of the device, as found when it started.
     device_public: Option<PublicKey>,
-    /// Reason why the chosen task could not start.
-    inactive: Mutex<Option<String>>,
+    /// Reasons why selected tasks could not start, by task.
+    start_faults: Mutex<HashMap<String, String>>,
     /// Changes that are in effect, but could not be written to the disk yet.
     pending_changes: Mutex<pending_changes::PendingChanges>,
     /// The choice of the task, if it has not been written yet.
@@ -126,7 +127,7 @@ impl Runtime {
             resident_after_start: AtomicU64::new(resident_memory()),
             without_key,
             device_public: public,
-            inactive: Mutex::default(),
+            start_faults: Mutex::default(),
             pending_changes: Mutex::default(),
             pending_choice: Mutex::default(),
             kept_frames: Mutex::default(),
@@ -143,7 +144,7 @@ impl Runtime {
         // If the last run crashed while decoding an image, the adapters on trial are not to blame.
         runtime.load_all(!runtime.images.crashed_on_image());
         time::start(&runtime.store);
-        runtime.start_task();
+        runtime.start_tasks();
         Ok(runtime)
     }
 
@@ -163,40 +164,78 @@ impl Runtime {
         }
     }
 
-    /// Activates the configured task or, without one, the persisted choice.
-    fn start_task(&self) {
-        let config = self.config.load();
+    /// Selects the configured tasks or, without any, the persisted choice.
+    fn start_tasks(&self) {
         let by_marker = self.marker().symlink_metadata().is_ok();
-        let chosen = || {
-            if by_marker {
-                Some(AUTO.to_owned())
-            } else {
-                self.store.active()
-            }
-        };
-        match config.task.clone().or_else(chosen).as_deref() {
-            Some(AUTO) => self.serving.lock_switches().switch_to_auto(),
-            Some(task) => {
-                if let Err(error) = self.serving.lock_switches().switch(task) {
+        let switching = self.serving.lock_switches();
+        match self.wanted() {
+            Some(TaskChoice::Auto) => switching.switch_to_auto(),
+            Some(TaskChoice::Tasks(tasks)) => {
+                let selection = switching.select(&tasks);
+                for task in selection.tasks().iter().filter(|task| task.adapter().is_none()) {
+                    let task = task.name();
                     let reason = match self.store.serving(task) {
                         Err(of_store) => of_store.to_string(),
-                        Ok(_) => error.to_string(),
+                        Ok(_) => "it has no usable adapter".to_owned(),
                     };
                     tracing::error!(task, "cannot activate the task: {reason}");
                     let reason = reason.lines().next().unwrap_or_default().to_owned();
-                    *lock(&self.inactive) = Some(reason);
+                    lock(&self.start_faults).insert(task.to_owned(), reason);
                 }
             }
             None => {}
         }
-        if by_marker && let Err(failure) = self.persist(persisted_choice::Choice::Auto) {
+        if by_marker && let Err(failure) = self.persist(TaskChoice::Auto) {
             tracing::warn!("{failure}");
         }
     }
 
+    /// Returns the configured tasks or, without any, the persisted choice.
+    pub(crate) fn wanted(&self) -> Option<TaskChoice> {
+        let stored = || {
+            if self.marker().symlink_metadata().is_ok() {
+                return Some(TaskChoice::Auto);
+            }
+            let names = self.store.active();
+            match names.as_slice() {
+                [] => None,
+                [name] if name == AUTO => Some(TaskChoice::Auto),
+                _ => Some(TaskChoice::Tasks(names)),
+            }
+        };
+        self.config.load().task.clone().or_else(stored)
+    }
+
+    /// Returns the names of the selected tasks without an adapter.
+    pub(crate) fn missing_tasks(&self) -> Vec<String> {
+        let selection = self.serving.tasks().selection();
+        let tasks = selection.as_ref().map_or(&[][..], |selection| selection.tasks());
+        let missing = tasks.iter().filter(|task| task.adapter().is_none());
+        missing.map(|task| task.name().to_owned()).collect()
+    }
+
+    /// Returns the reason why a task cannot classify.
+    pub(crate) fn why_missing(&self, task: &str) -> String {
+        match self.store.task(task) {
+            Ok(state) => state.reverted.map_or_else(
+                || "it has no usable adapter".to_owned(),
+                |reverted| format!("its adapter was reverted: {}", reverted.reason),
+            ),
+            // Without the hint: the reason is part of a line.
+            Err(error) => error.to_string().lines().next().unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// Returns the reasons why selected tasks could not start, and still have no adapter.
+    fn start_faults(&self) -> Vec<String> {
+        let faults = lock(&self.start_faults);
+        let missing = self.missing_tasks().into_iter();
+        missing.filter_map(|task| faults.get(&task).cloned()).collect()
+    }
+
     /// Returns the reason why no task is active and frames are not classified.
     pub(crate) fn why_no_task(&self) -> String {
-        match &*lock(&self.inactive) {
+        match self.start_faults().first() {
             Some(reason) => format!("no task is active: {reason}"),
             None => "no task is active".to_owned(),
         }
@@ -210,10 +249,9 @@ impl Runtime {
             .without_key
             .iter()
             .map(|reason| format!("learning is off: {reason}"));
-        let inactive = lock(&self.inactive).clone();
         store
             .chain(rest)
-            .chain(inactive)
+            .chain(self.start_faults())
             .chain(self.pending_changes())
             .collect()
     }

@@ -233,6 +233,7 @@ impl Runtime {
             trial: trial.map(|trial| TrialRun::resume(bounds, trial.progress)),
             in_use: trial.is_some_and(|trial| trial.in_use),
         };
+        lock(&self.start_faults).remove(&header.task);
         changing.put(resident, detail);
     }
 
@@ -272,6 +273,12 @@ impl Runtime {
     /// Returns whether this adapter is still on trial and has not been replaced.
     pub(crate) fn on_trial(&self, adapter: &Arc<ResidentAdapter>) -> bool {
         self.serving.info_of(adapter, |detail| detail.trial.is_some()) == Some(true)
+    }
+
+    /// Returns whether this adapter is on trial with a bound on its latency.
+    pub(crate) fn has_latency_bound(&self, adapter: &Arc<ResidentAdapter>) -> bool {
+        let bound = |detail: &mut AdapterInfo| detail.trial.as_ref().is_some_and(TrialRun::has_latency_bound);
+        self.serving.info_of(adapter, bound) == Some(true)
     }
 
     /// Counts a frame that `adapter` classified. Returns `None` if the adapter is not on trial.

@@ -11,6 +11,7 @@ mod check_config;
 mod choosing;
 mod device;
 mod fault_matrix;
+mod group;
 mod health;
 mod hostile;
 mod http;

@@ -17,8 +17,9 @@ fn push(client: &mut EndpointClient<'_>, bytes: &[u8], kind: Kind) -> Result<(),
 }
 
 /// Read-only requests, which are recorded once per hour and peer.
-const LOOKS: [&str; 8] = [
+const LOOKS: [&str; 9] = [
     "status",
+    "selection",
     "list",
     "tune-status",
     "health",
@@ -29,12 +30,16 @@ const LOOKS: [&str; 8] = [
 ];
 
 /// Every request with the role that it needs and its name in the audit log.
-const REQUESTS: [(&str, Role, Act); 30] = [
+const REQUESTS: [(&str, Role, Act); 32] = [
     ("status", Role::Observe, |client| client.status().map(|_| ())),
+    ("selection", Role::Observe, |client| client.selection().map(|_| ())),
     ("list", Role::Observe, |client| client.list().map(|_| ())),
     ("tune-status", Role::Observe, |client| client.tune_status().map(|_| ())),
     ("health", Role::Observe, |client| client.health().map(|_| ())),
     ("switch", Role::Operate, |client| client.switch("birds")),
+    ("switch", Role::Operate, |client| {
+        client.switch_group(&["birds", "fish"])
+    }),
     ("mark-good", Role::Operate, |client| client.mark_good("birds")),
     ("begin", Role::Teach, |client| {
         let kind = Kind::Example {

@@ -6,9 +6,10 @@ use clr_adapters::{AUTO, Digest};
 
 use super::{Store, Writer};
 use crate::{
+    active,
     atomic::Failure,
     error::StoreError,
-    record::Record,
+    record::{self, Record},
     state::{OnTrial, Progress, StoredAdapter, StoredTask},
 };
 
@@ -190,17 +191,29 @@ impl Store {
         })
     }
 
-    /// Stores the task to serve after a restart. [`clr_adapters::AUTO`] selects the task for each frame.
+    /// Stores the tasks to serve after a restart, in their order. [`clr_adapters::AUTO`] alone selects the task for each
+    /// frame.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchTask`] or [`StoreError::DamagedRecord`] if the task has no readable record;
-    /// [`StoreError::Io`] if the choice cannot be written.
-    pub fn set_active(&self, task: &str) -> Result<(), StoreError> {
+    /// [`StoreError::NoSuchTask`] or [`StoreError::DamagedRecord`] if a task has no readable record;
+    /// [`StoreError::Full`] if the names are longer than 16 KiB; [`StoreError::Io`] if the choice cannot be written.
+    pub fn set_active(&self, tasks: &[impl AsRef<str>]) -> Result<(), StoreError> {
+        let tasks: Vec<String> = tasks.iter().map(|task| task.as_ref().to_owned()).collect();
         let mut writer = self.writer();
-        if task != AUTO {
-            self.snapshot().record(task)?;
+        if tasks != [AUTO] {
+            let snapshot = self.snapshot();
+            tasks.iter().try_for_each(|task| snapshot.record(task).map(drop))?;
         }
-        self.put_active(&mut writer, Some(task))
+        let got = active::file(&tasks).len() as u64;
+        if got > record::LARGEST {
+            return Err(StoreError::Full {
+                what: "bytes of the active tasks' names",
+                cap: record::LARGEST,
+                got,
+                hint: "name fewer tasks",
+            });
+        }
+        self.put_active(&mut writer, tasks)
     }
 
     /// Stores that no task is active after a restart.
@@ -208,7 +221,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] if the choice cannot be written.
     pub fn clear_active(&self) -> Result<(), StoreError> {
-        self.put_active(&mut self.writer(), None)
+        self.put_active(&mut self.writer(), Vec::new())
     }
 
     fn check_trial(&self, task: &str, digest: &Digest) -> Result<(), StoreError> {

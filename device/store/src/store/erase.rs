@@ -77,8 +77,9 @@ impl Store {
         absent_is_empty(self.storage.remove(&checkpoint), "remove", &checkpoint)?;
         self.sync(CHECKPOINTS)?;
         self.forget_belongings(writer, task);
-        if snapshot.active.as_deref() == Some(task) {
-            self.put_active(writer, None)?;
+        if snapshot.active.iter().any(|active| active == task) {
+            let rest = snapshot.active.iter().filter(|active| *active != task);
+            self.put_active(writer, rest.cloned().collect())?;
         }
         let record = Record {
             erasing: false,

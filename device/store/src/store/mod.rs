@@ -26,6 +26,7 @@ pub(crate) use open::read_record;
 pub use read::ServingAdapter;
 
 use crate::{
+    active,
     atomic::{self, Failure, is_unfinished},
     copies,
     error::StoreError,
@@ -35,7 +36,6 @@ use crate::{
     options::StoreOptions,
     problem::Problem,
     record::{self, Record},
-    sealed,
     staging::Staging,
     state::{StoredAdapter, StoredTask},
     storage::{EntryKind, Storage, StorageLock, read_file},
@@ -70,9 +70,9 @@ pub(crate) struct Snapshot {
     pub(crate) damaged: BTreeSet<String>,
     /// Tasks that have examples.
     pub(crate) taught: BTreeSet<String>,
-    /// The task to serve after a restart, or [`AUTO`].
-    pub(crate) active: Option<String>,
-    /// Whether the name of the active task was lost by damage.
+    /// The tasks to serve after a restart, or [`AUTO`]; empty: none.
+    pub(crate) active: Vec<String>,
+    /// Whether the names of the active tasks were lost by damage.
     active_lost: bool,
     /// The highest time that was recorded.
     pub(crate) time: Option<u64>,
@@ -265,20 +265,19 @@ impl Store {
         }
     }
 
-    /// Sets the active task; `None`: no task.
-    pub(crate) fn put_active(&self, writer: &mut Writer, task: Option<&str>) -> Result<(), StoreError> {
+    /// Sets the active tasks; without a name, no task is active.
+    pub(crate) fn put_active(&self, writer: &mut Writer, tasks: Vec<String>) -> Result<(), StoreError> {
         self.prepare(writer)?;
         let snapshot = self.snapshot();
-        if snapshot.active.as_deref() == task && !snapshot.active_lost {
+        if snapshot.active == tasks && !snapshot.active_lost {
             return Ok(());
         }
-        let contents = |task: Option<&str>| sealed::seal(sealed::ACTIVE, task.unwrap_or_default().as_bytes());
-        let previous = contents(snapshot.active.as_deref());
+        let (previous, next) = (active::file(&snapshot.active), active::file(&tasks));
         let copy = copies::of_root(ACTIVE);
-        let (result, _) = copies::replace(&*self.storage, ACTIVE, &copy, &contents(task), Some(&previous));
+        let (result, _) = copies::replace(&*self.storage, ACTIVE, &copy, &next, Some(&previous));
         if matches!(result, Ok(()) | Err(Failure::InDoubt(_))) {
             let mut after = Snapshot::clone(&snapshot);
-            after.active = task.map(str::to_owned);
+            after.active = tasks;
             after.active_lost = false;
             self.snapshot.store(Arc::new(after));
         }

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 
 use super::{Snapshot, Store, Writer, time};
 use crate::{
+    active,
     atomic::{self, is_unfinished},
     copies,
     directory::Directory,
@@ -51,7 +52,7 @@ impl Store {
             LockError::Io(error) => StoreError::io("lock", LOCK)(error),
         })?;
         let mut problems = Vec::new();
-        let (snapshot, stale) = read_snapshot(&*storage, &options, &mut problems);
+        let (snapshot, stale) = read_snapshot(&*storage, &mut problems);
         let key = options.device_key.take();
         let mut store = Self {
             storage,
@@ -146,13 +147,12 @@ impl Store {
             }
         }
         let time = snapshot.time.unwrap_or_default().to_le_bytes();
-        let active = snapshot.active.as_deref().unwrap_or_default();
-        for (is_stale, name, magic, contents) in [
-            (stale.active, ACTIVE, sealed::ACTIVE, active.as_bytes()),
-            (stale.time, TIME, sealed::TIME, &time[..]),
+        for (is_stale, name, file) in [
+            (stale.active, ACTIVE, active::file(&snapshot.active)),
+            (stale.time, TIME, sealed::seal(sealed::TIME, &time)),
         ] {
             if is_stale {
-                let (file, copy) = (sealed::seal(magic, contents), copies::of_root(name));
+                let copy = copies::of_root(name);
                 if let (Err(failure), _) = copies::replace(&*self.storage, name, &copy, &file, Some(&file)) {
                     tracing::warn!(file = name, error = %failure.into_error(), "cannot rewrite a file and its copy");
                 }
@@ -256,7 +256,7 @@ struct Stale {
     time: bool,
 }
 
-fn read_snapshot(storage: &dyn Storage, options: &StoreOptions, problems: &mut Vec<Problem>) -> (Snapshot, Stale) {
+fn read_snapshot(storage: &dyn Storage, problems: &mut Vec<Problem>) -> (Snapshot, Stale) {
     let (mut snapshot, mut stale) = (Snapshot::default(), Stale::default());
     let mut tasks = BTreeSet::new();
     for directory in [TASKS, COPIES] {
@@ -291,15 +291,12 @@ fn read_snapshot(storage: &dyn Storage, options: &StoreOptions, problems: &mut V
             snapshot.taught.insert(task);
         }
     }
-    let cap = (options.limits.task_bytes + sealed::OVERHEAD) as u64;
-    let active = copies::read(storage, ACTIVE, &copies::of_root(ACTIVE), cap, |file| {
-        let task = sealed::open(sealed::ACTIVE, file)?;
-        String::from_utf8(task.to_vec()).map_err(|_| Damage::Form)
-    });
-    snapshot.active_lost = active.value.is_none() && !active.problems.is_empty();
-    snapshot.active = active.value.filter(|task| !task.is_empty());
-    stale.active = !active.in_line && !snapshot.active_lost;
-    problems.extend(active.problems);
+    let copy = copies::of_root(ACTIVE);
+    let names = copies::read(storage, ACTIVE, &copy, record::LARGEST, active::parse);
+    snapshot.active_lost = names.value.is_none() && !names.problems.is_empty();
+    snapshot.active = names.value.unwrap_or_default();
+    stale.active = !names.in_line && !snapshot.active_lost;
+    problems.extend(names.problems);
     let time = copies::read(storage, TIME, &copies::of_root(TIME), record::LARGEST, time::parse);
     snapshot.time = time.value;
     stale.time = !time.in_line && time.value.is_some();

@@ -113,17 +113,18 @@ impl Store {
         Err(StoreError::NoSuchAdapter { digest: *digest })
     }
 
-    /// Returns the task to serve after a restart, if it still exists, or [`AUTO`] if the task is selected for each
-    /// frame. If the stored name and its copy are damaged, returns the only task or the one with the last confirmation.
+    /// Returns the tasks to serve after a restart that still exist, in their order, or [`AUTO`] if the task is selected
+    /// for each frame; empty if no task is active. If the stored names and their copy are damaged, returns the only task
+    /// or the one with the last confirmation.
     #[must_use]
-    pub fn active(&self) -> Option<String> {
+    pub fn active(&self) -> Vec<String> {
         let snapshot = self.snapshot();
         if snapshot.active_lost {
             let last = snapshot.list.iter().max_by_key(|state| state.confirmation);
-            return last.map(|state| state.task.clone());
+            return last.map(|state| state.task.clone()).into_iter().collect();
         }
-        let there = |task: &String| task == AUTO || snapshot.record(task).is_ok();
-        snapshot.active.clone().filter(there)
+        let there = |task: &&String| *task == AUTO || snapshot.record(task).is_ok();
+        snapshot.active.iter().filter(there).cloned().collect()
     }
 
     fn has_moved_on(&self, snapshot: &Arc<Snapshot>) -> bool {

@@ -22,7 +22,7 @@ use crate::known_devices::KnownDevices;
 #[derive(Args, Debug)]
 #[command(
     arg_required_else_help = true,
-    after_help = "Examples:\n  clr device status --at tcp:robot.local:7171\n  clr device switch birds --at unix:/run/clr/control.sock\n  \
+    after_help = "Examples:\n  clr device status --at tcp:robot.local:7171\n  clr device switch birds --at unix:/run/clr/control.sock\n  clr device switch helmet vest --at tcp:robot.local:7171\n  \
                   CLR_DEVICE=tcp:robot.local:7171 clr device list"
 )]
 pub(crate) struct DeviceCommand {
@@ -45,8 +45,8 @@ enum Action {
     Status,
     /// List the tasks
     List,
-    /// Use another task from the next image on; `auto`: the device chooses
-    Switch(Task),
+    /// Use other tasks from the next image on; `auto`: the device chooses
+    Switch(SwitchArgs),
     /// Return to the task's previous adapter
     Rollback(Task),
     /// Return to the publisher's original of a tuned adapter
@@ -77,6 +77,13 @@ enum Action {
     Forget(hosts::ForgetArgs),
     /// Rotate the device's key; hosts follow within 90 days
     RotateKey(hosts::RotateKeyArgs),
+}
+
+#[derive(Args, Debug)]
+struct SwitchArgs {
+    /// The task; several classify each image together
+    #[arg(value_name = "TASK", required = true)]
+    tasks: Vec<String>,
 }
 
 #[derive(Args, Debug)]
@@ -152,6 +159,9 @@ pub(crate) fn progress(bar: &ProgressBar, step: Progress) {
 struct DoneDocument<'a> {
     action: &'a str,
     task: &'a str,
+    /// The tasks of a group.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    tasks: &'a [String],
     done: bool,
 }
 
@@ -167,10 +177,12 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
         .context("which device?\nhint: --at tcp:HOST:PORT, unix:PATH, serial:PATH[@BAUD] or exec:COMMAND, or the variable CLR_DEVICE")?;
     let clock = SystemClock::new();
     let client = &mut client(endpoint, &clock)?;
+    let names;
     let (action, task, text) = match &args.action {
         Action::Status => {
             let status = client.status()?;
-            return show::status(&status, client.health()?.as_ref(), context);
+            let selection = client.selection()?;
+            return show::status(&status, selection.as_deref(), client.health()?.as_ref(), context);
         }
         Action::List => return show::list(client.list()?, context),
         Action::Tuning => return show::tuning(&client.tune_status()?, context),
@@ -207,9 +219,14 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
             client.stop_tuning()?;
             ("stop-tuning", "", "tuning is stopped")
         }
-        Action::Switch(Task { task }) => {
-            client.switch(task)?;
-            ("switch", task.as_str(), "is active from the next image on")
+        Action::Switch(SwitchArgs { tasks }) => {
+            client.switch_group(tasks)?;
+            names = tasks.join(", ");
+            let text = match tasks.len() {
+                1 => "is active from the next image on",
+                _ => "are active from the next image on",
+            };
+            ("switch", names.as_str(), text)
         }
         Action::Rollback(Task { task }) => {
             client.rollback(task)?;
@@ -232,17 +249,25 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
             ("mark-bad", task.as_str(), "is reverted")
         }
     };
-    done(action, task, text, context)
+    let tasks = match &args.action {
+        Action::Switch(SwitchArgs { tasks }) if tasks.len() > 1 => tasks.as_slice(),
+        _ => &[],
+    };
+    let document = DoneDocument {
+        action,
+        task,
+        tasks,
+        done: true,
+    };
+    done(&document, text, context)
 }
 
-fn done(action: &str, task: &str, text: &str, context: &Context<'_>) -> anyhow::Result<u8> {
-    let done = true;
+fn done(document: &DoneDocument<'_>, text: &str, context: &Context<'_>) -> anyhow::Result<u8> {
     if context.output.json {
-        context
-            .output
-            .document("device", &DoneDocument { action, task, done })?;
+        context.output.document("device", document)?;
     } else {
-        context.output.line(format!("{task} {text}").trim_start())?;
+        let line = format!("{} {text}", document.task);
+        context.output.line(line.trim_start())?;
     }
     Ok(0)
 }

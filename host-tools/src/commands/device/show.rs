@@ -17,23 +17,47 @@ struct StatusDocument<'a> {
     #[serde(flatten)]
     status: &'a Status,
     #[serde(skip_serializing_if = "Option::is_none")]
+    selection: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     health: Option<&'a Health>,
 }
 
-/// Shows the status and, if the device reports it, its health.
-pub(super) fn status(status: &Status, health: Option<&Health>, context: &Context<'_>) -> anyhow::Result<u8> {
+/// Shows the status and, if the device reports them, the names of the selected tasks and its health.
+pub(super) fn status(
+    status: &Status,
+    selection: Option<&[String]>,
+    health: Option<&Health>,
+    context: &Context<'_>,
+) -> anyhow::Result<u8> {
     let output = context.output;
     if output.json {
-        output.document("device", &StatusDocument { status, health })?;
+        output.document(
+            "device",
+            &StatusDocument {
+                status,
+                selection,
+                health,
+            },
+        )?;
         return Ok(0);
     }
-    let active = status.active_task.as_deref().unwrap_or("none");
+    // An older device has at most one task.
+    let active = match selection {
+        Some([]) => "none".to_owned(),
+        Some(names) => printable(&names.join(", ")),
+        None => printable(status.active_task.as_deref().unwrap_or("none")),
+    };
+    let label = if selection.is_some_and(|names| names.len() > 1) {
+        "tasks"
+    } else {
+        "task"
+    };
     let how = if status.auto { " (chosen by the device)" } else { "" };
     let (frames, latency, memory) = (&status.frames, &status.latency, &status.memory);
     let micro = |us: u64| human_time(us as f64 / 1e6);
     output.line(&format!("device       {} ({})", status.device, status.software))?;
     output.line(&format!("backbone     {}", status.backbone))?;
-    output.line(&format!("task         {active}{how}"))?;
+    output.line(&format!("{label:<13}{active}{how}"))?;
     output.line(&format!("up           {}", human_time(status.uptime_seconds as f64)))?;
     output.line(&format!(
         "images       {} classified, {} dropped, {} failed",

@@ -67,6 +67,12 @@ impl DecodedImage {
     pub fn pixels(&self) -> &RgbImage {
         self.image.pixels()
     }
+
+    /// Returns whether decoding for `input` alone gives the same pixels.
+    #[must_use]
+    pub fn is_decoded_for(&self, input: &Preprocessing) -> bool {
+        super::fit::reduction(input, self.image.size) == self.image.factor
+    }
 }
 
 impl<'a> From<&'a DecodedImage> for ImageView<'a> {

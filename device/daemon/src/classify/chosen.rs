@@ -1,0 +1,71 @@
+//! Classification by the task that the device chooses for the frame.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+};
+
+use clr_engine::{ChoiceStatus, ImagePass, ResidentAdapter, TaskChooser};
+
+use super::{AttemptVerdict, Classified, NoResult, TRIES, judge};
+use crate::{error::with_causes, runtime::Runtime, source::Frame};
+
+/// Chooses the task for the frame, and classifies the frame with it.
+pub(super) fn classify(runtime: &Runtime, chooser: &mut TaskChooser, frame: &Frame) -> Result<Classified, NoResult> {
+    // Decodes for the largest input size of all tasks.
+    let tasks = runtime.serving.tasks().all();
+    let inputs = tasks.iter().map(|adapter| adapter.preprocessing());
+    let image = runtime
+        .decode(&frame.bytes, &frame.name, frame.path.as_deref(), inputs)
+        .map_err(|error| NoResult::Failed(with_causes(&error)))?;
+    let mut fault = runtime.why_no_task();
+    let mut pass = runtime.engine.pass(&image);
+    for _ in 0..TRIES {
+        let Some(adapter) = choose(runtime, chooser, &mut pass)? else {
+            break;
+        };
+        if !runtime.begin_use(&adapter) {
+            continue;
+        }
+        let attempt = catch_unwind(AssertUnwindSafe(|| pass.classify(&adapter)));
+        match judge(runtime, &adapter, attempt) {
+            AttemptVerdict::Classified(classification) => {
+                return Ok(Classified {
+                    adapter,
+                    classification,
+                    alone_ms: None,
+                });
+            }
+            AttemptVerdict::Failed(fault) => return Err(NoResult::Failed(fault)),
+            AttemptVerdict::Reverted(reason) => fault = reason,
+        }
+    }
+    Err(NoResult::Failed(fault))
+}
+
+/// Chooses the task for the frame and makes it the active one, which the status then shows.
+fn choose(
+    runtime: &Runtime,
+    chooser: &mut TaskChooser,
+    pass: &mut ImagePass<'_>,
+) -> Result<Option<Arc<ResidentAdapter>>, NoResult> {
+    let choice = chooser
+        .observe(pass, runtime.serving.tasks())
+        .map_err(|error| NoResult::Failed(with_causes(&error)))?;
+    match (choice.task, choice.status) {
+        (Some(adapter), _) => {
+            let active = runtime.serving.tasks().active();
+            let same = active.is_some_and(|active| Arc::ptr_eq(&active, &adapter));
+            if (choice.switched || !same) && runtime.serving.switch_chosen(&adapter) {
+                runtime.counters.switches.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(Some(adapter))
+        }
+        (None, ChoiceStatus::NoProfiles) => Err(NoResult::Failed(
+            "no task has a feature profile, so none can be chosen; train the tasks with this version of clr, or name \
+             a task"
+                .to_owned(),
+        )),
+        (None, _) => Err(NoResult::Unknown),
+    }
+}
