@@ -15,15 +15,16 @@ use crate::{
 const RANK: usize = 16;
 /// Iterations that turn random directions into the main ones.
 const ITERATIONS: usize = 8;
-/// Steps in units of the root of the mean variance. Coarser ones begin to cost recall of taught classes
+/// Step of class features in units of the root of the mean variance. Coarser ones cost recall of taught classes
 /// (docs/results/2026-11-30-class-features.md).
-const STEP: f64 = 0.3;
+pub const CLASS_FEATURES_STEP: f64 = 0.3;
 /// Images of a class in a simulated teaching, and the most classes that are taught.
 const TAUGHT: usize = 20;
 const MOST_SIMULATIONS: usize = 16;
 
 /// Computes the class features of `images`, which are the features that `head` reads, with margins of the `validation`
-/// images. The values are rounded to their steps. Without validation images, or with a single class, there are no
+/// images. The values are rounded to a step of `step` times the root of their mean variance
+/// ([`CLASS_FEATURES_STEP`]). Without validation images, or with a single class, there are no
 /// margins. Returns `None` if a class has no image.
 ///
 /// # Errors
@@ -32,6 +33,7 @@ pub fn learn_class_features(
     images: &LabelledFeatures,
     validation: &LabelledFeatures,
     head: &Head,
+    step: f64,
     seed: u64,
 ) -> Result<Option<ClassFeatures>> {
     let (classes, features) = (head.classes(), head.features);
@@ -87,7 +89,7 @@ pub fn learn_class_features(
         direction_step: StepSize(0),
     };
     let variance = (squares(&known.deviations) / classes as f64 + within) / features as f64;
-    let step = StepSize::at_most(STEP * variance.max(f64::MIN_POSITIVE).sqrt());
+    let step = StepSize::at_most(step * variance.max(f64::MIN_POSITIVE).sqrt());
     (known.mean_step, known.direction_step) = (step, step);
     let mut known = known.rounded();
     // What the directions lose by rounding is spread over all features.
@@ -236,7 +238,7 @@ mod tests {
 
     #[test]
     fn means_spread_and_margins_are_those_of_the_images() {
-        let known = learn_class_features(&images(600, 1), &images(150, 2), &head(), 0)
+        let known = learn_class_features(&images(600, 1), &images(150, 2), &head(), CLASS_FEATURES_STEP, 0)
             .unwrap()
             .unwrap();
         let step = known.mean_step.size() as f32;
@@ -263,16 +265,20 @@ mod tests {
     fn a_class_without_images_has_no_features() {
         let mut few = images(30, 3);
         few.labels.iter_mut().for_each(|label| *label = (*label).min(1));
-        assert!(learn_class_features(&few, &images(9, 4), &head(), 0).unwrap().is_none());
+        assert!(
+            learn_class_features(&few, &images(9, 4), &head(), CLASS_FEATURES_STEP, 0)
+                .unwrap()
+                .is_none()
+        );
         few.labels[4] = 3;
-        let error = learn_class_features(&few, &images(9, 4), &head(), 0).unwrap_err();
+        let error = learn_class_features(&few, &images(9, 4), &head(), CLASS_FEATURES_STEP, 0).unwrap_err();
         assert_eq!(error.to_string(), "a label: expected below 3, got 3");
     }
 
     #[test]
     fn a_taught_class_is_recognised_and_takes_about_the_wanted_fraction() {
         let images = images(900, 5);
-        let all = learn_class_features(&images, &LabelledFeatures::default(), &head(), 0)
+        let all = learn_class_features(&images, &LabelledFeatures::default(), &head(), CLASS_FEATURES_STEP, 0)
             .unwrap()
             .unwrap();
         let known = KnownClasses::new(&without(&head(), 2), &without_class(&all, 2));

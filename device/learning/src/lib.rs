@@ -36,7 +36,7 @@ mod taught_class;
 
 pub use adam::{Adam, AdamOptions, AdamState, PerGroup};
 pub use augment::{Augmentation, Flip, mirror};
-pub use class_features::learn_class_features;
+pub use class_features::{CLASS_FEATURES_STEP, learn_class_features};
 pub use clr_runtime::{ChannelStatistics, Footprint, PrefixActivations};
 pub use difference::DifferenceSite;
 pub use ema::Ema;

@@ -18,9 +18,6 @@ use crate::{
     stream,
 };
 
-/// Step of rounded differences whose rate is the rate of differences without a step.
-const TYPICAL_STEP: f64 = 0.06;
-
 /// A frozen backbone with one task's sites and head. Networks of the same backbone share its packed weights.
 #[derive(Clone)]
 pub struct Network {
@@ -211,6 +208,7 @@ impl Network {
             let zero = vec![0.0; weight.values.len()];
             push(name.to_owned(), Group::Head, weight, zero, vec![1.0]);
         }
+        let typical_steps = self.typical_steps();
         for (frozen, site) in self.frozen.sites.iter().zip(&self.sites) {
             let norm = &frozen.norm;
             for (part, group, weight) in site.weights() {
@@ -220,8 +218,9 @@ impl Network {
                     (Site::Normed(_), "norm.scale") => (norm.scale.clone(), magnitudes(&norm.scale)),
                     (Site::Normed(_), _) => (norm.bias.clone(), magnitudes(&norm.scale)),
                     // Differences are in units of the channel's magnitude already. Rounded ones move by their steps.
-                    (Site::Difference(_), _) => {
-                        let unit = weight.step.map_or(1.0, |step| (step.size() / TYPICAL_STEP) as f32);
+                    (Site::Difference(_), part) => {
+                        let typical = typical_steps[usize::from(part == "bias")];
+                        let unit = weight.step.map_or(1.0, |step| (step.size() / typical) as f32);
                         (vec![0.0; weight.values.len()], vec![unit])
                     }
                     (_, "bias") => (weight.values.clone(), magnitudes(&norm.scale)),

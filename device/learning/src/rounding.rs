@@ -38,6 +38,16 @@ impl Network {
         })
     }
 
+    /// Returns the geometric mean of the steps of weights, and of those of biases; 1 if there are none.
+    pub(crate) fn typical_steps(&self) -> [f64; 2] {
+        let steps: Vec<SiteSteps> = self.differences().filter_map(DifferenceSite::steps).collect();
+        let mean = |of: fn(&SiteSteps) -> StepSize| {
+            let logs = steps.iter().map(|steps| of(steps).size().ln());
+            (logs.sum::<f64>() / steps.len().max(1) as f64).exp()
+        };
+        [mean(|steps| steps.weights), mean(|steps| steps.bias)]
+    }
+
     /// Rounds to these steps in the forward pass: one entry for each site of [`Network::differences`], and the step of
     /// the head's weight. Additional entries are ignored.
     pub fn round(&mut self, sites: &[SiteSteps], head: StepSize) {

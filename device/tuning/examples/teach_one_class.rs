@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clr_adapters::{Adapter, decode};
+use clr_adapters::{Adapter, decode, delta::diff};
 use clr_learning::{Network, PerGroup, Purpose, argmax, peak_memory, stream};
 use clr_onnx::{Backbone, Preprocess as _, decode_image_for};
 use clr_tuning::{InMemory, MemoryPlan, Observer, Parent, TrainableScope, TuneOptions, resident, teach, tune};
@@ -119,7 +119,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let class = *given.get("--class").ok_or("which --class?")?;
     let (seed, limit) = (number("--seed", 0.0)? as u64, number("--limit", 1e9)? as usize);
     let backbone = Backbone::load(Path::new(backbone))?;
-    let original = decode(&std::fs::read(file)?)?;
+    let published = std::fs::read(file)?;
+    let original = decode(&published)?;
     let task = Path::new(task);
 
     let mut random = stream(seed, Purpose::Order, 0, 0);
@@ -199,6 +200,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let [new_prototype, old_prototype, ..] = of(&prototype.adapter)?;
     let [new_tuned, old_tuned, taken, confused, won] = of(&tuned.candidate.adapter)?;
+    let delta = |base: &[u8], target: &[u8]| diff(base, target).map_or(target.len(), |delta| delta.len());
     let line = json!({
         "task": name(task), "class": class, "seed": seed, "split": name(&split),
         "old_pictures": parent.iter().filter(|(expected, _)| expected.is_some()).count(),
@@ -209,6 +211,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "estimated_peak": tuned.plan.peak, "resident_before": before, "peak": peak,
         "steps": tuned.steps, "milliseconds_a_step": 1e3 * tuned.step_seconds / f64::from(tuned.steps.max(1)),
         "seconds": tuned.seconds, "bytes": tuned.candidate.file.len(),
+        "delta_taught": delta(&published, &prototype.file), "delta_tuned": delta(&prototype.file, &tuned.candidate.file),
     });
     println!("{line}");
     Ok(())

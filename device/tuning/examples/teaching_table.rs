@@ -21,7 +21,9 @@ use clr_adapters::{
     Adapter, Canary, Encoding, Head, Header, Preprocessing, Profile, Provenance, Recipe, SiteSteps, StepSize, decode,
     encode,
 };
-use clr_learning::{LabelledFeatures, Network, Purpose, argmax, learn_class_features, log_probability, stream};
+use clr_learning::{
+    CLASS_FEATURES_STEP, LabelledFeatures, Network, Purpose, argmax, learn_class_features, log_probability, stream,
+};
 use clr_onnx::{Backbone, Preprocess as _, RgbImage, compacted, decode_image, identity_adapter};
 use clr_tuning::{InMemory, Parent, teach};
 use rand::RngExt as _;
@@ -122,7 +124,8 @@ impl Study {
             labels: part.iter().map(|(class, _)| *class as u32).collect(),
         };
         let (train, validation) = (labelled(&train), labelled(&validation));
-        compact.header.class_features = learn_class_features(&train, &validation, &compact.head, 0)?;
+        compact.header.class_features =
+            learn_class_features(&train, &validation, &compact.head, CLASS_FEATURES_STEP, 0)?;
         compact.header.canaries.clear();
         let parent = |adapter: &Adapter, encoding| -> Result<Parent, Box<dyn Error>> {
             let file = decode(&encode(adapter, encoding)?)?;

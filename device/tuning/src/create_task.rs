@@ -1,7 +1,7 @@
 //! A new task from labelled images: the unmodified backbone with a nearest-class-mean head.
 
 use clr_adapters::{Head, Header, Provenance, Recipe, SiteSteps, StepSize};
-use clr_learning::{LabelledFeatures, Network, learn_class_features};
+use clr_learning::{CLASS_FEATURES_STEP, LabelledFeatures, Network, learn_class_features};
 use clr_onnx::{Backbone, compacted, identity_adapter};
 
 use crate::{
@@ -66,7 +66,7 @@ pub fn create_task(
         features: groups.concat(),
     };
     // There are no other images for the margins. Means and directions of few images hardly fit to each of them.
-    adapter.header.class_features = learn_class_features(&images, &images, &adapter.head, 0)?;
+    adapter.header.class_features = learn_class_features(&images, &images, &adapter.head, CLASS_FEATURES_STEP, 0)?;
     AdapterRevision::new(adapter, None)
 }
 

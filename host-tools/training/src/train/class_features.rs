@@ -1,7 +1,7 @@
 //! Class features for the file, measured with the network that the file contains.
 
-use clr_adapters::ClassFeatures;
-use clr_learning::{LabelledFeatures, Network, learn_class_features};
+use clr_adapters::{ClassFeatures, Head};
+use clr_learning::{CLASS_FEATURES_STEP, LabelledFeatures, Network, learn_class_features};
 
 use super::prepare::Prepared;
 use crate::{batches::SplitImages, error::Result, evaluate::features_of};
@@ -9,21 +9,43 @@ use crate::{batches::SplitImages, error::Result, evaluate::features_of};
 /// Most images of a split from which class features are computed.
 const MOST_IMAGES: usize = 4_096;
 
-/// Returns the class features of `network`; `None` if a class has no training image.
-pub(super) fn class_features(prepared: &Prepared<'_>, network: &Network) -> Result<Option<ClassFeatures>> {
-    let of = |images: &SplitImages| -> Result<LabelledFeatures> {
-        let stride = images.len().div_ceil(MOST_IMAGES).max(1);
-        let order: Vec<usize> = (0..images.len()).step_by(stride).collect();
-        let labels = images.labels();
-        Ok(LabelledFeatures {
-            features: features_of(&prepared.executor, network, images, &order, prepared.options.workers())?,
-            labels: order.iter().map(|&index| labels[index]).collect(),
+/// Features of training and validation images by a network.
+pub(super) struct Measured {
+    train: LabelledFeatures,
+    validation: LabelledFeatures,
+    head: Head,
+    seed: u64,
+}
+
+impl Measured {
+    pub(super) fn new(prepared: &Prepared<'_>, network: &Network) -> Result<Self> {
+        let of = |images: &SplitImages| -> Result<LabelledFeatures> {
+            let stride = images.len().div_ceil(MOST_IMAGES).max(1);
+            let order: Vec<usize> = (0..images.len()).step_by(stride).collect();
+            let labels = images.labels();
+            Ok(LabelledFeatures {
+                features: features_of(&prepared.executor, network, images, &order, prepared.options.workers())?,
+                labels: order.iter().map(|&index| labels[index]).collect(),
+            })
+        };
+        Ok(Self {
+            train: of(&prepared.train)?,
+            validation: of(&prepared.validation)?,
+            head: network.head(),
+            seed: prepared.options.seed,
         })
-    };
-    Ok(learn_class_features(
-        &of(&prepared.train)?,
-        &of(&prepared.validation)?,
-        &network.head(),
-        prepared.options.seed,
-    )?)
+    }
+
+    /// Returns the class features with steps that are `growth` times the usual ones; `None` if a class has no training
+    /// image.
+    pub(super) fn class_features(&self, growth: f64) -> Result<Option<ClassFeatures>> {
+        let step = growth * CLASS_FEATURES_STEP;
+        Ok(learn_class_features(
+            &self.train,
+            &self.validation,
+            &self.head,
+            step,
+            self.seed,
+        )?)
+    }
 }

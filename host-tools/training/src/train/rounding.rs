@@ -10,7 +10,7 @@ use std::time::Instant;
 use clr_adapters::{ClassFeatures, Encoding, Header, SiteSteps, StepSize, Steps, encode};
 use clr_learning::{Adam, AdamOptions, LrSchedule, Network, PerGroup, cross_entropy};
 
-use super::{Outcome, class_features::class_features, epoch::Epoch, prepare::Prepared};
+use super::{Outcome, class_features::Measured, epoch::Epoch, prepare::Prepared};
 use crate::{
     Evaluation, Record,
     batches::{Loading, for_each_batch, shuffled},
@@ -27,6 +27,8 @@ const IMPORTANCE_IMAGES: usize = 256;
 const MOST_SPREAD: f64 = 4.0;
 /// Quarters of an octave by which steps may grow until the file fits, a factor of 64.
 const MOST_GROWTH: i8 = 24;
+/// Largest factor on the steps of class features. Beyond it, taught classes are recognised much less.
+const MOST_CLASS_GROWTH: f64 = 2.5;
 
 /// A network whose values are multiples of steps.
 pub(super) struct Rounded {
@@ -52,8 +54,7 @@ impl Grid {
         };
         Self {
             sites: self.sites.iter().map(grow).collect(),
-            // The head has few values to spare: it grows half as fast.
-            head: self.head.larger(quarters / 2),
+            head: self.head.larger(quarters),
         }
     }
 }
@@ -75,12 +76,16 @@ pub(super) fn round(
         Vec::new()
     };
     let grid = grid(&network, &importance, options);
-    let known = |network: &Network| -> Result<Option<ClassFeatures>> {
-        if options.class_features {
-            class_features(prepared, network)
-        } else {
-            Ok(None)
-        }
+    let measure = |network: &Network| -> Result<Option<Measured>> {
+        options
+            .class_features
+            .then(|| Measured::new(prepared, network))
+            .transpose()
+    };
+    let known = |measured: &Option<Measured>, quarters: i8| -> Result<Option<ClassFeatures>> {
+        let growth = (f64::from(quarters) / 8.0).exp2().min(MOST_CLASS_GROWTH);
+        let known = measured.as_ref().map(|measured| measured.class_features(growth));
+        Ok(known.transpose()?.flatten())
     };
     let size = |network: &Network, quarters: i8, known: &Option<ClassFeatures>| -> Result<usize> {
         let (mut rounded, grid) = (network.clone(), grid.larger(quarters));
@@ -90,8 +95,17 @@ pub(super) fn round(
         header.class_features.clone_from(known);
         Ok(encode(&rounded.to_adapter(header)?, Encoding::Compact)?.len())
     };
-    let before = known(&network)?;
-    let mut grown = smallest_growth(0, options.bytes, |quarters| size(&network, quarters, &before))?;
+    let fits = |network: &Network, quarters: i8, known: &Option<ClassFeatures>| -> Result<bool> {
+        Ok(match options.bytes {
+            Some(bytes) if quarters < MOST_GROWTH => size(network, quarters, known)? <= bytes,
+            _ => true,
+        })
+    };
+    let mut grown = 0;
+    let measured = measure(&network)?;
+    while !fits(&network, grown, &known(&measured, grown)?)? {
+        grown += 1;
+    }
     let mut used = grid.larger(grown);
     network.round(&used.sites, used.head);
     if !importance.is_empty() {
@@ -99,16 +113,15 @@ pub(super) fn round(
     }
     // Training changes the size by a few per cent.
     loop {
-        let known = known(&network)?;
-        let fits = smallest_growth(grown, options.bytes, |quarters| size(&network, quarters, &known))?;
-        if fits == grown {
+        let class_features = known(&measure(&network)?, grown)?;
+        if fits(&network, grown, &class_features)? {
             return Ok(Rounded {
                 network,
                 steps: steps(prepared, &used),
-                class_features: known,
+                class_features,
             });
         }
-        grown = fits;
+        grown += 1;
         used = grid.larger(grown);
         network.round(&used.sites, used.head);
     }
@@ -122,17 +135,6 @@ fn steps(prepared: &Prepared<'_>, grid: &Grid) -> Steps {
         profile_mean: profile[0],
         profile_factor: profile[1],
     }
-}
-
-/// Returns the least growth from `from` on with which a file has at most `bytes`; the largest one if none does.
-fn smallest_growth(from: i8, bytes: Option<usize>, mut size: impl FnMut(i8) -> Result<usize>) -> Result<i8> {
-    let Some(bytes) = bytes else { return Ok(from) };
-    for quarters in from..MOST_GROWTH {
-        if size(quarters)? <= bytes {
-            return Ok(quarters);
-        }
-    }
-    Ok(MOST_GROWTH)
 }
 
 fn grid(network: &Network, importance: &[[f64; 2]], options: &CompactOptions) -> Grid {
