@@ -21,8 +21,10 @@ pub struct ClassFeatures {
     pub rest: f32,
     /// Quantiles of standardised margins of validation images, as the learner that wrote them defines them.
     pub margins: Vec<f32>,
-    /// Step of `mean` and `deviations`.
+    /// Step of `mean`.
     pub mean_step: StepSize,
+    /// Step of `deviations`.
+    pub deviation_step: StepSize,
     /// Step of `directions`.
     pub direction_step: StepSize,
 }
@@ -53,7 +55,7 @@ impl ClassFeatures {
 
     /// Appends a class with this mean feature `[F]`, rounded to the step.
     pub fn push_class(&mut self, mean: &[f32]) {
-        let (own, step) = (&self.mean, self.mean_step);
+        let (own, step) = (&self.mean, self.deviation_step);
         let deviations = mean.iter().zip(own).map(|(value, mean)| step.nearest(value - mean));
         self.deviations.extend(deviations);
     }
@@ -81,7 +83,7 @@ impl ClassFeatures {
             }
         };
         round(&mut self.mean, self.mean_step);
-        round(&mut self.deviations, self.mean_step);
+        round(&mut self.deviations, self.deviation_step);
         round(&mut self.directions, self.direction_step);
         self
     }

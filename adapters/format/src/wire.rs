@@ -43,6 +43,7 @@ impl ProfileOutline {
 pub(crate) struct ClassFeaturesOutline {
     pub(crate) rank: u32,
     pub(crate) mean_step: StepSize,
+    pub(crate) deviation_step: StepSize,
     pub(crate) direction_step: StepSize,
     pub(crate) rest: f32,
     pub(crate) margins: Vec<f32>,
@@ -53,6 +54,7 @@ impl ClassFeaturesOutline {
         Self {
             rank: known.rank() as u32,
             mean_step: known.mean_step,
+            deviation_step: known.deviation_step,
             direction_step: known.direction_step,
             rest: known.rest,
             margins: known.margins.clone(),
@@ -65,7 +67,8 @@ impl ClassFeaturesOutline {
         }
         Ok(Some(Self {
             rank: input.capped("class directions", limits.class_directions)? as u32,
-            mean_step: input.take("step of class means")?,
+            mean_step: input.take("step of the class mean")?,
+            deviation_step: input.take("step of class deviations")?,
             direction_step: input.take("step of class directions")?,
             rest: input.take("variance of the rest")?,
             margins: input.list("margins", limits.margins, |input| input.take("margin"))?,

@@ -146,14 +146,15 @@ fn version_3() -> Adapter {
         profile_mean: mean,
         profile_factor: factor,
     });
-    let (mean_step, direction_step) = (StepSize(-9), StepSize(-11));
+    let (mean_step, deviation_step, direction_step) = (StepSize(-13), StepSize(-9), StepSize(-11));
     adapter.header.class_features = Some(ClassFeatures {
         mean: on(mean_step, &[10, -3, 0]),
-        deviations: on(mean_step, &[2, 0, 0, -1, 0, 0, -1, 0, 4]),
+        deviations: on(deviation_step, &[2, 0, 0, -1, 0, 0, -1, 0, 4]),
         directions: on(direction_step, &[3, 0, 1, 0, -2, 0]),
         rest: 0.0625,
         margins: vec![-7.5, -0.25, 1.0],
         mean_step,
+        deviation_step,
         direction_step,
     });
     let canary = &mut adapter.header.canaries[0];
@@ -254,7 +255,7 @@ fn version_3_decodes_to_the_documented_values_and_encodes_to_the_same_bytes() {
     assert_eq!(decoded.adapter, version_3());
     assert_eq!((decoded.encoding, decoded.format_version), (Encoding::Compact, 3));
     assert_eq!(encode(&version_3(), Encoding::Compact).unwrap(), file);
-    assert_eq!((file.len(), decoded.digest.short().as_str()), (364, "20c80298fc5c"));
+    assert_eq!((file.len(), decoded.digest.short().as_str()), (365, "bab38c3e6105"));
 }
 
 #[test]

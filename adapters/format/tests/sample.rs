@@ -270,7 +270,8 @@ pub(crate) fn compact(adapter: &Adapter) -> Adapter {
         directions: random.normals(2 * features, 0.05),
         rest: 0.0625,
         margins: vec![-1.5, 0.25, 2.0],
-        mean_step: StepSize(-16),
+        mean_step: StepSize(-20),
+        deviation_step: StepSize(-16),
         direction_step: StepSize(-18),
     };
     adapter.header.class_features = Some(known.rounded());

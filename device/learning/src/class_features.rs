@@ -24,7 +24,7 @@ const MOST_SIMULATIONS: usize = 16;
 
 /// Computes the class features of `images`, which are the features that `head` reads, with margins of the `validation`
 /// images. The values are rounded to a step of `step` times the root of their mean variance
-/// ([`CLASS_FEATURES_STEP`]). Without validation images, or with a single class, there are no
+/// ([`CLASS_FEATURES_STEP`]). With a single class or without validation images, there are no
 /// margins. Returns `None` if a class has no image.
 ///
 /// # Errors
@@ -86,11 +86,14 @@ pub fn learn_class_features(
         directions: directions.into_iter().collect(),
         margins: Vec::new(),
         mean_step: StepSize(0),
+        deviation_step: StepSize(0),
         direction_step: StepSize(0),
     };
     let variance = (squares(&known.deviations) / classes as f64 + within) / features as f64;
     let step = StepSize::at_most(step * variance.max(f64::MIN_POSITIVE).sqrt());
-    (known.mean_step, known.direction_step) = (step, step);
+    (known.deviation_step, known.direction_step) = (step, step);
+    // An error of the mean moves every class.
+    known.mean_step = StepSize::at_most(step.size() / 3.0);
     let mut known = known.rounded();
     // What the directions lose by rounding is spread over all features.
     known.rest = ((within - squares(&known.directions)).max(0.0) / features as f64) as f32;
@@ -238,10 +241,10 @@ mod tests {
 
     #[test]
     fn means_spread_and_margins_are_those_of_the_images() {
-        let known = learn_class_features(&images(600, 1), &images(150, 2), &head(), CLASS_FEATURES_STEP, 0)
+        let known = learn_class_features(&images(600, 1), &images(300, 2), &head(), CLASS_FEATURES_STEP, 0)
             .unwrap()
             .unwrap();
-        let step = known.mean_step.size() as f32;
+        let step = known.deviation_step.size() as f32;
         for (class, mean) in known.class_means().enumerate() {
             for (at, value) in mean.iter().enumerate() {
                 let expected = if at == class { 2.0 } else { 0.0 };

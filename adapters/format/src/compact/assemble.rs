@@ -134,6 +134,7 @@ pub(crate) fn assemble(outline: Outline, parts: &[Part], contents: Vec<Content>)
         rest: known.rest,
         margins: known.margins,
         mean_step: known.mean_step,
+        deviation_step: known.deviation_step,
         direction_step: known.direction_step,
     });
     Adapter { header, sites, head }

@@ -78,8 +78,9 @@ pub(crate) fn parts(outline: &Outline) -> Vec<Part> {
     }
     if let Some(known) = &outline.class_features {
         let (mean, directions) = (Some(known.mean_step), Some(known.direction_step));
+        let deviations = Some(known.deviation_step);
         push(SectionKind::ClassMean, mean, outline.features, outline.features);
-        push(SectionKind::ClassDeviations, mean, head, outline.features);
+        push(SectionKind::ClassDeviations, deviations, head, outline.features);
         let values = outline.features.saturating_mul(known.rank as usize);
         push(SectionKind::ClassDirections, directions, values, outline.features);
     }

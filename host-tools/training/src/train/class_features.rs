@@ -9,6 +9,9 @@ use crate::{batches::SplitImages, error::Result, evaluate::features_of};
 /// Most images of a split from which class features are computed.
 const MOST_IMAGES: usize = 4_096;
 
+/// Least number of validation images for margins of their own: a thousandth of fewer images is no estimate.
+const LEAST_VALIDATION: usize = 200;
+
 /// Features of training and validation images by a network.
 pub(super) struct Measured {
     train: LabelledFeatures,
@@ -30,7 +33,11 @@ impl Measured {
         };
         Ok(Self {
             train: of(&prepared.train)?,
-            validation: of(&prepared.validation)?,
+            validation: if prepared.validation.len() < LEAST_VALIDATION {
+                LabelledFeatures::default()
+            } else {
+                of(&prepared.validation)?
+            },
             head: network.head(),
             seed: prepared.options.seed,
         })
