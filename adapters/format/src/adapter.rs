@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Preprocessing, Profile, Recipe, SiteSteps, StepSize, Steps};
+use crate::{ClassFeatures, Digest, Preprocessing, Profile, Recipe, SiteSteps, StepSize, Steps};
 
 /// One task: header, reprogrammed sites in the backbone's order, and the head.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,6 +116,9 @@ pub struct Header {
     /// Profile of the training images in the features of the unmodified backbone. Required for selecting the task from
     /// an image.
     pub profile: Option<Profile>,
+    /// Features of the classes, for learning without old images; `None` in a file for devices that do not learn, and
+    /// before format version 3.
+    pub class_features: Option<ClassFeatures>,
     /// Steps of the head's and the profile's values in a file of format version 3; `None` if they are f32.
     pub steps: Option<Steps>,
 }
@@ -148,6 +151,7 @@ impl Header {
             trial: None,
             calibration: None,
             profile: None,
+            class_features: None,
             steps: None,
         }
     }

@@ -161,7 +161,9 @@ pub(crate) fn check_parameters(outline: &Outline, limits: &Limits) -> Result<(),
         .sites
         .iter()
         .map(|site| site.channels as u64 * if site.kernel { 10 } else { 2 });
-    let got = sites.sum::<u64>() + outline.header.labels.len() as u64 * (outline.features as u64 + 1);
+    let (classes, features) = (outline.header.labels.len() as u64, outline.features as u64);
+    let known = (outline.class_features.as_ref()).map_or(0, |known| features * (classes + 1 + u64::from(known.rank)));
+    let got = sites.sum::<u64>() + classes * (features + 1) + known;
     let cap = limits.parameters as u64;
     if got > cap {
         Err(DecodeError::TooLarge {

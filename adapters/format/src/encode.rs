@@ -5,7 +5,7 @@ use alloc::{boxed::Box, vec::Vec};
 use crate::{
     Adapter, EncodeError, Encoding, Limits, Profile, SectionEncoding, SectionKind, Site, SiteWeights, codec, compact,
     decode, envelope,
-    wire::{self, Outline, ProfileOutline, SiteOutline},
+    wire::{self, ClassFeaturesOutline, Outline, ProfileOutline, SiteOutline},
 };
 
 impl SiteWeights {
@@ -37,6 +37,7 @@ pub fn encode(adapter: &Adapter, encoding: Encoding) -> Result<Vec<u8>, EncodeEr
         header: adapter.header.clone(),
         features: adapter.head.features,
         profile: adapter.header.profile.as_ref().map(ProfileOutline::of),
+        class_features: adapter.header.class_features.as_ref().map(ClassFeaturesOutline::of),
         sites: sites.collect(),
     };
     if version == 2 {
@@ -63,6 +64,9 @@ pub fn encode(adapter: &Adapter, encoding: Encoding) -> Result<Vec<u8>, EncodeEr
 
 /// Refuses what files of version 2 have no place for: differences, and sites without names.
 fn check_sections(adapter: &Adapter) -> Result<(), EncodeError> {
+    if adapter.header.class_features.is_some() {
+        return Err(EncodeError::ClassFeatures);
+    }
     let unfit = |site: &&Site| site.steps.is_some() || site.name.is_none();
     match adapter.sites.iter().position(|site| unfit(&site)) {
         Some(site) => Err(EncodeError::Relative { site }),
@@ -121,6 +125,8 @@ fn runs<'a>(adapter: &'a Adapter, kind: SectionKind) -> Vec<&'a [f32]> {
         SectionKind::ProfileMean => profile(&|profile| &profile.mean),
         SectionKind::ProfileDiagonal => profile(&|profile| &profile.diagonal),
         SectionKind::ProfileFactor => profile(&|profile| &profile.factor),
+        // Only in version 3.
+        SectionKind::ClassMean | SectionKind::ClassDeviations | SectionKind::ClassDirections => Vec::new(),
     }
 }
 

@@ -290,6 +290,11 @@ pub enum EncodeError {
         /// Index of the site in the adapter.
         site: usize,
     },
+    /// An encoding of format version 2 was asked for an adapter with class features.
+    #[error(
+        "class features, which only the encoding `compact` can hold\nhint: remove them from the header, or encode the adapter as `compact`"
+    )]
+    ClassFeatures,
     /// The header could not be serialised.
     #[error("header: {reason}")]
     Header {

@@ -98,6 +98,16 @@ pub enum InvalidAdapter {
         /// Number of values found.
         got: usize,
     },
+    /// A vector of the class features has the wrong length for the head.
+    #[error("{section} of {got} values, expected {expected}")]
+    ClassFeatures {
+        /// The section of the vector.
+        section: SectionKind,
+        /// Length required by the head's classes and features.
+        expected: usize,
+        /// Number of values found.
+        got: usize,
+    },
     /// Two sites have the same name.
     #[error("site `{site}` occurs twice")]
     DuplicateSite {

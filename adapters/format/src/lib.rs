@@ -32,6 +32,7 @@ extern crate alloc;
 extern crate std;
 
 mod adapter;
+mod class_features;
 mod codec;
 mod compact;
 mod decode;
@@ -66,6 +67,7 @@ mod validate;
 mod wire;
 
 pub use adapter::{Adapter, Calibration, Canary, Head, Header, Metrics, Provenance, Site, SiteWeights, Trial};
+pub use class_features::ClassFeatures;
 pub use codec::CodeFault;
 pub use decode::{Decoded, decode, decode_with};
 pub use digest::Digest;

@@ -32,6 +32,10 @@ pub struct Limits {
     pub input_side: usize,
     /// Maximum number of dimensions of the feature profile.
     pub profile_dimensions: usize,
+    /// Maximum number of directions of the spread within classes.
+    pub class_directions: usize,
+    /// Maximum number of margins.
+    pub margins: usize,
 }
 
 impl Limits {
@@ -52,6 +56,8 @@ impl Limits {
         canary_side: 128,
         input_side: 4_096,
         profile_dimensions: 512,
+        class_directions: 64,
+        margins: 256,
     };
 }
 

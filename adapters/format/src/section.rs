@@ -21,11 +21,17 @@ pub enum SectionKind {
     ProfileDiagonal = 7,
     /// The rest of the feature profile's factor, `[D (D − 1) / 2]`.
     ProfileFactor = 8,
+    /// The mean of the class means, `[F]` (format version 3).
+    ClassMean = 9,
+    /// The class means minus their mean, `[classes, F]` (format version 3).
+    ClassDeviations = 10,
+    /// The directions of the spread within classes, `[R, F]` (format version 3).
+    ClassDirections = 11,
 }
 
 impl SectionKind {
     /// All kinds in file order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Kernels,
         Self::Scales,
         Self::Biases,
@@ -34,6 +40,9 @@ impl SectionKind {
         Self::ProfileMean,
         Self::ProfileDiagonal,
         Self::ProfileFactor,
+        Self::ClassMean,
+        Self::ClassDeviations,
+        Self::ClassDirections,
     ];
 
     /// Returns the name for messages.
@@ -48,6 +57,9 @@ impl SectionKind {
             Self::ProfileMean => "profile mean",
             Self::ProfileDiagonal => "profile diagonal",
             Self::ProfileFactor => "profile factor",
+            Self::ClassMean => "class mean",
+            Self::ClassDeviations => "class deviations",
+            Self::ClassDirections => "class directions",
         }
     }
 }
@@ -165,7 +177,8 @@ impl Encoding {
             (Self::Int8, SectionKind::Scales | SectionKind::ProfileDiagonal) => SectionEncoding::Square10,
             (Self::Int8, SectionKind::Biases | SectionKind::ProfileMean) => SectionEncoding::Linear10,
             (Self::Int8, SectionKind::HeadWeight | SectionKind::ProfileFactor) => SectionEncoding::Linear8,
-            (Self::Compact, _) => SectionEncoding::Coded,
+            // Version 2 has no class features.
+            (Self::Compact | Self::Int8, _) => SectionEncoding::Coded,
         }
     }
 }

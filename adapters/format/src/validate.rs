@@ -3,8 +3,8 @@
 use alloc::{borrow::ToOwned, collections::BTreeSet, format, string::String};
 
 use crate::{
-    Adapter, Calibration, Canary, Fit, Header, InvalidAdapter, Limits, Metrics, Preprocessing, Profile, Recipe,
-    SectionKind, Site, SiteWeights, Trial, noise_image,
+    Adapter, Calibration, Canary, ClassFeatures, Fit, Header, InvalidAdapter, Limits, Metrics, Preprocessing, Profile,
+    Recipe, SectionKind, Site, SiteWeights, Trial, noise_image,
 };
 
 /// The reserved name for automatic selection of the task.
@@ -33,6 +33,9 @@ impl Adapter {
         finite(SectionKind::HeadBias, || None, &self.head.bias)?;
         if let Some(profile) = &self.header.profile {
             profile.validate(self.head.features, limits)?;
+        }
+        if let Some(known) = &self.header.class_features {
+            known.validate(classes, self.head.features, limits)?;
         }
         self.validate_sites(limits)?;
         cap("parameters", self.parameters(), limits.parameters)
@@ -225,6 +228,36 @@ impl Profile {
             "a finite number above the typical distance",
             limit.is_finite() && limit > typical,
         )
+    }
+}
+
+impl ClassFeatures {
+    fn validate(&self, classes: usize, features: usize, limits: &Limits) -> Result<(), InvalidAdapter> {
+        cap("class directions", self.rank(), limits.class_directions)?;
+        cap("margins", self.margins.len(), limits.margins)?;
+        let parts = [
+            (SectionKind::ClassMean, &self.mean, features),
+            (SectionKind::ClassDeviations, &self.deviations, classes * features),
+            (SectionKind::ClassDirections, &self.directions, self.rank() * features),
+        ];
+        for (section, values, expected) in parts {
+            if values.len() != expected {
+                let got = values.len();
+                return Err(InvalidAdapter::ClassFeatures { section, expected, got });
+            }
+            finite(section, || None, values)?;
+        }
+        let rest = self.rest;
+        in_range(
+            "variance of the rest",
+            rest,
+            "a finite number, 0 or more",
+            rest.is_finite() && rest >= 0.0,
+        )?;
+        let margins = self.margins.iter();
+        margins
+            .copied()
+            .try_for_each(|margin| in_range("margin", margin, "a finite number", margin.is_finite()))
     }
 }
 

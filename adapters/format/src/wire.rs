@@ -4,7 +4,10 @@ use alloc::{string::String, string::ToString, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Canary, DecodeError, Digest, EncodeError, Header, HeaderFault, Limits, Profile, SiteSteps, noise_image};
+use crate::{
+    Canary, ClassFeatures, DecodeError, Digest, EncodeError, Header, HeaderFault, Limits, Profile, SiteSteps, StepSize,
+    noise_image,
+};
 
 /// All fields of the header.
 #[derive(Debug, PartialEq)]
@@ -13,6 +16,7 @@ pub(crate) struct Outline {
     /// Input features of the head.
     pub(crate) features: usize,
     pub(crate) profile: Option<ProfileOutline>,
+    pub(crate) class_features: Option<ClassFeaturesOutline>,
     pub(crate) sites: Vec<SiteOutline>,
 }
 
@@ -31,6 +35,41 @@ impl ProfileOutline {
             typical: profile.typical,
             limit: profile.limit,
         }
+    }
+}
+
+/// The header's fields of the class features. Their vectors are in the payload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ClassFeaturesOutline {
+    pub(crate) rank: u32,
+    pub(crate) mean_step: StepSize,
+    pub(crate) direction_step: StepSize,
+    pub(crate) rest: f32,
+    pub(crate) margins: Vec<f32>,
+}
+
+impl ClassFeaturesOutline {
+    pub(crate) fn of(known: &ClassFeatures) -> Self {
+        Self {
+            rank: known.rank() as u32,
+            mean_step: known.mean_step,
+            direction_step: known.direction_step,
+            rest: known.rest,
+            margins: known.margins.clone(),
+        }
+    }
+
+    fn read(input: &mut Reader<'_>, limits: &Limits) -> Result<Option<Self>, DecodeError> {
+        if !input.take::<bool>("class features")? {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            rank: input.capped("class directions", limits.class_directions)? as u32,
+            mean_step: input.take("step of class means")?,
+            direction_step: input.take("step of class directions")?,
+            rest: input.take("variance of the rest")?,
+            margins: input.list("margins", limits.margins, |input| input.take("margin"))?,
+        }))
     }
 }
 
@@ -84,6 +123,7 @@ pub(crate) fn write(outline: &Outline, version: u16) -> Result<Vec<u8>, EncodeEr
     }
     if version >= 3 {
         out.put(&header.steps)?;
+        out.put(&outline.class_features)?;
     }
     out.put(&(outline.features as u32))?;
     out.put(&(outline.sites.len() as u32))?;
@@ -218,9 +258,11 @@ pub(crate) fn read(bytes: &[u8], version: u16, limits: &Limits) -> Result<Outlin
         trial: None,
         calibration: None,
         profile: None,
+        class_features: None,
         steps: None,
     };
     let mut profile: Option<ProfileOutline> = None;
+    let mut class_features = None;
     if version >= 2 {
         header.revision = input.take("revision")?;
         header.expires = input.take("expires")?;
@@ -238,6 +280,7 @@ pub(crate) fn read(bytes: &[u8], version: u16, limits: &Limits) -> Result<Outlin
     }
     if version >= 3 {
         header.steps = input.take("steps")?;
+        class_features = ClassFeaturesOutline::read(&mut input, limits)?;
     }
     let features = input.capped("features", limits.features)?;
     let mut previous = Vec::new();
@@ -283,6 +326,7 @@ pub(crate) fn read(bytes: &[u8], version: u16, limits: &Limits) -> Result<Outlin
         header,
         features,
         profile,
+        class_features,
         sites,
     };
     let canonical = write(&outline, version).map_err(|_| DecodeError::HeaderForm { offset: 0 })?;

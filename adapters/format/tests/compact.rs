@@ -71,9 +71,12 @@ fn sites_and_channels_without_a_difference_cost_no_bytes() {
 
 #[test]
 fn differences_have_no_place_in_version_2() {
-    let adapter = compact(&small());
+    let mut adapter = compact(&small());
     for encoding in [Encoding::F32, Encoding::F16, Encoding::Int8] {
+        adapter.header.class_features = None;
         assert_eq!(encode(&adapter, encoding), Err(EncodeError::Relative { site: 0 }));
+        adapter.header.class_features = compact(&small()).header.class_features;
+        assert_eq!(encode(&adapter, encoding), Err(EncodeError::ClassFeatures));
     }
 }
 

@@ -7,9 +7,9 @@
 use std::{fs, path::PathBuf};
 
 use clr_adapters::{
-    Adapter, Calibration, Canary, ChannelOrder, Digest, Encoding, Filter, Fit, Head, Header, Limits, Metrics,
-    Preprocessing, Profile, Provenance, Recipe, Release, SecretKey, SignedRelease, SignerClass, Site, SiteWeights,
-    Terms, Trial, decode, encode, sign, sign_release,
+    Adapter, Calibration, Canary, ChannelOrder, ClassFeatures, Digest, Encoding, Filter, Fit, Head, Header, Limits,
+    Metrics, Preprocessing, Profile, Provenance, Recipe, Release, SecretKey, SignedRelease, SignerClass, Site,
+    SiteSteps, SiteWeights, StepSize, Steps, Terms, Trial, decode, encode, noise_image, sign, sign_release,
 };
 
 /// Returns the adapter of `docs/reference/adapter-format.md`, "Golden files". All values are exact in every encoding.
@@ -92,6 +92,7 @@ fn version_1() -> Adapter {
             trial: None,
             calibration: None,
             profile: None,
+            class_features: None,
             steps: None,
         },
         sites: vec![
@@ -116,6 +117,49 @@ fn version_1() -> Adapter {
             bias: vec![0.5, -0.25, 0.0],
         },
     }
+}
+
+/// Returns the adapter of version 3: that of version 2, with sites as differences, class features and a noise canary.
+fn version_3() -> Adapter {
+    let mut adapter = documented(2);
+    let steps = SiteSteps {
+        weights: StepSize(-16),
+        bias: StepSize(-8),
+    };
+    let on = |step: StepSize, codes: &[i32]| codes.iter().map(|&code| step.value(code)).collect::<Vec<_>>();
+    let kernels = [1, 0, 0, 0, -40, 0, 0, -2, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0];
+    adapter.sites[0].weights = SiteWeights::Kernel(on(steps.weights, &kernels));
+    adapter.sites[0].bias = on(steps.bias, &[0, -1]);
+    adapter.sites[1].weights = SiteWeights::Scale(on(steps.weights, &[0, 0, 0]));
+    adapter.sites[1].bias = on(steps.bias, &[5, 0, 1_000]);
+    for site in &mut adapter.sites {
+        (site.name, site.steps) = (None, Some(steps));
+    }
+    let (head, mean, factor) = (StepSize(-36), StepSize(-7), StepSize(-13));
+    adapter.head.weight = on(head, &[127, 1, -2, -127, 64, 0, 3, -4, 126]);
+    let profile = adapter.header.profile.as_mut().unwrap();
+    profile.mean = on(mean, &[7, 0, -3]);
+    profile.diagonal = on(factor, &[30, 1, 9]);
+    profile.factor = on(factor, &[4, 0, -2]);
+    adapter.header.steps = Some(Steps {
+        head,
+        profile_mean: mean,
+        profile_factor: factor,
+    });
+    let (mean_step, direction_step) = (StepSize(-9), StepSize(-11));
+    adapter.header.class_features = Some(ClassFeatures {
+        mean: on(mean_step, &[10, -3, 0]),
+        deviations: on(mean_step, &[2, 0, 0, -1, 0, 0, -1, 0, 4]),
+        directions: on(direction_step, &[3, 0, 1, 0, -2, 0]),
+        rest: 0.0625,
+        margins: vec![-7.5, -0.25, 1.0],
+        mean_step,
+        direction_step,
+    });
+    let canary = &mut adapter.header.canaries[0];
+    (canary.size, canary.seed) = ([8, 6], Some(300));
+    canary.pixels = noise_image(300, canary.size);
+    adapter
 }
 
 /// The encodings of versions 1 and 2.
@@ -204,6 +248,16 @@ fn every_kind_of_signature_is_read_and_written_to_the_same_bytes() {
 }
 
 #[test]
+fn version_3_decodes_to_the_documented_values_and_encodes_to_the_same_bytes() {
+    let file = fs::read(path(3, Encoding::Compact)).unwrap();
+    let decoded = decode(&file).unwrap();
+    assert_eq!(decoded.adapter, version_3());
+    assert_eq!((decoded.encoding, decoded.format_version), (Encoding::Compact, 3));
+    assert_eq!(encode(&version_3(), Encoding::Compact).unwrap(), file);
+    assert_eq!((file.len(), decoded.digest.short().as_str()), (364, "20c80298fc5c"));
+}
+
+#[test]
 fn version_2_encodes_to_the_same_bytes() {
     for encoding in SECTIONED {
         assert_eq!(
@@ -247,6 +301,13 @@ fn a_file_of_one_version_is_not_read_as_another() {
 fn write_the_golden_files() {
     for encoding in SECTIONED.into_iter().filter(|&encoding| !path(2, encoding).exists()) {
         fs::write(path(2, encoding), encode(&documented(2), encoding).unwrap()).unwrap();
+    }
+    if !path(3, Encoding::Compact).exists() {
+        fs::write(
+            path(3, Encoding::Compact),
+            encode(&version_3(), Encoding::Compact).unwrap(),
+        )
+        .unwrap();
     }
     for (kind, _) in SIGNED.into_iter().filter(|(kind, _)| !signed_path(kind).exists()) {
         fs::write(signed_path(kind), signed(kind)).unwrap();

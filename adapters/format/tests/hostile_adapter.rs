@@ -31,7 +31,13 @@ fn reseal(mut file: Vec<u8>) -> Vec<u8> {
 
 /// Returns a sealed file with an arbitrary header and payload.
 fn seal(header: &[u8], payload: &[u8]) -> Vec<u8> {
-    let mut file = b"\x89CLR\r\n\x1a\n\x02\0\0\0".to_vec();
+    seal_as(2, header, payload)
+}
+
+/// Returns a file of a format version with this header and payload.
+fn seal_as(version: u8, header: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut file = b"\x89CLR\r\n\x1a\n".to_vec();
+    file.extend([version, 0, 0, 0]);
     file.extend((header.len() as u32).to_le_bytes());
     file.extend((payload.len() as u32).to_le_bytes());
     file.extend(header);
@@ -470,6 +476,22 @@ fn a_small_file_cannot_ask_for_more_than_the_caps() {
     assert!(peak < 4096, "{peak}");
 }
 
+/// A short header can claim millions of values, and a payload of a few bytes does not contain them.
+#[test]
+fn a_compact_file_reserves_no_memory_for_values_that_it_does_not_contain() {
+    let mut adapter = sample::compact(&sample::linear());
+    adapter.header.profile = None;
+    let (mut header, payload) = parts(&encode(&adapter, Encoding::Compact).unwrap());
+    // The last fields are the features and the number of sites.
+    assert_eq!(header.split_off(header.len() - 2), [18, 0]);
+    header.extend([0x80, 0x80, 0x02, 0]);
+    let file = seal_as(3, &header, &payload);
+    let mut error = None;
+    let peak = allocation::peak(|| error = decode(&file).err());
+    assert!(matches!(error, Some(DecodeError::SectionData { .. })), "{error:?}");
+    assert!(peak < 1 << 20, "{peak}");
+}
+
 /// Even without caps, the length of the file limits the reserved memory.
 #[test]
 fn without_caps_a_reader_neither_overflows_nor_reserves_more_than_the_file() {
@@ -489,6 +511,8 @@ fn without_caps_a_reader_neither_overflows_nor_reserves_more_than_the_file() {
         canary_side: most,
         input_side: most,
         profile_dimensions: most,
+        class_directions: most,
+        margins: most,
     };
     let file = file(Encoding::F32);
     assert!(decode_with(&file, &lifted).is_ok());
@@ -515,7 +539,9 @@ proptest! {
         header in prop::collection::vec(any::<u8>(), 0..200),
         payload in prop::collection::vec(any::<u8>(), 0..200),
     ) {
-        prop_assert!(decode(&seal(&header, &payload)).is_err());
+        for version in [2, 3] {
+            prop_assert!(decode(&seal_as(version, &header, &payload)).is_err());
+        }
     }
 
     #[test]

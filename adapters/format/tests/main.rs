@@ -3,6 +3,8 @@
 mod allocation;
 mod compact;
 #[cfg(feature = "delta")]
+mod compact_delta;
+#[cfg(feature = "delta")]
 mod delta;
 mod folding;
 mod golden;

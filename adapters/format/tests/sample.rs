@@ -1,8 +1,8 @@
 //! Adapters for tests: a small one that uses every field, and one of EfficientNet-Lite0's size.
 
 use clr_adapters::{
-    Adapter, Calibration, Canary, ChannelOrder, Digest, Filter, Fit, Head, Header, Metrics, Preprocessing, Profile,
-    Provenance, Recipe, Site, SiteSteps, SiteWeights, StepSize, Steps, Trial, noise_image,
+    Adapter, Calibration, Canary, ChannelOrder, ClassFeatures, Digest, Filter, Fit, Head, Header, Metrics,
+    Preprocessing, Profile, Provenance, Recipe, Site, SiteSteps, SiteWeights, StepSize, Steps, Trial, noise_image,
 };
 
 /// A small, portable random generator (SplitMix64).
@@ -117,6 +117,7 @@ fn header(task: &str, recipe: Recipe, labels: &[&str]) -> Header {
             after: 0.03,
         }),
         profile: None,
+        class_features: None,
         steps: None,
     }
 }
@@ -261,6 +262,18 @@ pub(crate) fn compact(adapter: &Adapter) -> Adapter {
         .profile
         .map(|profile| profile.rounded([steps.profile_mean, steps.profile_factor]));
     adapter.header.steps = Some(steps);
+    let (classes, features) = (adapter.head.classes(), adapter.head.features);
+    let mut random = Random(9);
+    let known = ClassFeatures {
+        mean: random.normals(features, 0.5),
+        deviations: random.normals(classes * features, 0.1),
+        directions: random.normals(2 * features, 0.05),
+        rest: 0.0625,
+        margins: vec![-1.5, 0.25, 2.0],
+        mean_step: StepSize(-16),
+        direction_step: StepSize(-18),
+    };
+    adapter.header.class_features = Some(known.rounded());
     adapter.header.canaries.truncate(1);
     for (seed, canary) in (40..).zip(&mut adapter.header.canaries) {
         canary.size = [32, 32];

@@ -12,12 +12,14 @@ mod adapter;
 mod augment;
 mod batch;
 mod check;
+mod class_features;
 mod classifier;
 mod difference;
 mod ema;
 mod error;
 mod folded_site;
 mod frozen_backbone;
+mod lbfgs;
 mod logistic;
 mod loss;
 mod memory;
@@ -30,9 +32,11 @@ mod schedule;
 mod site;
 mod statistics;
 mod step;
+mod taught_class;
 
 pub use adam::{Adam, AdamOptions, AdamState, PerGroup};
 pub use augment::{Augmentation, Flip, mirror};
+pub use class_features::learn_class_features;
 pub use clr_runtime::{ChannelStatistics, Footprint, PrefixActivations};
 pub use difference::DifferenceSite;
 pub use ema::Ema;
@@ -49,6 +53,7 @@ pub use schedule::LrSchedule;
 pub use site::{FrozenSite, NormedSite, Site};
 pub use statistics::PooledStatistics;
 pub use step::{Checkpointing, Gradients, LossFn, StepOutput};
+pub use taught_class::{KnownClasses, MARGIN_FRACTIONS, Simulation, TaughtRow, learn_margins};
 
 /// The example of the README compiles.
 #[cfg(doctest)]

@@ -3,8 +3,6 @@
 //! The regression is multinomial with an L2 penalty (Liu and Nocedal 1989). The problem is convex, so the result
 //! depends only on the data and the penalty.
 
-use std::collections::VecDeque;
-
 use clr_adapters::Head;
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, Slice};
 use rayon::prelude::*;
@@ -12,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{LearningError, Result},
+    lbfgs::minimise,
     loss::log_softmax,
 };
 
@@ -52,7 +51,7 @@ impl LogisticOptions {
 }
 
 /// Features `[N, F]` with classes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct LabelledFeatures {
     /// `[F]` of each image.
     pub features: Vec<Vec<f32>>,
@@ -261,82 +260,10 @@ fn view_mut(values: &mut [f32], shape: [usize; 2]) -> ArrayViewMut2<'_, f32> {
     ArrayViewMut2::from_shape(shape, values).expect("the shape has as many values")
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
-}
-
-/// Minimises a function by L-BFGS with a memory of 10, and backtracking to a sufficient decrease.
-fn minimise(mut function: impl FnMut(&[f32]) -> (f64, Vec<f32>), start: Vec<f32>, iterations: usize) -> Vec<f32> {
-    const MEMORY: usize = 10;
-    let mut x = start;
-    let (mut value, mut gradient) = function(&x);
-    let mut pairs: VecDeque<(Vec<f32>, Vec<f32>, f64)> = VecDeque::with_capacity(MEMORY);
-    for _ in 0..iterations {
-        let mut direction = gradient.clone();
-        let mut factors = Vec::with_capacity(pairs.len());
-        for (step, change, product) in pairs.iter().rev() {
-            let factor = dot(step, &direction) / product;
-            direction
-                .iter_mut()
-                .zip(change)
-                .for_each(|(d, y)| *d -= factor as f32 * y);
-            factors.push(factor);
-        }
-        let scale = match pairs.back() {
-            Some((_, change, product)) => product / dot(change, change),
-            None => 1.0 / dot(&gradient, &gradient).sqrt().max(1.0),
-        };
-        for value in &mut direction {
-            *value *= scale as f32;
-        }
-        for ((step, change, product), factor) in pairs.iter().zip(factors.into_iter().rev()) {
-            let correction = factor - dot(change, &direction) / product;
-            direction
-                .iter_mut()
-                .zip(step)
-                .for_each(|(d, s)| *d += correction as f32 * s);
-        }
-        let slope = -dot(&gradient, &direction);
-        if slope > -1e-12 {
-            break;
-        }
-        let mut length = 1.0_f64;
-        let accepted = loop {
-            let candidate: Vec<f32> = x.iter().zip(&direction).map(|(x, d)| x - length as f32 * d).collect();
-            let (new_value, new_gradient) = function(&candidate);
-            if new_value <= value + 1e-4 * length * slope {
-                break Some((candidate, new_value, new_gradient));
-            }
-            length *= 0.5;
-            if length < 1e-6 {
-                break None;
-            }
-        };
-        let Some((candidate, new_value, new_gradient)) = accepted else {
-            break;
-        };
-        let step: Vec<f32> = candidate.iter().zip(&x).map(|(new, old)| new - old).collect();
-        let change: Vec<f32> = new_gradient.iter().zip(&gradient).map(|(new, old)| new - old).collect();
-        let product = dot(&step, &change);
-        if product > 1e-12 {
-            if pairs.len() == MEMORY {
-                pairs.pop_front();
-            }
-            pairs.push_back((step, change, product));
-        }
-        let improvement = value - new_value;
-        (x, value, gradient) = (candidate, new_value, new_gradient);
-        if improvement < 1e-7 * value.abs().max(1e-3) {
-            break;
-        }
-    }
-    x
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{argmax, classifier};
+    use crate::{argmax, classifier, lbfgs::dot};
 
     fn set(rows: usize) -> LabelledFeatures {
         let features = |row: usize| {

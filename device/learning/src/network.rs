@@ -18,6 +18,9 @@ use crate::{
     stream,
 };
 
+/// Step of rounded differences whose rate is the rate of differences without a step.
+const TYPICAL_STEP: f64 = 0.06;
+
 /// A frozen backbone with one task's sites and head. Networks of the same backbone share its packed weights.
 #[derive(Clone)]
 pub struct Network {
@@ -216,8 +219,11 @@ impl Network {
                     (Site::Normed(_), "scale") => (vec![1.0; frozen.channels], vec![1.0]),
                     (Site::Normed(_), "norm.scale") => (norm.scale.clone(), magnitudes(&norm.scale)),
                     (Site::Normed(_), _) => (norm.bias.clone(), magnitudes(&norm.scale)),
-                    // Differences are in units of the channel's magnitude already.
-                    (Site::Difference(_), _) => (vec![0.0; weight.values.len()], vec![1.0]),
+                    // Differences are in units of the channel's magnitude already. Rounded ones move by their steps.
+                    (Site::Difference(_), _) => {
+                        let unit = weight.step.map_or(1.0, |step| (step.size() / TYPICAL_STEP) as f32);
+                        (vec![0.0; weight.values.len()], vec![unit])
+                    }
                     (_, "bias") => (weight.values.clone(), magnitudes(&norm.scale)),
                     _ => (weight.values.clone(), kernel_magnitudes(weight, frozen.channels)),
                 };

@@ -20,8 +20,8 @@ pub enum Purpose {
     Dropout = 4,
     /// The images of a tuning step on a device.
     Tune = 7,
-    /// Synthetic features that replace images which a device does not have.
-    Imagine = 8,
+    /// Directions of the spread within classes, and the images of simulated teachings.
+    Directions = 8,
 }
 
 /// Returns the stream of `purpose` for (`seed`, `epoch`, `index`). Equal arguments give equal streams on every

@@ -1,7 +1,7 @@
 //! A new task from labelled images: the unmodified backbone with a nearest-class-mean head.
 
 use clr_adapters::{Head, Header, Provenance, Recipe, SiteSteps, StepSize};
-use clr_learning::Network;
+use clr_learning::{LabelledFeatures, Network, learn_class_features};
 use clr_onnx::{Backbone, compacted, identity_adapter};
 
 use crate::{
@@ -57,7 +57,17 @@ pub fn create_task(
         ..header
     };
     let adapter = identity_adapter(backbone, recipe, nearest_mean(&groups), header);
-    AdapterRevision::new(compacted(backbone, &adapter, SITES, HEAD), None)
+    let mut adapter = compacted(backbone, &adapter, SITES, HEAD);
+    let labels = (0..)
+        .zip(&groups)
+        .flat_map(|(class, group)| group.iter().map(move |_| class));
+    let images = LabelledFeatures {
+        labels: labels.collect(),
+        features: groups.concat(),
+    };
+    // There are no other images for the margins. Means and directions of few images hardly fit to each of them.
+    adapter.header.class_features = learn_class_features(&images, &images, &adapter.head, 0)?;
+    AdapterRevision::new(adapter, None)
 }
 
 /// Steps of the sites of a new task, which are not trained yet.

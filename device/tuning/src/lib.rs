@@ -13,6 +13,7 @@ mod create_task;
 mod error;
 mod examples;
 mod features;
+mod fitted_class;
 mod forecast;
 mod images;
 mod options;

@@ -1,5 +1,8 @@
 //! Prototype of a new class: class weights from the mean of its images' features.
 //!
+//! This is for adapters without class features (files before format version 3, and those for devices that do not learn);
+//! others are taught as `fitted_class` describes.
+//!
 //! **Weights.** The mean feature of the class's images minus the mean feature of the old classes, scaled to the mean
 //! length of the existing weights. The old classes' mean uses canaries, labelled images and frames, and each class
 //! counts once. It is subtracted because most of a mean feature is common to all images.
@@ -87,6 +90,11 @@ pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> R
         }
         _ => None,
     };
+    // Frames may show the new class. They stand for old images only where nothing else does.
+    let old: Vec<Example> = match &header.class_features {
+        Some(_) => old.into_iter().filter(|example| example.label.is_some()).collect(),
+        None => old,
+    };
     let mut teacher = Teacher {
         encoding: parent.encoding,
         adapter: parent.adapter.clone(),
@@ -126,12 +134,16 @@ pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> R
             },
             None => None,
         };
-        let mut taught = teacher.extend(&label, &own, separation)?;
+        let mut taught = match teacher.adapter.header.class_features.clone() {
+            Some(features) => teacher.extend_fitted(&features, &label, &own, separation)?,
+            None => teacher.extend(&label, &own, separation)?,
+        };
         taught.unreadable = class.len() - own.len();
         classes.push(taught);
         teacher.others.extend(own);
     }
     teacher.adapter.header.metrics = None;
+    teacher.restate_noise();
     Ok(Taught {
         revision: AdapterRevision::new(teacher.adapter, Some(parent))?,
         classes,
@@ -144,20 +156,20 @@ fn spread(list: &[Example]) -> Vec<Example> {
     list.iter().step_by(step).cloned().collect()
 }
 
-struct CanaryFeatures {
-    features: Vec<f32>,
+pub(crate) struct CanaryFeatures {
+    pub(crate) features: Vec<f32>,
     class: usize,
     /// The probability stated in the adapter.
     probability: f64,
 }
 
 /// The adapter while it is being taught, and features of its known classes.
-struct Teacher {
+pub(crate) struct Teacher {
     encoding: Encoding,
-    adapter: Adapter,
+    pub(crate) adapter: Adapter,
     /// Features of images of the publisher's and previously taught classes, and of frames.
-    others: Vec<Vec<f32>>,
-    canaries: Vec<CanaryFeatures>,
+    pub(crate) others: Vec<Vec<f32>>,
+    pub(crate) canaries: Vec<CanaryFeatures>,
 }
 
 impl Teacher {
@@ -260,7 +272,7 @@ impl Teacher {
         self.weights(&mean, centre)
     }
 
-    fn logits(&self, x: &[f32]) -> Vec<f32> {
+    pub(crate) fn logits(&self, x: &[f32]) -> Vec<f32> {
         let rows = self.adapter.head.weight.chunks_exact(self.adapter.head.features.max(1));
         rows.zip(&self.adapter.head.bias)
             .map(|(row, &bias)| (product(row, x) + f64::from(bias)) as f32)
@@ -269,7 +281,7 @@ impl Teacher {
 
     /// Returns the highest logit minus the product with the new class's weights, which is the bias at which the image
     /// changes its class.
-    fn gap(&self, weights: &[f32], x: &[f32]) -> f64 {
+    pub(crate) fn gap(&self, weights: &[f32], x: &[f32]) -> f64 {
         let highest = self.logits(x).into_iter().fold(f32::NEG_INFINITY, f32::max);
         f64::from(highest) - product(weights, x)
     }
@@ -299,7 +311,7 @@ impl Teacher {
     }
 
     /// Returns the old class that most of the images are predicted as, and the number of images predicted as it.
-    fn looks_like<'a>(&self, images: impl Iterator<Item = &'a Vec<f32>>) -> Option<(String, usize)> {
+    pub(crate) fn looks_like<'a>(&self, images: impl Iterator<Item = &'a Vec<f32>>) -> Option<(String, usize)> {
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
         for x in images {
             *counts.entry(argmax(&self.logits(x))).or_default() += 1;
@@ -318,7 +330,7 @@ fn log_sum(logits: &[f64]) -> f64 {
     highest + logits.iter().map(|logit| (logit - highest).exp()).sum::<f64>().ln()
 }
 
-fn deviation(values: &[f64]) -> f64 {
+pub(crate) fn deviation(values: &[f64]) -> f64 {
     let count = values.len().max(1) as f64;
     let mean = values.iter().sum::<f64>() / count;
     (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt()

@@ -3,12 +3,13 @@
 use std::sync::Mutex;
 
 use clr_adapters::{
-    Canary, ChannelOrder, Encoding, Filter, Fit, Header, Preprocessing, Provenance, Recipe, decode, encode,
+    Adapter, Canary, ChannelOrder, Encoding, Filter, Fit, Header, Preprocessing, Provenance, Recipe, SiteSteps,
+    StepSize, decode, encode, noise_image,
 };
 use clr_learning::{Network, Purpose, argmax, stream};
 use clr_onnx::{
     Activation, Backbone, BatchNorm, Conv, Graph, Node, Op, Padding, Preprocess as _, RgbImage, Tensor, ValueId,
-    identity_adapter,
+    compacted, identity_adapter,
 };
 use clr_tuning::{Checkpoints, Example, Examples, InMemory, Parent, TuneOptions, create_task};
 use rand::RngExt as _;
@@ -146,8 +147,28 @@ pub(crate) fn images(classes: &[usize], count: u64) -> InMemory {
     examples
 }
 
-/// Returns a publisher's adapter for stripes: recipe `clr`, two classes, one canary.
+/// Returns a publisher's adapter for stripes as a file of format version 2: recipe `clr`, two classes, one canary.
 pub(crate) fn publisher(backbone: &Backbone) -> Parent {
+    let mut adapter = published(backbone);
+    (adapter.header.class_features, adapter.header.steps) = (None, None);
+    parent(&encode(&adapter, Encoding::Int8).unwrap(), None)
+}
+
+/// Returns the same adapter as a compact file with class features and a noise canary.
+pub(crate) fn compact_publisher(backbone: &Backbone) -> Parent {
+    let mut adapter = published(backbone);
+    let canary = &mut adapter.header.canaries[0];
+    (canary.size, canary.seed) = ([32; 2], Some(5));
+    canary.pixels = noise_image(5, canary.size);
+    let steps = SiteSteps {
+        weights: StepSize(-20),
+        bias: StepSize(-12),
+    };
+    let adapter = compacted(backbone, &adapter, steps, 0.1);
+    parent(&encode(&adapter, Encoding::Compact).unwrap(), None)
+}
+
+fn published(backbone: &Backbone) -> Adapter {
     let header = Header::new(
         "shapes",
         vec![],
@@ -165,8 +186,7 @@ pub(crate) fn publisher(backbone: &Backbone) -> Parent {
         probability: 0.9,
         seed: None,
     }];
-    let adapter = identity_adapter(backbone, Recipe::Clr, created.adapter.head.clone(), header);
-    parent(&encode(&adapter, Encoding::Int8).unwrap(), None)
+    identity_adapter(backbone, Recipe::Clr, created.adapter.head.clone(), header)
 }
 
 /// Returns the adapter of a file as a parent. Its first two classes are the publisher's.

@@ -2,6 +2,7 @@
 
 mod budget;
 mod common;
+mod compact;
 mod promotion;
 mod resume;
 mod teaching;

@@ -32,6 +32,9 @@ pub(crate) struct SignArgs {
     /// Version to set; devices accept only versions above their highest
     #[arg(long, alias = "release", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     set_version: Option<u64>,
+    /// Remove what a device needs to learn new classes of the task
+    #[arg(long)]
+    without_class_features: bool,
     /// Days after which devices refuse to install it
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
     expires: Option<u32>,
@@ -92,7 +95,8 @@ pub(crate) fn run(args: &SignArgs, context: &Context<'_>) -> anyhow::Result<u8> 
         };
         let header = &mut decoded.adapter.header;
         // A publisher's signature turns an adapter tuned on a device into a version of the publisher.
-        let changed = header.revision != 0 || args.set_version.is_some() || expires.is_some();
+        let removed = args.without_class_features && header.class_features.take().is_some();
+        let changed = header.revision != 0 || args.set_version.is_some() || expires.is_some() || removed;
         header.revision = 0;
         header.version = args.set_version.unwrap_or(header.version);
         header.expires = expires.or(header.expires);

@@ -80,6 +80,11 @@ pub(crate) struct TrainArgs {
     /// Maximum bytes of a compact adapter file
     #[arg(long, value_name = "N")]
     bytes: Option<usize>,
+    /// Leave out what a device needs to learn new classes of the task
+    ///
+    /// These are the means and the spread of the classes, a few kilobytes.
+    #[arg(long)]
+    without_class_features: bool,
     /// Fraction of training images for validation, without a val/ folder
     #[arg(long, default_value_t = 0.2, value_name = "FRACTION")]
     validation: f32,
@@ -297,7 +302,11 @@ fn options(args: &TrainArgs) -> TrainOptions {
         .with_threads(args.threads)
         .with_resolution(args.size)
         .with_encoding(args.encoding)
-        .with_compact(CompactOptions::default().with_bytes(args.bytes))
+        .with_compact(
+            CompactOptions::default()
+                .with_bytes(args.bytes)
+                .with_class_features(!args.without_class_features),
+        )
         .with_resume(args.resume.clone())
 }
 

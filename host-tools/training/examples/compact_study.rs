@@ -6,8 +6,9 @@
 //! ```
 //!
 //! One line per task, seed and JSON object of [`CompactOptions`]. With `--resume`, the epochs in full precision run once
-//! for all objects. Columns: task, seed, options, bytes of the file, of its header and of each section, accuracy in full
-//! precision and as in the file (in per cent, of the validation split or, with `--test`, of the test split), seconds.
+//! for all objects. Columns: task, seed, options, bytes of the file, of its header and of each section, accuracy (per cent)
+//! in full precision and as in the file, cross-entropy of both, seconds. Accuracies are of the validation split or, with
+//! `--test`, of the test split.
 
 use std::{
     error::Error,
@@ -84,20 +85,21 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let trained = train(&backbone, &dataset, &options, &mut ())?;
                 let file = decode(&trained.bytes)?;
                 let measure = |adapter| evaluate_adapter(&backbone, adapter, &dataset, split, None, &mut ());
-                let full = measure(&trained.adapter)?.accuracy;
-                let rounded = measure(&trained.quantised)?.accuracy;
+                let (full, rounded) = (measure(&trained.adapter)?, measure(&trained.quantised)?);
                 let sections = file
                     .sections
                     .iter()
                     .map(|section| format!("{} {}", section.kind, section.bytes));
                 println!(
-                    "{}\t{seed}\t{text}\t{}\theader {}, {}\t{:.1}\t{:.1}\t{:.0}",
+                    "{}\t{seed}\t{text}\t{}\theader {}, {}\t{:.1}\t{:.1}\t{:.3}\t{:.3}\t{:.0}",
                     name(task),
                     file.file_bytes,
                     file.header_bytes,
                     sections.collect::<Vec<_>>().join(", "),
-                    100.0 * full,
-                    100.0 * rounded,
+                    100.0 * full.accuracy,
+                    100.0 * rounded.accuracy,
+                    full.loss,
+                    rounded.loss,
                     trained.seconds
                 );
             }

@@ -132,8 +132,10 @@ pub(crate) fn evaluate_with(
         });
     }
     let mut meter = Meter::new(Phase::Evaluate, images.len());
+    let order: Vec<usize> = (0..images.len()).collect();
     let logits = in_batches(
         images,
+        &order,
         workers,
         false,
         |images| executor.logits(network, images),
@@ -152,25 +154,38 @@ pub(crate) fn features(
     progress: impl FnMut(usize),
 ) -> Result<Vec<Vec<f32>>> {
     let compute = |images: Images<'_>| executor.features(network, images);
-    in_batches(images, workers, mirrored, compute, progress)
+    let order: Vec<usize> = (0..images.len()).collect();
+    in_batches(images, &order, workers, mirrored, compute, progress)
+}
+
+/// Returns the features `[F]` of the images with these indices.
+pub(crate) fn features_of(
+    executor: &Executor,
+    network: &Network,
+    images: &SplitImages,
+    order: &[usize],
+    workers: usize,
+) -> Result<Vec<Vec<f32>>> {
+    let compute = |images: Images<'_>| executor.features(network, images);
+    in_batches(images, order, workers, false, compute, |_| ())
 }
 
 fn in_batches(
     images: &SplitImages,
+    order: &[usize],
     workers: usize,
     mirrored: bool,
     compute: impl Fn(Images<'_>) -> Result<Vec<Vec<f32>>>,
     mut progress: impl FnMut(usize),
 ) -> Result<Vec<Vec<f32>>> {
-    let order: Vec<usize> = (0..images.len()).collect();
-    let mut rows = Vec::with_capacity(images.len());
+    let mut rows = Vec::with_capacity(order.len());
     let loading = Loading {
         batch: BATCH,
         workers,
         augmentation: None,
         mirrored,
     };
-    for_each_batch(images, &order, loading, |batch| {
+    for_each_batch(images, order, loading, |batch| {
         rows.extend(compute(input_images(&batch.input, images))?);
         progress(batch.labels.len());
         Ok(())

@@ -276,9 +276,18 @@ pub struct CompactOptions {
     pub penalty: f64,
     /// Factor on the schedule's learning rates at the start of these epochs. They decrease to zero.
     pub rate: f64,
+    /// Whether the file contains class features, from which a device learns without old images.
+    pub class_features: bool,
 }
 
 impl CompactOptions {
+    /// Sets whether the file contains class features.
+    #[must_use]
+    pub fn with_class_features(mut self, class_features: bool) -> Self {
+        self.class_features = class_features;
+        self
+    }
+
     /// Sets the maximum bytes of the file; `None` if the steps alone decide.
     #[must_use]
     pub fn with_bytes(mut self, bytes: impl Into<Option<usize>>) -> Self {
@@ -294,10 +303,11 @@ impl Default for CompactOptions {
             epochs: 4,
             weights: 0.06,
             bias: 0.4,
-            head: 0.5,
+            head: 0.3,
             importance: 0.5,
-            penalty: 0.1,
-            rate: 0.5,
+            penalty: 0.05,
+            rate: 0.4,
+            class_features: true,
         }
     }
 }

@@ -3,7 +3,9 @@
 use alloc::{vec, vec::Vec};
 
 use super::{Content, Part};
-use crate::{Adapter, EncodeError, Head, Profile, SectionKind, Site, SiteWeights, StepSize, wire::Outline};
+use crate::{
+    Adapter, ClassFeatures, EncodeError, Head, Profile, SectionKind, Site, SiteWeights, StepSize, wire::Outline,
+};
 
 /// Returns the contents of an adapter with these parts.
 ///
@@ -37,7 +39,19 @@ fn values(adapter: &Adapter) -> Vec<&[f32]> {
             profile.factor.as_slice(),
         ]
     });
-    let all = kernels.chain(scales).chain(biases).chain(head).chain(profile);
+    let known = (adapter.header.class_features.iter()).flat_map(|known| {
+        [
+            known.mean.as_slice(),
+            known.deviations.as_slice(),
+            known.directions.as_slice(),
+        ]
+    });
+    let all = kernels
+        .chain(scales)
+        .chain(biases)
+        .chain(head)
+        .chain(profile)
+        .chain(known);
     all.filter(|values| !values.is_empty()).collect()
 }
 
@@ -112,6 +126,15 @@ pub(crate) fn assemble(outline: Outline, parts: &[Part], contents: Vec<Content>)
         factor: values.next((profile.dimensions as usize).saturating_sub(1)),
         typical: profile.typical,
         limit: profile.limit,
+    });
+    header.class_features = outline.class_features.map(|known| ClassFeatures {
+        mean: values.next(features),
+        deviations: values.next(classes * features),
+        directions: values.next(features * known.rank as usize),
+        rest: known.rest,
+        margins: known.margins,
+        mean_step: known.mean_step,
+        direction_step: known.direction_step,
     });
     Adapter { header, sites, head }
 }

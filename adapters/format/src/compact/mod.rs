@@ -76,6 +76,13 @@ pub(crate) fn parts(outline: &Outline) -> Vec<Part> {
         push(SectionKind::ProfileDiagonal, factor, dimensions, dimensions);
         push(SectionKind::ProfileFactor, factor, below, below);
     }
+    if let Some(known) = &outline.class_features {
+        let (mean, directions) = (Some(known.mean_step), Some(known.direction_step));
+        push(SectionKind::ClassMean, mean, outline.features, outline.features);
+        push(SectionKind::ClassDeviations, mean, head, outline.features);
+        let values = outline.features.saturating_mul(known.rank as usize);
+        push(SectionKind::ClassDirections, directions, values, outline.features);
+    }
     parts
 }
 

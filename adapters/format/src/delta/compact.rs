@@ -107,11 +107,10 @@ impl Compact {
                 let found = own.get_mut(&(part.kind as u8)).and_then(Vec::pop);
                 let of = |index: usize| (&self.parts[index], &self.contents[index]);
                 match (part.kind, found.map(of)) {
-                    (SectionKind::HeadWeight | SectionKind::HeadBias, Some((own, content)))
-                        if own.step == part.step =>
-                    {
-                        self.rows(content, part, outline)
-                    }
+                    (
+                        SectionKind::HeadWeight | SectionKind::HeadBias | SectionKind::ClassDeviations,
+                        Some((own, content)),
+                    ) if own.step == part.step => self.rows(content, part, outline),
                     (_, Some((own, content))) if own == part => content.clone(),
                     _ => zeros(part),
                 }

@@ -86,7 +86,10 @@ fn runs<'a>(decoded: &'a Decoded, kind: SectionKind) -> Vec<Run<'a>> {
         SectionKind::HeadBias
         | SectionKind::ProfileMean
         | SectionKind::ProfileDiagonal
-        | SectionKind::ProfileFactor => Vec::from([("", section.elements)]),
+        | SectionKind::ProfileFactor
+        | SectionKind::ClassMean
+        | SectionKind::ClassDeviations
+        | SectionKind::ClassDirections => Vec::from([("", section.elements)]),
     };
     let mut offset = section.offset;
     let of = |(name, elements): (&'a str, usize)| {

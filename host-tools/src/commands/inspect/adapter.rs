@@ -25,6 +25,7 @@ struct AdapterDocument {
     format_version: u16,
     encoding: &'static str,
     file_bytes: usize,
+    header_bytes: usize,
     decoded_bytes: usize,
     parameters: usize,
     preprocessing: Preprocessing,
@@ -35,6 +36,7 @@ struct AdapterDocument {
     temperature: f32,
     calibration: Option<Calibration>,
     profile: Option<ProfileDocument>,
+    class_features: Option<ClassFeaturesDocument>,
     trial: Option<Trial>,
     signature: Option<SignatureDocument>,
     release: Option<ReleaseDocument>,
@@ -74,6 +76,12 @@ struct ProfileDocument {
     dimensions: usize,
     typical: f32,
     limit: f32,
+}
+
+#[derive(Serialize)]
+struct ClassFeaturesDocument {
+    directions: usize,
+    margins: usize,
 }
 
 #[derive(Serialize)]
@@ -127,6 +135,7 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
         format_version: decoded.format_version,
         encoding: decoded.encoding.name(),
         file_bytes: decoded.file_bytes,
+        header_bytes: decoded.header_bytes,
         decoded_bytes: adapter.decoded_bytes(),
         parameters: adapter.parameters(),
         preprocessing: header.preprocessing.clone(),
@@ -140,6 +149,10 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
             dimensions: profile.dimensions(),
             typical: profile.typical,
             limit: profile.limit,
+        }),
+        class_features: header.class_features.as_ref().map(|known| ClassFeaturesDocument {
+            directions: known.rank(),
+            margins: known.margins.len(),
         }),
         trial: header.trial,
         signature: decoded.signature.map(|signature| SignatureDocument {
@@ -218,8 +231,17 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
         ),
         None => "profile      none: a device cannot choose this task by image".to_owned(),
     })?;
+    output.line(&match &document.class_features {
+        Some(known) => format!(
+            "learning     class means, {} directions and {} margins: a device teaches new classes without old images",
+            known.directions, known.margins
+        ),
+        None => "learning     no class features: a device teaches new classes against its own images only".to_owned(),
+    })?;
     output.line(&format!("canaries     {}\n", document.canaries))?;
     let mut table = Table::new(["section", "encoding", "values", "offset", "bytes", "crc"]);
+    let in_header = document.header_bytes.to_string();
+    table.row(["header", "postcard", "-", "20", &in_header, "-"].map(str::to_owned));
     for section in &document.sections {
         table.row([
             section.kind.to_owned(),

@@ -57,11 +57,11 @@ pub(super) fn finish(
     for (index, outcome) in outcomes.iter().enumerate() {
         let for_file = if options.encoding == Encoding::Compact {
             let rounded = rounding::round(&prepared, outcome, &header, observer)?;
-            (rounded.network, Some(rounded.steps))
+            (rounded.network, Some(rounded.steps), rounded.class_features)
         } else {
-            (outcome.network.clone(), None)
+            (outcome.network.clone(), None, None)
         };
-        header.steps = for_file.1;
+        (header.steps, header.class_features) = (for_file.1, for_file.2.clone());
         let file = encode(&for_file.0.to_adapter(header.clone())?, options.encoding)?;
         files.push(for_file);
         candidates.push(RecipeResult {
@@ -108,10 +108,10 @@ pub(super) fn finish(
         temperature,
         options.encoding == Encoding::Compact,
     )?;
-    let (in_file, steps) = files.swap_remove(chosen);
-    header.steps = steps;
+    let (in_file, steps, class_features) = files.swap_remove(chosen);
+    (header.steps, header.class_features) = (steps, class_features);
     let bytes = encode(&in_file.to_adapter(header.clone())?, options.encoding)?;
-    header.steps = None;
+    (header.steps, header.class_features) = (None, None);
     let adapter = outcome.network.to_adapter(header)?;
     adapter_check(&adapter)?;
     let quantised = decode(&bytes)?.adapter;

@@ -1,6 +1,7 @@
 //! Training run: frozen features, head, joint training, selection of the recipe, encoding.
 
 mod choose;
+mod class_features;
 mod epoch;
 mod finish;
 mod joint;

@@ -7,10 +7,10 @@
 
 use std::time::Instant;
 
-use clr_adapters::{Encoding, Header, SiteSteps, StepSize, Steps, encode};
+use clr_adapters::{ClassFeatures, Encoding, Header, SiteSteps, StepSize, Steps, encode};
 use clr_learning::{Adam, AdamOptions, LrSchedule, Network, PerGroup, cross_entropy};
 
-use super::{Outcome, epoch::Epoch, prepare::Prepared};
+use super::{Outcome, class_features::class_features, epoch::Epoch, prepare::Prepared};
 use crate::{
     Evaluation, Record,
     batches::{Loading, for_each_batch, shuffled},
@@ -33,6 +33,8 @@ pub(super) struct Rounded {
     pub(super) network: Network,
     /// The steps for the header.
     pub(super) steps: Steps,
+    /// The class features for the header.
+    pub(super) class_features: Option<ClassFeatures>,
 }
 
 /// Steps of a network, all of which grow together.
@@ -73,27 +75,43 @@ pub(super) fn round(
         Vec::new()
     };
     let grid = grid(&network, &importance, options);
-    let size = |network: &Network, grid: &Grid| -> Result<usize> {
-        let mut rounded = network.clone();
+    let known = |network: &Network| -> Result<Option<ClassFeatures>> {
+        if options.class_features {
+            class_features(prepared, network)
+        } else {
+            Ok(None)
+        }
+    };
+    let size = |network: &Network, quarters: i8, known: &Option<ClassFeatures>| -> Result<usize> {
+        let (mut rounded, grid) = (network.clone(), grid.larger(quarters));
         rounded.round(&grid.sites, grid.head);
         let mut header = header.clone();
-        header.steps = Some(steps(prepared, grid));
+        header.steps = Some(steps(prepared, &grid));
+        header.class_features.clone_from(known);
         Ok(encode(&rounded.to_adapter(header)?, Encoding::Compact)?.len())
     };
-    let mut grown = smallest_growth(0, options.bytes, |quarters| size(&network, &grid.larger(quarters)))?;
-    let used = grid.larger(grown);
+    let before = known(&network)?;
+    let mut grown = smallest_growth(0, options.bytes, |quarters| size(&network, quarters, &before))?;
+    let mut used = grid.larger(grown);
     network.round(&used.sites, used.head);
     if !importance.is_empty() {
         train(prepared, &mut network, outcome, start, observer)?;
     }
     // Training changes the size by a few per cent.
-    grown = smallest_growth(grown, options.bytes, |quarters| size(&network, &grid.larger(quarters)))?;
-    let used = grid.larger(grown);
-    network.round(&used.sites, used.head);
-    Ok(Rounded {
-        network,
-        steps: steps(prepared, &used),
-    })
+    loop {
+        let known = known(&network)?;
+        let fits = smallest_growth(grown, options.bytes, |quarters| size(&network, quarters, &known))?;
+        if fits == grown {
+            return Ok(Rounded {
+                network,
+                steps: steps(prepared, &used),
+                class_features: known,
+            });
+        }
+        grown = fits;
+        used = grid.larger(grown);
+        network.round(&used.sites, used.head);
+    }
 }
 
 /// Returns the header's steps.
