@@ -1,13 +1,14 @@
-//! Set of the tasks that are ready to run, one of which is active.
+//! Set of the tasks that are ready to run, of which one or several are active.
 
 use clr_switching::Resident;
 
 use crate::{EngineError, ResidentAdapter};
 
-/// Resident adapters by task name, of which one is active. All methods take `&self` and can be called from any thread.
+/// Resident adapters by task name, of which one or several are active. All methods take `&self` and can be called from
+/// any thread.
 ///
-/// Readers never block. A frame takes the active adapter once and keeps it until the end, so no frame mixes two tasks.
-/// A replaced or removed adapter stays in memory until its last frame is finished.
+/// Readers never block. A frame takes the [`Selection`](crate::Selection) once and keeps it until the end, so no frame
+/// mixes two selections. A replaced or removed adapter stays in memory until its last frame is finished.
 pub type TaskSet = clr_switching::TaskSet<ResidentAdapter>;
 
 impl Resident for ResidentAdapter {

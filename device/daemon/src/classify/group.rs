@@ -29,7 +29,6 @@ pub(super) fn classify(runtime: &Runtime, frame: &Frame, selected: &[Selected<Re
     let mut group = Group {
         runtime,
         frame,
-        waited_ms: milliseconds(frame.arrived),
         image: None,
         tasks: tasks.collect(),
     };
@@ -60,8 +59,6 @@ fn decode(runtime: &Runtime, frame: &Frame, inputs: &[&Preprocessing]) -> Result
 struct Group<'a> {
     runtime: &'a Runtime,
     frame: &'a Frame,
-    /// Milliseconds from the arrival of the image to the beginning of its decoding.
-    waited_ms: f64,
     /// The frame, decoded for the inputs of some tasks, and the milliseconds that this took.
     image: Option<(DecodedImage, f64)>,
     tasks: Vec<TaskAtWork<'a>>,
@@ -161,7 +158,8 @@ impl Group<'_> {
         for (at, adapter) in alone {
             let started = Instant::now();
             let attempt = self.attempt_one(&adapter, &image);
-            let alone_ms = self.waited_ms + decoded_ms + milliseconds(started);
+            // Without the time that the image waited, which depends on the other tasks.
+            let alone_ms = decoded_ms + milliseconds(started);
             self.conclude(at, adapter, attempt, Some(alone_ms));
         }
         let attempts = self.attempt_all(&together, &image);

@@ -32,7 +32,7 @@ pub(crate) struct TaskOutcome {
 pub(crate) struct Classified {
     pub(crate) adapter: Arc<ResidentAdapter>,
     pub(crate) classification: Classification,
-    /// Milliseconds from image to result as if no other task were selected, if they were measured.
+    /// Milliseconds for decoding the image and for the task alone, if they were measured.
     pub(crate) alone_ms: Option<f64>,
 }
 

@@ -219,6 +219,7 @@ mod tests {
     use clr_adapters::Trial;
 
     use super::*;
+    use crate::TaskChoice;
 
     fn read(text: &str) -> Result<Config, String> {
         let folder = tempfile::tempdir().unwrap();
@@ -247,6 +248,10 @@ mod tests {
             ("[source]\nkind = 'camra'", "camra"),
             ("[[trust.keys]]\nkey = 'ed25519:12'", "64 hexadecimal digits"),
             ("[[trust.keys]]\ntasks = ['a']", "`key` or `file`"),
+            ("task = ['helmet', 'vest', 'helmet']", "`helmet` twice"),
+            ("task = ['helmet', 'auto']", "`auto` is in a list"),
+            ("task = []", "the list of tasks is empty"),
+            ("task = 7", "a list of tasks' names"),
             ("[tcp]\nlisten = 'here'", "listen"),
             ("audience = ['fleet-*']", "fleet-*"),
             ("audience = ['']", "audience"),
@@ -279,6 +284,16 @@ mod tests {
         assert_eq!((config.tuning.max_frames, config.tuning.frame_interval), (7, 2));
         let both = read(&format!("{LEAST}top = 3\ntop_k = 4\n")).unwrap_err();
         assert!(both.contains("duplicate field `top_k`"), "{both}");
+    }
+
+    #[test]
+    fn the_tasks_to_start_with_are_a_name_a_list_or_auto() {
+        let task = |line: &str| read(&format!("{LEAST}{line}\n")).unwrap().task;
+        let tasks = |names: &[&str]| Some(TaskChoice::of_names(names).unwrap());
+        assert_eq!(task(""), None);
+        assert_eq!(task("task = 'helmet'"), tasks(&["helmet"]));
+        assert_eq!(task("task = ['vest', 'helmet']"), tasks(&["vest", "helmet"]));
+        assert_eq!(task("task = 'auto'"), Some(TaskChoice::Auto));
     }
 
     #[test]

@@ -249,6 +249,34 @@ fn a_latency_bound_that_is_exceeded_reverts_only_its_own_task() {
 }
 
 #[test]
+fn a_trial_is_judged_by_the_latency_of_its_task_alone() {
+    let mut device = device_with(&["helmet"], PATIENT);
+    let alone = device.ask(&image(1))["latency_ms"].as_f64().unwrap();
+    // A task that takes hundreds of times as long, because of its input.
+    let mut slow = seeded::adapter(&backbone().0, Recipe::Linear, "scene", 3, 1);
+    slow.header.version = 1;
+    slow.header.preprocessing.height = 640;
+    slow.header.preprocessing.width = 640;
+    device.push(&signed(&slow)).unwrap();
+    device.group(&["scene", "helmet"]);
+    let together = device.ask(&image(1))["latency_ms"].as_f64().unwrap();
+    assert!(together > 8.0 * alone, "{alone} ms alone, {together} ms together");
+    let mut second = adapter("helmet", 2);
+    second.header.trial = Some(Trial {
+        frames: 3,
+        max_latency_ms: Some((together / 2.0) as u32),
+        low_confidence: 0.0,
+        max_low_confidence_fraction: 1.0,
+    });
+    device.push(&signed(&second)).unwrap();
+    for _ in 0..3 {
+        device.ask(&image(1));
+    }
+    device.wait_until("confirmation", |device| device.state("helmet") == TaskState::Confirmed);
+    assert!(device.status().reverts.is_empty());
+}
+
+#[test]
 fn non_finite_results_revert_one_task_within_the_frame_and_leave_the_others() {
     let mut device = device_with(&["helmet", "vest"], PATIENT);
     let before = device.ask(&image(1));
