@@ -32,6 +32,18 @@ pub enum TrainError {
         /// Number of sites of the backbone.
         sites: usize,
     },
+    /// A compact file cannot be as small as asked.
+    #[error(
+        "the adapter file of recipe {recipe} has at least {least} bytes, {bytes} were asked for\nhint: allow more bytes, leave out the class features, or use a recipe with fewer values (bn, linear)"
+    )]
+    Bytes {
+        /// The recipe.
+        recipe: Recipe,
+        /// The maximum asked for.
+        bytes: usize,
+        /// Bytes with the largest steps.
+        least: usize,
+    },
     /// There are too few class folders.
     #[error(
         "{} contains {found} class folders, at least 2 are needed\nhint: create one folder per class, {}, or train/, val/ and test/ with such folders",

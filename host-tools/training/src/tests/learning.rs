@@ -6,7 +6,8 @@ use clr_onnx::Preprocess as _;
 
 use super::fixtures::{CLASSES, backbone, options, task};
 use crate::{
-    CandleBackbone, Network, NormStatistics, RecipeChoice, Schedule, TrainError, TrainOptions, evaluate_adapter, train,
+    CandleBackbone, CompactOptions, Network, NormStatistics, RecipeChoice, Schedule, TrainError, TrainOptions,
+    evaluate_adapter, train,
 };
 
 #[test]
@@ -35,6 +36,30 @@ fn training_from_a_later_site_stores_only_the_last_sites() {
 }
 
 #[test]
+fn a_file_has_at_most_the_bytes_that_were_asked_for_or_the_refusal_states_the_least() {
+    let (_folder, dataset) = task();
+    let with = |bytes: Option<usize>| {
+        let compact = CompactOptions::default().with_bytes(bytes);
+        let options = options(RecipeChoice::Fixed(Recipe::Clr)).with_compact(compact);
+        train(&backbone(), &dataset, &options, &mut ())
+    };
+    let free = with(None).unwrap().bytes.len();
+    let asked = free * 9 / 10;
+    let small = with(Some(asked)).unwrap();
+    assert!(
+        small.bytes.len() <= asked,
+        "{} of {asked}, without a limit {free}",
+        small.bytes.len()
+    );
+    assert_eq!(decode(&small.bytes).unwrap().adapter, small.quantised);
+    let refused = with(Some(100)).unwrap_err();
+    assert!(
+        matches!(refused, TrainError::Bytes { bytes: 100, least, .. } if least > 100),
+        "{refused}"
+    );
+}
+
+#[test]
 fn a_small_task_is_learned_and_the_file_gives_the_same_results() {
     let (_folder, dataset) = task();
     let options = options(RecipeChoice::Fixed(Recipe::Clr));
@@ -42,7 +67,8 @@ fn a_small_task_is_learned_and_the_file_gives_the_same_results() {
     let test = trained.test.as_ref().unwrap();
     assert!(test.accuracy > 0.7, "{}", test.accuracy);
     assert_eq!(test.images, 36);
-    assert_eq!(trained.history.len(), 5);
+    // The start, four epochs, and four with rounded values.
+    assert_eq!(trained.history.len(), 9);
 
     let header = &trained.adapter.header;
     assert_eq!(

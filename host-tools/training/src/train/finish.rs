@@ -6,7 +6,7 @@ use clr_adapters::{Adapter, Canary, Encoding, Header, Metrics, Provenance, decod
 use clr_learning::{Flip, Network, argmax, log_probability};
 use clr_onnx::{Preprocess as _, RgbImage};
 
-use super::{Outcome, ParitySample, RecipeResult, Trained, prepare::Prepared, rounding};
+use super::{CANARIES, CANARY_SIDE, Outcome, ParitySample, RecipeResult, Trained, prepare::Prepared, rounding};
 use crate::{
     Evaluation,
     batches::SplitImages,
@@ -17,10 +17,6 @@ use crate::{
     observer::Observer,
 };
 
-/// Maximum side of a canary image in pixels.
-const CANARY_SIDE: u32 = 32;
-/// Number of canaries in a file.
-const CANARIES: usize = 2;
 /// Number of validation images that are tried as canaries.
 const CANARY_TRIALS: usize = 24;
 /// Number of validation images that are returned with their logits.
@@ -54,9 +50,10 @@ pub(super) fn finish(
     header.profile.clone_from(&prepared.profile);
     let mut candidates = Vec::with_capacity(outcomes.len());
     let mut files = Vec::with_capacity(outcomes.len());
-    for (index, outcome) in outcomes.iter().enumerate() {
+    for (index, outcome) in outcomes.iter_mut().enumerate() {
         let for_file = if options.encoding == Encoding::Compact {
             let rounded = rounding::round(&prepared, outcome, &header, observer)?;
+            outcome.history.extend(rounded.history);
             (rounded.network, Some(rounded.steps), rounded.class_features)
         } else {
             (outcome.network.clone(), None, None)

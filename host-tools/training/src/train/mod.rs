@@ -26,6 +26,11 @@ use choose::choose;
 use joint::{Outcome, joint};
 use prepare::Prepared;
 
+/// Maximum side of a canary image in pixels.
+const CANARY_SIDE: u32 = 32;
+/// Number of canaries in a file.
+const CANARIES: usize = 2;
+
 /// A finished run.
 #[derive(Clone, Debug)]
 pub struct Trained {

@@ -7,14 +7,17 @@
 
 use std::time::Instant;
 
-use clr_adapters::{ClassFeatures, Encoding, Header, SiteSteps, StepSize, Steps, encode};
+use clr_adapters::{
+    Calibration, Canary, ClassFeatures, Digest, Encoding, Header, Metrics, SiteSteps, StepSize, Steps, encode,
+    noise_image,
+};
 use clr_learning::{Adam, AdamOptions, LrSchedule, Network, PerGroup, cross_entropy};
 
-use super::{Outcome, class_features::Measured, epoch::Epoch, prepare::Prepared};
+use super::{CANARIES, CANARY_SIDE, Outcome, class_features::Measured, epoch::Epoch, prepare::Prepared};
 use crate::{
     Evaluation, Record,
     batches::{Loading, for_each_batch, shuffled},
-    error::Result,
+    error::{Result, TrainError},
     evaluate::{evaluate_with, input_images},
     network::Mode,
     observer::{Meter, Observer, Phase},
@@ -35,6 +38,8 @@ pub(super) struct Rounded {
     pub(super) network: Network,
     /// The steps for the header.
     pub(super) steps: Steps,
+    /// The records of the epochs with rounded values.
+    pub(super) history: Vec<Record>,
     /// The class features for the header.
     pub(super) class_features: Option<ClassFeatures>,
 }
@@ -90,16 +95,19 @@ pub(super) fn round(
     let size = |network: &Network, quarters: i8, known: &Option<ClassFeatures>| -> Result<usize> {
         let (mut rounded, grid) = (network.clone(), grid.larger(quarters));
         rounded.round(&grid.sites, grid.head);
-        let mut header = header.clone();
+        let mut header = with_stand_ins(header.clone());
         header.steps = Some(steps(prepared, &grid));
         header.class_features.clone_from(known);
         Ok(encode(&rounded.to_adapter(header)?, Encoding::Compact)?.len())
     };
     let fits = |network: &Network, quarters: i8, known: &Option<ClassFeatures>| -> Result<bool> {
-        Ok(match options.bytes {
-            Some(bytes) if quarters < MOST_GROWTH => size(network, quarters, known)? <= bytes,
-            _ => true,
-        })
+        let Some(bytes) = options.bytes else { return Ok(true) };
+        let least = size(network, quarters, known)?;
+        if least > bytes && quarters == MOST_GROWTH {
+            let recipe = network.recipe();
+            return Err(TrainError::Bytes { recipe, bytes, least });
+        }
+        Ok(least <= bytes)
     };
     let mut grown = 0;
     let measured = measure(&network)?;
@@ -108,9 +116,11 @@ pub(super) fn round(
     }
     let mut used = grid.larger(grown);
     network.round(&used.sites, used.head);
-    if !importance.is_empty() {
-        train(prepared, &mut network, outcome, start, observer)?;
-    }
+    let history = if importance.is_empty() {
+        Vec::new()
+    } else {
+        train(prepared, &mut network, outcome, start, observer)?
+    };
     // Training changes the size by a few per cent.
     loop {
         let class_features = known(&measure(&network)?, grown)?;
@@ -119,12 +129,39 @@ pub(super) fn round(
                 network,
                 steps: steps(prepared, &used),
                 class_features,
+                history,
             });
         }
         grown += 1;
         used = grid.larger(grown);
         network.round(&used.sites, used.head);
     }
+}
+
+/// Returns the header with the longest values of the fields that are measured with the finished file.
+fn with_stand_ins(mut header: Header) -> Header {
+    header.metrics = Some(Metrics {
+        accuracy: 1.0,
+        quantised_accuracy: 1.0,
+        validation_images: u32::MAX,
+        training_images: u32::MAX,
+        data: Digest([0; 32]),
+        seed: u64::MAX,
+        created: u64::MAX,
+    });
+    header.calibration = Some(Calibration {
+        before: 1.0,
+        after: 1.0,
+    });
+    let canary = Canary {
+        size: [CANARY_SIDE as u16; 2],
+        pixels: noise_image(0, [CANARY_SIDE as u16; 2]),
+        seed: Some(0),
+        class: 0,
+        probability: 1.0,
+    };
+    header.canaries = vec![canary; CANARIES];
+    header
 }
 
 /// Returns the header's steps.
@@ -209,7 +246,7 @@ fn train(
     outcome: &Outcome,
     start: Instant,
     observer: &mut dyn Observer,
-) -> Result<()> {
+) -> Result<Vec<Record>> {
     let (options, schedule) = (&prepared.options.compact, &prepared.schedule);
     let recipe = network.recipe();
     let adam_options = AdamOptions::new(schedule.rates)
@@ -221,6 +258,7 @@ fn train(
         })
         .with_clip(schedule.clip)
         .with_beta2(schedule.beta2);
+    let mut history = Vec::with_capacity(options.epochs);
     let mut adam = Adam::new(network.parameters(), adam_options, None);
     let decay = LrSchedule::Cosine {
         warmup: 0.2,
@@ -242,7 +280,7 @@ fn train(
             let (executor, images, names) = (&prepared.executor, &prepared.validation, &prepared.names);
             evaluate_with(executor, network, images, names, prepared.options.workers(), &mut ())?
         };
-        observer.record(&Record {
+        let record = Record {
             recipe,
             epoch: first + number,
             epochs: first + options.epochs,
@@ -253,7 +291,9 @@ fn train(
             rate: schedule.rates.head * options.rate * decay.factor(number as f64, options.epochs),
             seconds: start.elapsed().as_secs_f64(),
             best: number == options.epochs,
-        });
+        };
+        observer.record(&record);
+        history.push(record);
     }
-    Ok(())
+    Ok(history)
 }
