@@ -52,7 +52,7 @@ pub(super) fn finish(
     let mut files = Vec::with_capacity(outcomes.len());
     for (index, outcome) in outcomes.iter_mut().enumerate() {
         let for_file = if options.encoding == Encoding::Compact {
-            let rounded = rounding::round(&prepared, outcome, &header, observer)?;
+            let rounded = rounding::round(&prepared, outcome, &header, index == chosen, observer)?;
             outcome.history.extend(rounded.history);
             (rounded.network, Some(rounded.steps), rounded.class_features)
         } else {

@@ -75,7 +75,8 @@ pub struct RecipeResult {
     pub loss: f32,
     /// Size of the recipe's adapter file in bytes.
     pub bytes: usize,
-    /// The adapter file of this recipe, without metrics and canaries.
+    /// The adapter file of this recipe, without metrics and canaries. Only the selected recipe is trained with rounded
+    /// values for a compact file.
     #[serde(skip)]
     pub file: Vec<u8>,
     /// Duration of training in this process, in seconds.

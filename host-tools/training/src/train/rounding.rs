@@ -64,11 +64,13 @@ impl Grid {
     }
 }
 
-/// Rounds the trained network of `outcome`. `header` is that of the file, as far as it is known.
+/// Rounds the trained network of `outcome`. `header` is that of the file, as far as it is known. Without `learn`, the
+/// epochs with rounded values are left out.
 pub(super) fn round(
     prepared: &Prepared<'_>,
     outcome: &Outcome,
     header: &Header,
+    learn: bool,
     observer: &mut dyn Observer,
 ) -> Result<Rounded> {
     let start = Instant::now();
@@ -110,16 +112,18 @@ pub(super) fn round(
         Ok(least <= bytes)
     };
     let mut grown = 0;
-    let measured = measure(&network)?;
-    while !fits(&network, grown, &known(&measured, grown)?)? {
-        grown += 1;
+    if options.bytes.is_some() {
+        let measured = measure(&network)?;
+        while !fits(&network, grown, &known(&measured, grown)?)? {
+            grown += 1;
+        }
     }
     let mut used = grid.larger(grown);
     network.round(&used.sites, used.head);
-    let history = if importance.is_empty() {
-        Vec::new()
-    } else {
+    let history = if learn && !importance.is_empty() {
         train(prepared, &mut network, outcome, start, observer)?
+    } else {
+        Vec::new()
     };
     // Training changes the size by a few per cent.
     loop {
