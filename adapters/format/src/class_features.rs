@@ -77,14 +77,9 @@ impl ClassFeatures {
     /// Rounds all values to their steps.
     #[must_use]
     pub fn rounded(mut self) -> Self {
-        let round = |values: &mut Vec<f32>, step: StepSize| {
-            for value in values {
-                *value = step.nearest(*value);
-            }
-        };
-        round(&mut self.mean, self.mean_step);
-        round(&mut self.deviations, self.deviation_step);
-        round(&mut self.directions, self.direction_step);
+        self.mean = self.mean_step.round(&self.mean);
+        self.deviations = self.deviation_step.round(&self.deviations);
+        self.directions = self.direction_step.round(&self.directions);
         self
     }
 }

@@ -13,7 +13,7 @@
 
 use alloc::{vec, vec::Vec};
 
-use crate::{Site, SiteSteps, SiteWeights, StepSize};
+use crate::{Site, SiteSteps, SiteWeights};
 
 /// Least unit of a channel, as a fraction of the site's mean.
 const LEAST_UNIT: f64 = 0.05;
@@ -113,15 +113,13 @@ impl FoldedNorm {
     /// to the new ones.
     #[must_use]
     pub fn differences(&self, site: &Site, steps: SiteSteps) -> Site {
-        let round = |step: StepSize, values: Vec<f32>| values.into_iter().map(|value| step.nearest(value)).collect();
         let relative = site.steps.is_some();
         let weights = |values: &[f32]| {
-            let values = if relative {
-                values.to_vec()
+            if relative {
+                steps.weights.round(values)
             } else {
-                self.weight_differences(values)
-            };
-            round(steps.weights, values)
+                steps.weights.round(&self.weight_differences(values))
+            }
         };
         Site {
             name: site.name.clone(),
@@ -129,14 +127,11 @@ impl FoldedNorm {
                 SiteWeights::Scale(values) => SiteWeights::Scale(weights(values)),
                 SiteWeights::Kernel(values) => SiteWeights::Kernel(weights(values)),
             },
-            bias: round(
-                steps.bias,
-                if relative {
-                    site.bias.clone()
-                } else {
-                    self.bias_differences(&site.bias)
-                },
-            ),
+            bias: if relative {
+                steps.bias.round(&site.bias)
+            } else {
+                steps.bias.round(&self.bias_differences(&site.bias))
+            },
             steps: Some(steps),
         }
     }
@@ -166,6 +161,7 @@ fn units(values: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::StepSize;
 
     fn norm() -> FoldedNorm {
         FoldedNorm::new(

@@ -23,7 +23,7 @@ pub fn noise_image(seed: u64, size: [u16; 2]) -> Vec<u8> {
             for channel in 0..3 {
                 let (top, down) = split(row, height);
                 let (left, right) = split(column, width);
-                let at = |below: usize, beside: usize| corner(channel, top + below, left + beside);
+                let at = |below: usize, after: usize| corner(channel, top + below, left + after);
                 let upper = at(0, 0) * (256 - right) + at(0, 1) * right;
                 let lower = at(1, 0) * (256 - right) + at(1, 1) * right;
                 let coarse = (upper * (256 - down) + lower * down) >> 16;

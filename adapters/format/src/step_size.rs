@@ -1,5 +1,7 @@
 //! Quantisation steps of format version 3.
 
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{codes::LARGEST_CODE, steps};
@@ -60,6 +62,12 @@ impl StepSize {
     pub fn nearest(self, value: f32) -> f32 {
         let code = libm::round(f64::from(value) / self.size());
         (code * self.size()) as f32
+    }
+
+    /// Returns the nearest multiples of the step.
+    #[must_use]
+    pub fn round(self, values: &[f32]) -> Vec<f32> {
+        values.iter().map(|&value| self.nearest(value)).collect()
     }
 }
 

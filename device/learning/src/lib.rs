@@ -28,6 +28,7 @@ mod norm;
 mod parameter;
 mod random;
 mod rounding;
+mod row_fit;
 mod schedule;
 mod site;
 mod statistics;

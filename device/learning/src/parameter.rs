@@ -61,7 +61,7 @@ impl Weight {
     pub fn rounded(&self) -> Cow<'_, [f32]> {
         match self.step {
             None => Cow::Borrowed(&self.values),
-            Some(step) => Cow::Owned(self.values.iter().map(|&value| step.nearest(value)).collect()),
+            Some(step) => Cow::Owned(step.round(&self.values)),
         }
     }
 }

@@ -15,12 +15,13 @@
 
 use clr_adapters::{ClassFeatures, Head};
 
-use crate::lbfgs::{dot, minimise};
+use crate::{
+    lbfgs::dot,
+    row_fit::{OldClass, RowFit, along, distance, row_distance},
+};
 
 /// Penalty of the squared length of the row, for features with the mean variance of one.
 const PENALTY: f64 = 0.03;
-/// Most iterations of a fit.
-const ITERATIONS: usize = 100;
 /// Fractions of the images of old classes at which [`ClassFeatures::margins`] are given, in increasing order.
 pub const MARGIN_FRACTIONS: [f64; 16] = [
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3,
@@ -102,67 +103,42 @@ impl KnownClasses {
         ]
     }
 
+    fn row_fit(&self, own: &[&[f32]]) -> RowFit<'_> {
+        let centred = |x: &[f32]| -> Vec<f32> { x.iter().zip(&self.centre).map(|(x, centre)| x - centre).collect() };
+        let rows = self.head.weight.chunks_exact(self.head.features.max(1));
+        let old = (rows.zip(&self.means).zip(&self.logits_of_means)).map(|((row, mean), [_, sum])| OldClass {
+            row,
+            projected: along(&self.directions, row),
+            mean: centred(mean),
+            reference: *sum,
+        });
+        RowFit {
+            new: own.iter().map(|x| (centred(x), self.highest_and_sum(x)[1])).collect(),
+            old: old.collect(),
+            directions: &self.directions,
+            rest: self.rest,
+            penalty: self.penalty,
+        }
+    }
+
     /// Fits the row of a new class to the features `[F]` of its images, of which there must be at least one.
     pub fn fit(&self, own: &[&[f32]]) -> TaughtRow {
-        let features = self.head.features;
-        // Centred features are better conditioned; only the bias depends on the centre.
-        let centred = |x: &[f32]| -> Vec<f32> { x.iter().zip(&self.centre).map(|(x, centre)| x - centre).collect() };
-        let new: Vec<(Vec<f32>, f64)> = own.iter().map(|x| (centred(x), self.highest_and_sum(x)[1])).collect();
-        let rows = self.head.weight.chunks_exact(features.max(1));
-        let project =
-            |row: &[f32]| -> Vec<f64> { self.directions.iter().map(|direction| dot(direction, row)).collect() };
-        let old: Vec<OldClass<'_>> = (rows.zip(&self.means).zip(&self.logits_of_means))
-            .map(|((row, mean), [_, sum])| OldClass {
-                row,
-                projected: project(row),
-                mean: centred(mean),
-                reference: *sum,
-            })
-            .collect();
-        let loss = |parameters: &[f32]| {
-            let (weight, bias) = parameters.split_at(features);
-            let bias = f64::from(bias[0]);
-            let mut sums = Gradient {
-                weight: vec![0.0; features],
-                bias: 0.0,
-            };
-            let mut loss = 0.5 * self.penalty * dot(weight, weight);
-            sums.add(self.penalty, weight);
-            let share = 1.0 / new.len().max(1) as f64;
-            for (x, reference) in &new {
-                let u = reference - dot(weight, x) - bias;
-                loss += share * softplus(u);
-                sums.add(-share * sigmoid(u), x);
-                sums.bias -= share * sigmoid(u);
-            }
-            let share = 1.0 / old.len().max(1) as f64;
-            let along = project(weight);
-            let mut d_along = vec![0.0; along.len()];
-            for class in &old {
-                let (within, outside) = (distance(&along, &class.projected), row_distance(weight, class.row));
-                let z = dot(weight, &class.mean) + bias - class.reference + 0.5 * (within + self.rest * outside);
-                loss += share * softplus(z);
-                let d = share * sigmoid(z);
-                sums.add(d, &class.mean);
-                sums.add(d * self.rest, weight);
-                sums.add(-d * self.rest, class.row);
-                sums.bias += d;
-                let pairs = along.iter().zip(&class.projected);
-                d_along
-                    .iter_mut()
-                    .zip(pairs)
-                    .for_each(|(sum, (a, b))| *sum += d * (a - b));
-            }
-            for (direction, d) in self.directions.iter().zip(&d_along) {
-                sums.add(*d, direction);
-            }
-            let mut gradient: Vec<f32> = sums.weight.iter().map(|&value| value as f32).collect();
-            gradient.push(sums.bias as f32);
-            (loss, gradient)
-        };
-        let mut weight = minimise(loss, vec![0.0; features + 1], ITERATIONS);
-        weight.truncate(features);
+        let mut weight = self.row_fit(own).solve(None, vec![0.0; self.head.features + 1]);
+        weight.truncate(self.head.features);
         self.row(weight)
+    }
+
+    /// Returns for each image the weights `[F]` that the class would have without it. There must be at least two.
+    pub fn fit_without_each(&self, own: &[&[f32]]) -> Vec<Vec<f32>> {
+        let fit = self.row_fit(own);
+        let all = fit.solve(None, vec![0.0; self.head.features + 1]);
+        let without = |index| {
+            // The problem hardly differs from the one with all images.
+            let mut weight = fit.solve(Some(index), all.clone());
+            weight.truncate(self.head.features);
+            weight
+        };
+        (0..own.len()).map(without).collect()
     }
 
     /// Returns the row with these weights `[F]`, such as those of a fit after rounding.
@@ -170,14 +146,10 @@ impl KnownClasses {
         let rows = self.head.weight.chunks_exact(self.head.features.max(1));
         let gaps =
             (self.means.iter().zip(&self.logits_of_means)).map(|(mean, [highest, _])| highest - dot(&weight, mean));
+        let projected = along(&self.directions, &weight);
         let deviations = rows.map(|row| {
-            let squares = self.directions.iter().map(|direction| {
-                let along = dot(direction, &weight) - dot(direction, row);
-                along * along
-            });
-            (squares.sum::<f64>() + self.rest * row_distance(&weight, row))
-                .sqrt()
-                .max(1e-9)
+            let within = distance(&projected, &along(&self.directions, row));
+            (within + self.rest * row_distance(&weight, row)).sqrt().max(1e-9)
         });
         TaughtRow {
             gaps: gaps.collect(),
@@ -232,41 +204,6 @@ impl KnownClasses {
     }
 }
 
-/// An old class in a fit.
-struct OldClass<'a> {
-    /// Its row of the head, `[F]`.
-    row: &'a [f32],
-    /// The row along the directions, `[R]`.
-    projected: Vec<f64>,
-    /// The centred mean, `[F]`.
-    mean: Vec<f32>,
-    /// Log-sum-exp of the logits of the mean.
-    reference: f64,
-}
-
-struct Gradient {
-    weight: Vec<f64>,
-    bias: f64,
-}
-
-impl Gradient {
-    fn add(&mut self, factor: f64, x: &[f32]) {
-        let sums = self.weight.iter_mut().zip(x);
-        sums.for_each(|(sum, &x)| *sum += factor * f64::from(x));
-    }
-}
-
-fn distance(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum()
-}
-
-fn row_distance(a: &[f32], b: &[f32]) -> f64 {
-    a.iter()
-        .zip(b)
-        .map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2))
-        .sum()
-}
-
 /// Returns the standardised margins of one simulated teaching: for the features of validation images of old classes
 /// (`[F]`, with their class), how far their gap is from that of their class's mean, in the deviations of the row. Images
 /// that the old classes already get wrong have none.
@@ -317,12 +254,4 @@ pub fn learn_margins(simulations: &[Simulation<'_>]) -> Vec<f32> {
     }
     margins.resize(MARGIN_FRACTIONS.len(), last as f32);
     margins
-}
-
-fn softplus(z: f64) -> f64 {
-    z.max(0.0) + (-z.abs()).exp().ln_1p()
-}
-
-fn sigmoid(z: f64) -> f64 {
-    1.0 / (1.0 + (-z).exp())
 }

@@ -14,7 +14,7 @@ use clr_learning::{KnownClasses, argmax, log_probability};
 
 use crate::{
     TaughtClass,
-    error::{Result, TuneError},
+    error::Result,
     features::mean,
     prototype::{Teacher, deviation},
 };
@@ -38,18 +38,13 @@ impl Teacher {
         let mut fitted = known.fit(&all);
         // The bias is for the weights as they are in the file.
         if let Some(steps) = self.adapter.header.steps {
-            let rounded = fitted.weight.iter().map(|&value| steps.head.nearest(value));
-            fitted = known.row(rounded.collect());
+            fitted = known.row(steps.head.round(&fitted.weight));
         }
         let gaps: Vec<f64> = match &all[..] {
             // A single image can only be tested with weights that were fitted to it.
             [only] => vec![self.gap(&fitted.weight, only)],
-            _ => (0..all.len())
-                .map(|index| {
-                    let mut others = all.clone();
-                    let left_out = others.remove(index);
-                    self.gap(&known.fit(&others).weight, left_out)
-                })
+            _ => (known.fit_without_each(&all).iter().zip(&all))
+                .map(|(weights, left_out)| self.gap(weights, left_out))
                 .collect(),
         };
         let highest = gaps.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -59,26 +54,7 @@ impl Teacher {
             .map(|x| self.gap(&fitted.weight, x) - 1e-3)
             .fold(allowed, f64::min);
         let bias = kept.min(enough) as f32;
-        let answered = |gap: f64| f64::from(bias) >= gap;
-        let claimed = |x: &Vec<f32>| answered(self.gap(&fitted.weight, x));
-        if !own.iter().any(claimed) {
-            let (known, as_known) = self.looks_like(own.iter()).unwrap_or_default();
-            return Err(TuneError::LooksAlike {
-                label: label.to_owned(),
-                known,
-                as_known,
-                images: own.len(),
-            });
-        }
-        let unrecognised = own.iter().zip(&gaps).filter(|&(_, &gap)| !answered(gap));
-        let taught = TaughtClass {
-            label: label.to_owned(),
-            images: own.len(),
-            unreadable: 0,
-            recognised: gaps.iter().filter(|&&gap| answered(gap)).count(),
-            looks_like: self.looks_like(unrecognised.map(|(x, _)| x)),
-            separation,
-        };
+        let taught = self.report(label, own, &gaps, &fitted.weight, bias, separation)?;
         let mean: Vec<f32> = mean(own).into_iter().map(|value| value as f32).collect();
         if let Some(features) = &mut self.adapter.header.class_features {
             features.push_class(&mean);

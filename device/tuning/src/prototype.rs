@@ -198,10 +198,29 @@ impl Teacher {
         // The small constant makes the new class win where its logit would equal the highest old one.
         let wanted = quantile(&held_out, claim.share) + claim.margin * deviation(&held_out) + 1e-3;
         let bias = self.kept_below(&weights, wanted) as f32;
+        let taught = self.report(label, own, &gaps, &weights, bias, separation)?;
+        self.adapter.head.weight.extend(weights);
+        self.adapter.head.bias.push(bias);
+        Ok(taught)
+    }
+
+    /// Returns the report on a class with this row and bias, before it is added. `gaps` are those of its images, each by
+    /// weights that were fitted without it.
+    ///
+    /// # Errors
+    /// [`TuneError::LooksAlike`] if the row claims none of the class's images.
+    pub(crate) fn report(
+        &self,
+        label: &str,
+        own: &[Vec<f32>],
+        gaps: &[f64],
+        weights: &[f32],
+        bias: f32,
+        separation: Option<f64>,
+    ) -> Result<TaughtClass> {
         let answered = |gap: f64| f64::from(bias) >= gap;
-        let looks_like = self.looks_like(own.iter().filter(|x| !answered(self.gap(&weights, x))));
-        if !own.iter().any(|x| answered(self.gap(&weights, x))) {
-            let (known, as_known) = looks_like.unwrap_or_default();
+        if !own.iter().any(|x| answered(self.gap(weights, x))) {
+            let (known, as_known) = self.looks_like(own.iter()).unwrap_or_default();
             return Err(TuneError::LooksAlike {
                 label: label.to_owned(),
                 known,
@@ -209,19 +228,15 @@ impl Teacher {
                 images: own.len(),
             });
         }
-        let recognised = gaps.iter().filter(|&&gap| answered(gap)).count();
-        let unrecognised = own.iter().zip(&gaps).filter(|&(_, &gap)| !answered(gap));
-        let taught = TaughtClass {
+        let unrecognised = own.iter().zip(gaps).filter(|&(_, &gap)| !answered(gap));
+        Ok(TaughtClass {
             label: label.to_owned(),
             images: own.len(),
             unreadable: 0,
-            recognised,
+            recognised: gaps.iter().filter(|&&gap| answered(gap)).count(),
             looks_like: self.looks_like(unrecognised.map(|(x, _)| x)),
             separation,
-        };
-        self.adapter.head.weight.extend(weights);
-        self.adapter.head.bias.push(bias);
-        Ok(taught)
+        })
     }
 
     /// Returns the mean feature `[F]` of the old classes, in which each class with images or canaries counts once; zero
@@ -311,7 +326,7 @@ impl Teacher {
     }
 
     /// Returns the old class that most of the images are predicted as, and the number of images predicted as it.
-    pub(crate) fn looks_like<'a>(&self, images: impl Iterator<Item = &'a Vec<f32>>) -> Option<(String, usize)> {
+    fn looks_like<'a>(&self, images: impl Iterator<Item = &'a Vec<f32>>) -> Option<(String, usize)> {
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
         for x in images {
             *counts.entry(argmax(&self.logits(x))).or_default() += 1;

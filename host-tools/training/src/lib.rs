@@ -6,6 +6,7 @@
 mod batches;
 mod calibrate;
 mod check;
+mod compact_options;
 #[cfg(any(feature = "cuda", all(test, target_os = "linux")))]
 mod cuda;
 mod data;
@@ -33,6 +34,7 @@ pub use clr_learning::{
     Parameter, PerGroup, Purpose, Snapshot, StepOutput, argmax, cross_entropy, log_probability, peak_memory,
     resident_memory, stream,
 };
+pub use compact_options::CompactOptions;
 pub use data::{
     Dataset, LayoutOptions, Outcome, Sample, Scan, ScanLine, ScanReport, Split, SplitOptions, Survey, Unreadable,
     Warning, display_path, inspect,
@@ -43,7 +45,7 @@ pub use executor::{Executor, Images};
 pub use history::Record;
 pub use network::{CandleBackbone, Mode};
 pub use observer::{Observer, Phase, Progress};
-pub use options::{CompactOptions, EpochSelection, NormStatistics, RecipeChoice, Schedule, TrainOptions};
+pub use options::{EpochSelection, NormStatistics, RecipeChoice, Schedule, TrainOptions};
 pub use plots::{confusion_matrix_svg, learning_curve_svg};
 pub use train::{ParitySample, RecipeResult, Trained, train};
 pub use uncertainty::{as_good, standard_error};

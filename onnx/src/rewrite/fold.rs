@@ -64,11 +64,7 @@ pub fn compacted(backbone: &Backbone, adapter: &Adapter, sites: SiteSteps, head:
         .filter_map(|(site, norm)| site.map(|site| norm.differences(site, sites)))
         .collect();
     let head = adapter.head.step(head);
-    compact
-        .head
-        .weight
-        .iter_mut()
-        .for_each(|value| *value = head.nearest(*value));
+    compact.head.weight = head.round(&compact.head.weight);
     let [profile_mean, profile_factor] = (adapter.header.profile.as_ref()).map_or([StepSize(0); 2], Profile::steps);
     compact.header.profile = adapter
         .header

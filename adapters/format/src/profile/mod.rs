@@ -44,16 +44,15 @@ impl Profile {
     /// Returns the profile with the nearest multiples of the steps of mean and factor. The diagonal stays above 0.
     #[must_use]
     pub fn rounded(&self, [mean, factor]: [StepSize; 2]) -> Self {
-        let round = |values: &[f32], step: StepSize| values.iter().map(|&value| step.nearest(value)).collect();
         let least = factor.value(1);
         Self {
-            mean: round(&self.mean, mean),
+            mean: mean.round(&self.mean),
             diagonal: self
                 .diagonal
                 .iter()
                 .map(|&value| factor.nearest(value).max(least))
                 .collect(),
-            factor: round(&self.factor, factor),
+            factor: factor.round(&self.factor),
             ..*self
         }
     }

@@ -5,11 +5,11 @@ use std::{
     time::Duration,
 };
 
-use clr_adapters::{Adapter, Recipe, Trial};
+use clr_adapters::{Recipe, Trial};
 use clr_transfer::TaskState;
 use serde_json::Value;
 
-use super::device::{Device, TIMEOUT, adapter, backbone, free_port, http_get, image, png, signed};
+use super::device::{Device, TIMEOUT, adapter, backbone, free_port, http_get, image, never_confident, png, signed};
 use crate::{promises::check_document, scenes, seeded};
 
 /// Long trials, which no result ends.
@@ -45,20 +45,6 @@ fn names(line: &Value) -> Vec<&str> {
         Some(tasks) => tasks.iter().map(|task| task["task"].as_str().unwrap()).collect(),
         None => line["task"].as_str().into_iter().collect(),
     }
-}
-
-/// Returns version 2 of `helmet`, which scores every class equally and is on trial for three frames.
-fn never_confident() -> Adapter {
-    let mut adapter = adapter("helmet", 2);
-    adapter.head.weight.fill(0.0);
-    adapter.head.bias.fill(0.0);
-    adapter.header.trial = Some(Trial {
-        frames: 3,
-        max_latency_ms: None,
-        low_confidence: 0.9,
-        max_low_confidence_fraction: 0.5,
-    });
-    adapter
 }
 
 #[test]
@@ -207,7 +193,7 @@ fn an_update_of_one_task_serves_at_once_and_its_trial_counts_only_its_own_frames
 fn an_adapter_that_fails_its_trial_is_reverted_alone() {
     let mut device = device_with(&["helmet", "vest"], "");
     let before = device.ask(&image(1));
-    device.push(&signed(&never_confident())).unwrap();
+    device.push(&signed(&never_confident("helmet"))).unwrap();
     device.push(&signed(&adapter("vest", 2))).unwrap();
     let mut last = Value::Null;
     for _ in 0..3 {

@@ -6,24 +6,10 @@ use clr_adapters::{Canary, Trial};
 use clr_transfer::TaskState;
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use super::device::{Device, TIMEOUT, adapter, image, signed};
+use super::device::{Device, TIMEOUT, adapter, image, never_confident, signed};
 
 fn settled(device: &Device) -> TaskState {
     device.list()[0].state
-}
-
-/// Returns version 2 of `birds`, which scores every class equally and is on trial for three frames.
-fn never_confident() -> Vec<u8> {
-    let mut adapter = adapter("birds", 2);
-    adapter.head.weight.fill(0.0);
-    adapter.head.bias.fill(0.0);
-    adapter.header.trial = Some(Trial {
-        frames: 3,
-        max_latency_ms: None,
-        low_confidence: 0.9,
-        max_low_confidence_fraction: 0.5,
-    });
-    signed(&adapter)
 }
 
 #[test]
@@ -55,7 +41,7 @@ fn a_trial_is_confirmed_after_its_own_number_of_frames() {
 fn a_low_confidence_adapter_is_reverted_and_the_reason_is_kept() {
     let mut device = Device::with_birds("");
     let before = device.ask(&image(1));
-    device.push(&never_confident()).unwrap();
+    device.push(&signed(&never_confident("birds"))).unwrap();
     for seed in 0..3 {
         assert_eq!(device.ask(&image(seed))["version"], 2);
     }
@@ -199,7 +185,7 @@ fn disk(device: &Device, full: bool) {
 #[test]
 fn a_failure_on_a_full_disk_takes_effect_at_once_and_is_written_later() {
     let mut device = Device::with_birds("");
-    let unsure = never_confident();
+    let unsure = signed(&never_confident("birds"));
     device.push(&unsure).unwrap();
     assert_eq!(device.ask(&image(0))["version"], 2);
     disk(&device, true);

@@ -1,7 +1,7 @@
 //! One pass over the training images.
 
 use clr_adapters::Recipe;
-use clr_learning::{Adam, Ema, Network, Purpose, StepOutput, argmax, cross_entropy, smoothed_target, stream};
+use clr_learning::{Adam, Ema, LossFn, Network, Purpose, StepOutput, argmax, cross_entropy, smoothed_target, stream};
 use rand::RngExt as _;
 
 use super::prepare::Prepared;
@@ -66,13 +66,7 @@ impl<F: Fn(f64) -> f64> Epoch<'_, F> {
             }
             let features = n * network.feature_count();
             let mask = (schedule.dropout > 0.0).then(|| drop_some(features, schedule.dropout, options.seed, address));
-            let loss = |index: usize, logits: &[f32]| {
-                let target = &targets[index * classes..(index + 1) * classes];
-                let (loss, gradient) = cross_entropy(logits, target, 1.0);
-                let share = 1.0 / n as f64;
-                let gradient = gradient.into_iter().map(|value| (value * share) as f32);
-                ((loss * share) as f32, gradient.collect())
-            };
+            let loss = mean_cross_entropy(&targets, classes);
             let x = input_images(&input, &prepared.train);
             let output = (prepared.executor).forward_backward(network, x, self.mode, mask.as_deref(), &loss)?;
             totals.add(&output, &batch.labels);
@@ -90,6 +84,17 @@ impl<F: Fn(f64) -> f64> Epoch<'_, F> {
             Ok(())
         })?;
         Ok(totals)
+    }
+}
+
+/// Returns the loss of a batch with these targets `[N, K]`: the mean cross-entropy, as a share of each image.
+pub(super) fn mean_cross_entropy(targets: &[f32], classes: usize) -> impl LossFn + '_ {
+    let share = classes as f64 / targets.len() as f64;
+    move |index: usize, logits: &[f32]| {
+        let target = &targets[index * classes..(index + 1) * classes];
+        let (loss, gradient) = cross_entropy(logits, target, 1.0);
+        let gradient = gradient.into_iter().map(|value| (value * share) as f32);
+        ((loss * share) as f32, gradient.collect())
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     Evaluation, Record,
     batches::{Loading, prepare_batch, shuffled},
     error::{Result, TrainError},
-    evaluate::{evaluate_with, input_images},
+    evaluate::input_images,
     network::Mode,
     observer::{Meter, Observer, Phase},
     options::{EpochSelection, NormStatistics},
@@ -33,7 +33,6 @@ pub(super) struct Outcome {
 pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn Observer) -> Result<Outcome> {
     let start = Instant::now();
     let (options, schedule) = (prepared.options, &prepared.schedule);
-    let workers = options.workers();
     let mut network = prepared.base.sibling(recipe, prepared.names.len(), options.seed);
     network.begin_at(options.first_site);
     let size = [prepared.preprocessing.height, prepared.preprocessing.width].map(|side| side as usize);
@@ -57,11 +56,6 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
             network.set_head(&prepared.fitted.head)?;
         }
     }
-    let executor = &prepared.executor;
-    let measure = |network: &Network| {
-        let (images, names) = (&prepared.validation, &prepared.names);
-        evaluate_with(executor, network, images, names, workers, &mut ())
-    };
     let adam_options = AdamOptions::new(schedule.rates)
         .with_decay(schedule.decay)
         .with_relative(schedule.relative_rates)
@@ -87,7 +81,7 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
     } else {
         adam = Adam::new(network.parameters(), adam_options, None);
         average = schedule.average.map(|decay| Ema::new(adam.values().to_vec(), decay));
-        let validation = measure(&network)?;
+        let validation = prepared.validate(&network)?;
         let record = Record {
             recipe,
             epoch: 0,
@@ -134,7 +128,7 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
         if let Some(average) = &average {
             network.set_values(&average.values)?;
         }
-        let validation = measure(&network)?;
+        let validation = prepared.validate(&network)?;
         let better = match schedule.keep {
             EpochSelection::Best => score(&validation) > state.best_score,
             EpochSelection::Last => epoch == epochs && no_worse(state.history[0].validation_accuracy, &validation),
@@ -173,7 +167,7 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
         }
     }
     network.restore(&state.best)?;
-    let validation = measure(&network)?;
+    let validation = prepared.validate(&network)?;
     Ok(Outcome {
         network,
         validation,

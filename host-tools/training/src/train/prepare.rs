@@ -12,7 +12,7 @@ use crate::{
     batches::SplitImages,
     data::{Dataset, Split, inspect},
     error::{Result, TrainError},
-    evaluate::features,
+    evaluate::{evaluate_with, features},
     executor::Executor,
     observer::{Meter, Observer, Phase},
     options::{Schedule, TrainOptions},
@@ -150,6 +150,12 @@ impl<'a> Prepared<'a> {
             fingerprint,
             head_seconds,
         })
+    }
+
+    /// Measures a network on the validation images.
+    pub(super) fn validate(&self, network: &Network) -> Result<Evaluation> {
+        let workers = self.options.workers();
+        evaluate_with(&self.executor, network, &self.validation, &self.names, workers, &mut ())
     }
 
     /// Returns the outcome of the head alone.

@@ -11,17 +11,21 @@ use clr_adapters::{
     Calibration, Canary, ClassFeatures, Digest, Encoding, Header, Metrics, SiteSteps, StepSize, Steps, encode,
     noise_image,
 };
-use clr_learning::{Adam, AdamOptions, LrSchedule, Network, PerGroup, cross_entropy};
+use clr_learning::{Adam, AdamOptions, LrSchedule, Network, PerGroup, smoothed_target};
 
-use super::{CANARIES, CANARY_SIDE, Outcome, class_features::Measured, epoch::Epoch, prepare::Prepared};
+use super::{
+    CANARIES, CANARY_SIDE, Outcome,
+    class_features::Measured,
+    epoch::{Epoch, mean_cross_entropy},
+    prepare::Prepared,
+};
 use crate::{
-    Evaluation, Record,
+    CompactOptions, Record,
     batches::{Loading, for_each_batch, shuffled},
     error::{Result, TrainError},
-    evaluate::{evaluate_with, input_images},
+    evaluate::input_images,
     network::Mode,
     observer::{Meter, Observer, Phase},
-    options::CompactOptions,
 };
 
 /// Number of training images from which importances are estimated.
@@ -221,16 +225,13 @@ fn importance(prepared: &Prepared<'_>, network: &mut Network) -> Result<Vec<[f64
         })
         .collect();
     for_each_batch(&prepared.train, &order, loading, |batch| {
-        let n = batch.labels.len();
         let classes = network.classes();
-        let loss = |index: usize, logits: &[f32]| {
-            let mut target = vec![0.0; classes];
-            target[batch.labels[index] as usize] = 1.0;
-            let (loss, gradient) = cross_entropy(logits, &target, 1.0);
-            let share = 1.0 / n as f64;
-            let gradient = gradient.into_iter().map(|value| (value * share) as f32);
-            ((loss * share) as f32, gradient.collect())
-        };
+        let targets = batch
+            .labels
+            .iter()
+            .flat_map(|&label| smoothed_target(label as usize, classes, 0.0));
+        let targets: Vec<f32> = targets.collect();
+        let loss = mean_cross_entropy(&targets, classes);
         let x = input_images(&batch.input, &prepared.train);
         let output = (prepared.executor).forward_backward(network, x, Mode::Train, None, &loss)?;
         for (place, gradient) in places.iter().zip(&output.gradients) {
@@ -280,10 +281,7 @@ fn train(
             factor: &|position| options.rate * decay.factor(position - position_before, options.epochs),
         };
         let totals = pass.run(prepared, network, &mut adam, None, &mut meter, observer)?;
-        let validation: Evaluation = {
-            let (executor, images, names) = (&prepared.executor, &prepared.validation, &prepared.names);
-            evaluate_with(executor, network, images, names, prepared.options.workers(), &mut ())?
-        };
+        let validation = prepared.validate(network)?;
         let record = Record {
             recipe,
             epoch: first + number,
