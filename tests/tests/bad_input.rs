@@ -64,6 +64,18 @@ fn a_task_cannot_have_a_reserved_name() {
 }
 
 #[test]
+fn a_limit_that_the_encoding_or_the_task_cannot_meet_is_refused() {
+    let bench = Workbench::new();
+    let mut call = bench.clr(&TRAIN);
+    call.args(["--bytes", "5000", "--encoding", "int8"]);
+    refused(call, &["--bytes", "`int8`", "hint:"]);
+    let mut call = bench.clr(&TRAIN);
+    call.args(["--bytes", "100"]);
+    refused(call, &["at least", "100 were asked for", "hint:"]);
+    assert!(!bench.path("t.clr").exists());
+}
+
+#[test]
 fn a_missing_file_is_named_with_a_hint() {
     let bench = Workbench::new();
     for command in [

@@ -145,6 +145,12 @@ struct Document<'a> {
 pub(crate) fn run(args: &TrainArgs, context: &Context<'_>) -> anyhow::Result<u8> {
     let task = args.task_name.clone().unwrap_or_else(|| folder_name(&args.data));
     clr_adapters::check_task_name(&task)?;
+    if args.bytes.is_some() && args.encoding != Encoding::Compact {
+        bail!(
+            "--bytes is for the encoding `compact`, got `{}`\nhint: leave out one of the two options",
+            args.encoding
+        );
+    }
     let path = args
         .output
         .clone()
