@@ -127,9 +127,15 @@ impl CodeModel {
         }
     }
 
-    /// Reads `count` codes in rows of `width`; `None` if the bytes end or contain an impossible code.
-    pub(crate) fn read(&mut self, decoder: &mut Decoder<'_>, count: usize, width: usize) -> Option<Vec<i32>> {
-        let mut codes = Vec::new();
+    /// Appends `count` codes in rows of `width` to `codes`, which is empty; `None` if the bytes end or contain an
+    /// impossible code.
+    pub(crate) fn read(
+        &mut self,
+        decoder: &mut Decoder<'_>,
+        count: usize,
+        width: usize,
+        codes: &mut Vec<i32>,
+    ) -> Option<()> {
         for row in (0..count).step_by(width) {
             let mut left = 0;
             for column in 0..width.min(count - row) {
@@ -141,7 +147,7 @@ impl CodeModel {
                 codes.push(left);
             }
         }
-        Some(codes)
+        Some(())
     }
 
     /// Codes one value with these neighbours: the code before it in its row, and the one in the row before.
@@ -205,7 +211,8 @@ mod tests {
 
     fn codes_of(bytes: &[u8], count: usize, width: usize) -> Option<Vec<i32>> {
         let mut decoder = Decoder::new(bytes);
-        let codes = CodeModel::default().read(&mut decoder, count, width)?;
+        let mut codes = Vec::new();
+        CodeModel::default().read(&mut decoder, count, width, &mut codes)?;
         decoder.is_canonical().then_some(codes)
     }
 
@@ -258,10 +265,9 @@ mod tests {
     fn decoding_garbage_ends_with_codes_in_range_or_nothing() {
         for seed in 0..200_u8 {
             let bytes: Vec<u8> = (0..60_u8).map(|at| at.wrapping_mul(seed).wrapping_add(seed)).collect();
-            for count in [10, 100, 10_000] {
-                let codes = CodeModel::default().read(&mut Decoder::new(&bytes), count, 9);
-                assert!(codes.is_none_or(|codes| codes.iter().all(|code| code.abs() <= LARGEST_CODE)));
-            }
+            let mut codes = Vec::new();
+            let _ = CodeModel::default().read(&mut Decoder::new(&bytes), 10_000, 9, &mut codes);
+            assert!(codes.iter().all(|code| code.abs() <= LARGEST_CODE));
         }
     }
 }

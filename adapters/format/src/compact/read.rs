@@ -113,7 +113,9 @@ fn codes(decoder: &mut Decoder<'_>, model: &mut Model, part: &Part) -> Result<Ve
     if !model.any.code(decoder, false).ok_or(Fault::Ends)? {
         return Ok(vec![0; part.values]);
     }
-    let codes = model.codes.read(decoder, part.values, part.width).ok_or(Fault::Ends)?;
+    let mut codes = Vec::new();
+    let read = model.codes.read(decoder, part.values, part.width, &mut codes);
+    read.ok_or(Fault::Ends)?;
     if codes.iter().all(|&code| code == 0) {
         return Err(Fault::Form);
     }
