@@ -41,7 +41,9 @@ fn profile(background: &Background, task: u64, spread: f32, logits: &[Vec<f32>])
     let training = coordinates(background, &images(task, spread, 2));
     let validation = coordinates(background, &images(task, spread, 3));
     let profile = Profile::learn_against(background, &training).unwrap();
-    profile.with_scores(background, &validation, logits).unwrap()
+    let scores = validation.iter().map(|point| profile.score_against(background, point));
+    let scores = scores.collect();
+    profile.with_scores(scores, logits).unwrap()
 }
 
 fn score(background: &Background, profile: &Profile, image: &[f32]) -> f32 {

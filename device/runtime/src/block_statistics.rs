@@ -3,12 +3,7 @@
 use clr_kernels::LANES;
 use clr_onnx::{Program, ValueId};
 
-use crate::{
-    Executable, SiteParameters,
-    executable::Step,
-    inference::value,
-    memory::{Buffer, Memory},
-};
+use crate::{Executable, SiteParameters, executable::Step, inference::value};
 
 /// A block output ([`Program::block_outputs`]).
 #[derive(Debug)]

@@ -9,6 +9,13 @@ use crate::{Op, ValueId};
 const LAST: usize = 2;
 
 impl Program {
+    /// Returns the number of block statistics: two for each channel of every block output.
+    #[must_use]
+    pub fn block_statistics(&self) -> usize {
+        let outputs = self.block_outputs().into_iter();
+        outputs.map(|value| 2 * self.shapes[value.0].channels()).sum()
+    }
+
     /// Returns the outputs of blocks, in execution order: feature maps before the global pool through which the whole
     /// computation passes, one for each sequence of equal width, without those that the next one narrows again. In an
     /// inverted residual network these are the linear bottlenecks, in a ResNet the last sum of each width. Their

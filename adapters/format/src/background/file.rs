@@ -24,12 +24,10 @@ const MOST_STATISTICS: usize = 1 << 16;
 #[non_exhaustive]
 pub enum BackgroundError {
     /// The magic number is wrong.
-    #[error(
-        "not a background: the first 8 bytes are not the magic number\nhint: files of backgrounds end in .background and are written by `clr background`"
-    )]
+    #[error("not a background: the first 8 bytes are not the magic number")]
     Magic,
     /// The format is newer than this program.
-    #[error("background of version {got}, expected {expected}\nhint: a newer clr wrote it; update this one")]
+    #[error("background of version {got}, expected {expected}: another version of clr wrote it")]
     Version {
         /// The version that this program reads.
         expected: u16,
@@ -37,10 +35,10 @@ pub enum BackgroundError {
         got: u16,
     },
     /// The checksum is wrong, or the file ends early.
-    #[error("the background is damaged: its checksum does not fit its bytes\nhint: copy the file again")]
+    #[error("damaged: the checksum does not fit the bytes")]
     Checksum,
     /// The content contradicts itself.
-    #[error("the background cannot be used: {reason}")]
+    #[error("{reason}")]
     Invalid {
         /// What is wrong, with expected and got.
         reason: String,

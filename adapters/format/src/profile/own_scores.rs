@@ -61,6 +61,22 @@ impl HeadEnergy {
     /// Weight in units of the standard deviations of score and energy.
     const WEIGHT: f64 = 0.5;
 
+    /// Learns the contribution from scores and logits of a task's own images. Returns `None` without logits, or if one is
+    /// not finite.
+    fn learn(scores: &[f32], logits: &[Vec<f32>]) -> Option<Self> {
+        if logits.is_empty() || logits.len() != scores.len() {
+            return None;
+        }
+        let mut energies: Vec<f32> = logits.iter().map(|logits| energy(logits)).collect();
+        let weight = Self::WEIGHT * deviation(scores) / deviation(&energies).max(1e-6);
+        energies.sort_by(f32::total_cmp);
+        let head = Self {
+            median: energies[energies.len() / 2],
+            weight: weight as f32,
+        };
+        (head.median.is_finite() && head.weight.is_finite()).then_some(head)
+    }
+
     /// Returns the contribution to the score of an image with these logits, at most 0.
     #[must_use]
     pub fn score(&self, logits: &[f32]) -> f32 {
@@ -127,43 +143,32 @@ impl Profile {
         (2.0 * (own - background) / dimensions) as f32
     }
 
-    /// Sets the scores of the task's own images, which were measured with coordinates `[D]` in the background of this
-    /// profile, and the contribution of its head, measured with the logits of the same images; no contribution if there
-    /// are no logits. Returns `None` without images, or if a score is not finite.
+    /// Returns [`Profile::ratio`] of an image with these coordinates `[D]` in `background`.
     #[must_use]
-    pub fn with_scores(
-        mut self,
-        background: &Background,
-        coordinates: &[Vec<f32>],
-        logits: &[Vec<f32>],
-    ) -> Option<Self> {
-        let log_volume = self.log_volume();
-        let score = |point: &Vec<f32>| self.ratio(self.distance(point), log_volume, background.log_density(point));
-        let mut scores: Vec<f32> = coordinates.iter().map(score).collect();
-        let mut ratios = Ratios::new(background.id());
-        if logits.len() == scores.len() && !logits.is_empty() {
-            let energies: Vec<f32> = logits.iter().map(|logits| energy(logits)).collect();
-            let weight = HeadEnergy::WEIGHT * deviation(&scores) / deviation(&energies).max(1e-6);
-            let mut sorted = energies;
-            sorted.sort_by(f32::total_cmp);
-            let head = HeadEnergy {
-                median: sorted[sorted.len() / 2],
-                weight: weight as f32,
-            };
+    pub fn score_against(&self, background: &Background, coordinates: &[f32]) -> f32 {
+        let distance = self.distance(coordinates);
+        self.ratio(distance, self.log_volume(), background.log_density(coordinates))
+    }
+
+    /// Sets the scores of the task's own images against the profile's background, and the contribution of its head to
+    /// them, from the logits of the same images; no contribution if `logits` is empty. Returns `None` for a profile of
+    /// sketches, without scores, or if one is not finite.
+    #[must_use]
+    pub fn with_scores(mut self, mut scores: Vec<f32>, logits: &[Vec<f32>]) -> Option<Self> {
+        let OwnScores::Ratios(ratios) = &mut self.own_scores else {
+            return None;
+        };
+        ratios.head = HeadEnergy::learn(&scores, logits);
+        if let Some(head) = ratios.head {
             for (score, logits) in scores.iter_mut().zip(logits) {
                 *score += head.score(logits);
             }
-            ratios.head = Some(head);
         }
         scores.sort_by(f32::total_cmp);
         for (quantile, fraction) in ratios.quantiles.iter_mut().zip(Ratios::FRACTIONS) {
             *quantile = order_statistic(&scores, fraction)?;
         }
-        let finite = ratios.quantiles.iter().all(|value| value.is_finite())
-            && ratios
-                .head
-                .is_none_or(|head| head.median.is_finite() && head.weight.is_finite());
-        self.own_scores = OwnScores::Ratios(ratios);
+        let finite = ratios.quantiles.iter().all(|value| value.is_finite());
         finite.then_some(self)
     }
 }
