@@ -16,8 +16,7 @@ use rayon::{ThreadPool, prelude::*};
 use crate::reference::Reference;
 use crate::{
     Classification, EngineError, ResidentAdapter,
-    pass::BackboneFeatures,
-    plan::{Native, Plan, Reprogrammed},
+    plan::{BackboneFeatures, Native, Plan, Reprogrammed},
     scorer::Scorer,
 };
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clr_adapters::{Background, Preprocessing};
 use clr_onnx::ImageView;
 
-use crate::{Classification, Engine, EngineError, ResidentAdapter};
+use crate::{Classification, Engine, EngineError, ResidentAdapter, plan::BackboneFeatures};
 
 /// An image, and the results that an engine has computed from it so far. Tasks are chosen by the features of the
 /// unmodified backbone. A task without sites (recipe `linear`) uses the same features, so choosing such a task and
@@ -18,15 +18,6 @@ pub struct ImagePass<'a> {
     features: Vec<(Preprocessing, BackboneFeatures)>,
     /// Classifications that choosing the task needed.
     kept: Vec<(Arc<ResidentAdapter>, Classification)>,
-}
-
-/// What the unmodified backbone computes for an image.
-#[derive(Debug)]
-pub(crate) struct BackboneFeatures {
-    /// Features `[F]`.
-    pub(crate) features: Vec<f32>,
-    /// Block statistics `[S]`; empty without a background.
-    pub(crate) block_statistics: Vec<f32>,
 }
 
 impl Engine {

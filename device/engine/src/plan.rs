@@ -8,9 +8,9 @@ use clr_onnx::with_all_sites;
 use clr_onnx::{Backbone, absolute_sites};
 use clr_runtime::{Executable, SiteParameters};
 
+use crate::EngineError;
 #[cfg(feature = "tract")]
 use crate::reference::{Reference, Tensors};
-use crate::{EngineError, pass::BackboneFeatures};
 
 /// A backbone prepared to run at one input size.
 #[derive(Clone, Debug)]
@@ -62,6 +62,15 @@ pub(crate) enum Reprogrammed {
     /// tract's plan, and the inputs after the image.
     #[cfg(feature = "tract")]
     Reference { plan: Arc<Reference>, tensors: Tensors },
+}
+
+/// What the unmodified backbone computes for an image.
+#[derive(Debug)]
+pub(crate) struct BackboneFeatures {
+    /// Features `[F]`.
+    pub(crate) features: Vec<f32>,
+    /// Block statistics `[S]`; empty without a background.
+    pub(crate) block_statistics: Vec<f32>,
 }
 
 impl Plan {

@@ -1,35 +1,9 @@
 //! Statistics of the block outputs of an image: what the feature profile of a task describes.
 
 use clr_kernels::LANES;
-use clr_onnx::{Program, ValueId};
+use clr_onnx::ValueId;
 
-use crate::{Executable, SiteParameters, executable::Step, inference::value};
-
-/// A block output ([`Program::block_outputs`]).
-#[derive(Debug)]
-pub(crate) struct BlockOutput {
-    value: ValueId,
-    /// Number of steps after which it is computed.
-    steps: usize,
-    channels: usize,
-}
-
-impl BlockOutput {
-    /// Returns the block outputs of a program with these compiled steps.
-    pub(crate) fn all(program: &Program, steps: &[Step]) -> Vec<Self> {
-        let outputs = program.block_outputs().into_iter();
-        let find = |value| steps.iter().position(|step| step.output == value);
-        outputs
-            .filter_map(|value| {
-                Some(Self {
-                    value,
-                    steps: find(value)? + 1,
-                    channels: program.shapes[value.0].channels(),
-                })
-            })
-            .collect()
-    }
-}
+use crate::{Executable, SiteParameters, inference::value};
 
 impl Executable {
     /// Returns the number of block statistics, `S`: two per channel of every block output.

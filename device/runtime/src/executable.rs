@@ -7,7 +7,6 @@ use clr_onnx::{Program, ValueId};
 
 use crate::{
     PackedWeights, SiteParameters,
-    block_statistics::BlockOutput,
     convolution::Convolution,
     memory::Buffers,
     operators::{Operator, Reads},
@@ -73,6 +72,15 @@ pub struct Executable {
     pub(crate) arena: Arc<Arena>,
     /// Buffers for training, which outlive an image.
     pub(crate) buffers: Buffers,
+}
+
+/// A block output ([`Program::block_outputs`]).
+#[derive(Debug)]
+pub(crate) struct BlockOutput {
+    pub(crate) value: ValueId,
+    /// Number of steps after which it is computed.
+    pub(crate) steps: usize,
+    pub(crate) channels: usize,
 }
 
 /// A step.

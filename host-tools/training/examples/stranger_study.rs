@@ -12,7 +12,10 @@
 //! own task is chosen, among the installed tasks and among all, with one background of all tasks; and the false alarms of
 //! each task at its own limit. All with the test split.
 
-use std::{error::Error, path::PathBuf};
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+};
 
 use clr_adapters::{Background, Head, OwnScores, Preprocessing, Profile, Recipe};
 use clr_learning::{LabelledFeatures, LogisticOptions, Network, fit_head, learn_background};
@@ -86,7 +89,7 @@ fn compute(
     Ok((images, labelled))
 }
 
-fn load(network: &Network, path: &PathBuf, side: u32, background: &[u32]) -> Outcome<Task> {
+fn load(network: &Network, path: &Path, side: u32, background: &[u32]) -> Outcome<Task> {
     let dataset = Dataset::open(path, &SplitOptions::default())?;
     let mut sets = Vec::new();
     for (split, most) in LIMITS {
