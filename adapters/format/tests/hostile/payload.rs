@@ -1,6 +1,9 @@
 //! Faults of the payload and of its values.
 
-use clr_adapters::{CodeFault, DecodeError, EncodeError, Encoding, InvalidAdapter, Profile, SectionKind, encode};
+use clr_adapters::{
+    BackgroundId, CodeFault, DecodeError, EncodeError, Encoding, HeadEnergy, InvalidAdapter, OwnScores, Profile,
+    Ratios, SectionKind, encode,
+};
 
 use super::{refused, reseal_section};
 use crate::sample;
@@ -118,10 +121,14 @@ fn an_invalid_profile_is_refused() {
     for change in [
         (|profile| profile.diagonal[2] = 0.0) as fn(&mut Profile),
         |profile| profile.diagonal[2] = -1.0,
-        |profile| profile.typical = 0.0,
-        |profile| profile.typical = f32::NAN,
-        |profile| profile.limit = profile.typical,
-        |profile| profile.limit = f32::INFINITY,
+        |profile| profile.own_scores = distances(0.0, 1.0),
+        |profile| profile.own_scores = distances(f32::NAN, 1.0),
+        |profile| profile.own_scores = distances(1.0, 1.0),
+        |profile| profile.own_scores = distances(1.0, f32::INFINITY),
+        |profile| profile.own_scores = ratios([-1.0, 0.0, 0.0, 0.1, f32::NAN, 0.3, 0.4], None),
+        |profile| profile.own_scores = ratios([-1.0, 0.0, 0.0, 0.1, 0.05, 0.3, 0.4], None),
+        |profile| profile.own_scores = ratios([0.0; 7], Some([f32::INFINITY, 1.0])),
+        |profile| profile.own_scores = ratios([0.0; 7], Some([1.0, -0.5])),
     ] {
         assert!(matches!(refused(change), InvalidAdapter::OutOfRange { .. }));
     }
@@ -147,4 +154,16 @@ fn an_invalid_profile_is_refused() {
         }),
         InvalidAdapter::TooLarge { cap: 18, got: 19, .. }
     ));
+}
+
+fn distances(typical: f32, limit: f32) -> OwnScores {
+    OwnScores::Distances { typical, limit }
+}
+
+fn ratios(quantiles: [f32; 7], head: Option<[f32; 2]>) -> OwnScores {
+    OwnScores::Ratios(Ratios {
+        background: BackgroundId([7; 8]),
+        quantiles,
+        head: head.map(|[median, weight]| HeadEnergy { median, weight }),
+    })
 }
