@@ -11,7 +11,7 @@ use crate::{
 ///
 /// # Errors
 /// [`EncodeError::Step`] if a value is too large for its step.
-pub(super) fn contents(adapter: &Adapter, parts: &[Part]) -> Result<Vec<Content>, EncodeError> {
+pub(crate) fn contents(adapter: &Adapter, parts: &[Part]) -> Result<Vec<Content>, EncodeError> {
     let content = |(part, values): (&Part, &[f32])| match part.step {
         None => Ok(Content::Floats(values.to_vec())),
         Some(step) => {
@@ -84,7 +84,7 @@ impl<I: Iterator<Item = Vec<f32>>> Values<I> {
 }
 
 /// Returns the adapter with this header and these contents.
-pub(super) fn assemble(outline: Outline, parts: &[Part], contents: Vec<Content>) -> Adapter {
+pub(crate) fn assemble(outline: Outline, parts: &[Part], contents: Vec<Content>) -> Adapter {
     let values = parts
         .iter()
         .zip(contents)

@@ -8,7 +8,7 @@ mod write;
 
 use alloc::vec::Vec;
 
-use assemble::{assemble, contents};
+pub(crate) use assemble::{assemble, contents};
 pub(crate) use read::{read, read_contents};
 pub(crate) use write::{write, write_contents};
 
