@@ -2,7 +2,7 @@
 
 use clr_adapters::{
     BackgroundId, CodeFault, DecodeError, EncodeError, Encoding, HeadEnergy, InvalidAdapter, OwnScores, Profile,
-    Ratios, SectionKind, encode,
+    Ratios, SectionKind, TaughtPoints, encode,
 };
 
 use super::{refused, reseal_section};
@@ -109,6 +109,8 @@ fn an_invalid_profile_is_refused() {
         error
     };
     let lengths = refused(|profile| _ = profile.factor.pop());
+    let without = refused(|profile| profile.taught = taught(profile, 0, 1.0, 0.0));
+    assert_eq!(without, InvalidAdapter::TaughtWithoutBackground);
     let section = SectionKind::ProfileFactor;
     assert_eq!(
         lengths,
@@ -127,6 +129,8 @@ fn an_invalid_profile_is_refused() {
         |profile| profile.own_scores = distances(1.0, f32::INFINITY),
         |profile| profile.own_scores = ratios([-1.0, 0.0, 0.0, 0.1, f32::NAN, 0.3, 0.4], None),
         |profile| profile.own_scores = ratios([-1.0, 0.0, 0.0, 0.1, 0.05, 0.3, 0.4], None),
+        |profile| (profile.own_scores, profile.taught) = (ratios([0.0; 7], None), taught(profile, 99, 1.0, 0.0)),
+        |profile| (profile.own_scores, profile.taught) = (ratios([0.0; 7], None), taught(profile, 0, 0.0, 0.0)),
         |profile| profile.own_scores = ratios([0.0; 7], Some([f32::INFINITY, 1.0])),
         |profile| profile.own_scores = ratios([0.0; 7], Some([1.0, -0.5])),
     ] {
@@ -154,6 +158,16 @@ fn an_invalid_profile_is_refused() {
         }),
         InvalidAdapter::TooLarge { cap: 18, got: 19, .. }
     ));
+}
+
+fn taught(profile: &Profile, class: u32, variance: f32, shift: f32) -> Vec<TaughtPoints> {
+    let mean = profile.mean.clone();
+    vec![TaughtPoints {
+        class,
+        variance,
+        shift,
+        mean,
+    }]
 }
 
 fn distances(typical: f32, limit: f32) -> OwnScores {
