@@ -8,9 +8,9 @@ use clr_onnx::with_all_sites;
 use clr_onnx::{Backbone, absolute_sites};
 use clr_runtime::{Executable, SiteParameters};
 
-use crate::EngineError;
 #[cfg(feature = "tract")]
 use crate::reference::{Reference, Tensors};
+use crate::{EngineError, pass::BackboneFeatures};
 
 /// A backbone prepared to run at one input size.
 #[derive(Clone, Debug)]
@@ -112,6 +112,21 @@ impl Reprogrammed {
             Self::Native { plan, sites } => Ok(plan.executable.features(image, sites)),
             #[cfg(feature = "tract")]
             Self::Reference { plan, tensors } => plan.features(image, tensors),
+        }
+    }
+
+    /// Returns features and block statistics of a preprocessed image; `None` if tract executes the plan.
+    pub(crate) fn features_and_block_statistics(&self, image: &[f32]) -> Option<BackboneFeatures> {
+        match self {
+            Self::Native { plan, sites } => {
+                let (features, block_statistics) = plan.executable.features_and_block_statistics(image, sites);
+                Some(BackboneFeatures {
+                    features,
+                    block_statistics,
+                })
+            }
+            #[cfg(feature = "tract")]
+            Self::Reference { .. } => None,
         }
     }
 

@@ -5,6 +5,7 @@ use clr_onnx::{Program, Shape, StepOp, ValueId};
 
 use crate::{
     Executable, ExecutableOptions, RuntimeError,
+    block_statistics::BlockOutput,
     convolution::Convolution,
     executable::{Step, Work},
     memory::Buffers,
@@ -93,6 +94,7 @@ fn compile(program: &Program, options: &ExecutableOptions) -> Result<Executable,
     }
     find_last_uses(&mut steps, lengths.len(), program.features);
     Ok(Executable {
+        block_outputs: BlockOutput::all(program, &steps),
         steps,
         lengths,
         features: program.features,

@@ -7,6 +7,7 @@ use clr_onnx::{Program, ValueId};
 
 use crate::{
     PackedWeights, SiteParameters,
+    block_statistics::BlockOutput,
     convolution::Convolution,
     memory::Buffers,
     operators::{Operator, Reads},
@@ -64,6 +65,7 @@ pub struct Executable {
     pub(crate) lengths: Vec<usize>,
     pub(crate) features: ValueId,
     pub(crate) feature_count: usize,
+    pub(crate) block_outputs: Vec<BlockOutput>,
     /// Channels, rows, columns.
     pub(crate) image: [usize; 3],
     pub(crate) sites: usize,
