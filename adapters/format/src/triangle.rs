@@ -35,7 +35,9 @@ pub(crate) fn mean(points: &[Vec<f32>]) -> Vec<f64> {
             .zip(point)
             .for_each(|(sum, &value)| *sum += f64::from(value));
     }
-    mean.iter_mut().for_each(|sum| *sum /= points.len() as f64);
+    for sum in &mut mean {
+        *sum /= points.len() as f64;
+    }
     mean
 }
 
@@ -47,7 +49,9 @@ pub(crate) fn trace(matrix: &Triangle) -> f64 {
 /// Returns `scale · matrix + diagonal · I`.
 pub(crate) fn shrunk(mut matrix: Triangle, scale: f64, diagonal: f64) -> Triangle {
     for row in &mut matrix {
-        row.iter_mut().for_each(|value| *value *= scale);
+        for value in row.iter_mut() {
+            *value *= scale;
+        }
         if let Some(last) = row.last_mut() {
             *last += diagonal;
         }

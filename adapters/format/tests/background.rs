@@ -158,6 +158,10 @@ fn contradictory_backgrounds_are_refused_with_what_is_wrong() {
         (of(&rows, 1.0, 3), "mean of 3 values, expected 2"),
         (of(&[], 1.0, 2), "0 coordinates, expected 1 to 512"),
         (of(&[vec![], vec![]], 1.0, 2), "0 block statistics"),
+        (
+            of(&vec![vec![1.0; 60_000]; 80], 1.0, 2),
+            "a projection of 4800000 codes, at most 4194304",
+        ),
     ] {
         let error = result.unwrap_err();
         assert!(error.contains(part), "{error}");

@@ -17,6 +17,8 @@ const SPARE: usize = 16;
 /// Added to the eigenvalues of the correlation matrix before whitening, so that weak directions are not amplified
 /// without bound.
 const ROUND: f32 = 0.05;
+/// Minimum eigenvalue of a used direction, relative to the largest.
+const LEAST_EIGENVALUE: f32 = 1e-6;
 /// Minimum number of kinds of images, and of images of each kind.
 const LEAST_KINDS: usize = 3;
 const LEAST_IMAGES: usize = 20;
@@ -52,10 +54,12 @@ pub fn learn_background(backbone: Digest, kinds: &[Vec<Vec<f32>>], seed: u64) ->
     let rank = (Profile::DIMENSIONS + SPARE).min(statistics).min(rows.nrows());
     let basis = main_subspace(&rows, rank, ITERATIONS, &mut stream(seed, Purpose::Directions, 2, 0));
     let along = rows.dot(&basis);
+    let eigenvalue = |column: usize| along.column(column).dot(&along.column(column));
+    let least = LEAST_EIGENVALUE * (0..rank).map(eigenvalue).fold(0.0, f32::max);
     let projection: Vec<Vec<f32>> = (0..rank.min(Profile::DIMENSIONS))
+        .filter(|&column| eigenvalue(column) > least)
         .map(|column| {
-            let eigenvalue = along.column(column).dot(&along.column(column));
-            let scale = 1.0 / (eigenvalue + ROUND).sqrt();
+            let scale = 1.0 / (eigenvalue(column) + ROUND).sqrt();
             let weights = basis.column(column).to_owned() * scale;
             (weights.iter().zip(&deviations))
                 .map(|(weight, &deviation)| if deviation > 0.0 { weight / deviation } else { 0.0 })
@@ -176,7 +180,7 @@ mod tests {
                         (0..STATISTICS)
                             .map(|at| match at {
                                 11 => 3.0,
-                                at => (kind * at) as f32 * 0.3 + shared * at as f32 + random.random_range(-0.5..0.5),
+                                at => (kind * at) as f32 * 0.3 + shared * at as f32 + random.random_range(-4.0..4.0),
                             })
                             .collect()
                     })
@@ -191,7 +195,7 @@ mod tests {
         let background = learn_background(Digest([1; 32]), &kinds, 7).unwrap();
         assert_eq!(
             (background.statistics(), background.dimensions()),
-            (STATISTICS, STATISTICS)
+            (STATISTICS, STATISTICS - 1)
         );
         let points: Vec<Vec<f32>> = kinds
             .iter()

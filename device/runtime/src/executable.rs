@@ -7,7 +7,6 @@ use clr_onnx::{Program, ValueId};
 
 use crate::{
     PackedWeights, SiteParameters,
-    block_statistics::BlockOutput,
     convolution::Convolution,
     memory::Buffers,
     operators::{Operator, Reads},
@@ -75,6 +74,15 @@ pub struct Executable {
     pub(crate) buffers: Buffers,
 }
 
+/// A block output ([`Program::block_outputs`]).
+#[derive(Debug)]
+pub(crate) struct BlockOutput {
+    pub(crate) value: ValueId,
+    /// Number of steps after which it is computed.
+    pub(crate) steps: usize,
+    pub(crate) channels: usize,
+}
+
 /// A step.
 #[derive(Debug)]
 pub(crate) struct Step {
@@ -124,6 +132,11 @@ impl Executable {
     /// Channels, rows and columns of the image.
     pub fn image(&self) -> [usize; 3] {
         self.image
+    }
+
+    /// Number of steps.
+    pub fn step_count(&self) -> usize {
+        self.steps.len()
     }
 
     /// Number of features.

@@ -55,12 +55,11 @@ pub fn create_task(
     if groups.len() < 2 {
         return Err(TuneError::TooFewClasses { got: groups.len() });
     }
-    let profile = match background {
-        Some(background) => profile_against(background, &statistics),
-        None => {
-            let images: Vec<&[f32]> = groups.iter().flatten().map(Vec::as_slice).collect();
-            profile_of_sketches(&images)
-        }
+    let profile = if let Some(background) = background {
+        profile_against(background, &statistics)
+    } else {
+        let images: Vec<&[f32]> = groups.iter().flatten().map(Vec::as_slice).collect();
+        profile_of_sketches(&images)
     };
     let header = Header {
         labels,

@@ -12,7 +12,10 @@
 //! own task is chosen, among the installed tasks and among all, with one background of all tasks; and the false alarms of
 //! each task at its own limit. All with the test split.
 
-use std::{error::Error, path::PathBuf};
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+};
 
 use clr_adapters::{Background, Head, OwnScores, Preprocessing, Profile, Recipe};
 use clr_learning::{LabelledFeatures, LogisticOptions, Network, fit_head, learn_background};
@@ -56,15 +59,15 @@ fn compute(
     };
     let samples = dataset.samples(split)?;
     let taken = samples.len().min(most);
-    let executable = network.executable([side as usize; 2])?;
-    let parameters = executable.frozen_parameters();
+    let size = [side as usize; 2];
     let rows: Vec<_> = (0..taken)
         .into_par_iter()
         .filter_map(|at| {
             let sample = &samples[at * samples.len() / taken];
             let image = decode_image_for(&dataset.root().join(&sample.path), &[&input]).ok()?;
             let values = input.preprocess(&image);
-            let (features, statistics) = executable.features_and_block_statistics(&values, &parameters);
+            let features = network.features(&[&values], size).ok()?.remove(0);
+            let statistics = network.block_statistics(&[&values], size).ok()?.remove(0);
             Some((features, statistics, sample.class as u32))
         })
         .collect();
@@ -86,7 +89,7 @@ fn compute(
     Ok((images, labelled))
 }
 
-fn load(network: &Network, path: &PathBuf, side: u32, background: &[u32]) -> Outcome<Task> {
+fn load(network: &Network, path: &Path, side: u32, background: &[u32]) -> Outcome<Task> {
     let dataset = Dataset::open(path, &SplitOptions::default())?;
     let mut sets = Vec::new();
     for (split, most) in LIMITS {

@@ -14,6 +14,8 @@ use crate::{
     observer::{Meter, Observer, Phase},
 };
 
+/// Minimum number of readable images of a folder.
+const LEAST_IMAGES: usize = 20;
 /// Number of images between two reports of progress.
 const CHUNK: usize = 32;
 
@@ -52,8 +54,8 @@ impl BackgroundOptions {
 /// images. Unreadable images are left out, with a warning.
 ///
 /// # Errors
-/// [`TrainError::Mismatch`] if a folder has no image; another [`TrainError`] if there are fewer than three
-/// kinds or fewer than 20 images of one, or if the runtime cannot execute the backbone.
+/// [`TrainError::FewImages`] if a folder has fewer than 20 readable images; another [`TrainError`] if there are fewer
+/// than three kinds, or if the runtime cannot execute the backbone.
 pub fn fit_background(
     backbone: &Backbone,
     folders: &[PathBuf],
@@ -71,20 +73,13 @@ pub fn fit_background(
     let mut chosen = Vec::with_capacity(folders.len());
     for folder in folders {
         let images = Scan::of(folder)?.images();
-        if images.is_empty() {
-            return Err(TrainError::Mismatch {
-                what: format!("images in '{}'", folder.display()),
-                expected: "at least 20".to_owned(),
-                got: "0".to_owned(),
-            });
-        }
         let taken = images.len().min(options.images);
-        let spread = (0..taken).map(|at| folder.join(&images[at * images.len() / taken]));
+        let spread = (0..taken).map(|at| images[at * images.len() / taken].clone());
         chosen.push(spread.collect::<Vec<_>>());
     }
     let mut meter = Meter::new(Phase::Features, chosen.iter().map(Vec::len).sum());
     let mut kinds = Vec::with_capacity(folders.len() * inputs.len());
-    for images in &chosen {
+    for (folder, images) in folders.iter().zip(&chosen) {
         let mut own: Vec<Vec<Vec<f32>>> = inputs.iter().map(|_| Vec::with_capacity(images.len())).collect();
         for chunk in images.chunks(CHUNK) {
             let rows: Vec<_> = chunk
@@ -98,6 +93,14 @@ pub fn fit_background(
                 }
             }
             meter.advance(chunk.len(), observer);
+        }
+        let got = own.first().map_or(0, Vec::len);
+        if got < LEAST_IMAGES {
+            return Err(TrainError::FewImages {
+                path: folder.clone(),
+                expected: LEAST_IMAGES,
+                got,
+            });
         }
         kinds.extend(own);
     }

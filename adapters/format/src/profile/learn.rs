@@ -14,8 +14,9 @@ const SHRINKAGE: f64 = 0.2;
 const FLOOR: f64 = 1e-6;
 /// Minimum number of training images for a covariance.
 const LEAST: usize = 8;
-/// Squared distance per dimension that each of the two roundings of a compact file may add.
-const ADDED: f64 = 0.01;
+/// Squared distance per dimension that each of the two roundings of a compact file may add, for sketches and for
+/// coordinates in a background. The latter are more robust (docs/results/2026-11-30-strangers.md).
+const ADDED: [f64; 2] = [0.01, 0.04];
 /// Minimum ratio of the limit to the typical distance.
 const LEAST_SPREAD: f32 = 1.1;
 /// Weights of the task's own covariance, of the background's covariance within kinds of images, and of an isotropic one.
@@ -96,7 +97,7 @@ impl Profile {
         vectors.into_iter().flatten().all(|value| value.is_finite())
     }
 
-    /// Returns steps of mean and factor whose rounding adds about a hundredth to the distances of the task's images.
+    /// Returns steps of mean and factor whose rounding adds a few hundredths to the distances of the task's images.
     #[must_use]
     pub fn steps(&self) -> [StepSize; 2] {
         let mut below = self.factor.as_slice();
@@ -111,7 +112,10 @@ impl Profile {
         // The squared error of a whitened sketch is, per dimension, the mean's rounding times `KᵀK`, and the factor's
         // rounding times the variance of the dimensions before. The variances are the squares of `K`'s inverse.
         let (precision, variance) = (squares(&factor) / dimensions, squares(&inverse(&factor)) / dimensions);
-        let rounding = 12.0 * ADDED;
+        let rounding = match self.own_scores {
+            OwnScores::Distances { .. } => 12.0 * ADDED[0],
+            OwnScores::Ratios(_) => 12.0 * ADDED[1],
+        };
         [
             StepSize::at_most(libm::sqrt(rounding / precision)),
             StepSize::at_most(libm::sqrt(2.0 * rounding / (dimensions * variance))),

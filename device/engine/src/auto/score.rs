@@ -80,6 +80,7 @@ pub fn score_tasks(
         let at = if let Some(at) = known(&points) {
             at
         } else {
+            pass.prepare(preprocessing, tasks)?;
             let point = match &background {
                 Some(background) => {
                     let statistics = finite(pass.block_statistics(preprocessing)?)?;

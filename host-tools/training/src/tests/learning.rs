@@ -1,7 +1,7 @@
 //! Complete runs from images to an adapter file.
 
 use candle_core::Device;
-use clr_adapters::{Encoding, Recipe, decode};
+use clr_adapters::{Encoding, OwnScores, Recipe, decode};
 use clr_onnx::Preprocess as _;
 
 use super::fixtures::{CLASSES, backbone, options, task};
