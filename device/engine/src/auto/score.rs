@@ -110,8 +110,7 @@ pub fn score_tasks(
             && may_classify(&tasks[task])
             && let Ok(classification) = pass.classify_and_keep(&tasks[task])
         {
-            let with_head = own.score + head.score(classification.logits());
-            own.ood_score = ratios.ood_score(with_head, options.false_alarms);
+            own.ood_score -= head.score(classification.logits()) / ratios.spread(options.false_alarms);
         }
     }
     Ok(scores)
