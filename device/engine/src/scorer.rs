@@ -53,9 +53,7 @@ impl Scorer {
     pub(crate) fn fits(&self, background: Option<&Background>) -> bool {
         match (self.ratios(), background) {
             (None, None) => true,
-            (Some(ratios), Some(background)) => {
-                ratios.background == background.id() && self.profile.dimensions() == background.dimensions()
-            }
+            (Some(_), Some(background)) => self.profile.belongs_to(background),
             _ => false,
         }
     }

@@ -137,6 +137,17 @@ impl Ratios {
 }
 
 impl Profile {
+    /// Returns whether the profile describes coordinates in this background.
+    #[must_use]
+    pub fn belongs_to(&self, background: &Background) -> bool {
+        match &self.own_scores {
+            OwnScores::Distances { .. } => false,
+            OwnScores::Ratios(ratios) => {
+                ratios.background == background.id() && self.dimensions() == background.dimensions()
+            }
+        }
+    }
+
     /// Returns the score of an image, comparable between tasks with the same background: twice the log-likelihood ratio
     /// of task and background, per dimension. Higher is better. `background` is [`Background::log_density`] of the
     /// image, `distance` is [`Profile::distance`] of its coordinates, and `log_volume` is [`Profile::log_volume`].
