@@ -34,6 +34,6 @@ pub use forecast::{ClassForecast, Forecast, forecast};
 pub use options::TuneOptions;
 pub use parent::{AdapterRevision, Parent};
 pub use priority::lower_priority;
-pub use promote::{Comparison, PromotionVerdict};
+pub use promote::{Comparison, PredictedLoss, PromotionVerdict};
 pub use prototype::{Taught, TaughtClass, teach};
 pub use tune::{Observer, Progress, Tuned, plan_memory, tune};
