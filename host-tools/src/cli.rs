@@ -52,6 +52,7 @@ pub(crate) enum Command {
     Demo(commands::demo::DemoArgs),
     Fetch(commands::fetch::FetchArgs),
     Import(commands::import::ImportArgs),
+    Background(commands::background::BackgroundArgs),
     Train(commands::train::TrainArgs),
     Eval(commands::eval::EvalArgs),
     Classify(commands::classify::ClassifyArgs),

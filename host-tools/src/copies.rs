@@ -6,17 +6,22 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use clr_onnx::Backbone;
 
 use crate::destination::write_atomically;
 
 /// The file in a task's folder that describes the task.
 const TASK_FILE: &str = "task.json";
 
-/// Copies a backbone and its own classifier into `folder`. Returns the path of the copy.
+/// Copies a backbone, its own classifier and its background into `folder`. Returns the path of the copy.
 pub(crate) fn copy_backbone(path: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
     let original = crate::backbones::original_path(path);
     let mut copy = PathBuf::new();
-    for file in [original.as_path(), path].into_iter().filter(|file| file.exists()) {
+    let background = Backbone::background_path(path);
+    for file in [original.as_path(), &background, path]
+        .into_iter()
+        .filter(|file| file.exists())
+    {
         let bytes = fs::read(file).with_context(|| format!("cannot read '{}'", file.display()))?;
         copy = folder.join(file.file_name().context("a backbone has a file name")?);
         write_atomically(&copy, &bytes)?;

@@ -76,6 +76,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<u8> {
         Command::Export(args) => commands::export::run(&args, &context),
         Command::Merge(args) => commands::merge::run(&args, &context),
         Command::Keygen(args) => commands::keygen::run(&args, &context),
+        Command::Background(args) => commands::background::run(&args, &context),
         Command::Sign(args) => commands::sign::run(&args, &context),
         Command::Verify(args) => commands::verify::run(&args, &context),
         Command::Push(args) => commands::push::run(&args, &context),

@@ -29,7 +29,7 @@ struct Document<'a, T> {
 }
 
 /// Versions of the documents whose keys have changed since version 1.
-const VERSIONS: [(&str, u32); 1] = [("bench", 2)];
+const VERSIONS: [(&str, u32); 3] = [("bench", 2), ("eval-auto", 2), ("inspect", 2)];
 
 /// Returns `body` as a document `clr.<command>/<version>`.
 pub(crate) fn document<T: Serialize>(command: &str, body: &T) -> std::io::Result<String> {

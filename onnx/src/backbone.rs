@@ -1,6 +1,8 @@
 //! Backbone: a frozen graph with its digest, sites, own classifier and preprocessing.
 
-use clr_adapters::{Adapter, Digest, Head, Header, Preprocessing, Provenance};
+use std::sync::Arc;
+
+use clr_adapters::{Adapter, Background, Digest, Head, Header, Preprocessing, Provenance};
 
 use crate::{
     OnnxError, Origin, PreprocessingOrigins, Shape, SiteInfo, StatedPreprocessing, canonical,
@@ -15,7 +17,7 @@ use crate::{
 
 /// A frozen, validated backbone. Clones share the weights.
 ///
-/// Equality ignores the notes of the import.
+/// Equality ignores the notes of the import, and the background.
 #[derive(Clone, Debug)]
 pub struct Backbone {
     name: String,
@@ -33,6 +35,7 @@ pub struct Backbone {
     in_graph: Option<InGraph>,
     notes: Vec<String>,
     further_inside: Option<String>,
+    pub(crate) background: Option<Arc<Background>>,
 }
 
 impl PartialEq for Backbone {
@@ -87,6 +90,7 @@ impl Backbone {
             in_graph: None,
             notes: Vec::new(),
             further_inside: None,
+            background: None,
         })
     }
 

@@ -34,6 +34,16 @@ pub enum OnnxError {
         /// The file's value.
         got: u64,
     },
+    /// The background beside the file cannot be used with it.
+    #[error(
+        "{origin}: {reason}\nhint: copy the file again, fit a background to this backbone with `clr background`, or remove the file"
+    )]
+    Background {
+        /// The file.
+        origin: String,
+        /// The fault, with expected and got.
+        reason: String,
+    },
     /// The bytes are not an ONNX model.
     #[error(
         "{origin}: not an ONNX model: {reason}\nhint: expected the bytes of a ModelProto, as an ONNX exporter writes them"

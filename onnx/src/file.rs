@@ -21,7 +21,8 @@ impl Backbone {
         let origin = path.display().to_string();
         foreign::refuse(&bytes, &origin)?;
         foreign::refuse_other_roles(&bytes, &origin)?;
-        import::backbone(&bytes, &origin, Some(path), &ReadOptions::default())
+        let backbone = import::backbone(&bytes, &origin, Some(path), &ReadOptions::default())?;
+        backbone.with_background_beside(path)
     }
 
     /// Reads the bytes of an ONNX file; `origin` names them in errors. See [`Backbone::load`].

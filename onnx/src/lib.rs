@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod backbone;
+mod background;
 mod canonical;
 #[cfg(feature = "import")]
 mod checkpoint;

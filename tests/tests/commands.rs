@@ -47,7 +47,7 @@ fn a_task_is_trained_inspected_evaluated_classified_and_exported() {
     }
 
     let adapter = json(&mut bench.clr(&["inspect", "--json", "t.clr"]));
-    assert_eq!(adapter["schema"], "clr.inspect/1");
+    assert_eq!(adapter["schema"], "clr.inspect/2");
     check_document("inspect-adapter", &adapter);
     assert!(adapter.to_string().contains("kind-0"));
     let backbone = json(&mut bench.clr(&["inspect", "--json", "backbone.onnx"]));

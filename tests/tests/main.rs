@@ -1,6 +1,7 @@
 //! End-to-end tests on small networks with seeded weights, without downloads and without Python.
 
 mod adapter_size;
+mod background;
 mod bad_input;
 mod commands;
 mod documents;

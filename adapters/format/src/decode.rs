@@ -213,8 +213,7 @@ impl<'a> Payload<'a> {
                 SectionKind::ProfileFactor,
                 dimensions.saturating_mul(dimensions.saturating_sub(1)) / 2,
             )?,
-            typical: outline.typical,
-            limit: outline.limit,
+            own_scores: outline.own_scores.clone(),
         })
     }
 

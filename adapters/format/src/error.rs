@@ -295,6 +295,11 @@ pub enum EncodeError {
         "class features, which only the encoding `compact` can hold\nhint: remove them from the header, or encode the adapter as `compact`"
     )]
     ClassFeatures,
+    /// An encoding of format version 2 was asked for an adapter whose profile belongs to a background.
+    #[error(
+        "a profile against a background, which only the encoding `compact` can hold\nhint: remove it from the header, or encode the adapter as `compact`"
+    )]
+    Background,
     /// The header could not be serialised.
     #[error("header: {reason}")]
     Header {

@@ -32,6 +32,7 @@ extern crate alloc;
 extern crate std;
 
 mod adapter;
+mod background;
 mod class_features;
 mod codec;
 mod compact;
@@ -62,11 +63,13 @@ mod signing;
 mod step_size;
 mod text;
 mod trailer;
+mod triangle;
 mod trust;
 mod validate;
 mod wire;
 
 pub use adapter::{Adapter, Calibration, Canary, Head, Header, Metrics, Provenance, Site, SiteWeights, Trial};
+pub use background::{Background, BackgroundError, BackgroundId, Moments};
 pub use class_features::ClassFeatures;
 pub use codec::CodeFault;
 pub use decode::{Decoded, decode, decode_with};
@@ -81,7 +84,7 @@ pub use key_file::{KeyFileError, generate_key, read_public_key, read_secret_key,
 pub use limits::Limits;
 pub use noise::noise_image;
 pub use preprocessing::{ChannelOrder, Filter, Fit, Preprocessing};
-pub use profile::{Profile, sketch};
+pub use profile::{HeadEnergy, OwnScores, Profile, Ratios, distance_ood_score, sketch};
 pub use recipe::{Recipe, SiteKind};
 pub use refusal::Refusal;
 pub use release::{Release, SignedRelease};

@@ -3,8 +3,8 @@
 use alloc::{borrow::ToOwned, collections::BTreeSet, format, string::String};
 
 use crate::{
-    Adapter, Calibration, Canary, ClassFeatures, Fit, Header, InvalidAdapter, Limits, Metrics, Preprocessing, Profile,
-    Recipe, SectionKind, Site, SiteWeights, Trial, noise_image,
+    Adapter, Calibration, Canary, ClassFeatures, Fit, Header, InvalidAdapter, Limits, Metrics, OwnScores,
+    Preprocessing, Profile, Ratios, Recipe, SectionKind, Site, SiteWeights, Trial, noise_image,
 };
 
 /// The reserved name for automatic selection of the task.
@@ -191,11 +191,11 @@ impl Profile {
     fn validate(&self, features: usize, limits: &Limits) -> Result<(), InvalidAdapter> {
         let dimensions = self.dimensions();
         nonempty("dimensions of the profile", dimensions)?;
-        cap(
-            "dimensions of the profile",
-            dimensions,
-            limits.profile_dimensions.min(features),
-        )?;
+        let most = match self.own_scores {
+            OwnScores::Distances { .. } => limits.profile_dimensions.min(features),
+            OwnScores::Ratios(_) => limits.profile_dimensions,
+        };
+        cap("dimensions of the profile", dimensions, most)?;
         let parts = [
             (SectionKind::ProfileMean, &self.mean, dimensions),
             (SectionKind::ProfileDiagonal, &self.diagonal, dimensions),
@@ -215,19 +215,41 @@ impl Profile {
         for &value in &self.diagonal {
             in_range("profile diagonal", value, "above 0", value > 0.0)?;
         }
-        let (typical, limit) = (self.typical, self.limit);
-        in_range(
-            "typical distance",
-            typical,
-            "a finite number above 0",
-            typical.is_finite() && typical > 0.0,
-        )?;
-        in_range(
-            "limit of the distance",
-            limit,
-            "a finite number above the typical distance",
-            limit.is_finite() && limit > typical,
-        )
+        match &self.own_scores {
+            OwnScores::Distances { typical, limit } => {
+                in_range(
+                    "typical distance",
+                    *typical,
+                    "a finite number above 0",
+                    typical.is_finite() && *typical > 0.0,
+                )?;
+                in_range(
+                    "limit of the distance",
+                    *limit,
+                    "a finite number above the typical distance",
+                    limit.is_finite() && limit > typical,
+                )
+            }
+            OwnScores::Ratios(ratios) => ratios.validate(),
+        }
+    }
+}
+
+impl Ratios {
+    fn validate(&self) -> Result<(), InvalidAdapter> {
+        let mut before = f32::MIN;
+        for &quantile in &self.quantiles {
+            let holds = quantile.is_finite() && quantile >= before;
+            in_range("quantile of scores", quantile, "finite numbers, not decreasing", holds)?;
+            before = quantile;
+        }
+        if let Some(head) = self.head {
+            let (median, weight) = (head.median, head.weight);
+            in_range("median energy", median, "a finite number", median.is_finite())?;
+            let holds = weight.is_finite() && weight >= 0.0;
+            in_range("weight of the energy", weight, "a finite number, at least 0", holds)?;
+        }
+        Ok(())
     }
 }
 

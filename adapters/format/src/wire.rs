@@ -5,8 +5,8 @@ use alloc::{string::String, string::ToString, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Canary, ClassFeatures, DecodeError, Digest, EncodeError, Header, HeaderFault, Limits, Profile, SiteSteps, StepSize,
-    noise_image,
+    Canary, ClassFeatures, DecodeError, Digest, EncodeError, Header, HeaderFault, Limits, OwnScores, Profile,
+    SiteSteps, StepSize, noise_image,
 };
 
 /// All fields of the header.
@@ -21,19 +21,33 @@ pub(crate) struct Outline {
 }
 
 /// The header's fields of the feature profile. The profile's vectors are in the payload.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ProfileOutline {
     pub(crate) dimensions: u32,
-    pub(crate) typical: f32,
-    pub(crate) limit: f32,
+    pub(crate) own_scores: OwnScores,
 }
 
 impl ProfileOutline {
     pub(crate) fn of(profile: &Profile) -> Self {
         Self {
             dimensions: profile.dimensions() as u32,
-            typical: profile.typical,
-            limit: profile.limit,
+            own_scores: profile.own_scores.clone(),
+        }
+    }
+
+    /// Reads the fields of version 2.
+    fn of_version_2((dimensions, typical, limit): (u32, f32, f32)) -> Self {
+        Self {
+            dimensions,
+            own_scores: OwnScores::Distances { typical, limit },
+        }
+    }
+
+    /// Returns the fields of version 2; `None` for scores against a background.
+    fn to_version_2(&self) -> Option<(u32, f32, f32)> {
+        match self.own_scores {
+            OwnScores::Distances { typical, limit } => Some((self.dimensions, typical, limit)),
+            OwnScores::Ratios(_) => None,
         }
     }
 }
@@ -122,9 +136,14 @@ pub(crate) fn write(outline: &Outline, version: u16) -> Result<Vec<u8>, EncodeEr
     }
     if version >= 2 {
         out.put(&(header.revision, header.expires, header.temperature, header.trial))?;
-        out.put(&(header.calibration, outline.profile))?;
+        out.put(&header.calibration)?;
+    }
+    let profile = outline.profile.as_ref();
+    if version == 2 {
+        out.put(&profile.and_then(ProfileOutline::to_version_2))?;
     }
     if version >= 3 {
+        out.put(&profile)?;
         out.put(&header.steps)?;
         out.put(&outline.class_features)?;
     }
@@ -272,7 +291,11 @@ pub(crate) fn read(bytes: &[u8], version: u16, limits: &Limits) -> Result<Outlin
         header.temperature = input.take("temperature")?;
         header.trial = input.take("trial")?;
         header.calibration = input.take("calibration")?;
-        profile = input.take("profile")?;
+        profile = if version >= 3 {
+            input.take("profile")?
+        } else {
+            input.take::<Option<_>>("profile")?.map(ProfileOutline::of_version_2)
+        };
         if let Some(profile) = &profile {
             check(
                 "dimensions of the profile",

@@ -7,9 +7,10 @@
 use std::{fs, path::PathBuf};
 
 use clr_adapters::{
-    Adapter, Calibration, Canary, ChannelOrder, ClassFeatures, Digest, Encoding, Filter, Fit, Head, Header, Limits,
-    Metrics, Preprocessing, Profile, Provenance, Recipe, Release, SecretKey, SignedRelease, SignerClass, Site,
-    SiteSteps, SiteWeights, StepSize, Steps, Terms, Trial, decode, encode, noise_image, sign, sign_release,
+    Adapter, BackgroundId, Calibration, Canary, ChannelOrder, ClassFeatures, Digest, Encoding, Filter, Fit, Head,
+    HeadEnergy, Header, Limits, Metrics, OwnScores, Preprocessing, Profile, Provenance, Ratios, Recipe, Release,
+    SecretKey, SignedRelease, SignerClass, Site, SiteSteps, SiteWeights, StepSize, Steps, Terms, Trial, decode, encode,
+    noise_image, sign, sign_release,
 };
 
 /// Returns the adapter of `docs/reference/adapter-format.md`, "Golden files". All values are exact in every encoding.
@@ -35,8 +36,10 @@ fn documented(version: u16) -> Adapter {
             mean: vec![511.0 / 128.0, 0.0, -2.5],
             diagonal: vec![scale(496.0), scale(16.0), scale(3.0)],
             factor: vec![127.0 / 512.0, 1.0 / 512.0, -2.0 / 512.0],
-            typical: 0.75,
-            limit: 1.5,
+            own_scores: OwnScores::Distances {
+                typical: 0.75,
+                limit: 1.5,
+            },
         });
     }
     adapter
@@ -141,6 +144,14 @@ fn version_3() -> Adapter {
     profile.mean = on(mean, &[7, 0, -3]);
     profile.diagonal = on(factor, &[30, 1, 9]);
     profile.factor = on(factor, &[4, 0, -2]);
+    profile.own_scores = OwnScores::Ratios(Ratios {
+        background: BackgroundId([0xbb, 1, 2, 3, 4, 5, 6, 7]),
+        quantiles: [-1.5, -1.25, -1.0, -0.75, -0.5, -0.25, 0.125],
+        head: Some(HeadEnergy {
+            median: 9.5,
+            weight: 0.0625,
+        }),
+    });
     adapter.header.steps = Some(Steps {
         head,
         profile_mean: mean,
@@ -255,7 +266,7 @@ fn version_3_decodes_to_the_documented_values_and_encodes_to_the_same_bytes() {
     assert_eq!(decoded.adapter, version_3());
     assert_eq!((decoded.encoding, decoded.format_version), (Encoding::Compact, 3));
     assert_eq!(encode(&version_3(), Encoding::Compact).unwrap(), file);
-    assert_eq!((file.len(), decoded.digest.short().as_str()), (365, "bab38c3e6105"));
+    assert_eq!((file.len(), decoded.digest.short().as_str()), (403, "c7c186f90a05"));
 }
 
 #[test]

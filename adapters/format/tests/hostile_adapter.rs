@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 
 use clr_adapters::{
-    CodeFault, DecodeError, EncodeError, Encoding, HeaderFault, InvalidAdapter, Limits, Profile, SectionKind, decode,
-    decode_with, encode,
+    BackgroundId, CodeFault, DecodeError, EncodeError, Encoding, HeadEnergy, HeaderFault, InvalidAdapter, Limits,
+    OwnScores, Profile, Ratios, SectionKind, decode, decode_with, encode,
 };
 use proptest::prelude::*;
 
@@ -356,10 +356,14 @@ fn an_invalid_profile_is_refused() {
     for change in [
         (|profile| profile.diagonal[2] = 0.0) as fn(&mut Profile),
         |profile| profile.diagonal[2] = -1.0,
-        |profile| profile.typical = 0.0,
-        |profile| profile.typical = f32::NAN,
-        |profile| profile.limit = profile.typical,
-        |profile| profile.limit = f32::INFINITY,
+        |profile| profile.own_scores = distances(0.0, 1.0),
+        |profile| profile.own_scores = distances(f32::NAN, 1.0),
+        |profile| profile.own_scores = distances(1.0, 1.0),
+        |profile| profile.own_scores = distances(1.0, f32::INFINITY),
+        |profile| profile.own_scores = ratios([-1.0, 0.0, 0.0, 0.1, f32::NAN, 0.3, 0.4], None),
+        |profile| profile.own_scores = ratios([-1.0, 0.0, 0.0, 0.1, 0.05, 0.3, 0.4], None),
+        |profile| profile.own_scores = ratios([0.0; 7], Some([f32::INFINITY, 1.0])),
+        |profile| profile.own_scores = ratios([0.0; 7], Some([1.0, -0.5])),
     ] {
         assert!(matches!(refused(change), InvalidAdapter::OutOfRange { .. }));
     }
@@ -524,6 +528,18 @@ fn without_caps_a_reader_neither_overflows_nor_reserves_more_than_the_file() {
         let peak = allocation::peak(|| drop(decode_with(&hostile, &lifted)));
         assert!(peak < 1 << 20, "{at}: {peak}");
     }
+}
+
+fn distances(typical: f32, limit: f32) -> OwnScores {
+    OwnScores::Distances { typical, limit }
+}
+
+fn ratios(quantiles: [f32; 7], head: Option<[f32; 2]>) -> OwnScores {
+    OwnScores::Ratios(Ratios {
+        background: BackgroundId([7; 8]),
+        quantiles,
+        head: head.map(|[median, weight]| HeadEnergy { median, weight }),
+    })
 }
 
 proptest! {

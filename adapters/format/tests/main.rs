@@ -1,6 +1,7 @@
 //! Tests of the adapter file through the public API.
 
 mod allocation;
+mod background;
 mod compact;
 #[cfg(feature = "delta")]
 mod compact_delta;

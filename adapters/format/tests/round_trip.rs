@@ -1,7 +1,8 @@
 //! Round trips through the file format.
 
 use clr_adapters::{
-    Adapter, Canary, Digest, Encoding, Fit, Head, Header, Profile, Recipe, Site, SiteWeights, decode, encode, quantised,
+    Adapter, Canary, Digest, Encoding, Fit, Head, Header, OwnScores, Profile, Recipe, Site, SiteWeights, decode,
+    encode, quantised,
 };
 use proptest::prelude::*;
 
@@ -27,8 +28,7 @@ fn f32_is_exact_and_the_others_are_close() {
             close(&own.factor, &other.factor);
             let mut header = back.adapter.header.clone();
             header.profile = Some(Profile {
-                typical: own.typical,
-                limit: own.limit,
+                own_scores: own.own_scores,
                 ..other
             });
             assert_eq!(header, adapter.header);
@@ -151,8 +151,10 @@ fn profile(features: usize) -> impl Strategy<Value = Option<Profile>> {
         mean,
         diagonal,
         factor,
-        typical: 0.9,
-        limit: 1.4,
+        own_scores: OwnScores::Distances {
+            typical: 0.9,
+            limit: 1.4,
+        },
     }))
 }
 

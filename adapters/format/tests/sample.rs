@@ -1,7 +1,7 @@
 //! Adapters for tests: a small one that uses every field, and one of EfficientNet-Lite0's size.
 
 use clr_adapters::{
-    Adapter, Calibration, Canary, ChannelOrder, ClassFeatures, Digest, Filter, Fit, Head, Header, Metrics,
+    Adapter, Calibration, Canary, ChannelOrder, ClassFeatures, Digest, Filter, Fit, Head, Header, Metrics, OwnScores,
     Preprocessing, Profile, Provenance, Recipe, Site, SiteSteps, SiteWeights, StepSize, Steps, Trial, noise_image,
 };
 
@@ -129,8 +129,10 @@ fn profile(random: &mut Random, dimensions: usize) -> Profile {
         mean: random.normals(dimensions, 2.0),
         diagonal: (0..dimensions).map(|_| 0.25 + 0.5 * random.uniform()).collect(),
         factor: random.normals(dimensions * (dimensions - 1) / 2, 0.05),
-        typical: 0.96875,
-        limit: 1.375,
+        own_scores: OwnScores::Distances {
+            typical: 0.96875,
+            limit: 1.375,
+        },
     }
 }
 

@@ -93,6 +93,13 @@ fn backbone(config: &Config) -> Result<Engine, DaemonError> {
     let blank = RgbImage::new(preprocessing.width, preprocessing.height);
     engine.backbone_features(preprocessing, &blank)?;
     line("backbone", format_args!("{} ({})", backbone.name(), backbone.digest()))?;
+    match backbone.background() {
+        Some(background) => line("background", format_args!("{}", background.id()))?,
+        None => line(
+            "background",
+            format_args!("none: tasks are chosen by sketches of features"),
+        )?,
+    }
     Ok(engine)
 }
 

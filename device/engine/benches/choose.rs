@@ -6,7 +6,7 @@
 use std::{hint::black_box, sync::Arc};
 
 use clr_adapters::{Profile, Recipe, sketch};
-use clr_engine::{Engine, EngineOptions, score_tasks};
+use clr_engine::{Engine, EngineOptions, ScoreOptions, score_tasks};
 use clr_onnx::{Architecture, RgbImage, identity_adapter, seeded_backbone};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
@@ -46,7 +46,10 @@ fn choose(criterion: &mut Criterion) {
             })
             .collect();
         group.bench_function(BenchmarkId::from_parameter(format!("{count} tasks")), |bencher| {
-            bencher.iter(|| score_tasks(&mut engine.pass(&image), &tasks).expect("the backbone runs"));
+            bencher.iter(|| {
+                score_tasks(&mut engine.pass(&image), &tasks, ScoreOptions::default(), |_| true)
+                    .expect("the backbone runs")
+            });
         });
     }
     group.finish();

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use clr_adapters::{Adapter, Preprocessing, Recipe};
+use clr_adapters::{Adapter, Background, Preprocessing, Recipe};
 use clr_kernels::{Arena, Isa, dense};
 use clr_onnx::{Backbone, ImageView, Preprocess as _, Program, check_adapter};
 use clr_runtime::{Executable, ExecutableOptions, PackedWeights};
@@ -16,7 +16,7 @@ use rayon::{ThreadPool, prelude::*};
 use crate::reference::Reference;
 use crate::{
     Classification, EngineError, ResidentAdapter,
-    plan::{Native, Plan, Reprogrammed},
+    plan::{BackboneFeatures, Native, Plan, Reprogrammed},
     scorer::Scorer,
 };
 
@@ -242,6 +242,35 @@ impl Engine {
     ) -> Result<Vec<f32>, EngineError> {
         let plan = self.plan(Recipe::Linear, preprocessing, "backbone")?;
         self.run(&plan.untouched(), preprocessing, &preprocessing.preprocess(image))
+    }
+
+    /// Returns what the unmodified backbone computes for an image.
+    pub(crate) fn unmodified(
+        &self,
+        preprocessing: &Preprocessing,
+        image: ImageView<'_>,
+    ) -> Result<BackboneFeatures, EngineError> {
+        let plan = self.plan(Recipe::Linear, preprocessing, "backbone")?.untouched();
+        let input = preprocessing.preprocess(image);
+        if self.background().is_some()
+            && let Some(features) = self.in_pool(|| plan.features_and_block_statistics(&input))
+        {
+            return Ok(features);
+        }
+        Ok(BackboneFeatures {
+            features: self.run(&plan, preprocessing, &input)?,
+            block_statistics: Vec::new(),
+        })
+    }
+
+    /// Returns the backbone's background, if the runtime can compute block statistics.
+    pub(crate) fn background(&self) -> Option<Arc<Background>> {
+        let computes = match self.options.kernels {
+            Kernels::Fused => true,
+            #[cfg(feature = "tract")]
+            Kernels::Tract => false,
+        };
+        self.backbone.background().filter(|_| computes).cloned()
     }
 
     /// Returns the memory of the engine in addition to the backbone and the adapters.

@@ -36,7 +36,7 @@ mod scorer;
 mod several;
 mod tasks;
 
-pub use auto::{Choice, ChoiceStatus, ChooserOptions, RunnerUp, TaskChooser, score_tasks};
+pub use auto::{Choice, ChoiceStatus, ChooserOptions, RunnerUp, ScoreOptions, TaskChooser, score_tasks};
 pub use classification::{Classification, Ranked};
 pub use clr_switching::{Selected, Selection};
 pub use engine::{Engine, EngineMemory, EngineOptions, Kernels};

@@ -1,9 +1,11 @@
 //! Computations on one image that share features.
 
-use clr_adapters::Preprocessing;
+use std::sync::Arc;
+
+use clr_adapters::{Background, Preprocessing};
 use clr_onnx::ImageView;
 
-use crate::{Classification, Engine, EngineError, ResidentAdapter};
+use crate::{Classification, Engine, EngineError, ResidentAdapter, plan::BackboneFeatures};
 
 /// An image, and the results that an engine has computed from it so far. Tasks are chosen by the features of the
 /// unmodified backbone. A task without sites (recipe `linear`) uses the same features, so choosing such a task and
@@ -12,8 +14,10 @@ use crate::{Classification, Engine, EngineError, ResidentAdapter};
 pub struct ImagePass<'a> {
     engine: &'a Engine,
     image: ImageView<'a>,
-    /// Features `[F]` of the unmodified backbone, for each preprocessing.
-    features: Vec<(Preprocessing, Vec<f32>)>,
+    /// Features of the unmodified backbone, for each preprocessing.
+    features: Vec<(Preprocessing, BackboneFeatures)>,
+    /// Classifications that choosing the task needed.
+    kept: Vec<(Arc<ResidentAdapter>, Classification)>,
 }
 
 impl Engine {
@@ -23,6 +27,7 @@ impl Engine {
             engine: self,
             image: image.into(),
             features: Vec::new(),
+            kept: Vec::new(),
         }
     }
 }
@@ -33,26 +38,65 @@ impl ImagePass<'_> {
     /// # Errors
     /// [`EngineError`] in the same cases as [`Engine::backbone_features`].
     pub fn backbone_features(&mut self, preprocessing: &Preprocessing) -> Result<&[f32], EngineError> {
+        Ok(&self.unmodified(preprocessing)?.features)
+    }
+
+    /// Returns the block statistics `[S]` of the image, from the same forward pass as
+    /// [`ImagePass::backbone_features`]; empty if the backbone has no background or tract executes it.
+    ///
+    /// # Errors
+    /// [`EngineError`] in the same cases as [`Engine::backbone_features`].
+    pub fn block_statistics(&mut self, preprocessing: &Preprocessing) -> Result<&[f32], EngineError> {
+        Ok(&self.unmodified(preprocessing)?.block_statistics)
+    }
+
+    fn unmodified(&mut self, preprocessing: &Preprocessing) -> Result<&BackboneFeatures, EngineError> {
         let at = if let Some(at) = self.position(preprocessing) {
             at
         } else {
-            let features = self.engine.backbone_features(preprocessing, self.image)?;
+            let features = self.engine.unmodified(preprocessing, self.image)?;
             self.features.push((preprocessing.clone(), features));
             self.features.len() - 1
         };
         Ok(&self.features[at].1)
     }
 
+    /// Returns the background that scores are relative to; `None` if the backbone has none, or tract executes it.
+    pub(crate) fn background(&self) -> Option<Arc<Background>> {
+        self.engine.background()
+    }
+
+    /// Classifies the image like [`ImagePass::classify`], which then returns this result.
+    pub(crate) fn classify_and_keep(&mut self, adapter: &Arc<ResidentAdapter>) -> Result<&Classification, EngineError> {
+        let known = self.kept.iter().position(|(known, _)| Arc::ptr_eq(known, adapter));
+        let at = if let Some(at) = known {
+            at
+        } else {
+            let classification = self.classify(adapter)?;
+            self.kept.push((Arc::clone(adapter), classification));
+            self.kept.len() - 1
+        };
+        Ok(&self.kept[at].1)
+    }
+
     /// Classifies the image. The result is bit-identical to that of [`Engine::classify`]. An adapter without sites
-    /// needs no forward pass if the features for its preprocessing are already computed.
+    /// needs no forward pass if the features for its preprocessing are already computed, and one whose head helped to
+    /// choose the task is not run again.
     ///
     /// # Errors
     /// [`EngineError`] in the same cases as [`Engine::classify`].
     pub fn classify(&self, adapter: &ResidentAdapter) -> Result<Classification, EngineError> {
+        let kept = self
+            .kept
+            .iter()
+            .find(|(known, _)| std::ptr::eq(&raw const **known, adapter));
+        if let Some((_, classification)) = kept {
+            return Ok(classification.clone());
+        }
         match self.position(adapter.preprocessing()) {
             Some(at) if adapter.bytes == 0 => {
                 self.engine.check_owner(adapter)?;
-                let logits = self.engine.finite_logits(adapter, &self.features[at].1)?;
+                let logits = self.engine.finite_logits(adapter, &self.features[at].1.features)?;
                 Ok(Classification::of(adapter, logits))
             }
             _ => self.engine.classify(adapter, self.image),

@@ -64,6 +64,15 @@ pub(crate) enum Reprogrammed {
     Reference { plan: Arc<Reference>, tensors: Tensors },
 }
 
+/// What the unmodified backbone computes for an image.
+#[derive(Debug)]
+pub(crate) struct BackboneFeatures {
+    /// Features `[F]`.
+    pub(crate) features: Vec<f32>,
+    /// Block statistics `[S]`; empty without a background.
+    pub(crate) block_statistics: Vec<f32>,
+}
+
 impl Plan {
     /// Returns the plan with the parameters of `adapter`, which must have been checked against the backbone.
     pub(crate) fn reprogram(&self, backbone: &Backbone, adapter: &Adapter) -> Result<Reprogrammed, EngineError> {
@@ -112,6 +121,21 @@ impl Reprogrammed {
             Self::Native { plan, sites } => Ok(plan.executable.features(image, sites)),
             #[cfg(feature = "tract")]
             Self::Reference { plan, tensors } => plan.features(image, tensors),
+        }
+    }
+
+    /// Returns features and block statistics of a preprocessed image; `None` if tract executes the plan.
+    pub(crate) fn features_and_block_statistics(&self, image: &[f32]) -> Option<BackboneFeatures> {
+        match self {
+            Self::Native { plan, sites } => {
+                let (features, block_statistics) = plan.executable.features_and_block_statistics(image, sites);
+                Some(BackboneFeatures {
+                    features,
+                    block_statistics,
+                })
+            }
+            #[cfg(feature = "tract")]
+            Self::Reference { .. } => None,
         }
     }
 

@@ -1,12 +1,32 @@
 //! Scores of one image for one task, from the task's feature profile.
 
-use clr_adapters::Profile;
+use clr_adapters::{Background, OwnScores, Profile, Ratios, distance_ood_score, sketch};
 
 /// A profile with its precomputed log-volume.
 #[derive(Debug)]
 pub(crate) struct Scorer {
     profile: Profile,
     log_volume: f32,
+}
+
+/// An image as the profiles of one kind see it.
+pub(crate) enum Point {
+    /// A sketch of the features `[D]`.
+    Sketch(Vec<f32>),
+    /// Coordinates `[D]` in the background, and the logarithm of its density there.
+    Coordinates(Vec<f32>, f64),
+}
+
+impl Point {
+    pub(crate) fn sketch(features: &[f32], dimensions: usize) -> Self {
+        Self::Sketch(sketch(features, dimensions))
+    }
+
+    pub(crate) fn coordinates(statistics: &[f32], background: &Background) -> Self {
+        let coordinates = background.coordinates(statistics);
+        let density = background.log_density(&coordinates);
+        Self::Coordinates(coordinates, density)
+    }
 }
 
 impl Scorer {
@@ -21,12 +41,45 @@ impl Scorer {
         &self.profile
     }
 
-    /// Returns the score of a sketch `[D]`, which must have the profile's dimensions.
-    pub(crate) fn score(&self, sketch: &[f32]) -> TaskScore {
-        let distance = self.profile.distance(sketch);
-        TaskScore {
-            score: -(distance + self.log_volume),
-            ood_score: self.profile.ood_score(distance),
+    /// Returns the scores against a background; `None` for a profile of sketches.
+    pub(crate) fn ratios(&self) -> Option<&Ratios> {
+        match &self.profile.own_scores {
+            OwnScores::Distances { .. } => None,
+            OwnScores::Ratios(ratios) => Some(ratios),
+        }
+    }
+
+    /// Returns whether the profile can score images of a backbone with this background.
+    pub(crate) fn fits(&self, background: Option<&Background>) -> bool {
+        match (self.ratios(), background) {
+            (None, None) => true,
+            (Some(ratios), Some(background)) => {
+                ratios.background == background.id() && self.profile.dimensions() == background.dimensions()
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns the score of a point, without the head's contribution. The profile must fit the kind of point.
+    pub(crate) fn score(&self, point: &Point, false_alarms: f32) -> TaskScore {
+        let (Point::Sketch(values) | Point::Coordinates(values, _)) = point;
+        let distance = self.profile.distance(values);
+        match (&self.profile.own_scores, point) {
+            (OwnScores::Ratios(ratios), Point::Coordinates(_, density)) => {
+                let score = self.profile.ratio(distance, self.log_volume, *density);
+                TaskScore {
+                    score,
+                    ood_score: ratios.ood_score(score, false_alarms),
+                }
+            }
+            (OwnScores::Distances { typical, limit }, _) => TaskScore {
+                score: -(distance + self.log_volume),
+                ood_score: distance_ood_score(distance, *typical, *limit),
+            },
+            (OwnScores::Ratios(_), Point::Sketch(_)) => TaskScore {
+                score: f32::NEG_INFINITY,
+                ood_score: f32::INFINITY,
+            },
         }
     }
 }
@@ -34,9 +87,10 @@ impl Scorer {
 /// Measures of how well an image fits a task.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TaskScore {
-    /// Twice the log-likelihood per dimension, up to a constant. The task with the highest score fits best.
+    /// Twice the logarithm of the likelihood per dimension: relative to the backbone's background or, without a
+    /// background, up to a constant. The task with the highest score fits best.
     pub score: f32,
-    /// Out-of-distribution score, on a logarithmic scale: 0 is the median and 1 the 95th percentile of the task's
-    /// validation images.
+    /// Out-of-distribution score: 0 is the median of the task's validation images, and 1 what the fraction
+    /// [`ScoreOptions::false_alarms`](crate::ScoreOptions::false_alarms) of them exceed.
     pub ood_score: f32,
 }

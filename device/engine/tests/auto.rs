@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clr_adapters::{Head, Recipe};
-use clr_engine::{ChoiceStatus, ChooserOptions, Engine, Kernels, TaskChooser, TaskSet, score_tasks};
+use clr_engine::{ChoiceStatus, ChooserOptions, Engine, Kernels, ScoreOptions, TaskChooser, TaskSet, score_tasks};
 use clr_onnx::{Architecture, Preprocess as _, RgbImage};
 
 use crate::{
@@ -109,7 +109,10 @@ fn another_task_changes_neither_scores_nor_classifications() {
         let answers = |tasks: &[Arc<clr_engine::ResidentAdapter>]| -> Vec<_> {
             let of = |image| {
                 let logits = engine.classify(&tasks[0], image).unwrap().logits().to_vec();
-                (score_tasks(&mut engine.pass(image), tasks).unwrap()[0].unwrap(), logits)
+                (
+                    score_tasks(&mut engine.pass(image), tasks, ScoreOptions::default(), |_| true).unwrap()[0].unwrap(),
+                    logits,
+                )
             };
             images.iter().map(of).collect()
         };
@@ -137,7 +140,13 @@ fn a_pass_classifies_as_the_engine_does_before_and_after_choosing() {
         for (task, alone) in &tasks {
             assert_eq!(&pass.classify(task).unwrap(), alone);
         }
-        score_tasks(&mut pass, std::slice::from_ref(&chosen)).unwrap();
+        score_tasks(
+            &mut pass,
+            std::slice::from_ref(&chosen),
+            ScoreOptions::default(),
+            |_| true,
+        )
+        .unwrap();
         for (task, alone) in &tasks {
             assert_eq!(&pass.classify(task).unwrap(), alone);
         }

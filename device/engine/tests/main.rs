@@ -2,6 +2,7 @@
 
 mod answers;
 mod auto;
+mod background;
 mod common;
 #[cfg(target_os = "linux")]
 mod endurance;

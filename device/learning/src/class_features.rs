@@ -7,6 +7,7 @@ use rand::RngExt as _;
 use crate::{
     LabelledFeatures, Purpose,
     error::{LearningError, Result},
+    orthogonal::main_subspace,
     stream,
     taught_class::{KnownClasses, Simulation, learn_margins},
 };
@@ -105,35 +106,15 @@ pub fn learn_class_features(
 fn main_directions(residuals: &Array2<f32>, freedom: f32, seed: u64) -> Array2<f32> {
     let (count, features) = residuals.dim();
     let rank = RANK.min(count / 2).min(features);
-    let mut random = stream(seed, Purpose::Directions, 0, 0);
-    let mut basis = Array2::from_shape_simple_fn((features, rank), || random.random_range(-1.0_f32..1.0));
-    for _ in 0..ITERATIONS {
-        orthonormalise(&mut basis);
-        basis = residuals.t().dot(&residuals.dot(&basis));
-    }
-    orthonormalise(&mut basis);
+    let basis = main_subspace(
+        residuals,
+        rank,
+        ITERATIONS,
+        &mut stream(seed, Purpose::Directions, 0, 0),
+    );
     let along = residuals.dot(&basis);
     let covariance = along.t().dot(&along) / freedom;
     basis.dot(&lower_factor(&covariance)).reversed_axes()
-}
-
-/// Makes the columns orthonormal (modified Gram–Schmidt). A dependent column becomes zero.
-fn orthonormalise(columns: &mut Array2<f32>) {
-    for at in 0..columns.ncols() {
-        let length = columns.column(at).dot(&columns.column(at)).sqrt();
-        for before in 0..at {
-            let along = columns.column(at).dot(&columns.column(before));
-            let other = columns.column(before).to_owned();
-            columns.column_mut(at).scaled_add(-along, &other);
-        }
-        let left = columns.column(at).dot(&columns.column(at)).sqrt();
-        let scale = if left > 1e-5 * length && left > 0.0 {
-            1.0 / left
-        } else {
-            0.0
-        };
-        columns.column_mut(at).mapv_inplace(|value| value * scale);
-    }
 }
 
 /// Returns the Cholesky factor `L` of a positive semidefinite matrix, `L Lᵀ = matrix`.

@@ -10,6 +10,7 @@
 mod adam;
 mod adapter;
 mod augment;
+mod background;
 mod batch;
 mod check;
 mod class_features;
@@ -25,6 +26,7 @@ mod loss;
 mod memory;
 mod network;
 mod norm;
+mod orthogonal;
 mod parameter;
 mod random;
 mod rounding;
@@ -37,6 +39,7 @@ mod taught_class;
 
 pub use adam::{Adam, AdamOptions, AdamState, PerGroup};
 pub use augment::{Augmentation, Flip, mirror};
+pub use background::learn_background;
 pub use class_features::{CLASS_FEATURES_STEP, learn_class_features};
 pub use clr_runtime::{ChannelStatistics, Footprint, PrefixActivations};
 pub use difference::DifferenceSite;

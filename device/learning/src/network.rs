@@ -323,6 +323,20 @@ impl Network {
         Ok(all.map(|image| executable.features(image, &parameters)).collect())
     }
 
+    /// Returns the block statistics `[S]` of each preprocessed image `[3, H, W]` of `size` (rows, columns), as the
+    /// unmodified backbone computes them, whatever the task's sites are. Feature profiles describe them.
+    ///
+    /// # Errors
+    /// As [`Network::features`].
+    pub fn block_statistics(&self, images: &[&[f32]], size: [usize; 2]) -> Result<Vec<Vec<f32>>> {
+        let executable = self.frozen.executable(size)?;
+        check_images(&executable, images)?;
+        let parameters = executable.frozen_parameters();
+        let all = images.par_iter();
+        let statistics = all.map(|image| executable.features_and_block_statistics(image, &parameters).1);
+        Ok(statistics.collect())
+    }
+
     /// Returns the logits `[K]` of features `[F]`.
     pub fn classify(&self, features: &[f32]) -> Vec<f32> {
         classifier::logits(&self.head_weight.rounded(), &self.head_bias.values, features)

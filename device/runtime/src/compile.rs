@@ -6,7 +6,7 @@ use clr_onnx::{Program, Shape, StepOp, ValueId};
 use crate::{
     Executable, ExecutableOptions, RuntimeError,
     convolution::Convolution,
-    executable::{Step, Work},
+    executable::{BlockOutput, Step, Work},
     memory::Buffers,
     operators::{Block, Context, Reads, activation::Activate, blocked_len, prepare, size},
 };
@@ -93,6 +93,7 @@ fn compile(program: &Program, options: &ExecutableOptions) -> Result<Executable,
     }
     find_last_uses(&mut steps, lengths.len(), program.features);
     Ok(Executable {
+        block_outputs: block_outputs(program, &steps),
         steps,
         lengths,
         features: program.features,
@@ -103,6 +104,19 @@ fn compile(program: &Program, options: &ExecutableOptions) -> Result<Executable,
         arena: context.arena,
         buffers: Buffers::default(),
     })
+}
+
+/// Returns the block outputs of a program with these steps.
+fn block_outputs(program: &Program, steps: &[Step]) -> Vec<BlockOutput> {
+    let find = |value| steps.iter().position(|step| step.output == value);
+    let outputs = program.block_outputs().into_iter().filter_map(|value| {
+        Some(BlockOutput {
+            value,
+            steps: find(value)? + 1,
+            channels: program.shapes[value.0].channels(),
+        })
+    });
+    outputs.collect()
 }
 
 /// Recomputes the last uses. The image may have become two values, so the program's own list does not apply.

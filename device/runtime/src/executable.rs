@@ -64,6 +64,7 @@ pub struct Executable {
     pub(crate) lengths: Vec<usize>,
     pub(crate) features: ValueId,
     pub(crate) feature_count: usize,
+    pub(crate) block_outputs: Vec<BlockOutput>,
     /// Channels, rows, columns.
     pub(crate) image: [usize; 3],
     pub(crate) sites: usize,
@@ -71,6 +72,15 @@ pub struct Executable {
     pub(crate) arena: Arc<Arena>,
     /// Buffers for training, which outlive an image.
     pub(crate) buffers: Buffers,
+}
+
+/// A block output ([`Program::block_outputs`]).
+#[derive(Debug)]
+pub(crate) struct BlockOutput {
+    pub(crate) value: ValueId,
+    /// Number of steps after which it is computed.
+    pub(crate) steps: usize,
+    pub(crate) channels: usize,
 }
 
 /// A step.

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod block_statistics;
 mod compile;
 mod convolution;
 mod error;

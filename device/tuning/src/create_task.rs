@@ -8,8 +8,8 @@ use crate::{
     AdapterRevision,
     error::{Result, TuneError},
     examples::{Example, Examples},
-    features::{features, mean},
-    profile::profile,
+    features::{block_statistics_of, features_of, images, mean},
+    profile::{profile_against, profile_of_sketches},
 };
 
 /// Creates a task from labelled images: the unmodified backbone with a head of prototypes.
@@ -38,8 +38,15 @@ pub fn create_task(
     }
     let network = Network::new(backbone, Recipe::Linear, classes.len(), 0)?;
     let (mut groups, mut labels) = (Vec::with_capacity(classes.len()), Vec::with_capacity(classes.len()));
+    let (background, mut statistics) = (backbone.background(), Vec::new());
     for class in &classes {
-        let own = features(&network, &header.preprocessing, examples, class)?;
+        let mut own = Vec::with_capacity(class.len());
+        for image in images(&header.preprocessing, examples, class)? {
+            own.push(features_of(&network, &header.preprocessing, &image)?);
+            if background.is_some() {
+                statistics.extend(block_statistics_of(&network, &header.preprocessing, &image)?);
+            }
+        }
         if !own.is_empty() {
             labels.extend(class[0].label.clone());
             groups.push(own);
@@ -48,10 +55,15 @@ pub fn create_task(
     if groups.len() < 2 {
         return Err(TuneError::TooFewClasses { got: groups.len() });
     }
-    let images: Vec<&[f32]> = groups.iter().flatten().map(Vec::as_slice).collect();
+    let profile = if let Some(background) = background {
+        profile_against(background, &statistics)
+    } else {
+        let images: Vec<&[f32]> = groups.iter().flatten().map(Vec::as_slice).collect();
+        profile_of_sketches(&images)
+    };
     let header = Header {
         labels,
-        profile: profile(&images),
+        profile,
         provenance: Provenance::DeviceTuned,
         metrics: None,
         ..header

@@ -45,6 +45,16 @@ pub(crate) fn features_of(network: &Network, preprocessing: &Preprocessing, imag
     Ok(network.features_from_prefix(&start, size)?)
 }
 
+/// Returns the block statistics `[S]` of one image, as the unmodified backbone computes them.
+pub(crate) fn block_statistics_of(
+    network: &Network,
+    preprocessing: &Preprocessing,
+    image: &Image,
+) -> Result<Vec<Vec<f32>>> {
+    let size = [preprocessing.height as usize, preprocessing.width as usize];
+    Ok(network.block_statistics(&[&image.variant(0, 0, preprocessing)], size)?)
+}
+
 /// Returns an adapter's canary as an image; `None` if its pixels do not match its size.
 pub(crate) fn canary_image(canary: &Canary, preprocessing: &Preprocessing) -> Option<Image> {
     let [width, height] = canary.size.map(u32::from);

@@ -6,11 +6,15 @@
 //! the task, in standard deviations of the task's images: about 1 for a class that equals a known one, 20 for
 //! photographs among digits.
 
-use clr_adapters::{Profile, sketch};
+use clr_adapters::{OwnScores, Profile, distance_ood_score, sketch};
 
 /// Returns the distance of images with these features `[F]` of the unmodified backbone from the task's images, in
-/// standard deviations; `None` without images.
+/// standard deviations; `None` without images, or if the profile belongs to a background.
 pub(crate) fn separation(profile: &Profile, features: &[Vec<f32>]) -> Option<f64> {
+    // Coordinates in a background need more than the features.
+    let OwnScores::Distances { typical, limit } = profile.own_scores else {
+        return None;
+    };
     let dimensions = profile.dimensions();
     let points: Vec<Vec<f32>> = (features.iter())
         .map(|x| profile.whitened(&sketch(x, dimensions)))
@@ -22,7 +26,7 @@ pub(crate) fn separation(profile: &Profile, features: &[Vec<f32>]) -> Option<f64
         // A single image cannot be projected on others. Its OOD score is used instead: 1 is the 95th percentile, which
         // is 1.64 standard deviations.
         let distance = profile.distance(&sketch(&features[0], dimensions));
-        return Some(1.64 * f64::from(profile.ood_score(distance)));
+        return Some(1.64 * f64::from(distance_ood_score(distance, typical, limit)));
     }
     let mut sum = vec![0.0_f64; first.len()];
     for point in &points {

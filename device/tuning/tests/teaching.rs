@@ -1,6 +1,6 @@
 //! Teaching: a new class is active immediately, and takes nothing from existing classes.
 
-use clr_adapters::{Header, Provenance, Recipe, SectionKind, decode, sketch};
+use clr_adapters::{Header, OwnScores, Provenance, Recipe, SectionKind, decode, sketch};
 use clr_learning::{Network, argmax};
 use clr_onnx::{Backbone, Preprocess as _, RgbImage};
 use clr_tuning::{InMemory, Parent, TuneError, create_task, teach};
@@ -252,12 +252,13 @@ fn a_new_task_has_a_profile_so_that_it_can_be_selected() {
         let features = network.features_from_prefix(&start, size).unwrap();
         profile.distance(&sketch(&features, profile.dimensions()))
     };
-    let near = (100..120)
-        .filter(|&index| distance(&image(0, index)) < profile.limit)
-        .count();
+    let OwnScores::Distances { limit, .. } = profile.own_scores else {
+        panic!("the backbone has no background")
+    };
+    let near = (100..120).filter(|&index| distance(&image(0, index)) < limit).count();
     assert!(near > 14, "{near} of 20 images of its own");
     let grey = RgbImage::from_pixel(SIDE, SIDE, image::Rgb([128; 3]));
-    assert!(distance(&grey) > profile.limit);
+    assert!(distance(&grey) > limit);
     // Too few images for a profile.
     assert!(created(3).adapter.header.profile.is_none());
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clr_adapters::Encoding;
-use clr_onnx::{Architecture, ImportOptions};
+use clr_onnx::{Architecture, Backbone, ImportOptions};
 use serde::Serialize;
 
 use super::{
@@ -30,6 +30,8 @@ pub struct BackboneItem {
     pub architecture: Architecture,
     /// Architecture, training data and input size in pixels.
     pub title: &'static str,
+    /// The file of its background, fitted to the training images of all tasks at 96 and 224 pixels.
+    pub background: Option<&'static [u8]>,
 }
 
 /// Every backbone.
@@ -39,18 +41,21 @@ pub static BACKBONES: &[BackboneItem] = &[
         package: &package::LITE0,
         architecture: Architecture::EfficientNetLite0,
         title: "EfficientNet-Lite0, ImageNet, 224 px",
+        background: Some(include_bytes!("../backgrounds/lite0.background")),
     },
     BackboneItem {
         name: "lite1",
         package: &package::LITE1,
         architecture: Architecture::EfficientNetLite1,
         title: "EfficientNet-Lite1, ImageNet, 240 px",
+        background: None,
     },
     BackboneItem {
         name: "lite2",
         package: &package::LITE2,
         architecture: Architecture::EfficientNetLite2,
         title: "EfficientNet-Lite2, ImageNet, 260 px",
+        background: None,
     },
 ];
 
@@ -68,6 +73,8 @@ pub struct FetchedBackbone {
     pub path: PathBuf,
     /// Path of the backbone's own classifier as an adapter.
     pub original_adapter: PathBuf,
+    /// Path of the backbone's background, if one comes with it.
+    pub background: Option<PathBuf>,
     /// Whether the backbone was already cached.
     pub cached: bool,
     /// The licence of the weights, as an SPDX expression.
@@ -84,10 +91,21 @@ pub fn fetch_backbone(
         name: item.name,
         path: cache.backbone(&format!("{}.onnx", item.name)),
         original_adapter: cache.backbone(&format!("{}.original.clr", item.name)),
+        background: (item.background)
+            .map(|_| Backbone::background_path(&cache.backbone(&format!("{}.onnx", item.name)))),
         cached,
         licence: item.package.licence,
     };
     let done = fetched(true);
+    // An existing one stays: adapters that were trained beside it name it.
+    if let (Some(path), Some(bytes)) = (&done.background, item.background)
+        && !path.exists()
+    {
+        let work = cache.work()?;
+        let part = work.path().join("background");
+        write_durably(&part, bytes)?;
+        cache::install(&part, path)?;
+    }
     if done.path.exists() && done.original_adapter.exists() {
         return Ok(done);
     }
@@ -162,6 +180,15 @@ fn parse_labels(text: &str) -> Result<Vec<String>, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_background_of_lite0_belongs_to_its_weights() {
+        let item = find_backbone("lite0").unwrap();
+        let background = clr_adapters::Background::decode(item.background.unwrap()).unwrap();
+        // The digest of the imported weights, as `clr inspect lite0.onnx` shows it.
+        assert_eq!(background.backbone().short(), "51ffa25a9f33");
+        assert_eq!((background.statistics(), background.dimensions()), (1_568, 120));
+    }
 
     #[test]
     fn labels_are_lines_and_a_gap_is_refused() {

@@ -6,6 +6,7 @@ use clr_fetch::{Cache, FetchError};
 
 use crate::output::Output;
 
+pub(crate) mod background;
 pub(crate) mod bench;
 pub(crate) mod classify;
 pub(crate) mod completions;

@@ -24,6 +24,16 @@ pub enum TrainError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// A folder has too few images for a background.
+    #[error("{}: {got} readable images, expected at least {expected}\nhint: add images, or leave the folder out", path.display())]
+    FewImages {
+        /// The folder.
+        path: PathBuf,
+        /// The minimum number.
+        expected: usize,
+        /// The number of images that could be read.
+        got: usize,
+    },
     /// Training would begin after the last site.
     #[error("training begins at site {got}, but the backbone has {sites} sites, from 0")]
     FirstSite {

@@ -170,6 +170,19 @@ pub(crate) fn features_of(
     in_batches(images, order, workers, false, compute, |_| ())
 }
 
+/// Returns the block statistics `[S]` of the images with these indices, as the unmodified backbone computes them. The
+/// runtime computes them, also if a GPU trains.
+pub(crate) fn block_statistics_of(
+    network: &Network,
+    images: &SplitImages,
+    order: &[usize],
+    workers: usize,
+    progress: impl FnMut(usize),
+) -> Result<Vec<Vec<f32>>> {
+    let compute = |images: Images<'_>| Ok(network.block_statistics(&images.each(), images.size)?);
+    in_batches(images, order, workers, false, compute, progress)
+}
+
 fn in_batches(
     images: &SplitImages,
     order: &[usize],

@@ -30,7 +30,7 @@ pub struct Images<'a> {
 }
 
 impl<'a> Images<'a> {
-    fn each(&self) -> Vec<&'a [f32]> {
+    pub(crate) fn each(&self) -> Vec<&'a [f32]> {
         self.values.chunks_exact(self.length().max(1)).collect()
     }
 

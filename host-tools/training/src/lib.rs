@@ -3,6 +3,7 @@
 //! [`train`] turns a backbone and a [`Dataset`] into a finished, folded and encoded adapter. A [`Network`] is the state
 //! of a task. An [`Executor`] runs it on the CPU through `clr-learning`, or in candle ([`CandleBackbone`]) on a GPU.
 
+mod background;
 mod batches;
 mod calibrate;
 mod check;
@@ -26,6 +27,7 @@ mod uncertainty;
 #[cfg(test)]
 mod tests;
 
+pub use background::{BackgroundOptions, fit_background};
 pub use batches::SplitImages;
 pub use calibrate::Confidence;
 pub use check::check_device;

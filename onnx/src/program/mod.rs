@@ -5,6 +5,7 @@
 //! resolved, and shapes and the last use of every value are known. The engine, the learner and the memory estimate use
 //! the same program.
 
+mod block_outputs;
 mod fuse;
 mod lower;
 mod norm;

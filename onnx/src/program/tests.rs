@@ -153,3 +153,30 @@ fn a_folded_norm_equals_the_norm_of_the_biased_sum() {
     assert_eq!(scale, [1.0, -1.0]);
     assert_eq!(bias, [1.5, -2.75]);
 }
+
+#[test]
+fn block_outputs_are_the_narrow_maps_at_any_input_size() {
+    let widths = |architecture, size| {
+        let program = Program::lower(&seeded_backbone(architecture, 1, 3), size).unwrap();
+        let outputs = program.block_outputs().into_iter();
+        outputs
+            .map(|value| program.shapes[value.0].channels())
+            .collect::<Vec<_>>()
+    };
+    for size in [[32, 32], [64, 96]] {
+        let lite0 = widths(Architecture::EfficientNetLite0, size);
+        assert_eq!(lite0, [16, 24, 40, 80, 112, 192, 320]);
+        assert_eq!(widths(Architecture::MobileNetV2, size), [16, 24, 32, 64, 96, 160, 320]);
+        assert_eq!(widths(Architecture::ResNet18, size), [64, 128, 256, 512]);
+    }
+}
+
+#[test]
+fn the_only_map_of_a_network_is_its_block_output() {
+    let program = program_of(vec![
+        (conv(8, 3, 3, Padding::Explicit([1; 4])), vec![0]),
+        (Op::GlobalAveragePool, vec![1]),
+        (Op::Flatten, vec![2]),
+    ]);
+    assert_eq!(program.block_outputs(), [ValueId(1)]);
+}

@@ -124,8 +124,7 @@ pub(crate) fn assemble(outline: Outline, parts: &[Part], contents: Vec<Content>)
         mean: values.next(profile.dimensions as usize),
         diagonal: values.next(profile.dimensions as usize),
         factor: values.next((profile.dimensions as usize).saturating_sub(1)),
-        typical: profile.typical,
-        limit: profile.limit,
+        own_scores: profile.own_scores,
     });
     header.class_features = outline.class_features.map(|known| ClassFeatures {
         mean: values.next(features),

@@ -49,8 +49,14 @@ fn choose(
     chooser: &mut TaskChooser,
     pass: &mut ImagePass<'_>,
 ) -> Result<Option<Arc<ResidentAdapter>>, NoResult> {
-    let choice = chooser
-        .observe(pass, runtime.serving.tasks())
+    let tasks = runtime.serving.tasks();
+    // The head of the best task has a say, so its adapter is used here for the first time. If it panics, the choice is
+    // made without it, and its own classification then counts against it.
+    let observed = catch_unwind(AssertUnwindSafe(|| {
+        chooser.observe_with(pass, tasks, |adapter| runtime.begin_use(adapter))
+    }));
+    let choice = observed
+        .unwrap_or_else(|_| chooser.observe_with(pass, tasks, |_| false))
         .map_err(|error| NoResult::Failed(with_causes(&error)))?;
     match (choice.task, choice.status) {
         (Some(adapter), _) => {

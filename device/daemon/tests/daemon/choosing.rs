@@ -1,8 +1,9 @@
 //! Automatic choice of the task for each frame (`auto`).
 
 use clr_engine::{Engine, EngineOptions};
+use clr_onnx::Backbone;
 
-use super::device::{Device, adapter, backbone, image, png, signed};
+use super::device::{Device, FRAMES, adapter, backbone, image, png, publisher, signed, signed_compact};
 use crate::scenes;
 
 #[test]
@@ -46,4 +47,40 @@ fn without_profiles_the_result_gives_the_reason() {
     device.switch("auto");
     let line = device.ask(&image(1));
     assert!(line["error"].as_str().unwrap().contains("profile"), "{line}");
+}
+
+#[test]
+fn beside_a_background_the_tasks_are_chosen_against_it_and_a_wrong_one_is_refused() {
+    let (plain, _) = backbone();
+    let mut device = Device::new("");
+    let path = device.path("net.onnx");
+    plain.save(&path).unwrap();
+    let background = scenes::background(plain, 32, 1);
+    std::fs::write(Backbone::background_path(&path), background.encode()).unwrap();
+    device.configure_with(&path, FRAMES, &[publisher()]);
+    device.start();
+    for task in 0..2 {
+        let adapter = scenes::with_profile_against(plain, &background, task, 32);
+        device.push(&signed_compact(plain, &adapter)).unwrap();
+    }
+    device.switch("auto");
+    for (task, first) in [(0, 200), (1, 300)] {
+        let tasks: Vec<_> = (0..12)
+            .map(|at| device.ask(&png(&scenes::image(task, first + at)))["task"].clone())
+            .collect();
+        let expected = format!("task-{task}");
+        assert!(tasks[8..].iter().all(|task| *task == expected), "{expected}: {tasks:?}");
+    }
+    let unknown: Vec<_> = (0..12)
+        .map(|at| device.ask(&png(&scenes::noise(at)))["unknown"] == true)
+        .collect();
+    assert!(unknown[8..].iter().all(|&unknown| unknown), "{unknown:?}");
+    device.stop();
+    let checked = |device: &Device| device.command(&["run", "--check-config"]).output().unwrap();
+    let text = String::from_utf8(checked(&device).stdout).unwrap();
+    assert!(text.contains(&background.id().to_string()), "{text}");
+    std::fs::write(Backbone::background_path(&path), b"damaged").unwrap();
+    let output = checked(&device);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("net.background"), "{error}");
 }

@@ -13,8 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clr_adapters::{Adapter, Encoding, Recipe, SecretKey, Terms, Trial, encode, sign_release};
-use clr_onnx::{Architecture, Backbone, RgbImage};
+use clr_adapters::{Adapter, Encoding, Recipe, SecretKey, SiteSteps, StepSize, Terms, Trial, encode, sign_release};
+use clr_onnx::{Architecture, Backbone, RgbImage, compacted};
 use clr_transfer::{
     ClientError, ClientOptions, Endpoint, EndpointClient, Kind, Pushed, Status, SystemClock, TaskSummary,
 };
@@ -25,6 +25,8 @@ use crate::seeded;
 
 /// Timeout for every wait, sufficient on a loaded machine.
 pub(super) const TIMEOUT: Duration = Duration::from_mins(1);
+/// Configuration of a source that is a folder of frames.
+pub(super) const FRAMES: &str = "[source]\nkind = 'directory'\npath = 'frames'\ndelete = true\n";
 /// Side of the input in pixels.
 const SIDE: u32 = 32;
 
@@ -72,6 +74,16 @@ pub(super) fn signed(adapter: &Adapter) -> Vec<u8> {
     sign_release(&file, &Terms::default(), &publisher()).unwrap()
 }
 
+/// An adapter's file of format version 3, signed by the publisher.
+pub(super) fn signed_compact(backbone: &Backbone, adapter: &Adapter) -> Vec<u8> {
+    let sites = SiteSteps {
+        weights: StepSize(-20),
+        bias: StepSize(-20),
+    };
+    let file = encode(&compacted(backbone, adapter, sites, 0.1), Encoding::Compact).unwrap();
+    sign_release(&file, &Terms::default(), &publisher()).unwrap()
+}
+
 /// An image as PNG.
 pub(super) fn image(seed: u64) -> Vec<u8> {
     let mut random = seeded::Random(seed);
@@ -109,7 +121,7 @@ pub(super) struct Device {
 impl Device {
     /// Creates a device whose frames come from a folder. `extra` is added to its configuration.
     pub(super) fn new(extra: &str) -> Self {
-        Self::with_source("[source]\nkind = 'directory'\npath = 'frames'\ndelete = true\n", extra)
+        Self::with_source(FRAMES, extra)
     }
 
     pub(super) fn with_source(source: &str, extra: &str) -> Self {
@@ -147,13 +159,18 @@ impl Device {
 
     /// Writes the configuration.
     pub(super) fn configure(&self, tables: &str, keys: &[SecretKey]) {
+        self.configure_with(&backbone().1, tables, keys);
+    }
+
+    /// Writes the configuration with a backbone in another file.
+    pub(super) fn configure_with(&self, backbone: &Path, tables: &str, keys: &[SecretKey]) {
         let tables_of_keys = keys
             .iter()
             .map(|key| format!("[[trust.keys]]\nkey = '{}'\n", key.public()));
         let keys = tables_of_keys.collect::<Vec<_>>().concat();
         let text = format!(
             "name = 'test'\nbackbone = '{}'\nstate = 'state'\n{tables}{keys}",
-            backbone().1.display()
+            backbone.display()
         );
         fs::write(self.path("device.toml"), text).unwrap();
     }

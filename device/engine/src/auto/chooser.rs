@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    ChooserOptions,
+    ChooserOptions, ScoreOptions,
     hysteresis::{Decision, Hysteresis},
     score_tasks,
 };
@@ -60,7 +60,7 @@ pub struct Choice {
     /// Whether the choice differs from the previous one. `Unknown` counts as a choice, and the first choice counts as a
     /// switch.
     pub switched: bool,
-    /// Names of the resident tasks that have no profile and cannot be chosen, sorted.
+    /// Names of the resident tasks that have no profile for this backbone's background and cannot be chosen, sorted.
     pub without_profile: Vec<String>,
 }
 
@@ -76,14 +76,29 @@ impl TaskChooser {
     /// Scores a frame for all `tasks` with a profile and returns the choice. Tasks may be added, removed and replaced
     /// between frames. Does not change the active task of the set.
     ///
-    /// Runs the backbone without an adapter, once for each distinct preprocessing among the tasks.
+    /// Runs the backbone without an adapter, once for each distinct preprocessing among the tasks, and classifies with
+    /// the best task ([`score_tasks`]).
     ///
     /// # Errors
     /// [`EngineError::Feature`] if a feature of the unmodified backbone is NaN or infinite; another [`EngineError`] if
     /// the features cannot be computed.
     pub fn observe(&mut self, pass: &mut ImagePass<'_>, tasks: &TaskSet) -> Result<Choice, EngineError> {
+        self.observe_with(pass, tasks, |_| true)
+    }
+
+    /// Like [`TaskChooser::observe`], but classifies only with adapters that `may_classify` allows.
+    ///
+    /// # Errors
+    /// [`EngineError`] in the same cases as [`TaskChooser::observe`].
+    pub fn observe_with(
+        &mut self,
+        pass: &mut ImagePass<'_>,
+        tasks: &TaskSet,
+        may_classify: impl FnMut(&Arc<ResidentAdapter>) -> bool,
+    ) -> Result<Choice, EngineError> {
         let resident = tasks.all();
-        let scores = score_tasks(pass, &resident)?;
+        let options = ScoreOptions::default().with_false_alarms(self.hysteresis.options().false_alarms);
+        let scores = score_tasks(pass, &resident, options, may_classify)?;
         for adapter in &resident {
             let name = adapter.task();
             let known = self

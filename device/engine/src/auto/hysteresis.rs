@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::TaskScore;
+use crate::{ScoreOptions, TaskScore};
 
 /// Options of a [`TaskChooser`](crate::TaskChooser): averaging, margins and thresholds of a switch.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,6 +16,8 @@ pub struct ChooserOptions {
     pub margin: f32,
     /// Number of consecutive frames that must agree on a change before it is made; 1 changes immediately.
     pub patience: u32,
+    /// Fraction of a task's own images that may be taken for unknown ([`ScoreOptions::false_alarms`]).
+    pub false_alarms: f32,
     /// Averaged out-of-distribution score above which a task does not fit; see [`TaskScore::ood_score`].
     pub ood_threshold: f32,
     /// After `Unknown`, a task fits again only if its averaged out-of-distribution score is this far below
@@ -30,6 +32,7 @@ impl Default for ChooserOptions {
             ema_weight: 0.5,
             margin: 0.1,
             patience: 3,
+            false_alarms: ScoreOptions::default().false_alarms,
             ood_threshold: 1.0,
             hysteresis: 0.1,
         }
@@ -52,6 +55,13 @@ impl ChooserOptions {
     #[must_use]
     pub fn with_margin(mut self, margin: f32) -> Self {
         self.margin = margin;
+        self
+    }
+
+    /// Sets the fraction of a task's own images that may be taken for unknown.
+    #[must_use]
+    pub fn with_false_alarms(mut self, false_alarms: f32) -> Self {
+        self.false_alarms = false_alarms;
         self
     }
 
@@ -109,6 +119,10 @@ impl Hysteresis {
             current: None,
             pending: None,
         }
+    }
+
+    pub(super) fn options(&self) -> ChooserOptions {
+        self.options
     }
 
     /// Forgets the task's averaged score. If the task is the current choice, there is no choice any more.

@@ -25,4 +25,4 @@ mod score;
 
 pub use chooser::{Choice, ChoiceStatus, RunnerUp, TaskChooser};
 pub use hysteresis::ChooserOptions;
-pub use score::score_tasks;
+pub use score::{ScoreOptions, score_tasks};

@@ -1,4 +1,5 @@
 mod batch;
+mod block_statistics;
 mod fixtures;
 mod gradients;
 mod memory;

@@ -1,10 +1,10 @@
 //! `clr eval --auto`: accuracy of selecting the task from the image, and accuracy with the selected task.
 
-use std::{sync::Arc, time::Instant};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
-use clr_adapters::Preprocessing;
-use clr_engine::{ChooserOptions, Engine, EngineOptions, ResidentAdapter, TaskScore, score_tasks};
+use clr_adapters::{BackgroundId, OwnScores, Preprocessing};
+use clr_engine::{Engine, EngineOptions, ResidentAdapter, ScoreOptions, TaskScore, score_tasks};
 use clr_onnx::Backbone;
 use clr_training::{Dataset, Sample};
 use rayon::prelude::*;
@@ -19,6 +19,8 @@ use crate::{
 
 /// Number of consecutive images whose scores are averaged for the second result.
 const WINDOW: usize = 5;
+/// Out-of-distribution score above which an image is unknown.
+const THRESHOLD: f32 = 1.0;
 
 /// A task with its adapter and images.
 struct Task {
@@ -76,7 +78,8 @@ struct Document {
     tasks: Vec<TaskChoice>,
     /// Mean over the tasks.
     mean: Shares,
-    tolerance: f32,
+    /// The rate of false alarms that was asked for.
+    false_alarms: f32,
     /// Wall time of computing the scores of one image on one thread, without reading and decoding.
     #[serde(rename = "seconds_per_picture")]
     seconds_per_image: f64,
@@ -97,18 +100,21 @@ pub(super) fn run(args: &EvalArgs, backbone: Backbone, context: &Context<'_>) ->
     let engine = Engine::new(backbone, EngineOptions::default())?;
     let tasks = prepare(args, &engine)?;
     let adapters: Vec<_> = tasks.iter().map(|task| Arc::clone(&task.adapter)).collect();
+    // Without the image's own task, the second is the best one, so its head is asked as well.
+    let options = ScoreOptions::default()
+        .with_false_alarms(args.false_alarms)
+        .with_heads(2);
     let scored = tasks
         .iter()
-        .map(|task| measure(&engine, &adapters, task, context.output))
+        .map(|task| measure(&engine, &adapters, task, options, context.output))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let tolerance = ChooserOptions::default().ood_threshold;
-    let choices = (0..tasks.len()).map(|task| summary(task, &tasks, &scored, tolerance));
+    let choices = (0..tasks.len()).map(|task| summary(task, &tasks, &scored));
     let choices: Vec<TaskChoice> = choices.collect();
     let document = Document {
         mean: means(&choices),
         tasks: choices,
-        tolerance,
-        seconds_per_image: time(&engine, &adapters, &tasks)?,
+        false_alarms: args.false_alarms,
+        seconds_per_image: time(&engine, &adapters, &tasks, options)?,
     };
     if context.output.json {
         context.output.document("eval-auto", &document)?;
@@ -123,11 +129,7 @@ fn prepare(args: &EvalArgs, engine: &Engine) -> anyhow::Result<Vec<Task>> {
     pairs
         .map(|(path, data)| {
             let adapter = engine.prepare(&read_adapter(path)?.adapter)?;
-            anyhow::ensure!(
-                adapter.profile().is_some(),
-                "'{}' has no profile\nhint: train it again; adapters of format version 1 have none",
-                path.display()
-            );
+            check_profile(&adapter, engine, path)?;
             let (dataset, mut samples) = open(args, data)?;
             if let Some(limit) = args.limit.filter(|&limit| limit > 0 && limit < samples.len()) {
                 let count = samples.len();
@@ -143,11 +145,38 @@ fn prepare(args: &EvalArgs, engine: &Engine) -> anyhow::Result<Vec<Task>> {
         .collect()
 }
 
+/// Checks that the engine can score images for the adapter's task.
+fn check_profile(adapter: &ResidentAdapter, engine: &Engine, path: &Path) -> anyhow::Result<()> {
+    let Some(profile) = adapter.profile() else {
+        anyhow::bail!(
+            "'{}' has no profile\nhint: train it again; adapters of format version 1 have none",
+            path.display()
+        );
+    };
+    let own = match &profile.own_scores {
+        OwnScores::Distances { .. } => None,
+        OwnScores::Ratios(ratios) => Some(ratios.background),
+    };
+    let beside = engine.backbone().background().map(|background| background.id());
+    let name =
+        |id: Option<BackgroundId>| id.map_or_else(|| "no background".to_owned(), |id| format!("background {id}"));
+    anyhow::ensure!(
+        own == beside,
+        "'{}' was trained with {}, beside the backbone is {}\nhint: train it again with the background beside the \
+         backbone, or put its own one there",
+        path.display(),
+        name(own),
+        name(beside)
+    );
+    Ok(())
+}
+
 /// Scores and classifies a task's images, one image per CPU core at a time. Unreadable images are left out.
 fn measure(
     engine: &Engine,
     adapters: &[Arc<ResidentAdapter>],
     task: &Task,
+    options: ScoreOptions,
     output: &Output,
 ) -> anyhow::Result<Vec<ScoredImage>> {
     let bar = output.bar(task.samples.len() as u64, task.adapter.task());
@@ -165,7 +194,7 @@ fn measure(
                 }
             };
             let mut pass = engine.pass(&image);
-            let scores = score_tasks(&mut pass, adapters)?;
+            let scores = score_tasks(&mut pass, adapters, options, |_| true)?;
             let result = pass.classify(&task.adapter)?;
             Ok(Some(ScoredImage {
                 scores: scores.into_iter().flatten().collect(),
@@ -192,7 +221,12 @@ fn inputs(adapters: &[Arc<ResidentAdapter>]) -> Vec<&Preprocessing> {
 }
 
 /// Returns the time of computing all scores of an image in seconds: the median of up to 20 images on one thread.
-fn time(engine: &Engine, adapters: &[Arc<ResidentAdapter>], tasks: &[Task]) -> anyhow::Result<f64> {
+fn time(
+    engine: &Engine,
+    adapters: &[Arc<ResidentAdapter>],
+    tasks: &[Task],
+    options: ScoreOptions,
+) -> anyhow::Result<f64> {
     let mut times = Vec::new();
     for task in tasks.iter().cycle().take(20) {
         let sample = task.samples.get(times.len() % task.samples.len()).context("no image")?;
@@ -201,7 +235,7 @@ fn time(engine: &Engine, adapters: &[Arc<ResidentAdapter>], tasks: &[Task]) -> a
             continue;
         };
         let start = Instant::now();
-        score_tasks(&mut engine.pass(&image), adapters)?;
+        score_tasks(&mut engine.pass(&image), adapters, options.with_heads(0), |_| false)?;
         times.push(start.elapsed().as_secs_f64());
     }
     times.sort_by(f64::total_cmp);
@@ -232,7 +266,7 @@ fn windows(scored: &[ScoredImage]) -> Vec<Vec<TaskScore>> {
         .collect()
 }
 
-fn summary(own: usize, tasks: &[Task], scored: &[Vec<ScoredImage>], tolerance: f32) -> TaskChoice {
+fn summary(own: usize, tasks: &[Task], scored: &[Vec<ScoredImage>]) -> TaskChoice {
     let all = || 0..tasks.len();
     let images = scored[own].len();
     let share = |count: usize, of: usize| count as f64 / of.max(1) as f64;
@@ -242,7 +276,7 @@ fn summary(own: usize, tasks: &[Task], scored: &[Vec<ScoredImage>], tolerance: f
         if let Some((task, ood_score)) = choose(&image.scores, all()) {
             chosen[task] += 1;
             answered += usize::from(task == own && image.correct);
-            strange += usize::from(ood_score > tolerance);
+            strange += usize::from(ood_score > THRESHOLD);
         }
     }
     let five = windows(&scored[own]);
@@ -272,7 +306,7 @@ fn summary(own: usize, tasks: &[Task], scored: &[Vec<ScoredImage>], tolerance: f
             .collect()
     };
     let foreign = single(&scored[own]);
-    let unknown = foreign.iter().filter(|&&score| score > tolerance).count();
+    let unknown = foreign.iter().filter(|&&score| score > THRESHOLD).count();
     TaskChoice {
         task: tasks[own].adapter.task().to_owned(),
         images,
@@ -353,10 +387,10 @@ fn print(document: &Document, output: &Output) -> std::io::Result<()> {
     table.row(row("mean", images, String::new(), &document.mean));
     output.table(&table)?;
     output.line(&format!(
-        "scores of {} tasks take {} per image on one thread; an image is unknown above an OOD score of {}",
+        "scores of {} tasks take {} per image on one thread; {} % false alarms were asked for",
         document.tasks.len(),
         human_time(document.seconds_per_image),
-        document.tolerance
+        100.0 * document.false_alarms
     ))
 }
 

@@ -53,6 +53,9 @@ pub(crate) struct EvalArgs {
     /// With --auto: maximum number of images per DATA, evenly spaced
     #[arg(long, value_name = "N", requires = "auto")]
     limit: Option<usize>,
+    /// With --auto: fraction of a task's own images that may be unknown
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.05, value_parser = parse_rate)]
+    false_alarms: f32,
     /// Split of DATA to measure
     #[arg(long, value_enum, default_value_t = SplitArg::Test)]
     split: SplitArg,
@@ -67,6 +70,12 @@ pub(crate) struct EvalArgs {
     device: DeviceArg,
     #[command(flatten)]
     layout: LayoutArgs,
+}
+
+/// Parses a rate of false alarms, for which profiles have quantiles.
+fn parse_rate(text: &str) -> Result<f32, String> {
+    let rate = text.parse::<f32>().ok().filter(|rate| (0.005..=0.5).contains(rate));
+    rate.ok_or_else(|| "expected a fraction from 0.005 to 0.5".to_owned())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

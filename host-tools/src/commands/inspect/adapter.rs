@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clr_adapters::{
-    Calibration, Decoded, Metrics, Preprocessing, Provenance, PublicKey, Recipe, SignerClass, SiteWeights, Trial,
+    Calibration, Decoded, Metrics, OwnScores, Preprocessing, Provenance, PublicKey, Recipe, SignerClass, SiteWeights,
+    Trial,
 };
 use serde::Serialize;
 
@@ -74,8 +75,9 @@ struct MetricsDocument {
 #[derive(Serialize)]
 struct ProfileDocument {
     dimensions: usize,
-    typical: f32,
-    limit: f32,
+    /// The background that the profile belongs to; absent for a profile of sketches.
+    background: Option<String>,
+    own_scores: OwnScores,
 }
 
 #[derive(Serialize)]
@@ -147,8 +149,11 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
         calibration: header.calibration,
         profile: header.profile.as_ref().map(|profile| ProfileDocument {
             dimensions: profile.dimensions(),
-            typical: profile.typical,
-            limit: profile.limit,
+            background: match &profile.own_scores {
+                OwnScores::Distances { .. } => None,
+                OwnScores::Ratios(ratios) => Some(ratios.background.to_string()),
+            },
+            own_scores: profile.own_scores.clone(),
         }),
         class_features: header.class_features.as_ref().map(|known| ClassFeaturesDocument {
             directions: known.rank(),
@@ -226,8 +231,9 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
     output.line(&format!("confidence   {}", confidence(&document)))?;
     output.line(&match &document.profile {
         Some(profile) => format!(
-            "profile      {} dimensions, distance {:.2} at the median and {:.2} at 95 % of validation",
-            profile.dimensions, profile.typical, profile.limit
+            "profile      {} dimensions, {}",
+            profile.dimensions,
+            scores(&profile.own_scores)
         ),
         None => "profile      none: a device cannot choose this task by image".to_owned(),
     })?;
@@ -268,6 +274,20 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
         output.table(&table)?;
     }
     Ok(())
+}
+
+fn scores(own: &OwnScores) -> String {
+    match own {
+        OwnScores::Distances { typical, limit } => {
+            format!("distance {typical:.2} at the median and {limit:.2} at 95 % of validation")
+        }
+        OwnScores::Ratios(ratios) => format!(
+            "background {}, score {:.2} at the median and {:.2} at 5 % of validation",
+            ratios.background,
+            ratios.quantile(0.5),
+            ratios.quantile(0.05)
+        ),
+    }
 }
 
 fn confidence(document: &AdapterDocument) -> String {

@@ -6,7 +6,10 @@ use clr_adapters::{Adapter, Canary, Encoding, Header, Metrics, Provenance, decod
 use clr_learning::{Flip, Network, argmax, log_probability};
 use clr_onnx::{Preprocess as _, RgbImage};
 
-use super::{CANARIES, CANARY_SIDE, Outcome, ParitySample, RecipeResult, Trained, prepare::Prepared, rounding};
+use super::{
+    CANARIES, CANARY_SIDE, Outcome, ParitySample, RecipeResult, Trained, prepare::Prepared, profile::TaskProfile,
+    rounding,
+};
 use crate::{
     Evaluation,
     batches::SplitImages,
@@ -47,7 +50,7 @@ pub(super) fn finish(
         Provenance::HostTrained,
     );
     header.version = options.version;
-    header.profile.clone_from(&prepared.profile);
+    header.profile = prepared.profile.as_ref().map(TaskProfile::without_head);
     let mut candidates = Vec::with_capacity(outcomes.len());
     let mut files = Vec::with_capacity(outcomes.len());
     for (index, outcome) in outcomes.iter_mut().enumerate() {
@@ -94,6 +97,8 @@ pub(super) fn finish(
         seed: options.seed,
         created: options.created.unwrap_or_else(now),
     });
+    let profile = prepared.profile.as_ref();
+    header.profile = profile.and_then(|profile| profile.finished(&quantised_validation.logits));
     header.temperature = quantised_validation.temperature();
     header.calibration = Some(quantised_validation.calibration(header.temperature));
     let temperature = f64::from(header.temperature);

@@ -6,6 +6,7 @@ mod epoch;
 mod finish;
 mod joint;
 mod prepare;
+mod profile;
 mod resume_file;
 mod rounding;
 

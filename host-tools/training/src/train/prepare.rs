@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use clr_adapters::{Digest, Encoding, Fit, Head, Preprocessing, Profile, Recipe, StepSize, sketch};
+use clr_adapters::{Digest, Fit, Head, Preprocessing, Recipe, StepSize};
 use clr_learning::{FittedHead, Flip, LabelledFeatures, Network, fit_head};
 use clr_onnx::Backbone;
 
-use super::Outcome;
+use super::{Outcome, profile::TaskProfile};
 use crate::{
     Evaluation, Record, Warning,
     batches::SplitImages,
@@ -39,9 +39,7 @@ pub(super) struct Prepared<'a> {
     pub(super) fitted: FittedHead,
     pub(super) linear: Evaluation,
     /// Feature profile of the training images; `None` if there are too few.
-    pub(super) profile: Option<Profile>,
-    /// Steps of the profile's mean and factor in a compact file.
-    pub(super) profile_steps: [StepSize; 2],
+    pub(super) profile: Option<TaskProfile>,
     /// Digest of everything that a resume file depends on, except the recipe.
     pub(super) fingerprint: Digest,
     pub(super) head_seconds: f64,
@@ -104,17 +102,8 @@ impl<'a> Prepared<'a> {
         let executor = Executor::new(backbone, &options.device)?;
         let mut base = Network::new(backbone, Recipe::Linear, names.len(), options.seed)?;
         let (train_set, validation_set) = frozen_features(&executor, &base, (&train, &validation), options, observer)?;
-        let mut profile = profile(&train_set, &validation_set);
-        let profile_steps = profile.as_ref().map_or([StepSize(0); 2], Profile::steps);
-        if options.encoding == Encoding::Compact {
-            profile = profile.and_then(|profile| {
-                let rounded = profile.rounded(profile_steps);
-                let features = validation_set.features.iter();
-                let sketches = features.map(|features| sketch(features, rounded.dimensions()));
-                let distances = sketches.map(|sketch| rounded.distance(&sketch)).collect();
-                rounded.with_distances(distances)
-            });
-        }
+        let sets = (&train_set, &validation_set);
+        let profile = TaskProfile::learn(&base, (&train, &validation), sets, options, observer)?;
         let mut meter = Meter::new(Phase::Head, options.head.penalties.len());
         let fitted = fit_head(&train_set, &validation_set, names.len(), &options.head, |_| {
             meter.advance(1, observer);
@@ -146,10 +135,14 @@ impl<'a> Prepared<'a> {
             fitted,
             linear,
             profile,
-            profile_steps,
             fingerprint,
             head_seconds,
         })
+    }
+
+    /// Returns the steps of the profile's mean and factor in a compact file.
+    pub(super) fn profile_steps(&self) -> [StepSize; 2] {
+        self.profile.as_ref().map_or([StepSize(0); 2], |profile| profile.steps)
     }
 
     /// Measures a network on the validation images.
@@ -189,14 +182,6 @@ impl<'a> Prepared<'a> {
         let (train, validation) = frozen_features(&self.executor, network, images, self.options, observer)?;
         Ok(fit_head(&train, &validation, self.names.len(), &self.options.head, |_| ())?.head)
     }
-}
-
-/// Returns the profile of the features that the head was fitted to.
-fn profile(train: &LabelledFeatures, validation: &LabelledFeatures) -> Option<Profile> {
-    Profile::learn(
-        train.features.iter().map(Vec::as_slice),
-        validation.features.iter().map(Vec::as_slice),
-    )
 }
 
 fn frozen_features(

@@ -174,7 +174,7 @@ fn with_stand_ins(mut header: Header) -> Header {
 
 /// Returns the header's steps.
 fn steps(prepared: &Prepared<'_>, grid: &Grid) -> Steps {
-    let profile = prepared.profile_steps;
+    let profile = prepared.profile_steps();
     Steps {
         head: grid.head,
         profile_mean: profile[0],

@@ -1,0 +1,51 @@
+//! Block statistics compared with the runtime's own mean over a map.
+
+use clr_onnx::Op;
+
+use super::fixtures::{Builder, CHANNELS, Noise, SIZE};
+
+#[test]
+fn block_statistics_are_the_mean_and_the_deviation_of_every_channel() {
+    let mut graph = Builder::new(5);
+    let wide = graph.conv(CHANNELS, 3 * CHANNELS, [3, 3], 1);
+    let first = graph.last();
+    let wide = graph.push(wide, &[first]);
+    let narrow = graph.conv(3 * CHANNELS, CHANNELS, [1, 1], 1);
+    graph.push(narrow, &[wide]);
+    let (_, executable) = graph.finish(CHANNELS);
+    // The same first convolution, followed by the mean of its values and of their squares.
+    let first_only = |square: bool| {
+        let mut graph = Builder::new(5);
+        if square {
+            let first = graph.last();
+            graph.push(Op::Mul, &[first, first]);
+        }
+        let last = graph.last();
+        let pooled = graph.push(Op::GlobalAveragePool, &[last]);
+        graph.push(Op::Flatten, &[pooled]);
+        graph.finish_with_features().1
+    };
+    let image = Noise::new(2).values(3 * SIZE[0] * SIZE[1]);
+    let features = |executable: &crate::Executable| executable.features(&image, &executable.frozen_parameters());
+
+    let (own, statistics) = executable.features_and_block_statistics(&image, &executable.frozen_parameters());
+    assert_eq!(own, features(&executable));
+    // Block outputs: the first convolution, and the last one. The wide one between them is not one.
+    assert_eq!(statistics.len(), 2 * (CHANNELS + 10));
+    assert_eq!(statistics.len(), executable.block_statistics_count());
+    let (means, squares) = (features(&first_only(false)), features(&first_only(true)));
+    for (channel, (mean, square)) in means.iter().zip(squares).enumerate() {
+        let deviation = (square - mean * mean).sqrt();
+        assert!((statistics[channel] - mean).abs() < 1e-5);
+        assert!(
+            (statistics[CHANNELS + channel] - deviation).abs() < 1e-4,
+            "channel {channel}"
+        );
+    }
+    let last = &statistics[2 * CHANNELS..][..10];
+    assert!(
+        last.iter()
+            .zip(&own)
+            .all(|(mean, feature)| (mean - feature).abs() < 1e-5)
+    );
+}

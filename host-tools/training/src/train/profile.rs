@@ -1,0 +1,114 @@
+//! Feature profile of a task's training images.
+
+use clr_adapters::{Background, Encoding, OwnScores, Profile, StepSize, sketch};
+use clr_learning::{LabelledFeatures, Network};
+
+use crate::{
+    batches::SplitImages,
+    error::Result,
+    evaluate::block_statistics_of,
+    observer::{Meter, Observer, Phase},
+    options::TrainOptions,
+};
+
+/// Maximum number of training images that a profile is fitted to.
+const TRAINING: usize = 600;
+/// Maximum number of validation images whose scores are measured.
+const VALIDATION: usize = 2_000;
+
+/// A profile whose steps are known, and the scores of validation images.
+pub(super) struct TaskProfile {
+    profile: Profile,
+    /// Steps of the profile's mean and factor in a compact file.
+    pub(super) steps: [StepSize; 2],
+    /// Indices and scores of validation images against the background; empty without a background.
+    scores: Vec<(usize, f32)>,
+}
+
+impl TaskProfile {
+    /// Fits the profile of the training images: against the backbone's background if it has one and the file can hold
+    /// such a profile, otherwise to sketches of the features. Returns `None` for too few images.
+    pub(super) fn learn(
+        network: &Network,
+        (train, validation): (&SplitImages, &SplitImages),
+        features: (&LabelledFeatures, &LabelledFeatures),
+        options: &TrainOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Self>> {
+        let compact = options.encoding == Encoding::Compact;
+        match network.backbone().background().filter(|_| compact) {
+            Some(background) => against(background, network, train, validation, options, observer),
+            None => Ok(of_sketches(features, compact)),
+        }
+    }
+
+    /// Returns the profile without the scores of its own images that need the task's head.
+    pub(super) fn without_head(&self) -> Profile {
+        self.profile.clone()
+    }
+
+    /// Returns the profile with the scores of validation images, to which the task's head contributes; `logits` are
+    /// those of all validation images. `None` if a score is not finite.
+    pub(super) fn finished(&self, logits: &[Vec<f32>]) -> Option<Profile> {
+        match self.profile.own_scores {
+            OwnScores::Distances { .. } => Some(self.profile.clone()),
+            OwnScores::Ratios(_) => {
+                let logits: Vec<Vec<f32>> = self.scores.iter().map(|&(image, _)| logits[image].clone()).collect();
+                let scores = self.scores.iter().map(|&(_, score)| score).collect();
+                self.profile.clone().with_scores(scores, &logits)
+            }
+        }
+    }
+}
+
+fn of_sketches((train, validation): (&LabelledFeatures, &LabelledFeatures), compact: bool) -> Option<TaskProfile> {
+    let rows = train.features.iter().map(Vec::as_slice);
+    let mut profile = Profile::learn(rows, validation.features.iter().map(Vec::as_slice))?;
+    let steps = profile.steps();
+    if compact {
+        let rounded = profile.rounded(steps);
+        let sketches = validation.features.iter().map(|x| sketch(x, rounded.dimensions()));
+        let distances = sketches.map(|sketch| rounded.distance(&sketch)).collect();
+        profile = rounded.with_distances(distances)?;
+    }
+    Some(TaskProfile {
+        profile,
+        steps,
+        scores: Vec::new(),
+    })
+}
+
+fn against(
+    background: &Background,
+    network: &Network,
+    train: &SplitImages,
+    validation: &SplitImages,
+    options: &TrainOptions,
+    observer: &mut dyn Observer,
+) -> Result<Option<TaskProfile>> {
+    let (own, others) = (spread(train.len(), TRAINING), spread(validation.len(), VALIDATION));
+    let mut meter = Meter::new(Phase::Features, own.len() + others.len());
+    let mut coordinates = |images: &SplitImages, order: &[usize]| -> Result<Vec<Vec<f32>>> {
+        let progress = |n| meter.advance(n, observer);
+        let statistics = block_statistics_of(network, images, order, options.workers(), progress)?;
+        Ok(statistics.iter().map(|image| background.coordinates(image)).collect())
+    };
+    let (training, validation) = (coordinates(train, &own)?, coordinates(validation, &others)?);
+    let Some(profile) = Profile::learn_against(background, &training) else {
+        return Ok(None);
+    };
+    let steps = profile.steps();
+    let profile = profile.rounded(steps);
+    let scores = validation.iter().map(|point| profile.score_against(background, point));
+    Ok(Some(TaskProfile {
+        scores: others.into_iter().zip(scores).collect(),
+        profile,
+        steps,
+    }))
+}
+
+/// Returns at most `most` evenly spaced indices below `count`.
+fn spread(count: usize, most: usize) -> Vec<usize> {
+    let taken = count.min(most);
+    (0..taken).map(|at| at * count / taken).collect()
+}
