@@ -6,8 +6,13 @@
 
 use std::fmt;
 
-use clr_learning::{argmax, log_probability};
+use clr_learning::log_probability;
 use serde::{Deserialize, Serialize};
+
+use crate::{
+    comparison::Comparison,
+    verdict_words::{Gained, names, per_thousand},
+};
 
 /// Maximum fraction of old classes' images that a candidate may lose. The margin for noise is added to it.
 pub(crate) const MAY_LOSE: f64 = 0.01;
@@ -54,71 +59,6 @@ pub struct PredictedLoss {
     pub parent: f64,
     /// By the tuned adapter.
     pub tuned: f64,
-}
-
-/// Comparison of two adapters on the same images.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Comparison {
-    /// Number of images.
-    #[serde(rename = "pictures")]
-    pub images: u32,
-    /// Number of the images that the parent predicts correctly.
-    pub parent: u32,
-    /// Number of the images that the tuned adapter predicts correctly.
-    pub tuned: u32,
-    /// Number of the images that only the tuned adapter predicts correctly.
-    pub won: u32,
-    /// Number of the images that only the parent predicts correctly.
-    pub lost: u32,
-    /// Mean increase of the true class's log probability, in nats.
-    pub gain: f64,
-    /// Standard error of `gain`.
-    pub error: f64,
-}
-
-impl Comparison {
-    pub(crate) fn of(pairs: &[Pair]) -> Self {
-        let mut result = Self {
-            images: pairs.len() as u32,
-            ..Self::default()
-        };
-        let mut gains = Vec::with_capacity(pairs.len());
-        for pair in pairs {
-            let (parent, tuned) = (argmax(&pair.parent) == pair.class, argmax(&pair.tuned) == pair.class);
-            result.parent += u32::from(parent);
-            result.tuned += u32::from(tuned);
-            result.won += u32::from(tuned && !parent);
-            result.lost += u32::from(parent && !tuned);
-            gains.push(log_probability(&pair.tuned, pair.class, 1.0) - log_probability(&pair.parent, pair.class, 1.0));
-        }
-        let n = gains.len() as f64;
-        result.gain = gains.iter().sum::<f64>() / n.max(1.0);
-        let squares: f64 = gains.iter().map(|gain| (gain - result.gain).powi(2)).sum();
-        result.error = (squares / (n - 1.0).max(1.0) / n.max(1.0)).sqrt();
-        result
-    }
-
-    /// Returns whether the tuned adapter is better. Either more images are correct by more than one standard error of
-    /// the difference (the root of the number of images on which the two disagree), or no fewer images are correct and
-    /// the true class is more probable by more than two standard errors.
-    fn better(&self) -> bool {
-        let (won, lost) = (f64::from(self.won), f64::from(self.lost));
-        let more = won - lost > (won + lost).sqrt();
-        let surer = self.images > 1 && won >= lost && self.gain > 2.0 * self.error.max(1e-3);
-        more || surer
-    }
-
-    /// Returns whether more images are correct, or as many and the true class is more probable, be it by noise.
-    fn slightly_better(&self) -> bool {
-        self.won > self.lost || self.won == self.lost && self.gain > 0.0
-    }
-
-    /// Returns whether the tuned adapter is worse. It is if fewer images are correct, and the difference exceeds one
-    /// standard error plus a hundredth of the images.
-    fn worse(&self) -> bool {
-        let (won, lost) = (f64::from(self.won), f64::from(self.lost));
-        lost - won > MAY_LOSE * f64::from(self.images) + (won + lost).sqrt()
-    }
 }
 
 /// Promotion verdict on a tuned adapter, with its figures.
@@ -189,9 +129,10 @@ pub(crate) fn judge(
     };
     // The same fit to more variants, at the same predicted loss: a rule against noise would only refuse what is better
     // in the mean.
-    let is_better = match evidence.is_same_fit {
-        true => on_learned.slightly_better(),
-        false => on_learned.better(),
+    let is_better = if evidence.is_same_fit {
+        on_learned.slightly_better()
+    } else {
+        on_learned.better()
     };
     let gained = Gained {
         comparison: &on_learned,
@@ -269,59 +210,6 @@ pub(crate) fn judge(
         head_only: evidence.head_only,
         without_holdout,
         reason,
-    }
-}
-
-/// Returns the labels of the pairs' classes, quoted.
-fn names(pairs: &[Pair], labels: &[String]) -> String {
-    let mut classes: Vec<usize> = pairs.iter().map(|pair| pair.class).collect();
-    classes.sort_unstable();
-    classes.dedup();
-    let names: Vec<String> = (classes.iter().filter_map(|&class| labels.get(class)))
-        .map(|label| format!("`{label}`"))
-        .collect();
-    match &names[..] {
-        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
-        names => names.concat(),
-    }
-}
-
-/// Returns a fraction of images in words.
-fn per_thousand(fraction: f64) -> String {
-    match 1000.0 * fraction.max(0.0) {
-        few if few < 0.5 => "no image in 1,000".to_owned(),
-        one if one < 1.5 => "1 image in 1,000".to_owned(),
-        some => format!("{some:.0} images in 1,000"),
-    }
-}
-
-/// What a candidate gained on the learned classes, in words.
-struct Gained<'a> {
-    comparison: &'a Comparison,
-    /// The classes.
-    names: String,
-    head_only: bool,
-}
-
-impl Gained<'_> {
-    fn images(&self) -> String {
-        let (count, names) = (self.comparison.images, &self.names);
-        match self.head_only {
-            true => format!("{count} images of {names} (each by weights fitted without it)"),
-            false => format!("{count} held-out images of {names}"),
-        }
-    }
-}
-
-impl fmt::Display for Gained<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let c = self.comparison;
-        write!(f, "recognises {} of {}, {} before", c.tuned, self.images(), c.parent)?;
-        f.write_str(if self.head_only {
-            ", with new class weights alone"
-        } else {
-            ""
-        })
     }
 }
 

@@ -13,7 +13,7 @@
 
 use std::fmt;
 
-use clr_adapters::{Adapter, ClassFeatures, Digest, Metrics, SiteWeights};
+use clr_adapters::{Adapter, Digest, Metrics, SiteWeights};
 use clr_learning::{Network, argmax, log_probability};
 
 use super::{
@@ -22,10 +22,9 @@ use super::{
     reference::{FeatureExtractor, ReferenceOutput, ReferenceOutputs, head_logits},
 };
 use crate::{
-    AdapterRevision, Parent, TuneOptions,
+    AdapterRevision, Comparison, Parent, TuneOptions,
     error::Result,
-    features::mean,
-    promote::{Comparison, Evidence, Pair},
+    promote::{Evidence, Pair},
 };
 
 /// Minimum number of training images of old classes for refitting class weights to them.
@@ -137,33 +136,6 @@ impl CandidateBuilder<'_> {
         !self.classes().is_empty() && replayed >= ENOUGH
     }
 
-    /// Returns the parent's class features, moved with the sites of a candidate: each mean by the mean movement of the
-    /// features of the class's images, or of all images if the class has none. `features` are those of the learned and
-    /// the replayed images.
-    fn moved_class_features(&self, kind: CandidateKind, features: [&[Vec<f32>]; 2]) -> Option<ClassFeatures> {
-        let mut known = self.parent.adapter.header.class_features.clone()?;
-        if kind != CandidateKind::SitesAndHead {
-            return Some(known);
-        }
-        let outputs = self.outputs.learned.iter().zip(features[0]);
-        let shift = |(output, moved): (&ReferenceOutput<'_>, &Vec<f32>)| {
-            let pairs = moved.iter().zip(&output.features);
-            (output.class, pairs.map(|(moved, before)| moved - before).collect())
-        };
-        let shifts: Vec<(usize, Vec<f32>)> = outputs
-            .chain(self.outputs.replayed.iter().zip(features[1]))
-            .map(shift)
-            .collect();
-        let of_all = mean_shift(&shifts, None)?;
-        let means: Vec<Vec<f32>> = known.class_means().collect();
-        for (class, mean) in means.iter().enumerate() {
-            let shift = mean_shift(&shifts, Some(class)).unwrap_or_else(|| of_all.clone());
-            let moved: Vec<f32> = mean.iter().zip(&shift).map(|(mean, shift)| mean + shift).collect();
-            known.set_class(class, &moved);
-        }
-        Some(known)
-    }
-
     /// Builds a candidate of the given kind from `stepped`, the adapter after the last step.
     pub(super) fn build(
         &self,
@@ -247,7 +219,9 @@ impl CandidateBuilder<'_> {
             // Images that a class has beyond those of the fit do not test it.
             if judges(output) && (kind != CandidateKind::ClassFeatures || !held_out_logits.is_empty()) {
                 let mut pair = pair(output, features, held_out_logits);
-                of_parent.iter().for_each(|&(class, logit)| pair.parent[class] = logit);
+                for &(class, logit) in of_parent {
+                    pair.parent[class] = logit;
+                }
                 evidence.learned.push(pair);
             }
         }
@@ -300,13 +274,6 @@ impl CandidateBuilder<'_> {
             canaries: stated,
         })
     }
-}
-
-fn mean_shift(shifts: &[(usize, Vec<f32>)], class: Option<usize>) -> Option<Vec<f32>> {
-    let of_class = shifts.iter().filter(|(own, _)| class.is_none_or(|class| *own == class));
-    let all: Vec<Vec<f32>> = of_class.map(|(_, shift)| shift.clone()).collect();
-    let mean = (!all.is_empty()).then(|| mean(&all))?;
-    Some(mean.into_iter().map(|value| value as f32).collect())
 }
 
 fn interpolate(parent: &Adapter, adapter: &mut Adapter, interpolation: f32) {

@@ -11,11 +11,13 @@ use clr_learning::{KnownClasses, TaughtRow};
 
 use super::{
     Observer,
-    candidate::{CandidateBuilder, HeldOutLogits},
+    candidate::{CandidateBuilder, ENOUGH, HeldOutLogits},
     reference::{head_logits, spread},
 };
 use crate::{
+    Parent,
     error::Result,
+    examples::{Example, split_examples},
     features::mean,
     fitted_class::{MAY_TAKE, OWN_MARGIN},
     promote::{MAY_LOSE, PredictedLoss},
@@ -37,6 +39,20 @@ pub(super) struct HeldOut {
     pub(super) parent: Vec<HeldOutLogits>,
     /// Whether all of the parent's weights are of such a fit to the same images, so that `parent` is exact.
     pub(super) is_same_fit: bool,
+}
+
+/// Returns whether a run from `parent` with the images of `list` has steps. Without images of the old classes, nothing
+/// tells what other sites do to these. Class weights are then refitted against the adapter's class features.
+pub(crate) fn has_steps(parent: &Parent, list: &[Example]) -> bool {
+    let header = &parent.adapter.header;
+    let class = |example: &Example| {
+        let label = example.label.as_ref()?;
+        header.labels.iter().position(|known| known == label)
+    };
+    let is_new = |example: &Example| class(example).is_some_and(|class| class >= parent.protected);
+    let old = list.iter().filter(|example| !is_new(example)).cloned().collect();
+    let needs_none = parent.protected > 0 && header.class_features.is_some() && list.iter().any(is_new);
+    !needs_none || split_examples(old).training.len() >= ENOUGH
 }
 
 impl CandidateBuilder<'_> {

@@ -6,6 +6,7 @@ use clr_adapters::{Digest, Header};
 use clr_learning::Network;
 use clr_onnx::Backbone;
 
+pub(crate) use self::class_features::has_steps;
 use self::{
     candidate::{Candidate, CandidateBuilder},
     reference::FeatureExtractor,
@@ -17,7 +18,7 @@ use crate::{
     budget::{self, MemoryPlan, Task, TrainableScope, resident, set_trainable},
     checkpoint::{Checkpoints, State},
     error::{Result, TuneError},
-    examples::{Example, Examples, split_examples},
+    examples::{Example, Examples},
     priority::lower_priority,
     promote::judge,
 };
@@ -26,6 +27,7 @@ mod bias_calibration;
 mod candidate;
 mod class_features;
 mod class_weights;
+mod moved_means;
 mod reference;
 mod refit;
 mod run_images;
@@ -118,20 +120,6 @@ fn plan_for(
     budget::plan_memory(network, sites, &task, options.max_memory, resident, scope)
 }
 
-/// Returns whether a run from `parent` with the images of `list` has steps. Without images of the old classes, nothing
-/// tells what other sites do to these. Class weights are then refitted against the adapter's class features.
-pub(crate) fn has_steps(parent: &Parent, list: &[Example]) -> bool {
-    let header = &parent.adapter.header;
-    let class = |example: &Example| {
-        let label = example.label.as_ref()?;
-        header.labels.iter().position(|known| known == label)
-    };
-    let is_new = |example: &Example| class(example).is_some_and(|class| class >= parent.protected);
-    let old = list.iter().filter(|example| !is_new(example)).cloned().collect();
-    let needs_none = parent.protected > 0 && header.class_features.is_some() && list.iter().any(is_new);
-    !needs_none || split_examples(old).training.len() >= candidate::ENOUGH
-}
-
 /// Tunes the parent's sites and the weights of the taught classes, and compares the result with the parent. Without
 /// images of the old classes, the class weights are refitted against the adapter's class features, without any step.
 ///
@@ -168,9 +156,10 @@ pub fn tune(
     let mut network = Network::from_adapter(backbone, &parent.adapter)?;
     let has_steps = has_steps(parent, &list);
     let wanted = state.as_ref().map(|state| state.scope);
-    let scope = match has_steps {
-        true => wanted.or(options.scope),
-        false => Some(TrainableScope::Head),
+    let scope = if has_steps {
+        wanted.or(options.scope)
+    } else {
+        Some(TrainableScope::Head)
     };
     let plan = match plan_for(&mut network, header, list.len(), options, scope) {
         Err(TuneError::Budget { .. }) if wanted.is_some() => {
@@ -219,9 +208,10 @@ pub fn tune(
         starts: HashMap::new(),
         parent_logits: HashMap::new(),
     };
-    let (steps, step_seconds) = match has_steps {
-        true => trainer.run(run, state, checkpoints, observer)?,
-        false => (0, 0.0),
+    let (steps, step_seconds) = if has_steps {
+        trainer.run(run, state, checkpoints, observer)?
+    } else {
+        (0, 0.0)
     };
     drop(trainer);
     // The header's recipe and backbone come from the network, its other fields from the parent.
