@@ -59,7 +59,7 @@ miri:
     MIRIFLAGS="-Zmiri-disable-isolation" cargo +nightly miri test -p clr-transfer
 
 # Fuzz each reader of untrusted data for five minutes (needs a C++ compiler).
-fuzz seconds="300" targets="adapter_file checkpoint configuration difference frames http_connection images onnx_import secure_channel signed_envelope store_files stream_splitter update_session":
+fuzz seconds="300" targets="adapter_file background_file checkpoint configuration difference frames http_connection images onnx_import secure_channel signed_envelope store_files stream_splitter update_session":
     #!/usr/bin/env bash
     set -euo pipefail
     export PATH=$(.ci/tool cargo-fuzz 0.13.2):$PATH

@@ -163,7 +163,9 @@ pub(crate) fn check_parameters(outline: &Outline, limits: &Limits) -> Result<(),
         .map(|site| site.channels as u64 * if site.kernel { 10 } else { 2 });
     let (classes, features) = (outline.header.labels.len() as u64, outline.features as u64);
     let known = (outline.class_features.as_ref()).map_or(0, |known| features * (classes + 1 + u64::from(known.rank)));
-    let got = sites.sum::<u64>() + classes * (features + 1) + known;
+    let taught =
+        (outline.profile.as_ref()).map_or(0, |profile| profile.taught.len() as u64 * u64::from(profile.dimensions));
+    let got = sites.sum::<u64>() + classes * (features + 1) + known + taught;
     let cap = limits.parameters as u64;
     if got > cap {
         Err(DecodeError::TooLarge {
@@ -214,6 +216,7 @@ impl<'a> Payload<'a> {
                 dimensions.saturating_mul(dimensions.saturating_sub(1)) / 2,
             )?,
             own_scores: outline.own_scores.clone(),
+            taught: Vec::new(),
         })
     }
 

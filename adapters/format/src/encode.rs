@@ -130,7 +130,10 @@ fn runs<'a>(adapter: &'a Adapter, kind: SectionKind) -> Vec<&'a [f32]> {
         SectionKind::ProfileDiagonal => profile(&|profile| &profile.diagonal),
         SectionKind::ProfileFactor => profile(&|profile| &profile.factor),
         // Only in version 3.
-        SectionKind::ClassMean | SectionKind::ClassDeviations | SectionKind::ClassDirections => Vec::new(),
+        SectionKind::ClassMean
+        | SectionKind::ClassDeviations
+        | SectionKind::ClassDirections
+        | SectionKind::ProfileTaught => Vec::new(),
     }
 }
 

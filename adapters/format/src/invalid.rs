@@ -98,6 +98,9 @@ pub enum InvalidAdapter {
         /// Number of values found.
         got: usize,
     },
+    /// A profile of sketches describes taught classes.
+    #[error("a feature profile without a background, with points of taught classes")]
+    TaughtWithoutBackground,
     /// A vector of the class features has the wrong length for the head.
     #[error("{section} of {got} values, expected {expected}")]
     ClassFeatures {

@@ -84,7 +84,7 @@ pub use key_file::{KeyFileError, generate_key, read_public_key, read_secret_key,
 pub use limits::Limits;
 pub use noise::noise_image;
 pub use preprocessing::{ChannelOrder, Filter, Fit, Preprocessing};
-pub use profile::{HeadEnergy, OwnScores, Profile, Ratios, distance_ood_score, sketch};
+pub use profile::{HeadEnergy, OwnScores, Profile, RatioScore, Ratios, TaughtPoints, distance_ood_score, sketch};
 pub use recipe::{Recipe, SiteKind};
 pub use refusal::Refusal;
 pub use release::{Release, SignedRelease};

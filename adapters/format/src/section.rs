@@ -27,11 +27,13 @@ pub enum SectionKind {
     ClassDeviations = 10,
     /// The directions of the spread within classes, `[R, F]` (format version 3).
     ClassDirections = 11,
+    /// The feature profile's means of taught classes, `[n, D]` (format version 3).
+    ProfileTaught = 12,
 }
 
 impl SectionKind {
     /// All kinds in file order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Kernels,
         Self::Scales,
         Self::Biases,
@@ -43,6 +45,7 @@ impl SectionKind {
         Self::ClassMean,
         Self::ClassDeviations,
         Self::ClassDirections,
+        Self::ProfileTaught,
     ];
 
     /// Returns the name for messages.
@@ -60,6 +63,7 @@ impl SectionKind {
             Self::ClassMean => "class mean",
             Self::ClassDeviations => "class deviations",
             Self::ClassDirections => "class directions",
+            Self::ProfileTaught => "profile taught",
         }
     }
 }

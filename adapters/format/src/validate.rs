@@ -33,6 +33,7 @@ impl Adapter {
         finite(SectionKind::HeadBias, || None, &self.head.bias)?;
         if let Some(profile) = &self.header.profile {
             profile.validate(self.head.features, limits)?;
+            profile.validate_taught(self.header.labels.len())?;
         }
         if let Some(known) = &self.header.class_features {
             known.validate(classes, self.head.features, limits)?;
@@ -232,6 +233,35 @@ impl Profile {
             }
             OwnScores::Ratios(ratios) => ratios.validate(),
         }
+    }
+
+    fn validate_taught(&self, classes: usize) -> Result<(), InvalidAdapter> {
+        if !self.taught.is_empty() && matches!(self.own_scores, OwnScores::Distances { .. }) {
+            return Err(InvalidAdapter::TaughtWithoutBackground);
+        }
+        for taught in &self.taught {
+            let (section, expected, got) = (SectionKind::ProfileTaught, self.dimensions(), taught.mean.len());
+            if got != expected {
+                return Err(InvalidAdapter::Profile { section, expected, got });
+            }
+            finite(section, || None, &taught.mean)?;
+            let (class, variance) = (taught.class as f32, taught.variance);
+            in_range(
+                "taught class",
+                class,
+                "a class of the head",
+                (taught.class as usize) < classes,
+            )?;
+            let holds = variance.is_finite() && variance > 0.0;
+            in_range("variance of a taught class", variance, "a finite number above 0", holds)?;
+            in_range(
+                "shift of a taught class",
+                taught.shift,
+                "a finite number",
+                taught.shift.is_finite(),
+            )?;
+        }
+        Ok(())
     }
 }
 

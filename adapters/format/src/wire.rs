@@ -25,6 +25,8 @@ pub(crate) struct Outline {
 pub(crate) struct ProfileOutline {
     pub(crate) dimensions: u32,
     pub(crate) own_scores: OwnScores,
+    /// Class, variance and shift of each taught class; its mean is in the payload.
+    pub(crate) taught: Vec<(u32, f32, f32)>,
 }
 
 impl ProfileOutline {
@@ -32,7 +34,23 @@ impl ProfileOutline {
         Self {
             dimensions: profile.dimensions() as u32,
             own_scores: profile.own_scores.clone(),
+            taught: profile
+                .taught
+                .iter()
+                .map(|class| (class.class, class.variance, class.shift))
+                .collect(),
         }
+    }
+
+    fn read(input: &mut Reader<'_>, limits: &Limits) -> Result<Option<Self>, DecodeError> {
+        if !input.take::<bool>("profile")? {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            dimensions: input.take("dimensions of the profile")?,
+            own_scores: input.take("own scores")?,
+            taught: input.list("taught classes", limits.classes, |input| input.take("taught class"))?,
+        }))
     }
 
     /// Reads the fields of version 2.
@@ -40,6 +58,7 @@ impl ProfileOutline {
         Self {
             dimensions,
             own_scores: OwnScores::Distances { typical, limit },
+            taught: Vec::new(),
         }
     }
 
@@ -292,7 +311,7 @@ pub(crate) fn read(bytes: &[u8], version: u16, limits: &Limits) -> Result<Outlin
         header.trial = input.take("trial")?;
         header.calibration = input.take("calibration")?;
         profile = if version >= 3 {
-            input.take("profile")?
+            ProfileOutline::read(&mut input, limits)?
         } else {
             input.take::<Option<_>>("profile")?.map(ProfileOutline::of_version_2)
         };

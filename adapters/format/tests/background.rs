@@ -1,6 +1,6 @@
 //! A background makes scores of different tasks comparable, and its file is refused if anything in it is wrong.
 
-use clr_adapters::{Background, BackgroundError, Digest, Moments, OwnScores, Profile};
+use clr_adapters::{Background, BackgroundError, Digest, Moments, OwnScores, Profile, StepSize};
 
 use crate::sample::Random;
 
@@ -108,6 +108,46 @@ fn a_head_that_gives_little_to_all_classes_makes_an_image_less_usual() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a share of hundreds of images says nothing of few")]
+fn images_of_a_taught_class_are_no_longer_unusual_and_other_scores_stay() {
+    let background = background(1);
+    let before = profile(&background, 1, 0.2, &[]);
+    let OwnScores::Ratios(ratios) = before.own_scores.clone() else {
+        unreachable!("learned against a background")
+    };
+    let unusual = |profile: &Profile, images: &[Vec<f32>]| {
+        let usual = |image: &Vec<f32>| {
+            let point = background.coordinates(image);
+            let scores = profile.ratio_at(&point, profile.log_volume(), background.log_density(&point));
+            ratios.ood_score(scores.usual, 0.05)
+        };
+        images.iter().filter(|image| usual(image) > 1.0).count()
+    };
+    let (own, class, strange) = (images(1, 0.2, 9), images(5, 0.4, 7), images(9, 1.0, 4));
+    let taught = coordinates(&background, &class[..20]);
+    let step = StepSize(-12);
+    let mut after = before.clone();
+    assert!(after.teach(3, &background, &taught, step));
+    assert_eq!((after.taught.len(), after.taught[0].class), (1, 3));
+    assert!(unusual(&before, &class) > IMAGES * 9 / 10);
+    assert!(unusual(&after, &class) < IMAGES / 4, "{}", unusual(&after, &class));
+    assert!(unusual(&after, &strange) > IMAGES * 9 / 10);
+    assert!(
+        own.iter()
+            .all(|image| score(&background, &after, image) >= score(&background, &before, image))
+    );
+    assert!(unusual(&after, &own) <= unusual(&before, &own));
+    // Taught again, it is described anew; a class whose images are ordinary needs nothing.
+    assert!(after.teach(3, &background, &taught[..10], step));
+    assert_eq!(after.taught.len(), 1);
+    assert!(after.teach(3, &background, &coordinates(&background, &own[..20]), step));
+    assert!(after.taught.is_empty());
+    assert!(!after.teach(4, &background, &coordinates(&background, &own[..20]), step));
+    assert_eq!(after, before);
+    assert!(!after.teach(4, &background, &[], step));
+}
+
+#[test]
 fn a_background_survives_its_file() {
     let background = background(2);
     let bytes = background.encode();
@@ -158,6 +198,10 @@ fn contradictory_backgrounds_are_refused_with_what_is_wrong() {
         (of(&rows, 1.0, 3), "mean of 3 values, expected 2"),
         (of(&[], 1.0, 2), "0 coordinates, expected 1 to 512"),
         (of(&[vec![], vec![]], 1.0, 2), "0 block statistics"),
+        (
+            of(&vec![vec![1.0; 60_000]; 80], 1.0, 2),
+            "a projection of 4800000 codes, at most 4194304",
+        ),
     ] {
         let error = result.unwrap_err();
         assert!(error.contains(part), "{error}");

@@ -9,8 +9,8 @@ use std::{fs, path::PathBuf};
 use clr_adapters::{
     Adapter, BackgroundId, Calibration, Canary, ChannelOrder, ClassFeatures, Digest, Encoding, Filter, Fit, Head,
     HeadEnergy, Header, Limits, Metrics, OwnScores, Preprocessing, Profile, Provenance, Ratios, Recipe, Release,
-    SecretKey, SignedRelease, SignerClass, Site, SiteSteps, SiteWeights, StepSize, Steps, Terms, Trial, decode, encode,
-    noise_image, sign, sign_release,
+    SecretKey, SignedRelease, SignerClass, Site, SiteSteps, SiteWeights, StepSize, Steps, TaughtPoints, Terms, Trial,
+    decode, encode, noise_image, sign, sign_release,
 };
 
 /// Returns the adapter of `docs/reference/adapter-format.md`, "Golden files". All values are exact in every encoding.
@@ -40,6 +40,7 @@ fn documented(version: u16) -> Adapter {
                 typical: 0.75,
                 limit: 1.5,
             },
+            taught: Vec::new(),
         });
     }
     adapter
@@ -152,6 +153,12 @@ fn version_3() -> Adapter {
             weight: 0.0625,
         }),
     });
+    profile.taught = vec![TaughtPoints {
+        class: 2,
+        variance: 1.75,
+        shift: -0.375,
+        mean: on(mean, &[0, -12, 5]),
+    }];
     adapter.header.steps = Some(Steps {
         head,
         profile_mean: mean,
@@ -266,7 +273,7 @@ fn version_3_decodes_to_the_documented_values_and_encodes_to_the_same_bytes() {
     assert_eq!(decoded.adapter, version_3());
     assert_eq!((decoded.encoding, decoded.format_version), (Encoding::Compact, 3));
     assert_eq!(encode(&version_3(), Encoding::Compact).unwrap(), file);
-    assert_eq!((file.len(), decoded.digest.short().as_str()), (403, "c7c186f90a05"));
+    assert_eq!((file.len(), decoded.digest.short().as_str()), (416, "4d32dce69140"));
 }
 
 #[test]

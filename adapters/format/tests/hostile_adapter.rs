@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use clr_adapters::{
     BackgroundId, CodeFault, DecodeError, EncodeError, Encoding, HeadEnergy, HeaderFault, InvalidAdapter, Limits,
-    OwnScores, Profile, Ratios, SectionKind, decode, decode_with, encode,
+    OwnScores, Profile, Ratios, SectionKind, TaughtPoints, decode, decode_with, encode,
 };
 use proptest::prelude::*;
 
@@ -344,6 +344,8 @@ fn an_invalid_profile_is_refused() {
         error
     };
     let lengths = refused(|profile| _ = profile.factor.pop());
+    let without = refused(|profile| profile.taught = taught(profile, 0, 1.0, 0.0));
+    assert_eq!(without, InvalidAdapter::TaughtWithoutBackground);
     let section = SectionKind::ProfileFactor;
     assert_eq!(
         lengths,
@@ -362,6 +364,8 @@ fn an_invalid_profile_is_refused() {
         |profile| profile.own_scores = distances(1.0, f32::INFINITY),
         |profile| profile.own_scores = ratios([-1.0, 0.0, 0.0, 0.1, f32::NAN, 0.3, 0.4], None),
         |profile| profile.own_scores = ratios([-1.0, 0.0, 0.0, 0.1, 0.05, 0.3, 0.4], None),
+        |profile| (profile.own_scores, profile.taught) = (ratios([0.0; 7], None), taught(profile, 99, 1.0, 0.0)),
+        |profile| (profile.own_scores, profile.taught) = (ratios([0.0; 7], None), taught(profile, 0, 0.0, 0.0)),
         |profile| profile.own_scores = ratios([0.0; 7], Some([f32::INFINITY, 1.0])),
         |profile| profile.own_scores = ratios([0.0; 7], Some([1.0, -0.5])),
     ] {
@@ -528,6 +532,16 @@ fn without_caps_a_reader_neither_overflows_nor_reserves_more_than_the_file() {
         let peak = allocation::peak(|| drop(decode_with(&hostile, &lifted)));
         assert!(peak < 1 << 20, "{at}: {peak}");
     }
+}
+
+fn taught(profile: &Profile, class: u32, variance: f32, shift: f32) -> Vec<TaughtPoints> {
+    let mean = profile.mean.clone();
+    vec![TaughtPoints {
+        class,
+        variance,
+        shift,
+        mean,
+    }]
 }
 
 fn distances(typical: f32, limit: f32) -> OwnScores {

@@ -155,6 +155,7 @@ fn profile(features: usize) -> impl Strategy<Value = Option<Profile>> {
             typical: 0.9,
             limit: 1.4,
         },
+        taught: Vec::new(),
     }))
 }
 

@@ -133,6 +133,7 @@ fn profile(random: &mut Random, dimensions: usize) -> Profile {
             typical: 0.96875,
             limit: 1.375,
         },
+        taught: Vec::new(),
     }
 }
 

@@ -1,12 +1,12 @@
-//! Benchmark of automatic task choice, per frame: one forward pass of the unmodified backbone, then a sketch and a
-//! triangular product per task.
+//! Benchmark of automatic task choice, per frame: one forward pass of the unmodified backbone, then coordinates in the
+//! background (or a sketch) and a triangular product per task, then the classification.
 //!
 //! `cargo bench -p clr-engine --bench choose`
 
 use std::{hint::black_box, sync::Arc};
 
-use clr_adapters::{Profile, Recipe, sketch};
-use clr_engine::{Engine, EngineOptions, ScoreOptions, score_tasks};
+use clr_adapters::{Background, Digest, Moments, Profile, Recipe, sketch};
+use clr_engine::{Engine, EngineOptions, ResidentAdapter, ScoreOptions, score_tasks};
 use clr_onnx::{Architecture, RgbImage, identity_adapter, seeded_backbone};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
@@ -15,6 +15,23 @@ fn rows(count: usize, seed: usize) -> Vec<Vec<f32>> {
     (0..count)
         .map(|row| (0..1280).map(|column| value(row * 1280 + column)).collect())
         .collect()
+}
+
+/// Number of block statistics of EfficientNet-Lite0.
+const STATISTICS: usize = 1_568;
+
+fn background() -> Background {
+    let rows: Vec<Vec<f32>> = rows(Profile::DIMENSIONS, 9)
+        .into_iter()
+        .map(|row| row.repeat(2)[..STATISTICS].to_vec())
+        .collect();
+    let covariance = Profile::DIMENSIONS * (Profile::DIMENSIONS + 1) / 2;
+    let moments = |_: &dyn Fn(&[f32]) -> Vec<f32>| Moments {
+        mean: vec![0.0; Profile::DIMENSIONS],
+        variance: vec![1.0; Profile::DIMENSIONS],
+        within: vec![1.0; covariance],
+    };
+    Background::new(Digest([0; 32]), &rows, moments).expect("the lengths fit")
 }
 
 fn choose(criterion: &mut Criterion) {
@@ -28,6 +45,12 @@ fn choose(criterion: &mut Criterion) {
     let sketched = sketch(features, Profile::DIMENSIONS);
     criterion.bench_function("distance from one profile", |bencher| {
         bencher.iter(|| profile.distance(black_box(&sketched)));
+    });
+
+    let background = background();
+    let statistics = &rows(1, 4)[0].repeat(2)[..STATISTICS];
+    criterion.bench_function("coordinates of 1568 block statistics", |bencher| {
+        bencher.iter(|| background.coordinates(black_box(statistics)));
     });
 
     let backbone = seeded_backbone(Architecture::EfficientNetLite0, 1, 1000);
@@ -52,6 +75,38 @@ fn choose(criterion: &mut Criterion) {
             });
         });
     }
+    group.finish();
+
+    let mut group = criterion.benchmark_group("choice among 8 tasks and classification, 224 pixels");
+    let sites = backbone.sites().len();
+    for (name, recipe, sites) in [
+        ("linear", Recipe::Linear, 0),
+        ("bn, last 4 sites", Recipe::Bn, 4),
+        ("bn, all sites", Recipe::Bn, sites),
+    ] {
+        let tasks: Vec<Arc<ResidentAdapter>> = (0..8)
+            .map(|task| {
+                let mut header = original.header.clone();
+                header.task = format!("task {task}");
+                header.profile = Some(profile.clone());
+                let mut adapter = identity_adapter(&backbone, recipe, original.head.clone(), header);
+                adapter.sites.drain(..adapter.sites.len() - sites);
+                Arc::new(engine.prepare(&adapter).expect("the adapter fits"))
+            })
+            .collect();
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+            bencher.iter(|| {
+                let mut pass = engine.pass(&image);
+                score_tasks(&mut pass, &tasks, ScoreOptions::default(), |_| true).expect("the backbone runs");
+                pass.classify(&tasks[5]).expect("the backbone runs")
+            });
+        });
+    }
+    group.bench_function("one named task", |bencher| {
+        let adapter = identity_adapter(&backbone, Recipe::Bn, original.head.clone(), original.header.clone());
+        let task = engine.prepare(&adapter).expect("the adapter fits");
+        bencher.iter(|| engine.classify(&task, &image).expect("the backbone runs"));
+    });
     group.finish();
 }
 

@@ -9,14 +9,14 @@ use std::{
 use clr_adapters::{Adapter, Background, Preprocessing, Recipe};
 use clr_kernels::{Arena, Isa, dense};
 use clr_onnx::{Backbone, ImageView, Preprocess as _, Program, check_adapter};
-use clr_runtime::{Executable, ExecutableOptions, PackedWeights};
+use clr_runtime::{Executable, ExecutableOptions, FeaturePass, Intermediates, PackedWeights};
 use rayon::{ThreadPool, prelude::*};
 
 #[cfg(feature = "tract")]
 use crate::reference::Reference;
 use crate::{
     Classification, EngineError, ResidentAdapter,
-    plan::{BackboneFeatures, Native, Plan, Reprogrammed},
+    plan::{Native, Plan, Reprogrammed},
     scorer::Scorer,
 };
 
@@ -176,6 +176,7 @@ impl Engine {
             head_weight: adapter.head.weight.as_slice().into(),
             head_bias: adapter.head.bias.as_slice().into(),
             bytes: reprogrammed.bytes(),
+            first_step: reprogrammed.first_step(),
             reprogrammed,
             engine: Arc::clone(&self.token),
         })
@@ -244,23 +245,28 @@ impl Engine {
         self.run(&plan.untouched(), preprocessing, &preprocessing.preprocess(image))
     }
 
-    /// Returns what the unmodified backbone computes for an image.
+    /// Runs the unmodified backbone on an image, and keeps the activations before `prefixes` (increasing steps), if the
+    /// runtime executes it.
     pub(crate) fn unmodified(
         &self,
         preprocessing: &Preprocessing,
         image: ImageView<'_>,
-    ) -> Result<BackboneFeatures, EngineError> {
+        prefixes: &[usize],
+    ) -> Result<FeaturePass, EngineError> {
         let plan = self.plan(Recipe::Linear, preprocessing, "backbone")?.untouched();
         let input = preprocessing.preprocess(image);
-        if self.background().is_some()
-            && let Some(features) = self.in_pool(|| plan.features_and_block_statistics(&input))
-        {
-            return Ok(features);
+        let wanted = Intermediates {
+            block_statistics: self.background().is_some(),
+            prefixes,
+        };
+        match self.in_pool(|| plan.pass(&input, wanted)) {
+            Some(pass) => Ok(pass),
+            None => Ok(FeaturePass {
+                features: self.run(&plan, preprocessing, &input)?,
+                block_statistics: Vec::new(),
+                prefixes: Vec::new(),
+            }),
         }
-        Ok(BackboneFeatures {
-            features: self.run(&plan, preprocessing, &input)?,
-            block_statistics: Vec::new(),
-        })
     }
 
     /// Returns the backbone's background, if the runtime can compute block statistics.

@@ -1,11 +1,15 @@
 //! Computations on one image that share features.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use clr_adapters::{Background, Preprocessing};
 use clr_onnx::ImageView;
+use clr_runtime::FeaturePass;
 
-use crate::{Classification, Engine, EngineError, ResidentAdapter, plan::BackboneFeatures};
+use crate::{Classification, Engine, EngineError, ResidentAdapter};
+
+/// Maximum number of steps before which activations are kept for tasks that begin late.
+const MOST_PREFIXES: usize = 4;
 
 /// An image, and the results that an engine has computed from it so far. Tasks are chosen by the features of the
 /// unmodified backbone. A task without sites (recipe `linear`) uses the same features, so choosing such a task and
@@ -15,7 +19,7 @@ pub struct ImagePass<'a> {
     engine: &'a Engine,
     image: ImageView<'a>,
     /// Features of the unmodified backbone, for each preprocessing.
-    features: Vec<(Preprocessing, BackboneFeatures)>,
+    features: Vec<(Preprocessing, FeaturePass)>,
     /// Classifications that choosing the task needed.
     kept: Vec<(Arc<ResidentAdapter>, Classification)>,
 }
@@ -38,7 +42,7 @@ impl ImagePass<'_> {
     /// # Errors
     /// [`EngineError`] in the same cases as [`Engine::backbone_features`].
     pub fn backbone_features(&mut self, preprocessing: &Preprocessing) -> Result<&[f32], EngineError> {
-        Ok(&self.unmodified(preprocessing)?.features)
+        Ok(&self.unmodified(preprocessing, &[])?.features)
     }
 
     /// Returns the block statistics `[S]` of the image, from the same forward pass as
@@ -47,15 +51,37 @@ impl ImagePass<'_> {
     /// # Errors
     /// [`EngineError`] in the same cases as [`Engine::backbone_features`].
     pub fn block_statistics(&mut self, preprocessing: &Preprocessing) -> Result<&[f32], EngineError> {
-        Ok(&self.unmodified(preprocessing)?.block_statistics)
+        Ok(&self.unmodified(preprocessing, &[])?.block_statistics)
     }
 
-    fn unmodified(&mut self, preprocessing: &Preprocessing) -> Result<&BackboneFeatures, EngineError> {
+    /// Runs the unmodified backbone for the tasks' preprocessings, unless that was done, and keeps what the tasks can be
+    /// classified from without running their first sites again.
+    ///
+    /// # Errors
+    /// [`EngineError`] in the same cases as [`Engine::backbone_features`].
+    pub(crate) fn prepare(
+        &mut self,
+        preprocessing: &Preprocessing,
+        tasks: &[Arc<ResidentAdapter>],
+    ) -> Result<(), EngineError> {
+        let same = tasks.iter().filter(|task| task.preprocessing() == preprocessing);
+        let mut steps: Vec<usize> = same
+            .filter_map(|task| task.first_step)
+            .filter(|&step| step > 0)
+            .collect();
+        steps.sort_unstable();
+        steps.dedup();
+        // The later a task begins, the more of its pass is saved, and the smaller are the activations.
+        let kept = &steps[steps.len().saturating_sub(MOST_PREFIXES)..];
+        self.unmodified(preprocessing, kept).map(|_| ())
+    }
+
+    fn unmodified(&mut self, preprocessing: &Preprocessing, prefixes: &[usize]) -> Result<&FeaturePass, EngineError> {
         let at = if let Some(at) = self.position(preprocessing) {
             at
         } else {
-            let features = self.engine.unmodified(preprocessing, self.image)?;
-            self.features.push((preprocessing.clone(), features));
+            let pass = self.engine.unmodified(preprocessing, self.image, prefixes)?;
+            self.features.push((preprocessing.clone(), pass));
             self.features.len() - 1
         };
         Ok(&self.features[at].1)
@@ -80,8 +106,8 @@ impl ImagePass<'_> {
     }
 
     /// Classifies the image. The result is bit-identical to that of [`Engine::classify`]. An adapter without sites
-    /// needs no forward pass if the features for its preprocessing are already computed, and one whose head helped to
-    /// choose the task is not run again.
+    /// needs no forward pass if the features for its preprocessing are already computed, one that begins late only the rest
+    /// of the pass if it was a candidate when the task was chosen, and one whose head helped to choose none at all.
     ///
     /// # Errors
     /// [`EngineError`] in the same cases as [`Engine::classify`].
@@ -93,14 +119,22 @@ impl ImagePass<'_> {
         if let Some((_, classification)) = kept {
             return Ok(classification.clone());
         }
-        match self.position(adapter.preprocessing()) {
-            Some(at) if adapter.bytes == 0 => {
-                self.engine.check_owner(adapter)?;
-                let logits = self.engine.finite_logits(adapter, &self.features[at].1.features)?;
-                Ok(Classification::of(adapter, logits))
-            }
-            _ => self.engine.classify(adapter, self.image),
-        }
+        let Some(at) = self.position(adapter.preprocessing()) else {
+            return self.engine.classify(adapter, self.image);
+        };
+        self.engine.check_owner(adapter)?;
+        let pass = &self.features[at].1;
+        let prefix = (pass.prefixes.iter()).find(|prefix| Some(prefix.step()) == adapter.first_step);
+        let features = match prefix {
+            _ if adapter.bytes == 0 => Cow::Borrowed(&pass.features),
+            Some(prefix) => match self.engine.in_pool(|| adapter.reprogrammed.features_from(prefix)) {
+                Some(features) => Cow::Owned(features),
+                None => return self.engine.classify(adapter, self.image),
+            },
+            None => return self.engine.classify(adapter, self.image),
+        };
+        let logits = self.engine.finite_logits(adapter, &features)?;
+        Ok(Classification::of(adapter, logits))
     }
 
     fn position(&self, preprocessing: &Preprocessing) -> Option<usize> {

@@ -6,7 +6,7 @@ use clr_adapters::{Adapter, SiteWeights};
 #[cfg(feature = "tract")]
 use clr_onnx::with_all_sites;
 use clr_onnx::{Backbone, absolute_sites};
-use clr_runtime::{Executable, SiteParameters};
+use clr_runtime::{Executable, FeaturePass, Intermediates, PrefixActivations, SiteParameters};
 
 use crate::EngineError;
 #[cfg(feature = "tract")]
@@ -64,15 +64,6 @@ pub(crate) enum Reprogrammed {
     Reference { plan: Arc<Reference>, tensors: Tensors },
 }
 
-/// What the unmodified backbone computes for an image.
-#[derive(Debug)]
-pub(crate) struct BackboneFeatures {
-    /// Features `[F]`.
-    pub(crate) features: Vec<f32>,
-    /// Block statistics `[S]`; empty without a background.
-    pub(crate) block_statistics: Vec<f32>,
-}
-
 impl Plan {
     /// Returns the plan with the parameters of `adapter`, which must have been checked against the backbone.
     pub(crate) fn reprogram(&self, backbone: &Backbone, adapter: &Adapter) -> Result<Reprogrammed, EngineError> {
@@ -124,15 +115,32 @@ impl Reprogrammed {
         }
     }
 
-    /// Returns features and block statistics of a preprocessed image; `None` if tract executes the plan.
-    pub(crate) fn features_and_block_statistics(&self, image: &[f32]) -> Option<BackboneFeatures> {
+    /// Runs a preprocessed image; `None` if tract executes the plan.
+    pub(crate) fn pass(&self, image: &[f32], wanted: Intermediates<'_>) -> Option<FeaturePass> {
+        match self {
+            Self::Native { plan, sites } => Some(plan.executable.pass(image, sites, wanted)),
+            #[cfg(feature = "tract")]
+            Self::Reference { .. } => None,
+        }
+    }
+
+    /// Returns the features `[F]` from activations of the unmodified backbone before [`Reprogrammed::first_step`]; `None` if
+    /// tract executes the plan.
+    pub(crate) fn features_from(&self, prefix: &PrefixActivations) -> Option<Vec<f32>> {
+        match self {
+            Self::Native { plan, sites } => Some(plan.executable.features_from_prefix(prefix, sites)),
+            #[cfg(feature = "tract")]
+            Self::Reference { .. } => None,
+        }
+    }
+
+    /// Returns the first step that differs from the unmodified backbone; `None` if there is none, or if tract executes the
+    /// plan.
+    pub(crate) fn first_step(&self) -> Option<usize> {
         match self {
             Self::Native { plan, sites } => {
-                let (features, block_statistics) = plan.executable.features_and_block_statistics(image, sites);
-                Some(BackboneFeatures {
-                    features,
-                    block_statistics,
-                })
+                let first = plan.executable.first_difference(sites, &plan.frozen);
+                (first < plan.executable.step_count()).then_some(first)
             }
             #[cfg(feature = "tract")]
             Self::Reference { .. } => None,

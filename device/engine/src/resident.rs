@@ -27,6 +27,8 @@ pub struct ResidentAdapter {
     /// Bias of the head, `[K]`.
     pub(crate) head_bias: Box<[f32]>,
     pub(crate) reprogrammed: Reprogrammed,
+    /// First step that differs from the unmodified backbone, if the runtime executes the plan and there is one.
+    pub(crate) first_step: Option<usize>,
     /// Bytes of the adapter's own tensors.
     pub(crate) bytes: usize,
     /// Identity of the engine that prepared the adapter.

@@ -53,9 +53,7 @@ impl Scorer {
     pub(crate) fn fits(&self, background: Option<&Background>) -> bool {
         match (self.ratios(), background) {
             (None, None) => true,
-            (Some(ratios), Some(background)) => {
-                ratios.background == background.id() && self.profile.dimensions() == background.dimensions()
-            }
+            (Some(_), Some(background)) => self.profile.belongs_to(background),
             _ => false,
         }
     }
@@ -63,19 +61,21 @@ impl Scorer {
     /// Returns the score of a point, without the head's contribution. The profile must fit the kind of point.
     pub(crate) fn score(&self, point: &Point, false_alarms: f32) -> TaskScore {
         let (Point::Sketch(values) | Point::Coordinates(values, _)) = point;
-        let distance = self.profile.distance(values);
         match (&self.profile.own_scores, point) {
             (OwnScores::Ratios(ratios), Point::Coordinates(_, density)) => {
-                let score = self.profile.ratio(distance, self.log_volume, *density);
+                let scores = self.profile.ratio_at(values, self.log_volume, *density);
                 TaskScore {
-                    score,
-                    ood_score: ratios.ood_score(score, false_alarms),
+                    score: scores.score,
+                    ood_score: ratios.ood_score(scores.usual, false_alarms),
                 }
             }
-            (OwnScores::Distances { typical, limit }, _) => TaskScore {
-                score: -(distance + self.log_volume),
-                ood_score: distance_ood_score(distance, *typical, *limit),
-            },
+            (OwnScores::Distances { typical, limit }, _) => {
+                let distance = self.profile.distance(values);
+                TaskScore {
+                    score: -(distance + self.log_volume),
+                    ood_score: distance_ood_score(distance, *typical, *limit),
+                }
+            }
             (OwnScores::Ratios(_), Point::Sketch(_)) => TaskScore {
                 score: f32::NEG_INFINITY,
                 ood_score: f32::INFINITY,

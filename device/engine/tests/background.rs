@@ -76,6 +76,32 @@ fn another_task_changes_no_score_and_a_kept_classification_no_bit() {
 }
 
 #[test]
+fn tasks_that_begin_late_are_classified_from_the_pass_that_chose_them_with_the_same_bits() {
+    for backbone in [with_background(1), backbone(Architecture::MobileNetV2, SIDE)] {
+        let engine = engine(backbone, 1, Kernels::Fused);
+        let tasks: Vec<Arc<ResidentAdapter>> = (0..6)
+            .map(|task| {
+                let mut adapter = match engine.backbone().background() {
+                    Some(background) => with_profile_against(engine.backbone(), background, task, SIDE),
+                    None => crate::scenes::with_profile(&engine, task, SIDE),
+                };
+                // More different first sites than the pass keeps activations for.
+                adapter.sites.drain(..adapter.sites.len() - 1 - 3 * task as usize);
+                Arc::new(engine.prepare(&adapter).unwrap())
+            })
+            .collect();
+        for index in 0..3 {
+            let image = image(index, 600);
+            let mut pass = engine.pass(&image);
+            score_tasks(&mut pass, &tasks, ScoreOptions::default(), |_| true).unwrap();
+            for task in &tasks {
+                assert_eq!(pass.classify(task).unwrap(), engine.classify(task, &image).unwrap());
+            }
+        }
+    }
+}
+
+#[test]
 fn a_head_that_finds_no_class_makes_the_image_less_usual_unless_it_may_not_be_asked() {
     let engine = engine(with_background(1), 1, Kernels::Fused);
     let background = engine.backbone().background().unwrap().clone();

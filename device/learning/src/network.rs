@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use clr_adapters::{Head, Recipe, SiteKind};
 use clr_onnx::Backbone;
+use clr_runtime::Intermediates;
 use rand::RngExt as _;
 use rayon::prelude::*;
 
@@ -333,7 +334,11 @@ impl Network {
         check_images(&executable, images)?;
         let parameters = executable.frozen_parameters();
         let all = images.par_iter();
-        let statistics = all.map(|image| executable.features_and_block_statistics(image, &parameters).1);
+        let wanted = Intermediates {
+            block_statistics: true,
+            ..Intermediates::default()
+        };
+        let statistics = all.map(|image| executable.pass(image, &parameters, wanted).block_statistics);
         Ok(statistics.collect())
     }
 

@@ -134,6 +134,11 @@ impl Executable {
         self.image
     }
 
+    /// Number of steps.
+    pub fn step_count(&self) -> usize {
+        self.steps.len()
+    }
+
     /// Number of features.
     pub fn feature_count(&self) -> usize {
         self.feature_count

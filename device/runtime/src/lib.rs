@@ -13,7 +13,6 @@
 #![forbid(unsafe_code)]
 
 mod batch;
-mod block_statistics;
 mod compile;
 mod convolution;
 mod error;
@@ -23,6 +22,7 @@ mod inference;
 mod memory;
 mod operators;
 mod parameters;
+mod pass;
 mod prefix;
 mod shared;
 mod tape;
@@ -34,6 +34,7 @@ pub use error::RuntimeError;
 pub use estimate::Footprint;
 pub use executable::{Executable, ExecutableOptions};
 pub use parameters::SiteParameters;
+pub use pass::{FeaturePass, Intermediates};
 pub use prefix::PrefixActivations;
 pub use tape::Tape;
 pub use weights::PackedWeights;

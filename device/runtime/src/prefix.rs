@@ -5,7 +5,7 @@ use clr_onnx::ValueId;
 use crate::{
     Executable, SiteParameters,
     inference::{Values, value},
-    memory::Memory,
+    memory::{Buffer, Memory},
 };
 
 /// Activations of an image before the first trained site; its features if no site is trained. They do not change while
@@ -18,6 +18,11 @@ pub struct PrefixActivations {
 }
 
 impl PrefixActivations {
+    /// Returns the step to continue with.
+    pub fn step(&self) -> usize {
+        self.step
+    }
+
     /// Size in bytes.
     pub fn bytes(&self) -> usize {
         let values = self.values.iter();
@@ -40,15 +45,20 @@ impl Executable {
     pub fn prefix(&self, image: &[f32], sites: &[SiteParameters], first: usize) -> PrefixActivations {
         let memory = &self.buffers;
         let mut values = self.run_prefix(image, sites, first, memory);
-        // Copies with the exact length, because buffers are returned to their source.
-        let live = self.live(first).into_iter();
-        let values_before = live.map(|id| (id, value(&values, id).to_vec())).collect();
+        let kept = self.keep_prefix(&values, first);
         values
             .iter_mut()
             .filter_map(Option::take)
             .for_each(|buffer| memory.give(buffer));
+        kept
+    }
+
+    /// Copies the values that the steps from `first` on read.
+    pub(crate) fn keep_prefix<B: Buffer>(&self, values: &Values<B>, first: usize) -> PrefixActivations {
+        // Copies with the exact length, because buffers are returned to their source.
+        let live = self.live(first).into_iter();
         PrefixActivations {
-            values: values_before,
+            values: live.map(|id| (id, value(values, id).to_vec())).collect(),
             step: first,
         }
     }

@@ -1,10 +1,13 @@
-//! Feature profile of a task from few images, by cross-validation.
+//! Feature profile of a task from few images, by cross-validation, and of a class that is taught.
 //!
 //! With twenty images, none can be reserved for measuring the scores of the task's own images. The images are therefore
 //! divided into fifths, and the scores of each fifth are measured with a profile of the others. The final profile is
 //! fitted to all images. Its scores are slightly better, which favours assigning an image to the task.
 
-use clr_adapters::{Background, Profile, sketch};
+use clr_adapters::{Adapter, Background, Profile, StepSize, sketch};
+use clr_learning::Network;
+
+use crate::{error::Result, features::block_statistics_of, images::Image};
 
 /// Folds of the cross-validation.
 const FOLDS: usize = 5;
@@ -33,6 +36,29 @@ pub(crate) fn profile_against(background: &Background, statistics: &[Vec<f32>]) 
         scores.extend(part(&slices, fold, true).map(|point| others.score_against(background, point)));
     }
     Profile::learn_against(background, &points)?.with_scores(scores, &[])
+}
+
+/// Step of the mean of a taught class in a file whose values have no steps.
+const FINE: StepSize = StepSize(-20);
+
+/// Describes the images of the last class in the adapter's profile, if they are unusual for the task: otherwise, the device
+/// would call them unknown when it chooses the task itself.
+pub(crate) fn describe_class(adapter: &mut Adapter, network: &Network, images: &[Image]) -> Result<()> {
+    let header = &mut adapter.header;
+    let (Some(profile), Some(background)) = (&mut header.profile, network.backbone().background()) else {
+        return Ok(());
+    };
+    if !profile.belongs_to(background) {
+        return Ok(());
+    }
+    let mut points = Vec::with_capacity(images.len());
+    for image in images {
+        let statistics = block_statistics_of(network, &header.preprocessing, image)?;
+        points.extend(statistics.iter().map(|image| background.coordinates(image)));
+    }
+    let step = header.steps.map_or(FINE, |steps| steps.profile_mean);
+    profile.teach(header.labels.len().saturating_sub(1) as u32, background, &points, step);
+    Ok(())
 }
 
 /// Returns the images of a fold, or those outside of it.

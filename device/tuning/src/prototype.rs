@@ -27,6 +27,7 @@ use crate::{
     error::{Result, TuneError},
     examples::{Example, Examples},
     features::{canary_image, features, features_of, images, mean},
+    profile::describe_class,
     separation::separation,
 };
 
@@ -140,6 +141,7 @@ pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> R
         };
         taught.unreadable = class.len() - own.len();
         classes.push(taught);
+        describe_class(&mut teacher.adapter, &network, &readable)?;
         teacher.others.extend(own);
     }
     teacher.adapter.header.metrics = None;

@@ -1,7 +1,7 @@
 //! Teaching: a new class is active immediately, and takes nothing from existing classes.
 
-use clr_adapters::{Header, OwnScores, Provenance, Recipe, SectionKind, decode, sketch};
-use clr_learning::{Network, argmax};
+use clr_adapters::{Header, OwnScores, Profile, Provenance, Recipe, SectionKind, decode, sketch};
+use clr_learning::{Network, argmax, learn_background};
 use clr_onnx::{Backbone, Preprocess as _, RgbImage};
 use clr_tuning::{InMemory, Parent, TuneError, create_task, teach};
 
@@ -261,6 +261,57 @@ fn a_new_task_has_a_profile_so_that_it_can_be_selected() {
     assert!(distance(&grey) > limit);
     // Too few images for a profile.
     assert!(created(3).adapter.header.profile.is_none());
+}
+
+#[test]
+fn beside_a_background_a_taught_class_is_as_usual_as_the_others() {
+    let network = Network::new(&backbone(), Recipe::Linear, 2, 0).unwrap();
+    let statistics = |image: &RgbImage| {
+        let input = preprocessing().preprocess(image);
+        network
+            .block_statistics(&[&input], [SIDE as usize; 2])
+            .unwrap()
+            .remove(0)
+    };
+    let photo = |index: u64| {
+        RgbImage::from_fn(SIDE, SIDE, |x, y| {
+            // Black and white in blocks of different sizes, unlike the smooth shapes.
+            let block = u64::from(x) / (1 + index % 3) + u64::from(y) / (1 + index % 2);
+            image::Rgb([if block % 2 == 0 { 255 } else { 0 }; 3])
+        })
+    };
+    let kind = |class: usize| (0..24).map(|index| statistics(&image(class, 500 + index))).collect();
+    let kinds: Vec<Vec<Vec<f32>>> = (0..3).map(kind).collect();
+    let background = learn_background(backbone().digest(), &kinds, 0).unwrap();
+    let backbone = backbone().with_background(background).unwrap();
+    let background = backbone.background().unwrap();
+
+    let created = create_task(&backbone, shapes(&backbone), Recipe::Linear, &images(&[0, 1], 100)).unwrap();
+    let before = created.adapter.header.profile.clone().unwrap();
+    assert!(before.belongs_to(background) && before.taught.is_empty());
+    let unusual = |profile: &Profile, image: &RgbImage| {
+        let OwnScores::Ratios(ratios) = &profile.own_scores else {
+            panic!("the backbone has a background")
+        };
+        let point = background.coordinates(&statistics(image));
+        let scores = profile.ratio_at(&point, profile.log_volume(), background.log_density(&point));
+        ratios.ood_score(scores.usual, 0.05) > 1.0
+    };
+    let own = (100..120).filter(|&index| unusual(&before, &image(0, index))).count();
+    let new = (100..120).filter(|&index| unusual(&before, &photo(index))).count();
+    assert!(own < 6 && new > 14, "{own} and {new} of 20");
+
+    let mut examples = InMemory::default();
+    for index in 0..12 {
+        examples.add(Some("photo"), encoded(&photo(index)));
+    }
+    let parent = Parent::new(decode(&created.file).unwrap(), None);
+    let taught = teach(&backbone, &parent, &examples).unwrap().revision;
+    let after = decode(&taught.file).unwrap().adapter.header.profile.unwrap();
+    assert_eq!((after.taught.len(), after.taught[0].class), (1, 2));
+    assert_eq!((&after.mean, &after.factor), (&before.mean, &before.factor));
+    let new = (100..120).filter(|&index| unusual(&after, &photo(index))).count();
+    assert!(new < 6, "{new} of 20");
 }
 
 #[test]

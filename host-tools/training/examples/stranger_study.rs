@@ -59,15 +59,15 @@ fn compute(
     };
     let samples = dataset.samples(split)?;
     let taken = samples.len().min(most);
-    let executable = network.executable([side as usize; 2])?;
-    let parameters = executable.frozen_parameters();
+    let size = [side as usize; 2];
     let rows: Vec<_> = (0..taken)
         .into_par_iter()
         .filter_map(|at| {
             let sample = &samples[at * samples.len() / taken];
             let image = decode_image_for(&dataset.root().join(&sample.path), &[&input]).ok()?;
             let values = input.preprocess(&image);
-            let (features, statistics) = executable.features_and_block_statistics(&values, &parameters);
+            let features = network.features(&[&values], size).ok()?.remove(0);
+            let statistics = network.block_statistics(&[&values], size).ok()?.remove(0);
             Some((features, statistics, sample.class as u32))
         })
         .collect();

@@ -18,6 +18,8 @@ const MAGIC: [u8; 8] = *b"\x89CLB\r\n\x1a\n";
 const VERSION: u16 = 1;
 /// Maximum number of block statistics.
 const MOST_STATISTICS: usize = 1 << 16;
+/// Maximum number of codes of the projection.
+const MOST_CODES: usize = 1 << 22;
 
 /// Error of a background.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -169,6 +171,12 @@ fn check_sizes(dimensions: usize, statistics: usize) -> Result<(), BackgroundErr
     if !(1..=MOST_STATISTICS).contains(&statistics) {
         return Err(invalid(alloc::format!(
             "{statistics} block statistics, expected 1 to {MOST_STATISTICS}"
+        )));
+    }
+    let codes = dimensions * statistics;
+    if codes > MOST_CODES {
+        return Err(invalid(alloc::format!(
+            "a projection of {codes} codes, at most {MOST_CODES}"
         )));
     }
     Ok(())

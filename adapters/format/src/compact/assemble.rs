@@ -4,7 +4,8 @@ use alloc::{vec, vec::Vec};
 
 use super::{Content, Part};
 use crate::{
-    Adapter, ClassFeatures, EncodeError, Head, Profile, SectionKind, Site, SiteWeights, StepSize, wire::Outline,
+    Adapter, ClassFeatures, EncodeError, Head, Profile, SectionKind, Site, SiteWeights, StepSize, TaughtPoints,
+    wire::Outline,
 };
 
 /// Returns the contents of an adapter with these parts.
@@ -46,12 +47,14 @@ fn values(adapter: &Adapter) -> Vec<&[f32]> {
             known.directions.as_slice(),
         ]
     });
+    let taught = adapter.header.profile.iter().flat_map(|profile| &profile.taught);
     let all = kernels
         .chain(scales)
         .chain(biases)
         .chain(head)
         .chain(profile)
-        .chain(known);
+        .chain(known)
+        .chain(taught.map(|class| class.mean.as_slice()));
     all.filter(|values| !values.is_empty()).collect()
 }
 
@@ -120,11 +123,20 @@ pub(crate) fn assemble(outline: Outline, parts: &[Part], contents: Vec<Content>)
         bias: values.next(classes),
     };
     let mut header = outline.header;
+    let taught = outline
+        .profile
+        .as_ref()
+        .map_or_else(Vec::new, |profile| profile.taught.clone());
+    let dimensions = outline
+        .profile
+        .as_ref()
+        .map_or(0, |profile| profile.dimensions as usize);
     header.profile = outline.profile.map(|profile| Profile {
         mean: values.next(profile.dimensions as usize),
         diagonal: values.next(profile.dimensions as usize),
         factor: values.next((profile.dimensions as usize).saturating_sub(1)),
         own_scores: profile.own_scores,
+        taught: Vec::new(),
     });
     header.class_features = outline.class_features.map(|known| ClassFeatures {
         mean: values.next(features),
@@ -136,5 +148,14 @@ pub(crate) fn assemble(outline: Outline, parts: &[Part], contents: Vec<Content>)
         deviation_step: known.deviation_step,
         direction_step: known.direction_step,
     });
+    if let Some(profile) = &mut header.profile {
+        let of = |(class, variance, shift)| TaughtPoints {
+            class,
+            variance,
+            shift,
+            mean: values.next(dimensions),
+        };
+        profile.taught = taught.into_iter().map(of).collect();
+    }
     Adapter { header, sites, head }
 }

@@ -84,6 +84,13 @@ pub(crate) fn parts(outline: &Outline) -> Vec<Part> {
         let values = outline.features.saturating_mul(known.rank as usize);
         push(SectionKind::ClassDirections, directions, values, outline.features);
     }
+    if let Some(profile) = &outline.profile {
+        let dimensions = profile.dimensions as usize;
+        let mean = steps.map(|steps| steps.profile_mean);
+        for _ in &profile.taught {
+            push(SectionKind::ProfileTaught, mean, dimensions, dimensions);
+        }
+    }
     parts
 }
 

@@ -89,7 +89,8 @@ fn runs<'a>(decoded: &'a Decoded, kind: SectionKind) -> Vec<Run<'a>> {
         | SectionKind::ProfileFactor
         | SectionKind::ClassMean
         | SectionKind::ClassDeviations
-        | SectionKind::ClassDirections => Vec::from([("", section.elements)]),
+        | SectionKind::ClassDirections
+        | SectionKind::ProfileTaught => Vec::from([("", section.elements)]),
     };
     let mut offset = section.offset;
     let of = |(name, elements): (&'a str, usize)| {

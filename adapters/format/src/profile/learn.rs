@@ -89,6 +89,7 @@ impl Profile {
                 typical: 0.0,
                 limit: 0.0,
             },
+            taught: Vec::new(),
         }
     }
 

@@ -8,6 +8,7 @@
 mod learn;
 mod own_scores;
 mod sketch;
+mod taught;
 
 use alloc::vec::Vec;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use own_scores::{HeadEnergy, OwnScores, Ratios, distance_ood_score};
 pub use sketch::sketch;
+pub use taught::{RatioScore, TaughtPoints};
 
 use crate::{StepSize, triangle::dot};
 
@@ -32,6 +34,8 @@ pub struct Profile {
     pub factor: Vec<f32>,
     /// Scores of the task's own validation images.
     pub own_scores: OwnScores,
+    /// Where the images of classes are that a device was taught; only against a background.
+    pub taught: Vec<TaughtPoints>,
 }
 
 impl Profile {
@@ -57,6 +61,12 @@ impl Profile {
                 .collect(),
             factor: factor.round(&self.factor),
             own_scores: self.own_scores.clone(),
+            taught: (self.taught.iter())
+                .map(|class| TaughtPoints {
+                    mean: mean.round(&class.mean),
+                    ..*class
+                })
+                .collect(),
         }
     }
 
@@ -65,17 +75,26 @@ impl Profile {
     /// The order of summation is fixed, so equal input gives equal bits, whatever other tasks are installed.
     #[must_use]
     pub fn distance(&self, point: &[f32]) -> f32 {
-        let sum: f64 = (self.whitened(point).iter())
+        Self::mean_square(&self.whitened(point))
+    }
+
+    fn mean_square(whitened: &[f32]) -> f32 {
+        let sum: f64 = (whitened.iter())
             .map(|&value| f64::from(value) * f64::from(value))
             .sum();
-        (sum / self.dimensions().max(1) as f64) as f32
+        (sum / whitened.len().max(1) as f64) as f32
     }
 
     /// Returns the whitened point `[D]`, `K (point − mean)`. Over the task's images, every dimension has mean 0 and a
     /// variance of about 1.
     #[must_use]
     pub fn whitened(&self, point: &[f32]) -> Vec<f32> {
-        let difference: Vec<f32> = point.iter().zip(&self.mean).map(|(a, b)| a - b).collect();
+        self.whitened_from(&self.mean, point)
+    }
+
+    /// Returns `K (point − mean)` for another mean `[D]`.
+    fn whitened_from(&self, mean: &[f32], point: &[f32]) -> Vec<f32> {
+        let difference: Vec<f32> = point.iter().zip(mean).map(|(a, b)| a - b).collect();
         let mut rows = self.factor.as_slice();
         let mut whitened = Vec::with_capacity(difference.len());
         for (row, (diagonal, own)) in self.diagonal.iter().zip(&difference).enumerate() {

@@ -126,12 +126,28 @@ impl Ratios {
     /// validation images, and 1 the score below which the fraction `false_alarms` of them are.
     #[must_use]
     pub fn ood_score(&self, score: f32, false_alarms: f32) -> f32 {
-        let median = self.quantile(0.5);
-        (median - score) / (median - self.quantile(false_alarms)).max(LEAST_SPREAD)
+        (self.quantile(0.5) - score) / self.spread(false_alarms)
+    }
+
+    /// Returns the difference of scores that changes [`Ratios::ood_score`] by 1.
+    #[must_use]
+    pub fn spread(&self, false_alarms: f32) -> f32 {
+        (self.quantile(0.5) - self.quantile(false_alarms)).max(LEAST_SPREAD)
     }
 }
 
 impl Profile {
+    /// Returns whether the profile describes coordinates in this background.
+    #[must_use]
+    pub fn belongs_to(&self, background: &Background) -> bool {
+        match &self.own_scores {
+            OwnScores::Distances { .. } => false,
+            OwnScores::Ratios(ratios) => {
+                ratios.background == background.id() && self.dimensions() == background.dimensions()
+            }
+        }
+    }
+
     /// Returns the score of an image, comparable between tasks with the same background: twice the log-likelihood ratio
     /// of task and background, per dimension. Higher is better. `background` is [`Background::log_density`] of the
     /// image, `distance` is [`Profile::distance`] of its coordinates, and `log_volume` is [`Profile::log_volume`].
@@ -143,11 +159,11 @@ impl Profile {
         (2.0 * (own - background) / dimensions) as f32
     }
 
-    /// Returns [`Profile::ratio`] of an image with these coordinates `[D]` in `background`.
+    /// Returns the score ([`Profile::ratio_at`]) of an image with these coordinates `[D]` in `background`.
     #[must_use]
     pub fn score_against(&self, background: &Background, coordinates: &[f32]) -> f32 {
-        let distance = self.distance(coordinates);
-        self.ratio(distance, self.log_volume(), background.log_density(coordinates))
+        let background = background.log_density(coordinates);
+        self.ratio_at(coordinates, self.log_volume(), background).score
     }
 
     /// Sets the scores of the task's own images against the profile's background, and the contribution of its head to

@@ -80,6 +80,7 @@ pub fn score_tasks(
         let at = if let Some(at) = known(&points) {
             at
         } else {
+            pass.prepare(preprocessing, tasks)?;
             let point = match &background {
                 Some(background) => {
                     let statistics = finite(pass.block_statistics(preprocessing)?)?;
@@ -109,8 +110,7 @@ pub fn score_tasks(
             && may_classify(&tasks[task])
             && let Ok(classification) = pass.classify_and_keep(&tasks[task])
         {
-            let with_head = own.score + head.score(classification.logits());
-            own.ood_score = ratios.ood_score(with_head, options.false_alarms);
+            own.ood_score -= head.score(classification.logits()) / ratios.spread(options.false_alarms);
         }
     }
     Ok(scores)

@@ -1,5 +1,5 @@
 mod batch;
-mod block_statistics;
 mod fixtures;
 mod gradients;
 mod memory;
+mod pass;

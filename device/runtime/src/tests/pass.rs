@@ -1,11 +1,13 @@
-//! Block statistics compared with the runtime's own mean over a map.
+//! Intermediate results of a pass: block statistics compared with the runtime's own mean over a map, and activations from
+//! which the rest gives the same bits.
 
 use clr_onnx::Op;
 
 use super::fixtures::{Builder, CHANNELS, Noise, SIZE};
+use crate::Intermediates;
 
 #[test]
-fn block_statistics_are_the_mean_and_the_deviation_of_every_channel() {
+fn a_pass_returns_mean_and_deviation_of_every_channel_and_activations_to_continue_from() {
     let mut graph = Builder::new(5);
     let wide = graph.conv(CHANNELS, 3 * CHANNELS, [3, 3], 1);
     let first = graph.last();
@@ -28,8 +30,18 @@ fn block_statistics_are_the_mean_and_the_deviation_of_every_channel() {
     let image = Noise::new(2).values(3 * SIZE[0] * SIZE[1]);
     let features = |executable: &crate::Executable| executable.features(&image, &executable.frozen_parameters());
 
-    let (own, statistics) = executable.features_and_block_statistics(&image, &executable.frozen_parameters());
+    let frozen = executable.frozen_parameters();
+    let wanted = Intermediates {
+        block_statistics: true,
+        prefixes: &[1, 2],
+    };
+    let pass = executable.pass(&image, &frozen, wanted);
+    let (own, statistics) = (pass.features, pass.block_statistics);
     assert_eq!(own, features(&executable));
+    for (prefix, step) in pass.prefixes.iter().zip([1, 2]) {
+        assert_eq!(prefix.step(), step);
+        assert_eq!(executable.features_from_prefix(prefix, &frozen), own);
+    }
     // Block outputs: the first convolution, and the last one. The wide one between them is not one.
     assert_eq!(statistics.len(), 2 * (CHANNELS + 10));
     assert_eq!(statistics.len(), executable.block_statistics_count());
