@@ -3,7 +3,19 @@
 use clr_learning::{argmax, log_probability};
 use serde::{Deserialize, Serialize};
 
-use crate::promote::{MAY_LOSE, Pair};
+/// Maximum fraction of old classes' images that a candidate may lose. The margin for noise is added to it.
+pub(crate) const MAY_LOSE: f64 = 0.01;
+
+/// Logits of parent and candidate for the same image.
+#[derive(Clone, Debug)]
+pub(crate) struct Pair {
+    /// The true class. For a frame: the class that the parent predicts.
+    pub(crate) class: usize,
+    /// Logits of the parent.
+    pub(crate) parent: Vec<f32>,
+    /// Logits of the candidate.
+    pub(crate) tuned: Vec<f32>,
+}
 
 /// Comparison of two adapters on the same images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -10,26 +10,12 @@ use clr_learning::log_probability;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    comparison::Comparison,
+    comparison::{Comparison, MAY_LOSE, Pair},
     verdict_words::{Gained, names, per_thousand},
 };
 
-/// Maximum fraction of old classes' images that a candidate may lose. The margin for noise is added to it.
-pub(crate) const MAY_LOSE: f64 = 0.01;
-
 /// Minimum number of images that test the old classes.
 pub(crate) const ENOUGH: usize = 10;
-
-/// Logits of parent and candidate for the same image.
-#[derive(Clone, Debug)]
-pub(crate) struct Pair {
-    /// The true class. For a frame: the class that the parent predicts.
-    pub(crate) class: usize,
-    /// Logits of the parent.
-    pub(crate) parent: Vec<f32>,
-    /// Logits of the candidate.
-    pub(crate) tuned: Vec<f32>,
-}
 
 /// Evidence on a candidate.
 #[derive(Clone, Debug, Default)]

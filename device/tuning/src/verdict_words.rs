@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{comparison::Comparison, promote::Pair};
+use crate::comparison::{Comparison, Pair};
 
 /// Returns the labels of the pairs' classes, quoted.
 pub(crate) fn names(pairs: &[Pair], labels: &[String]) -> String {

@@ -277,7 +277,7 @@ fn beside_a_background_a_taught_class_is_as_usual_as_the_others() {
         RgbImage::from_fn(SIDE, SIDE, |x, y| {
             // Black and white in blocks of different sizes, unlike the smooth shapes.
             let block = u64::from(x) / (1 + index % 3) + u64::from(y) / (1 + index % 2);
-            image::Rgb([if block % 2 == 0 { 255 } else { 0 }; 3])
+            image::Rgb([if block.is_multiple_of(2) { 255 } else { 0 }; 3])
         })
     };
     let kind = |class: usize| (0..24).map(|index| statistics(&image(class, 500 + index))).collect();

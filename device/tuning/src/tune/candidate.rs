@@ -21,11 +21,7 @@ use super::{
     bias_calibration::MAY_TAKE,
     reference::{FeatureExtractor, ReferenceOutput, ReferenceOutputs, head_logits},
 };
-use crate::{
-    AdapterRevision, Comparison, Parent, TuneOptions,
-    error::Result,
-    promote::{Evidence, Pair},
-};
+use crate::{AdapterRevision, Comparison, Parent, TuneOptions, comparison::Pair, error::Result, promote::Evidence};
 
 /// Minimum number of training images of old classes for refitting class weights to them.
 pub(super) const ENOUGH: usize = 20;

@@ -16,11 +16,12 @@ use super::{
 };
 use crate::{
     Parent,
+    comparison::MAY_LOSE,
     error::Result,
     examples::{Example, split_examples},
     features::mean,
     fitted_class::{MAY_TAKE, OWN_MARGIN},
-    promote::{MAY_LOSE, PredictedLoss},
+    promote::PredictedLoss,
     prototype::{deviation, product},
 };
 
