@@ -35,7 +35,10 @@ mod write;
 
 pub use backbone::Backbone;
 #[cfg(feature = "import")]
-pub use checkpoint::{Architecture, ImportError, ImportOptions, TensorProblem, import, import_bytes, seeded_backbone};
+pub use checkpoint::{
+    Architecture, ImportError, ImportOptions, NumpyArray, TensorProblem, import, import_bytes, numpy_arrays,
+    seeded_backbone,
+};
 pub use error::{AdapterMismatch, Missing, OnnxError};
 pub use graph::{Activation, BatchNorm, Conv, Graph, Node, Op, PadMode, Padding, Pool, ValueId};
 pub use image::RgbImage;

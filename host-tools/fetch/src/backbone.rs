@@ -11,8 +11,11 @@ use clr_onnx::{Architecture, Backbone, ImportOptions};
 use serde::Serialize;
 
 use super::{
-    FetchError, archive, client,
+    FetchError, archive,
+    client::{self, Source},
     package::{self, Package},
+    squeezenet,
+    tasks::is_kind,
 };
 use crate::{
     cache::{self, Cache},
@@ -26,12 +29,22 @@ pub struct BackboneItem {
     pub name: &'static str,
     /// The package with its weights.
     pub package: &'static Package,
-    /// The architecture of the weights.
-    pub architecture: Architecture,
+    /// The kind of the package's weights.
+    pub weights: Weights,
     /// Architecture, training data and input size in pixels.
     pub title: &'static str,
     /// The file of its background, fitted to the training images of all tasks at 96 and 224 pixels.
     pub background: Option<&'static [u8]>,
+}
+
+/// Kind of a package's weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Weights {
+    /// A `.pth` file of PyTorch with weights of this architecture.
+    Torch(Architecture),
+    /// A pickle of `NumPy` arrays with the weights of `SqueezeNet` 1.1.
+    SqueezeNet,
 }
 
 /// Every backbone.
@@ -39,22 +52,29 @@ pub static BACKBONES: &[BackboneItem] = &[
     BackboneItem {
         name: "lite0",
         package: &package::LITE0,
-        architecture: Architecture::EfficientNetLite0,
+        weights: Weights::Torch(Architecture::EfficientNetLite0),
         title: "EfficientNet-Lite0, ImageNet, 224 px",
         background: Some(include_bytes!("../backgrounds/lite0.background")),
     },
     BackboneItem {
         name: "lite1",
         package: &package::LITE1,
-        architecture: Architecture::EfficientNetLite1,
+        weights: Weights::Torch(Architecture::EfficientNetLite1),
         title: "EfficientNet-Lite1, ImageNet, 240 px",
         background: None,
     },
     BackboneItem {
         name: "lite2",
         package: &package::LITE2,
-        architecture: Architecture::EfficientNetLite2,
+        weights: Weights::Torch(Architecture::EfficientNetLite2),
         title: "EfficientNet-Lite2, ImageNet, 260 px",
+        background: None,
+    },
+    BackboneItem {
+        name: "squeezenet",
+        package: &package::NDF,
+        weights: Weights::SqueezeNet,
+        title: "SqueezeNet 1.1 (dense), ImageNet, 227 px",
         background: None,
     },
 ];
@@ -110,13 +130,8 @@ pub fn fetch_backbone(
         return Ok(done);
     }
     let source = client::ensure(item.package, cache, progress)?;
-    let checkpoint = archive::one(&source, &is_checkpoint, ".pth file")?;
     let work = cache.work()?;
-    let options = ImportOptions::default()
-        .with_architecture(item.architecture)
-        .with_labels(cached_imagenet_labels(cache))
-        .with_name(item.name.to_owned());
-    let backbone = clr_onnx::import_bytes(&checkpoint, &source.file(), &options)?;
+    let backbone = import(item, &source, cached_imagenet_labels(cache))?;
     // The adapter is written first, so that an existing backbone implies both files.
     if let Some(adapter) = backbone.original_adapter() {
         let path = work.path().join("original.clr");
@@ -129,6 +144,23 @@ pub fn fetch_backbone(
     Ok(fetched(false))
 }
 
+fn import(item: &BackboneItem, source: &Source, labels: Option<Vec<String>>) -> Result<Backbone, FetchError> {
+    match item.weights {
+        Weights::Torch(architecture) => {
+            let checkpoint = archive::one(source, &|name| is_kind(name, "pth"), ".pth file")?;
+            let options = ImportOptions::default()
+                .with_architecture(architecture)
+                .with_labels(labels)
+                .with_name(item.name.to_owned());
+            Ok(clr_onnx::import_bytes(&checkpoint, &source.file(), &options)?)
+        }
+        Weights::SqueezeNet => {
+            let pickle = archive::one(source, &|name| is_kind(name, "pkl"), ".pkl file")?;
+            squeezenet::backbone(item.name, &pickle, &source.file(), labels)
+        }
+    }
+}
+
 fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), FetchError> {
     let failed = |source| FetchError::Io {
         action: "write",
@@ -137,10 +169,6 @@ fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), FetchError> {
     };
     let mut file = fs::File::create_new(path).map_err(failed)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)
-}
-
-fn is_checkpoint(name: &str) -> bool {
-    Path::new(name).extension().is_some_and(|extension| extension == "pth")
 }
 
 /// Returns the 1,000 ImageNet names if `opencv-doc` is already cached. It is not downloaded for the names alone,

@@ -13,9 +13,10 @@ mod package;
 mod progress;
 mod registry;
 mod split;
+mod squeezenet;
 mod tasks;
 
-pub use backbone::{BACKBONES, BackboneItem, FetchedBackbone, fetch_backbone, find_backbone, read_labels};
+pub use backbone::{BACKBONES, BackboneItem, FetchedBackbone, Weights, fetch_backbone, find_backbone, read_labels};
 pub use cache::{Cache, is_alive};
 pub use error::FetchError;
 pub use manifest::{FetchedTask, Manifest, ManifestSource, TaskOptions, fetch_task, folder_name};

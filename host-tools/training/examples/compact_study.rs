@@ -1,14 +1,14 @@
-//! Sizes of compact adapter files and their accuracy, against the same training in full precision.
+//! Sizes of compact adapter files of several recipes and their accuracy, against the same training in full precision.
 //!
 //! ```sh
 //! cargo run --release -p clr-training --example compact_study -- lite0.onnx TASKS... --size 96 --seeds 0,1,2 \
-//!     --resume runs/ --options '{}' --options '{"bytes": 16000}'
+//!     --recipes clr --resume runs/ --options '{}' --options '{"bytes": 16000}'
 //! ```
 //!
-//! One line per task, seed and JSON object of [`CompactOptions`]. With `--resume`, the epochs in full precision run once
-//! for all objects. Columns: task, seed, options, bytes of the file, of its header and of each section, accuracy (per cent)
-//! in full precision and as in the file, cross-entropy of both, seconds. Accuracies are of the validation split or, with
-//! `--test`, of the test split.
+//! One line per task, seed, recipe (default: `clr`) and JSON object of [`CompactOptions`]. With `--resume`, the epochs in
+//! full precision run once for all objects. Columns: task, seed, recipe, options, bytes of the file, of its header and of
+//! each section, accuracy (per cent) in full precision and as in the file, cross-entropy of both, seconds. Accuracies are
+//! of the validation split or, with `--test`, of the test split. `tests/tools/compact_table.py` compares the recipes.
 
 use std::{
     error::Error,
@@ -17,7 +17,9 @@ use std::{
 
 use clr_adapters::{Encoding, Recipe, decode};
 use clr_onnx::Backbone;
-use clr_training::{CompactOptions, Dataset, RecipeChoice, Split, SplitOptions, TrainOptions, evaluate_adapter, train};
+use clr_training::{
+    CompactOptions, Dataset, RecipeChoice, Split, SplitOptions, TrainOptions, Trained, evaluate_adapter, train,
+};
 
 #[derive(Default)]
 struct Arguments {
@@ -27,7 +29,7 @@ struct Arguments {
     seeds: Vec<u64>,
     resume: Option<PathBuf>,
     options: Vec<String>,
-    recipe: Option<Recipe>,
+    recipes: Vec<Recipe>,
     test: bool,
 }
 
@@ -50,9 +52,15 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
             "--seeds" => arguments.seeds = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
             "--resume" => arguments.resume = Some(value.into()),
             "--options" => arguments.options.push(value),
-            "--recipe" => arguments.recipe = Recipe::from_name(&value),
+            "--recipes" => {
+                let recipe = |name| Recipe::from_name(name).ok_or_else(|| format!("no recipe is called `{name}`"));
+                arguments.recipes = value.split(',').map(recipe).collect::<Result<_, _>>()?;
+            }
             other => return Err(format!("{other} is unknown").into()),
         }
+    }
+    if arguments.recipes.is_empty() {
+        arguments.recipes.push(Recipe::Clr);
     }
     Ok(arguments)
 }
@@ -68,44 +76,51 @@ fn main() -> Result<(), Box<dyn Error>> {
         for &seed in &arguments.seeds {
             let chosen = SplitOptions::default().with_seed(seed).with_limit(arguments.limit);
             let dataset = Dataset::open(task, &chosen)?;
-            for text in &arguments.options {
-                let compact: CompactOptions = serde_json::from_str(text)?;
-                let resume = arguments
-                    .resume
-                    .as_ref()
-                    .map(|folder| folder.join(name(task)).join(seed.to_string()));
-                let options = TrainOptions::default()
-                    .with_recipe(RecipeChoice::Fixed(arguments.recipe.unwrap_or(Recipe::Clr)))
-                    .with_seed(seed)
-                    .with_resolution(arguments.size)
-                    .with_encoding(Encoding::Compact)
-                    .with_compact(compact)
-                    .with_resume(resume)
-                    .with_test(false);
-                let trained = train(&backbone, &dataset, &options, &mut ())?;
-                let file = decode(&trained.bytes)?;
-                let measure = |adapter| evaluate_adapter(&backbone, adapter, &dataset, split, None, &mut ());
-                let (full, rounded) = (measure(&trained.adapter)?, measure(&trained.quantised)?);
-                let sections = file
-                    .sections
-                    .iter()
-                    .map(|section| format!("{} {}", section.kind, section.bytes));
-                println!(
-                    "{}\t{seed}\t{text}\t{}\theader {}, {}\t{:.1}\t{:.1}\t{:.3}\t{:.3}\t{:.0}",
-                    name(task),
-                    file.file_bytes,
-                    file.header_bytes,
-                    sections.collect::<Vec<_>>().join(", "),
-                    100.0 * full.accuracy,
-                    100.0 * rounded.accuracy,
-                    full.loss,
-                    rounded.loss,
-                    trained.seconds
-                );
+            for &recipe in &arguments.recipes {
+                for text in &arguments.options {
+                    let compact: CompactOptions = serde_json::from_str(text)?;
+                    let resume = arguments
+                        .resume
+                        .as_ref()
+                        .map(|folder| folder.join(name(task)).join(seed.to_string()));
+                    let options = TrainOptions::default()
+                        .with_recipe(RecipeChoice::Fixed(recipe))
+                        .with_seed(seed)
+                        .with_resolution(arguments.size)
+                        .with_encoding(Encoding::Compact)
+                        .with_compact(compact)
+                        .with_resume(resume)
+                        .with_test(false);
+                    let trained = train(&backbone, &dataset, &options, &mut ())?;
+                    let line = measured(&backbone, &dataset, split, &trained)?;
+                    println!("{}\t{seed}\t{}\t{text}\t{line}", name(task), recipe.name());
+                }
             }
         }
     }
     Ok(())
+}
+
+/// Returns the columns that depend on the result.
+fn measured(backbone: &Backbone, dataset: &Dataset, split: Split, trained: &Trained) -> Result<String, Box<dyn Error>> {
+    let file = decode(&trained.bytes)?;
+    let measure = |adapter| evaluate_adapter(backbone, adapter, dataset, split, None, &mut ());
+    let (full, rounded) = (measure(&trained.adapter)?, measure(&trained.quantised)?);
+    let sections = file
+        .sections
+        .iter()
+        .map(|section| format!("{} {}", section.kind, section.bytes));
+    Ok(format!(
+        "{}\theader {}, {}\t{:.1}\t{:.1}\t{:.3}\t{:.3}\t{:.0}",
+        file.file_bytes,
+        file.header_bytes,
+        sections.collect::<Vec<_>>().join(", "),
+        100.0 * full.accuracy,
+        100.0 * rounded.accuracy,
+        full.loss,
+        rounded.loss,
+        trained.seconds
+    ))
 }
 
 fn name(task: &Path) -> String {

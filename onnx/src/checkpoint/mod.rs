@@ -11,6 +11,7 @@ mod error;
 mod fit;
 mod head;
 mod mobilenet;
+mod numpy;
 mod pickle;
 mod refuse;
 mod resnet;
@@ -41,6 +42,7 @@ use weights::Weights;
 
 pub use architecture::Architecture;
 pub use error::{ImportError, TensorProblem};
+pub use numpy::{NumpyArray, numpy_arrays};
 pub use seeded::seeded_backbone;
 
 /// Maximum bytes of a checkpoint; that of a ResNet-50 has 100 MB.

@@ -204,7 +204,7 @@ fn entry(archive: &mut ZipArchive<Cursor<&[u8]>>, name: &str, limit: usize) -> R
     Ok(data)
 }
 
-fn refuse(error: PickleError, start: usize, origin: &str) -> ImportError {
+pub(super) fn refuse(error: PickleError, start: usize, origin: &str) -> ImportError {
     let (origin, offset) = (origin.to_owned(), start + error.offset);
     match error.reason {
         Reason::Global(global) => ImportError::ForbiddenGlobal { origin, offset, global },

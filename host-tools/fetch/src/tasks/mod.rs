@@ -7,7 +7,6 @@ mod digits;
 mod emoji;
 mod fashion;
 mod furniture;
-mod numpy_pickle;
 mod signs;
 mod silhouettes;
 mod solar_cells;
@@ -243,7 +242,7 @@ fn stem(entry: &str) -> &str {
 }
 
 /// Returns whether a path in an archive has this extension, ignoring case.
-fn is_kind(entry: &str, extension: &str) -> bool {
+pub(crate) fn is_kind(entry: &str, extension: &str) -> bool {
     entry
         .rsplit_once('.')
         .is_some_and(|(_, end)| end.eq_ignore_ascii_case(extension))

@@ -2,9 +2,10 @@
 
 use std::io::Read;
 
+use clr_onnx::NumpyArray;
 use image::GrayImage;
 
-use super::{Collected, is_kind, numpy_pickle::Array, owned};
+use super::{Collected, is_kind, owned};
 use crate::{FetchError, archive, client::Source, images::Image, split::Sample};
 
 const LABELS: [&str; 10] = [
@@ -22,7 +23,7 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
         Ok(raw)
     };
     let (images, labels) = (file("animal_data")?, file("animal_label")?);
-    let (images, labels) = (Array::parse(&images)?, Array::parse(&labels)?);
+    let (images, labels) = (only_array(&images, source)?, only_array(&labels, source)?);
     let [count, height, width] = images.shape[..] else {
         return Err(FetchError::content(
             source.file(),
@@ -55,4 +56,12 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
         });
     }
     Ok(collected)
+}
+
+fn only_array<'a>(pickle: &'a [u8], source: &Source) -> Result<NumpyArray<'a>, FetchError> {
+    let mut arrays = clr_onnx::numpy_arrays(pickle, &source.file())?;
+    match arrays.pop() {
+        Some(array) if arrays.is_empty() => Ok(array),
+        _ => Err(FetchError::content(source.file(), "expected one array in each pickle")),
+    }
 }

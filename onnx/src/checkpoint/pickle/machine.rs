@@ -94,8 +94,9 @@ impl<'a> Machine<'a> {
                     b'B' => 4,
                     _ => 8,
                 })?;
+                let start = self.position;
                 self.take(length)?;
-                self.push(Object::Opaque);
+                self.push(Object::Bytes(start..self.position));
             }
             // EMPTY_SET, ADDITEMS, FROZENSET.
             0x8f => self.push(Object::Opaque),

@@ -58,14 +58,24 @@ fn objects_of_other_classes_are_recorded_and_not_created() {
 }
 
 #[test]
-fn sets_bytes_and_long_integers_are_skipped() {
+fn bytes_are_places_in_the_pickle() {
+    for bytes in [&b"\x80\x03C\x02ab."[..], b"\x80\x05\x96\x02\0\0\0\0\0\0\0ab."] {
+        let unpickled = unpickle(bytes).expect("it is read");
+        let Some(Object::Bytes(place)) = unpickled.object(unpickled.root) else {
+            panic!("{unpickled:?}");
+        };
+        assert_eq!(&bytes[place.clone()], b"ab");
+    }
+}
+
+#[test]
+fn sets_and_long_integers_are_skipped() {
     let mut long = b"\x80\x04\x8b\x00\x00\x01\x00".to_vec();
     long.extend(vec![0x7f; 0x1_0000]);
     long.push(b'.');
     for bytes in [
         &b"\x80\x04\x8f(K\x01K\x02\x90."[..],
         b"\x80\x04(K\x01\x91.",
-        b"\x80\x05\x96\x02\0\0\0\0\0\0\0ab.",
         b"\x80\x02\x8a\x11\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0.",
         &long,
     ] {

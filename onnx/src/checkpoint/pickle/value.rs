@@ -2,6 +2,7 @@
 //! hostile file can neither overflow the stack nor leak memory.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// A value on the machine's stack.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,7 +24,9 @@ pub(crate) enum Value {
 pub(crate) enum Object {
     /// `str`.
     Text(String),
-    /// `bytes`, sets, and integers of more than 16 bytes. No weights use their content.
+    /// `bytes` or `bytearray`: the place of the content in the pickle.
+    Bytes(Range<usize>),
+    /// Sets, texts that are not UTF-8, and integers of more than 16 bytes. No weights use their content.
     Opaque,
     /// `tuple`.
     Tuple(Vec<Value>),
@@ -236,6 +239,11 @@ impl Unpickled {
     /// Returns the Python name with this id, such as `argparse.Namespace`.
     pub(crate) fn name(&self, name: NameId) -> &str {
         self.names.get(name.0).map_or("", String::as_str)
+    }
+
+    /// Returns all Python names in the pickle that have no meaning here.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
     }
 
     /// Returns all storages that the pickle refers to.

@@ -5,6 +5,7 @@ mod containers;
 mod heads;
 mod hostile;
 mod layouts;
+mod numpy;
 mod objects;
 mod shards;
 mod spellings;
