@@ -60,6 +60,15 @@ impl ClassFeatures {
         self.deviations.extend(deviations);
     }
 
+    /// Sets the mean feature `[F]` of `class`, rounded to the step. Another class than the existing ones is ignored.
+    pub fn set_class(&mut self, class: usize, mean: &[f32]) {
+        let features = self.features();
+        let own = self.deviations.chunks_exact_mut(features.max(1)).nth(class);
+        for (deviation, (value, mean)) in own.into_iter().flatten().zip(mean.iter().zip(&self.mean)) {
+            *deviation = self.deviation_step.nearest(value - mean);
+        }
+    }
+
     /// Returns the mean variance of the features over all images: between the classes, along the directions, and the rest.
     #[must_use]
     pub fn variance(&self) -> f64 {

@@ -9,7 +9,7 @@ mod compact_delta;
 mod delta;
 mod folding;
 mod golden;
-mod hostile_adapter;
+mod hostile;
 mod profile;
 mod publishers;
 mod release;

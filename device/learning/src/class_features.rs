@@ -166,26 +166,12 @@ fn simulations<'a>(
             (label != class).then(|| (row.as_slice(), label - usize::from(label > class)))
         });
         Simulation {
-            known: KnownClasses::new(&without(head, class), &without_class(known, class)),
+            known: KnownClasses::without(head, known, class),
             own,
             images: others.collect(),
         }
     };
     (0..classes).step_by(stride).map(simulate).collect()
-}
-
-fn without(head: &Head, class: usize) -> Head {
-    let mut head = head.clone();
-    head.weight.drain(class * head.features..(class + 1) * head.features);
-    head.bias.remove(class);
-    head
-}
-
-fn without_class(known: &ClassFeatures, class: usize) -> ClassFeatures {
-    let features = known.features();
-    let mut known = known.clone();
-    known.deviations.drain(class * features..(class + 1) * features);
-    known
 }
 
 #[cfg(test)]
@@ -265,7 +251,7 @@ mod tests {
         let all = learn_class_features(&images, &LabelledFeatures::default(), &head(), CLASS_FEATURES_STEP, 0)
             .unwrap()
             .unwrap();
-        let known = KnownClasses::new(&without(&head(), 2), &without_class(&all, 2));
+        let known = KnownClasses::without(&head(), &all, 2);
         let of = |class: u32| -> Vec<&[f32]> {
             let rows = images.features.iter().zip(&images.labels);
             rows.filter(|&(_, &label)| label == class)

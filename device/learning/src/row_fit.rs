@@ -17,10 +17,19 @@ pub(crate) struct OldClass<'a> {
     pub(crate) reference: f64,
 }
 
+/// Features of an image of the new class, or of a variant of it.
+pub(crate) struct NewImage {
+    /// The image. Its variants are left out together.
+    pub(crate) image: usize,
+    /// Centred, `[F]`.
+    pub(crate) features: Vec<f32>,
+    /// Log-sum-exp of the old logits.
+    pub(crate) reference: f64,
+}
+
 /// The data of a fit. Features are centred, which conditions the problem better; only the bias depends on the centre.
 pub(crate) struct RowFit<'a> {
-    /// Centred features `[F]` of the new class's images, with the log-sum-exp of their old logits.
-    pub(crate) new: Vec<(Vec<f32>, f64)>,
+    pub(crate) new: Vec<NewImage>,
     pub(crate) old: Vec<OldClass<'a>>,
     /// Main directions within classes, `[F]` each, scaled to the deviation.
     pub(crate) directions: &'a [Vec<f32>],
@@ -31,7 +40,7 @@ pub(crate) struct RowFit<'a> {
 }
 
 impl RowFit<'_> {
-    /// Minimises from `start`, the row `[F]` and its bias, without the image with the index `left_out`.
+    /// Minimises from `start`, the row `[F]` and its bias, without the image `left_out`.
     pub(crate) fn solve(&self, left_out: Option<usize>, start: Vec<f32>) -> Vec<f32> {
         minimise(|parameters| self.loss(parameters, left_out), start, ITERATIONS)
     }
@@ -45,16 +54,12 @@ impl RowFit<'_> {
         };
         let mut loss = 0.5 * self.penalty * dot(weight, weight);
         sums.add(self.penalty, weight);
-        let images = self
-            .new
-            .iter()
-            .enumerate()
-            .filter(|&(index, _)| Some(index) != left_out);
-        let share = 1.0 / (self.new.len() - usize::from(left_out.is_some())).max(1) as f64;
-        for (_, (x, reference)) in images {
-            let u = reference - dot(weight, x) - bias;
+        let images = || self.new.iter().filter(|new| Some(new.image) != left_out);
+        let share = 1.0 / images().count().max(1) as f64;
+        for new in images() {
+            let u = new.reference - dot(weight, &new.features) - bias;
             loss += share * softplus(u);
-            sums.add(-share * sigmoid(u), x);
+            sums.add(-share * sigmoid(u), &new.features);
             sums.bias -= share * sigmoid(u);
         }
         let share = 1.0 / self.old.len().max(1) as f64;

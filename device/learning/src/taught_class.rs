@@ -17,7 +17,7 @@ use clr_adapters::{ClassFeatures, Head};
 
 use crate::{
     lbfgs::dot,
-    row_fit::{OldClass, RowFit, along, distance, row_distance},
+    row_fit::{NewImage, OldClass, RowFit, along, distance, row_distance},
 };
 
 /// Penalty of the squared length of the row, for features with the mean variance of one.
@@ -86,6 +86,17 @@ impl KnownClasses {
         known
     }
 
+    /// Creates the classes of `head` except `class`, as before it was taught. `class` must be one of them.
+    pub fn without(head: &Head, features: &ClassFeatures, class: usize) -> Self {
+        let (size, own) = (head.features, class * head.features..(class + 1) * head.features);
+        let (mut head, mut features) = (head.clone(), features.clone());
+        head.weight.drain(own.clone());
+        head.bias.remove(class);
+        debug_assert_eq!(features.features(), size);
+        features.deviations.drain(own);
+        Self::new(&head, &features)
+    }
+
     /// Returns the old logits of features `[F]`.
     fn logits(&self, x: &[f32]) -> impl Iterator<Item = f64> {
         let rows = self.head.weight.chunks_exact(self.head.features.max(1));
@@ -103,7 +114,8 @@ impl KnownClasses {
         ]
     }
 
-    fn row_fit(&self, own: &[&[f32]]) -> RowFit<'_> {
+    /// Returns the problem of a new class with these features `[F]`, each with the index of its image.
+    fn row_fit<'a>(&self, own: impl Iterator<Item = (usize, &'a [f32])>) -> RowFit<'_> {
         let centred = |x: &[f32]| -> Vec<f32> { x.iter().zip(&self.centre).map(|(x, centre)| x - centre).collect() };
         let rows = self.head.weight.chunks_exact(self.head.features.max(1));
         let old = (rows.zip(&self.means).zip(&self.logits_of_means)).map(|((row, mean), [_, sum])| OldClass {
@@ -112,8 +124,13 @@ impl KnownClasses {
             mean: centred(mean),
             reference: *sum,
         });
+        let new = own.map(|(image, x)| NewImage {
+            image,
+            features: centred(x),
+            reference: self.highest_and_sum(x)[1],
+        });
         RowFit {
-            new: own.iter().map(|x| (centred(x), self.highest_and_sum(x)[1])).collect(),
+            new: new.collect(),
             old: old.collect(),
             directions: &self.directions,
             rest: self.rest,
@@ -123,22 +140,40 @@ impl KnownClasses {
 
     /// Fits the row of a new class to the features `[F]` of its images, of which there must be at least one.
     pub fn fit(&self, own: &[&[f32]]) -> TaughtRow {
-        let mut weight = self.row_fit(own).solve(None, vec![0.0; self.head.features + 1]);
-        weight.truncate(self.head.features);
-        self.row(weight)
+        self.solved(&self.row_fit(own.iter().copied().enumerate()))
     }
 
     /// Returns for each image the weights `[F]` that the class would have without it. There must be at least two.
     pub fn fit_without_each(&self, own: &[&[f32]]) -> Vec<Vec<f32>> {
-        let fit = self.row_fit(own);
+        self.solved_without_each(&self.row_fit(own.iter().copied().enumerate()), own.len())
+    }
+
+    /// Fits the row of a new class to the features `[F]` of the variants of its images. There must be at least one image.
+    pub fn fit_variants(&self, images: &[Vec<Vec<f32>>]) -> TaughtRow {
+        self.solved(&self.row_fit(variants(images)))
+    }
+
+    /// Returns for each image the weights `[F]` of [`KnownClasses::fit_variants`] without it and its variants. There
+    /// must be at least two images.
+    pub fn fit_variants_without_each(&self, images: &[Vec<Vec<f32>>]) -> Vec<Vec<f32>> {
+        self.solved_without_each(&self.row_fit(variants(images)), images.len())
+    }
+
+    fn solved(&self, fit: &RowFit<'_>) -> TaughtRow {
+        let mut weight = fit.solve(None, vec![0.0; self.head.features + 1]);
+        weight.truncate(self.head.features);
+        self.row(weight)
+    }
+
+    fn solved_without_each(&self, fit: &RowFit<'_>, images: usize) -> Vec<Vec<f32>> {
         let all = fit.solve(None, vec![0.0; self.head.features + 1]);
-        let without = |index| {
+        let without = |image| {
             // The problem hardly differs from the one with all images.
-            let mut weight = fit.solve(Some(index), all.clone());
+            let mut weight = fit.solve(Some(image), all.clone());
             weight.truncate(self.head.features);
             weight
         };
-        (0..own.len()).map(without).collect()
+        (0..images).map(without).collect()
     }
 
     /// Returns the row with these weights `[F]`, such as those of a fit after rounding.
@@ -182,11 +217,13 @@ impl KnownClasses {
 
     /// Returns the fraction of the images of old classes that the new class takes with this bias.
     pub fn lost(&self, row: &TaughtRow, bias: f64) -> f64 {
+        self.lost_of_each(row, bias).sum::<f64>() / row.gaps.len().max(1) as f64
+    }
+
+    /// Returns the same fraction for each old class.
+    pub fn lost_of_each<'a>(&'a self, row: &'a TaughtRow, bias: f64) -> impl Iterator<Item = f64> + 'a {
         let classes = row.gaps.iter().zip(&row.deviations);
-        let sum: f64 = classes
-            .map(|(gap, deviation)| self.fraction((bias - gap) / deviation))
-            .sum();
-        sum / row.gaps.len().max(1) as f64
+        classes.map(move |(gap, deviation)| self.fraction((bias - gap) / deviation))
     }
 
     /// Returns the fraction of a class's images whose standardised margin is below `z`, interpolated in its logarithm.
@@ -202,6 +239,11 @@ impl KnownClasses {
         let share = (z - start) / (next - start).max(1e-12);
         known * (fraction / known).powf(share)
     }
+}
+
+/// Returns the features of all variants, each with the index of its image.
+fn variants(images: &[Vec<Vec<f32>>]) -> impl Iterator<Item = (usize, &[f32])> {
+    (images.iter().enumerate()).flat_map(|(image, variants)| variants.iter().map(move |x| (image, x.as_slice())))
 }
 
 /// Returns the standardised margins of one simulated teaching: for the features of validation images of old classes

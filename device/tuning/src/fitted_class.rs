@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// Fraction of the old classes' images that a new class may take.
-const MAY_TAKE: f64 = 0.003;
+pub(crate) const MAY_TAKE: f64 = 0.003;
 /// Margin with which a class that is unlike all others claims its own images, in standard deviations of their gaps.
-const OWN_MARGIN: f64 = 1.0;
+pub(crate) const OWN_MARGIN: f64 = 1.0;
 
 impl Teacher {
     /// Adds the class with the features `own`, fitted against the adapter's class features.

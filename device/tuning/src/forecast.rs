@@ -6,6 +6,7 @@ use crate::{
     Parent,
     examples::{Example, split_examples},
     promote::ENOUGH,
+    tune::has_steps,
 };
 
 /// A class with labelled images.
@@ -30,10 +31,14 @@ pub struct Forecast {
     pub frames: usize,
     /// Whether the adapter has protected classes.
     pub protects: bool,
+    /// Whether the adapter has class features, which can replace images of the protected classes.
+    pub knows_classes: bool,
+    /// Whether the run has steps. Without, it refits class weights against class features.
+    pub has_steps: bool,
     /// Number of images that would test the protected classes: held-out frames, held-out labelled images, and canaries.
     /// More images may test them: all frames do if only class weights of the candidate are new.
     pub judges: usize,
-    /// Minimum number of images needed to test the protected classes.
+    /// Minimum number of images needed to test the protected classes: none with class features.
     pub judges_needed: usize,
     /// Number of frames to store in addition to the existing ones.
     pub frames_missing: usize,
@@ -47,6 +52,7 @@ pub fn forecast(parent: &Parent, list: Vec<Example>) -> Forecast {
     let is_new = |label: &str| place(label).is_none_or(|class| class >= parent.protected);
     let any_new = list.iter().filter_map(|example| example.label.as_deref()).any(is_new);
     let frames = list.iter().filter(|example| example.label.is_none()).count();
+    let has_steps = has_steps(parent, &list);
     let split = split_examples(list);
     let mut classes: Vec<ClassForecast> = Vec::new();
     for (examples, held) in [(&split.training, false), (&split.held_out, true)] {
@@ -70,14 +76,22 @@ pub fn forecast(parent: &Parent, list: Vec<Example>) -> Forecast {
     classes.sort_by(|a, b| a.label.cmp(&b.label));
     let judges = judges(&parent.adapter, &split.held_out, &classes);
     let protects = parent.protected > 0;
+    let knows_classes = protects && any_new && parent.adapter.header.class_features.is_some();
+    let judges_needed = if knows_classes { 0 } else { ENOUGH };
     Forecast {
         classes,
         frames,
         protects,
         judges,
-        judges_needed: ENOUGH,
+        knows_classes,
+        has_steps,
+        judges_needed,
         // A fifth of the frames is held out.
-        frames_missing: if protects { 5 * ENOUGH.saturating_sub(judges) } else { 0 },
+        frames_missing: if protects {
+            5 * judges_needed.saturating_sub(judges)
+        } else {
+            0
+        },
     }
 }
 
@@ -86,7 +100,9 @@ fn judges(adapter: &Adapter, held_out: &[Example], classes: &[ClassForecast]) ->
         None => true,
         Some(label) => classes.iter().any(|class| class.label == *label && !class.learned),
     };
-    held_out.iter().filter(old).count() + adapter.header.canaries.len()
+    // Noise says nothing about the classes.
+    let canaries = adapter.header.canaries.iter().filter(|canary| canary.seed.is_none());
+    held_out.iter().filter(old).count() + canaries.count()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 mod budget;
 mod checkpoint;
 mod class_bias;
+mod comparison;
 mod create_task;
 mod error;
 mod examples;
@@ -24,9 +25,11 @@ mod promote;
 mod prototype;
 mod separation;
 mod tune;
+mod verdict_words;
 
 pub use budget::{MARGIN, MemoryPlan, TrainableScope, resident};
 pub use checkpoint::Checkpoints;
+pub use comparison::Comparison;
 pub use create_task::create_task;
 pub use error::TuneError;
 pub use examples::{Example, ExampleSplit, Examples, InMemory, split_examples};
@@ -34,6 +37,6 @@ pub use forecast::{ClassForecast, Forecast, forecast};
 pub use options::TuneOptions;
 pub use parent::{AdapterRevision, Parent};
 pub use priority::lower_priority;
-pub use promote::{Comparison, PromotionVerdict};
+pub use promote::{PredictedLoss, PromotionVerdict};
 pub use prototype::{Taught, TaughtClass, teach};
 pub use tune::{Observer, Progress, Tuned, plan_memory, tune};

@@ -6,25 +6,16 @@
 
 use std::fmt;
 
-use clr_learning::{argmax, log_probability};
+use clr_learning::log_probability;
 use serde::{Deserialize, Serialize};
 
-/// Maximum fraction of old classes' images that a candidate may lose. The margin for noise is added to it.
-const MAY_LOSE: f64 = 0.01;
+use crate::{
+    comparison::{Comparison, MAY_LOSE, Pair},
+    verdict_words::{Gained, names, per_thousand},
+};
 
 /// Minimum number of images that test the old classes.
 pub(crate) const ENOUGH: usize = 10;
-
-/// Logits of parent and candidate for the same image.
-#[derive(Clone, Debug)]
-pub(crate) struct Pair {
-    /// The true class. For a frame: the class that the parent predicts.
-    pub(crate) class: usize,
-    /// Logits of the parent.
-    pub(crate) parent: Vec<f32>,
-    /// Logits of the candidate.
-    pub(crate) tuned: Vec<f32>,
-}
 
 /// Evidence on a candidate.
 #[derive(Clone, Debug, Default)]
@@ -38,68 +29,22 @@ pub(crate) struct Evidence {
     pub(crate) taken: Vec<Pair>,
     /// Number of canaries in `old`.
     pub(crate) canaries: usize,
+    /// Loss of the publisher's classes according to the adapter's margins.
+    pub(crate) predicted: Option<PredictedLoss>,
+    /// Whether both adapters' class weights are of the same kind of fit, the candidate's to more variants of the images.
+    pub(crate) is_same_fit: bool,
     /// Whether only class weights are new, so that cross-validation allows all images to test the candidate.
     pub(crate) head_only: bool,
 }
 
-/// Comparison of two adapters on the same images.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Comparison {
-    /// Number of images.
-    #[serde(rename = "pictures")]
-    pub images: u32,
-    /// Number of the images that the parent predicts correctly.
-    pub parent: u32,
-    /// Number of the images that the tuned adapter predicts correctly.
-    pub tuned: u32,
-    /// Number of the images that only the tuned adapter predicts correctly.
-    pub won: u32,
-    /// Number of the images that only the parent predicts correctly.
-    pub lost: u32,
-    /// Mean increase of the true class's log probability, in nats.
-    pub gain: f64,
-    /// Standard error of `gain`.
-    pub error: f64,
-}
-
-impl Comparison {
-    pub(crate) fn of(pairs: &[Pair]) -> Self {
-        let mut result = Self {
-            images: pairs.len() as u32,
-            ..Self::default()
-        };
-        let mut gains = Vec::with_capacity(pairs.len());
-        for pair in pairs {
-            let (parent, tuned) = (argmax(&pair.parent) == pair.class, argmax(&pair.tuned) == pair.class);
-            result.parent += u32::from(parent);
-            result.tuned += u32::from(tuned);
-            result.won += u32::from(tuned && !parent);
-            result.lost += u32::from(parent && !tuned);
-            gains.push(log_probability(&pair.tuned, pair.class, 1.0) - log_probability(&pair.parent, pair.class, 1.0));
-        }
-        let n = gains.len() as f64;
-        result.gain = gains.iter().sum::<f64>() / n.max(1.0);
-        let squares: f64 = gains.iter().map(|gain| (gain - result.gain).powi(2)).sum();
-        result.error = (squares / (n - 1.0).max(1.0) / n.max(1.0)).sqrt();
-        result
-    }
-
-    /// Returns whether the tuned adapter is better. Either more images are correct by more than one standard error of
-    /// the difference (the root of the number of images on which the two disagree), or no fewer images are correct and
-    /// the true class is more probable by more than two standard errors.
-    fn better(&self) -> bool {
-        let (won, lost) = (f64::from(self.won), f64::from(self.lost));
-        let more = won - lost > (won + lost).sqrt();
-        let surer = self.images > 1 && won >= lost && self.gain > 2.0 * self.error.max(1e-3);
-        more || surer
-    }
-
-    /// Returns whether the tuned adapter is worse. It is if fewer images are correct, and the difference exceeds one
-    /// standard error plus a hundredth of the images.
-    fn worse(&self) -> bool {
-        let (won, lost) = (f64::from(self.won), f64::from(self.lost));
-        lost - won > MAY_LOSE * f64::from(self.images) + (won + lost).sqrt()
-    }
+/// Fraction of the images of the publisher's classes that the taught classes take, as predicted from the margins in the
+/// adapter, without an image.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PredictedLoss {
+    /// By the parent.
+    pub parent: f64,
+    /// By the tuned adapter.
+    pub tuned: f64,
 }
 
 /// Promotion verdict on a tuned adapter, with its figures.
@@ -112,8 +57,12 @@ pub struct PromotionVerdict {
     /// Comparison on held-out images of the publisher's classes: labelled ones, frames with the class that the parent
     /// predicts, and canaries.
     pub old: Comparison,
-    /// Expected fraction of lost images of the publisher's classes.
+    /// Expected fraction of lost images of the publisher's classes: measured on their images, or predicted if there are
+    /// too few.
     pub expected_loss: f64,
+    /// The prediction, if class weights were refitted against class features.
+    #[serde(default)]
+    pub predicted: Option<PredictedLoss>,
     /// Number of canaries in `old`.
     pub canaries: u32,
     /// Whether only class weights are new, so that all images tested them by cross-validation.
@@ -148,99 +97,101 @@ fn expected_loss(evidence: &Evidence, protected: usize) -> f64 {
     mean(&evidence.old, &confused) + mean(&evidence.taken, &taken)
 }
 
-/// Returns the verdict on a candidate. The parent has `protected` classes.
-pub(crate) fn judge(evidence: &Evidence, protected: usize, without_holdout: Vec<String>) -> PromotionVerdict {
+/// Returns the verdict on a candidate. The first `protected` of `labels` are the parent's classes.
+pub(crate) fn judge(
+    evidence: &Evidence,
+    labels: &[String],
+    protected: usize,
+    without_holdout: Vec<String>,
+) -> PromotionVerdict {
     let Evidence { learned, old, .. } = evidence;
     let (on_learned, on_old) = (Comparison::of(learned), Comparison::of(old));
-    let (kind, images) = if evidence.head_only {
-        (", new class weights alone", "images, left out in turn,")
-    } else {
-        ("", "held-out images")
+    let is_measured = old.len() >= ENOUGH;
+    let measured = expected_loss(evidence, protected);
+    let expected_loss = match evidence.predicted {
+        Some(predicted) if is_measured => measured.max(predicted.tuned),
+        Some(predicted) => predicted.tuned,
+        None => measured,
     };
-    let counts = |c: &Comparison| format!("{} of {} {images} right, {} before", c.tuned, c.images, c.parent);
-    let expected_loss = expected_loss(evidence, protected);
-    let (promoted, reason) = if learned.is_empty() {
-        let reason = if without_holdout.is_empty() {
-            "not promoted: no image is held out, so that nothing can be judged".to_owned()
-        } else {
-            format!(
-                "not promoted: no image is held out, so that nothing can be judged (one image only: {})",
-                without_holdout.join(", ")
-            )
+    // The same fit to more variants, at the same predicted loss: a rule against noise would only refuse what is better
+    // in the mean.
+    let is_better = if evidence.is_same_fit {
+        on_learned.slightly_better()
+    } else {
+        on_learned.better()
+    };
+    let gained = Gained {
+        comparison: &on_learned,
+        names: names(learned, labels),
+        head_only: evidence.head_only,
+    };
+    let loss = per_thousand(expected_loss);
+    let refusal = if learned.is_empty() {
+        let single = match &without_holdout[..] {
+            [] => String::new(),
+            labels => format!(" (one image only: {})", labels.join(", ")),
         };
-        (false, reason)
+        Some(format!("no image is held out, so that nothing can be judged{single}"))
     } else if on_old.worse() {
         let c = &on_old;
-        (
-            false,
-            format!(
-                "not promoted: the classes it knew lose {} of {} images and gain {}",
-                c.lost, c.images, c.won
-            ),
-        )
+        Some(format!(
+            "the old classes lose {} of {} images and gain {}",
+            c.lost, c.images, c.won
+        ))
     } else if on_learned.tuned == 0 {
-        (
-            false,
-            format!(
-                "not promoted: none of {} {images} of the learned classes is recognised",
-                on_learned.images
-            ),
-        )
-    } else if !on_learned.better() {
-        (
-            false,
-            format!(
-                "not promoted: not better by more than noise on the learned classes ({}; log probability {:+.2} ± {:.2})",
-                counts(&on_learned),
-                on_learned.gain,
-                on_learned.error
-            ),
-        )
-    } else if protected > 0 && old.len() < ENOUGH {
-        (
-            false,
-            format!(
-                "not promoted: better on the learned classes ({}), but only {} images are there to judge the classes it knew by, {ENOUGH} are needed; frames that the camera sees, kept without a label, are enough",
-                counts(&on_learned),
-                old.len()
-            ),
-        )
-    } else if expected_loss > MAY_LOSE {
-        (
-            false,
-            format!(
-                "not promoted: better on the learned classes ({}), but the classes it knew are expected to lose {:.1} of 100 images",
-                counts(&on_learned),
-                100.0 * expected_loss
-            ),
-        )
-    } else {
-        let old = if old.is_empty() {
-            "no class was there before".to_owned()
+        Some(format!("none of {} is recognised", gained.images()))
+    } else if !is_better {
+        let noise = if evidence.is_same_fit {
+            ""
         } else {
-            format!(
-                "the classes it knew keep {} of {} images, {} before, and are expected to lose {:.1} of 100",
-                on_old.tuned,
-                on_old.images,
-                on_old.parent,
-                100.0 * expected_loss.max(0.0)
-            )
+            " by more than noise"
         };
-        (
-            true,
-            format!(
-                "promoted{kind}: {} (log probability {:+.2} ± {:.2}); {old}",
-                counts(&on_learned),
-                on_learned.gain,
-                on_learned.error
-            ),
-        )
+        Some(format!(
+            "not better{noise}: it {gained} (log probability {:+.2} ± {:.2})",
+            on_learned.gain, on_learned.error
+        ))
+    } else if protected > 0 && !is_measured && evidence.predicted.is_none() {
+        Some(format!(
+            "it {gained}, but only {} images are there to judge the old classes by, {ENOUGH} are needed; frames that the camera sees, kept without a label, are enough",
+            old.len()
+        ))
+    } else if expected_loss > MAY_LOSE {
+        Some(format!("it {gained}, but the old classes are expected to lose {loss}"))
+    } else {
+        None
+    };
+    let reason = match &refusal {
+        Some(refusal) => format!("not promoted: {refusal}"),
+        None if protected == 0 => format!("promoted: it {gained}; no class was there before"),
+        None => {
+            let kept = |c: &Comparison| {
+                format!(
+                    "{} of {} of their images are right, {} before",
+                    c.tuned, c.images, c.parent
+                )
+            };
+            let known = match evidence.predicted {
+                Some(predicted) if !is_measured => format!(
+                    "{} before; predicted from the adapter's margins, not measured: {} of their images are stored",
+                    per_thousand(predicted.parent),
+                    if old.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        format!("only {}", old.len())
+                    }
+                ),
+                Some(_) => format!("the higher one of prediction and measurement; {}", kept(&on_old)),
+                None => kept(&on_old),
+            };
+            format!("promoted: it {gained}; the old classes are expected to lose {loss} ({known})")
+        }
     };
     PromotionVerdict {
-        promoted,
+        promoted: refusal.is_none(),
         learned: on_learned,
         old: on_old,
         expected_loss,
+        predicted: evidence.predicted,
         canaries: evidence.canaries as u32,
         head_only: evidence.head_only,
         without_holdout,
@@ -271,8 +222,14 @@ mod tests {
             taken: old.clone(),
             old,
             canaries: 0,
+            predicted: None,
+            is_same_fit: false,
             head_only: false,
         }
+    }
+
+    fn labels() -> Vec<String> {
+        ["a", "b", "new"].map(str::to_owned).to_vec()
     }
 
     fn confident() -> Pair {
@@ -285,11 +242,11 @@ mod tests {
         let close = pair(0, [3.0, 0.0, -9.0], [2.0, 0.0, 1.0]);
         let mut old = vec![confident(); 16];
         old.extend(vec![close; 4]);
-        let verdict = judge(&evidence(learned(), old), 2, vec![]);
+        let verdict = judge(&evidence(learned(), old), &labels(), 2, vec![]);
         assert_eq!((verdict.old.lost, verdict.promoted), (0, false));
         assert!(verdict.expected_loss > 0.05, "{}", verdict.expected_loss);
         assert!(verdict.reason.contains("expected to lose"), "{verdict}");
-        let verdict = judge(&evidence(learned(), vec![confident(); 20]), 2, vec![]);
+        let verdict = judge(&evidence(learned(), vec![confident(); 20]), &labels(), 2, vec![]);
         assert!(verdict.promoted, "{verdict}");
     }
 
@@ -297,8 +254,39 @@ mod tests {
     fn a_candidate_that_recognises_no_held_out_image_is_not_promoted() {
         // The class is far more probable than before, but still not predicted.
         let missed = vec![pair(2, [9.0, 0.0, 0.0], [5.0, 0.0, 4.0]); 4];
-        let verdict = judge(&evidence(missed, vec![confident(); 20]), 2, vec![]);
+        let verdict = judge(&evidence(missed, vec![confident(); 20]), &labels(), 2, vec![]);
         assert!(!verdict.promoted);
         assert!(verdict.reason.contains("none of 4"), "{verdict}");
+    }
+
+    #[test]
+    fn a_predicted_loss_replaces_missing_images_of_old_classes_and_is_called_a_prediction() {
+        let with = |tuned: f64, old: usize| {
+            let mut evidence = evidence(learned(), vec![confident(); old]);
+            evidence.predicted = Some(PredictedLoss { parent: 0.002, tuned });
+            judge(&evidence, &labels(), 2, vec![])
+        };
+        let verdict = with(0.003, 0);
+        assert!(verdict.promoted, "{verdict}");
+        assert!(
+            verdict
+                .reason
+                .contains("recognises 4 of 4 held-out images of `new`, 0 before"),
+            "{verdict}"
+        );
+        assert!(
+            verdict
+                .reason
+                .contains("3 images in 1,000 (2 images in 1,000 before; predicted"),
+            "{verdict}"
+        );
+        assert!(verdict.reason.contains("none of their images are stored"), "{verdict}");
+        assert!(!with(0.02, 0).promoted && !with(0.02, 20).promoted);
+        let measured = with(0.003, 20);
+        assert!(
+            measured.reason.contains("20 of 20 of their images are right"),
+            "{measured}"
+        );
+        assert!(!judge(&evidence(learned(), vec![]), &labels(), 2, vec![]).promoted);
     }
 }

@@ -338,7 +338,7 @@ impl Teacher {
     }
 }
 
-fn product(row: &[f32], x: &[f32]) -> f64 {
+pub(crate) fn product(row: &[f32], x: &[f32]) -> f64 {
     row.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum()
 }
 

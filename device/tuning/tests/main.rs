@@ -6,3 +6,4 @@ mod compact;
 mod promotion;
 mod resume;
 mod teaching;
+mod without_old_images;

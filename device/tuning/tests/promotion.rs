@@ -104,7 +104,7 @@ fn without_images_of_old_classes_nothing_is_promoted() {
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
     assert!(tuned.promoted().is_none());
     assert!(
-        tuned.verdict.reason.contains("to judge the classes it knew"),
+        tuned.verdict.reason.contains("to judge the old classes"),
         "{}",
         tuned.verdict
     );

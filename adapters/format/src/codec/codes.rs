@@ -23,6 +23,7 @@ const LEAST: u32 = 24;
 impl Probability {
     const EVEN: Self = Self([1 << 15; 2]);
 
+    #[inline]
     fn code(&mut self, coder: &mut impl Coder, bit: bool) -> Option<bool> {
         let mean = self.0.iter().map(|&average| u32::from(average)).sum::<u32>() / 2;
         let zero = mean.clamp(LEAST, (1 << 16) - LEAST);
@@ -64,6 +65,27 @@ const CONTEXTS: usize = PLACES * NEAR * NEAR * RECENT;
 /// Magnitudes above this one are coded as a number of bits and these bits.
 const LADDER: usize = 12;
 
+/// Returns the kind of place of a column.
+fn place(width: usize, column: usize) -> usize {
+    match (width, column) {
+        (9, 4) => 2,
+        (9, 1 | 3 | 5 | 7) => 1,
+        _ => 0,
+    }
+}
+
+/// Returns for how many more of `count` codes to reserve memory after `known` ones: not for all at once, because a
+/// damaged file of `left` more bytes may not contain them, and for all as soon as an eighth was read, because the old
+/// memory is held while the codes move.
+fn room(known: usize, count: usize, left: usize) -> usize {
+    let more = count - known;
+    if known >= count / 8 {
+        more
+    } else {
+        more.min(known.max(64 * left + 1_024))
+    }
+}
+
 /// Model of the codes of one kind.
 pub(crate) struct CodeModel {
     zero: Box<[Probability; CONTEXTS]>,
@@ -92,13 +114,21 @@ impl Default for CodeModel {
 impl CodeModel {
     /// Appends codes in rows of `width` to the encoder. Magnitudes are at most 2²².
     pub(crate) fn write(&mut self, encoder: &mut Encoder, codes: &[i32], width: usize) {
-        for at in 0..codes.len() {
-            // Only decoders return `None`.
-            let _ = self.code(encoder, &codes[..at], width, codes[at]);
+        let mut above: &[i32] = &[];
+        for row in codes.chunks(width) {
+            let mut left = 0;
+            for (column, &code) in row.iter().enumerate() {
+                let above = above.get(column).copied().unwrap_or(0);
+                // Only decoders return `None`.
+                let _ = self.code(encoder, place(width, column), [left, above], code);
+                left = code;
+            }
+            above = row;
         }
     }
 
-    /// Appends `count` codes in rows of `width` to `codes`; `None` if the bytes end or contain an impossible code.
+    /// Appends `count` codes in rows of `width` to `codes`, which is empty; `None` if the bytes end or contain an
+    /// impossible code.
     pub(crate) fn read(
         &mut self,
         decoder: &mut Decoder<'_>,
@@ -106,24 +136,24 @@ impl CodeModel {
         width: usize,
         codes: &mut Vec<i32>,
     ) -> Option<()> {
-        let start = codes.len();
-        for _ in 0..count {
-            let code = self.code(decoder, &codes[start..], width, 0)?;
-            codes.push(code);
+        for row in (0..count).step_by(width) {
+            let mut left = 0;
+            for column in 0..width.min(count - row) {
+                let above = (row + column).checked_sub(width).map_or(0, |at| codes[at]);
+                left = self.code(decoder, place(width, column), [left, above], 0)?;
+                if codes.len() == codes.capacity() {
+                    codes.reserve_exact(room(codes.len(), count, decoder.left()));
+                }
+                codes.push(left);
+            }
         }
         Some(())
     }
 
-    fn code(&mut self, coder: &mut impl Coder, before: &[i32], width: usize, value: i32) -> Option<i32> {
-        let (at, column) = (before.len(), before.len() % width);
-        let left = if column > 0 { before[at - 1] } else { 0 };
-        let above = if at >= width { before[at - width] } else { 0 };
+    /// Codes one value with these neighbours: the code before it in its row, and the one in the row before.
+    #[inline]
+    fn code(&mut self, coder: &mut impl Coder, place: usize, [left, above]: [i32; 2], value: i32) -> Option<i32> {
         let near = |code: i32| (code.unsigned_abs() as usize).min(NEAR - 1);
-        let place = match (width, column) {
-            (9, 4) => 2,
-            (9, 1 | 3 | 5 | 7) => 1,
-            _ => 0,
-        };
         let recent = (u32::BITS - (self.recent / 12).leading_zeros()).min(RECENT as u32 - 1) as usize;
         let context = ((place * NEAR + near(left)) * NEAR + near(above)) * RECENT + recent;
         let magnitude = value.unsigned_abs();
@@ -180,10 +210,10 @@ mod tests {
     }
 
     fn codes_of(bytes: &[u8], count: usize, width: usize) -> Option<Vec<i32>> {
-        let mut codes = Vec::new();
         let mut decoder = Decoder::new(bytes);
+        let mut codes = Vec::new();
         CodeModel::default().read(&mut decoder, count, width, &mut codes)?;
-        decoder.is_at_end().then_some(codes)
+        decoder.is_canonical().then_some(codes)
     }
 
     fn noise(count: usize, spread: u32) -> Vec<i32> {

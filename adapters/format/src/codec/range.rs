@@ -107,8 +107,9 @@ impl Coder for Encoder {
     }
 }
 
-/// Range decoder; returns `None` after the end of its bytes.
+/// Range decoder; returns `None` after the end of its bytes, or if no encoder wrote them.
 pub(crate) struct Decoder<'a> {
+    /// The number in the bytes read so far, minus the encoder's `low`: below `range` if an encoder wrote the bytes.
     code: u32,
     range: u32,
     bytes: &'a [u8],
@@ -130,9 +131,15 @@ impl<'a> Decoder<'a> {
         decoder
     }
 
-    /// Returns whether every byte was consumed.
-    pub(crate) fn is_at_end(&self) -> bool {
-        self.bytes.is_empty() || self.at == self.bytes.len()
+    /// Returns whether the bytes are those that an encoder of the same bits writes.
+    ///
+    /// Other bytes can stand for the same bits: every number from the encoder's `low` up to `low + range`. The encoder
+    /// writes `low`, after a byte 0, in exactly the bytes that the decoder has read.
+    pub(crate) fn is_canonical(&self) -> bool {
+        if self.range == u32::MAX {
+            return self.bytes.is_empty();
+        }
+        self.at == self.bytes.len() && self.bytes[0] == 0 && self.code == 0
     }
 
     /// Returns the number of bytes that were read. The decoder reads [`AHEAD`] bytes ahead.
@@ -151,8 +158,13 @@ impl<'a> Decoder<'a> {
         byte
     }
 
+    #[inline]
     fn widen(&mut self) -> Option<()> {
         while self.range < NARROW {
+            // Beyond the range, the shift would lose the code's highest bit.
+            if self.code >= self.range {
+                return None;
+            }
             self.range <<= 8;
             self.code = (self.code << 8) | u32::from(self.next()?);
         }
@@ -161,6 +173,7 @@ impl<'a> Decoder<'a> {
 }
 
 impl Coder for Decoder<'_> {
+    #[inline]
     fn bit(&mut self, bound: impl FnOnce(u32) -> u32, _: bool) -> Option<bool> {
         let bound = bound(self.range);
         let bit = self.code >= bound;
@@ -186,10 +199,73 @@ impl Coder for Decoder<'_> {
 
     fn byte(&mut self, _: u8) -> Option<u8> {
         self.range >>= 8;
-        // Damaged bytes may contain a code beyond the range.
+        // The range loses its lowest bits, and the bytes may contain a code in this rest.
         let byte = (self.code / self.range).min(255);
         self.code -= byte * self.range;
         self.widen()?;
         Some(byte as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Codes one symbol of each kind: a bit with an uneven bound, an even one, a byte.
+    fn code(coder: &mut impl Coder, kinds: &[u8], symbols: &[u8]) -> Option<Vec<u8>> {
+        let symbol = |(at, kind): (usize, &u8)| {
+            let symbol = symbols.get(at).copied().unwrap_or(0);
+            match kind {
+                b'u' => coder.bit(|range| (range >> 16) * 60_001, symbol & 1 == 1).map(u8::from),
+                b'e' => coder.even(symbol & 1 == 1).map(u8::from),
+                _ => coder.byte(symbol),
+            }
+        };
+        kinds.iter().enumerate().map(symbol).collect()
+    }
+
+    fn written(kinds: &[u8], symbols: &[u8]) -> Vec<u8> {
+        let mut encoder = Encoder::default();
+        code(&mut encoder, kinds, symbols);
+        encoder.finish()
+    }
+
+    /// Checks a decoder of these bytes against an encoder of what it decoded.
+    fn check(kinds: &[u8], bytes: &[u8]) {
+        let mut decoder = Decoder::new(bytes);
+        if let Some(symbols) = code(&mut decoder, kinds, &[]) {
+            let again = written(kinds, &symbols);
+            assert_eq!(decoder.is_canonical(), again == bytes, "{bytes:?} {again:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_canonical_exactly_if_an_encoder_of_their_symbols_writes_them() {
+        let step = if cfg!(miri) { 199 } else { 1 };
+        let mut state = 1_u32;
+        for kinds in [b"b".as_slice(), b"eb", b"bu", b"ueb", b"bbeub", b""] {
+            // Any two bytes after those of the ends of the coder's interval.
+            for start in [[0, 0, 0], [0, 0xfe, 0xff], [0, 0xff, 0xff], [1, 0, 0]] {
+                for end in (0..=u16::MAX).step_by(step) {
+                    let [a, b] = end.to_be_bytes();
+                    let bytes = [start[0], start[1], start[2], a, b, 0, 0, 0];
+                    (4..=bytes.len()).for_each(|length| check(kinds, &bytes[..length]));
+                }
+            }
+            // What an encoder writes, with and without a small change.
+            for _ in (0..3_000).step_by(step) {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let mut bytes = written(kinds, &state.to_be_bytes());
+                let mut decoder = Decoder::new(&bytes);
+                assert!(code(&mut decoder, kinds, &[]).is_some() && decoder.is_canonical());
+                for at in 0..bytes.len() {
+                    for change in [1, 128, 255] {
+                        bytes[at] = bytes[at].wrapping_add(change);
+                        check(kinds, &bytes);
+                        bytes[at] = bytes[at].wrapping_sub(change);
+                    }
+                }
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use alloc::{vec, vec::Vec};
 
-use super::{Content, Model, Models, Part, assemble, parts, write_contents};
+use super::{Content, Model, Models, Part, assemble, parts};
 use crate::{
     Adapter, DecodeError, SectionEncoding, SectionInfo,
     codec::{
@@ -15,10 +15,9 @@ use crate::{
 /// Decodes the payload of a file with this header. The number of values must have been checked against the limits.
 /// Returns the adapter, and where its sections are; `start` is the payload's offset in the file.
 pub(crate) fn read(payload: &[u8], outline: Outline, start: usize) -> Result<(Adapter, Vec<SectionInfo>), DecodeError> {
-    let mut decoder = Decoder::new(payload);
     let parts = parts(&outline);
     let mut sections: Vec<SectionInfo> = Vec::new();
-    let contents = read_contents(&mut decoder, &parts, |part, before, after| {
+    let contents = read_contents(payload, &parts, |part, before, after| {
         let (before, bytes) = (before.saturating_sub(AHEAD), after - before);
         match sections.last_mut().filter(|section| section.kind == part.kind) {
             Some(section) => {
@@ -42,14 +41,6 @@ pub(crate) fn read(payload: &[u8], outline: Outline, start: usize) -> Result<(Ad
     if let Some(last) = sections.last_mut() {
         last.bytes += AHEAD;
     }
-    let left = payload.len() - decoder.position();
-    if left > 0 {
-        return Err(DecodeError::PayloadRest { left });
-    }
-    // The coder accepts other bytes for the same values.
-    if write_contents(&parts, &contents) != payload {
-        return Err(DecodeError::PayloadForm);
-    }
     let not_finite = |content: &Content| match content {
         Content::Floats(values) => values.iter().any(|value| !value.is_finite()),
         Content::Codes(_) => false,
@@ -64,48 +55,69 @@ pub(crate) fn read(payload: &[u8], outline: Outline, start: usize) -> Result<(Ad
     Ok((assemble(outline, &parts, contents), sections))
 }
 
-/// Decodes the values of these parts. Calls `done` after each part with the positions before and after it.
+/// Decodes a payload of these parts. Calls `done` after each part with the positions before and after it.
 pub(crate) fn read_contents(
-    decoder: &mut Decoder<'_>,
+    payload: &[u8],
     parts: &[Part],
     mut done: impl FnMut(&Part, usize, usize),
 ) -> Result<Vec<Content>, DecodeError> {
-    let mut models = Models::default();
+    let (mut decoder, mut models) = (Decoder::new(payload), Models::default());
     let mut contents = Vec::with_capacity(parts.len());
     for (run, part) in parts.iter().enumerate() {
         let before = decoder.position();
         let content = match part.step {
-            None => floats(decoder, part.values).map(Content::Floats),
-            Some(_) => codes(decoder, models.of(part.kind), part).map(Content::Codes),
+            None => floats(&mut decoder, part.values).map(Content::Floats),
+            Some(_) => codes(&mut decoder, models.of(part.kind), part).map(Content::Codes),
         };
-        contents.push(content.ok_or(DecodeError::SectionData {
-            section: part.kind,
-            run,
-            fault: CodeFault::Ends,
+        contents.push(content.map_err(|fault| match fault {
+            Fault::Ends => DecodeError::SectionData {
+                section: part.kind,
+                run,
+                fault: CodeFault::Ends,
+            },
+            Fault::Form => DecodeError::PayloadForm,
         })?);
         done(part, before, decoder.position());
+    }
+    let left = decoder.left();
+    if left > 0 {
+        return Err(DecodeError::PayloadRest { left });
+    }
+    if !decoder.is_canonical() {
+        return Err(DecodeError::PayloadForm);
     }
     Ok(contents)
 }
 
-fn floats(decoder: &mut Decoder<'_>, count: usize) -> Option<Vec<f32>> {
+/// Fault of the bytes of one part.
+enum Fault {
+    /// The bytes end, or contain an impossible code.
+    Ends,
+    /// An encoder writes other bytes for these values.
+    Form,
+}
+
+fn floats(decoder: &mut Decoder<'_>, count: usize) -> Result<Vec<f32>, Fault> {
     let mut values = Vec::with_capacity(count.min(decoder.left() / 4 + 1));
     for _ in 0..count {
         let mut bytes = [0; 4];
         for byte in &mut bytes {
-            *byte = decoder.byte(0)?;
+            *byte = decoder.byte(0).ok_or(Fault::Ends)?;
         }
         values.push(f32::from_le_bytes(bytes));
     }
-    Some(values)
+    Ok(values)
 }
 
-fn codes(decoder: &mut Decoder<'_>, model: &mut Model, part: &Part) -> Option<Vec<i32>> {
-    if !model.any.code(decoder, false)? {
-        return Some(vec![0; part.values]);
+fn codes(decoder: &mut Decoder<'_>, model: &mut Model, part: &Part) -> Result<Vec<i32>, Fault> {
+    if !model.any.code(decoder, false).ok_or(Fault::Ends)? {
+        return Ok(vec![0; part.values]);
     }
-    // A damaged file must not reserve memory for values that it does not contain.
-    let mut codes = Vec::with_capacity(part.values.min(64 * decoder.left() + 1_024));
-    model.codes.read(decoder, part.values, part.width, &mut codes)?;
-    Some(codes)
+    let mut codes = Vec::new();
+    let read = model.codes.read(decoder, part.values, part.width, &mut codes);
+    read.ok_or(Fault::Ends)?;
+    if codes.iter().all(|&code| code == 0) {
+        return Err(Fault::Form);
+    }
+    Ok(codes)
 }

@@ -143,7 +143,7 @@ mod tests {
         for &value in &values {
             assert_eq!(model.pop(&mut decoder), Some(value));
         }
-        assert!(decoder.is_at_end());
+        assert!(decoder.is_canonical());
 
         let (mut encoder, mut model) = (Encoder::default(), Model::default());
         (0..10_000 / FEWER).for_each(|_| model.push(&mut encoder, 0));

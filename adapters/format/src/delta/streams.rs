@@ -179,6 +179,6 @@ impl<'a> Reader<'a> {
 
     /// Returns whether every stream was consumed completely.
     pub(super) fn is_used_up(&self) -> bool {
-        (0..COUNT).all(|stream| self.is_at_end(stream)) && self.codes.is_at_end()
+        (0..COUNT).all(|stream| self.is_at_end(stream)) && self.codes.is_canonical()
     }
 }

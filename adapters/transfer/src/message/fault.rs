@@ -1,6 +1,10 @@
 //! Faults of messages, and parsing that requests and replies share.
 
+use alloc::borrow::ToOwned;
+
 use serde::Deserialize;
+
+use crate::failure::{Failure, FailureCode};
 
 /// Fault of a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +41,26 @@ pub enum MessageFault {
         /// The name of the field.
         what: &'static str,
     },
+}
+
+impl From<MessageFault> for Failure {
+    fn from(fault: MessageFault) -> Self {
+        let code = match fault {
+            MessageFault::Unknown { .. } => FailureCode::UNSUPPORTED,
+            MessageFault::TooLarge { .. } => FailureCode::TOO_LARGE,
+            _ => FailureCode::MALFORMED,
+        };
+        let text = match fault {
+            MessageFault::Unknown { kind } => {
+                return Self {
+                    hint: Some("the host is newer; update the device".to_owned()),
+                    ..Self::new(code, format_args!("request {kind} is unknown to this device"))
+                };
+            }
+            fault => fault,
+        };
+        Self::new(code, text)
+    }
 }
 
 /// Returns the variant number at the start of `bytes`, encoded as postcard's LEB128.

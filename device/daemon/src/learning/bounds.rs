@@ -2,7 +2,7 @@
 
 use clr_store::StoreError;
 use clr_transfer::{ClassForecast, Failure, FailureCode, Lack, TuneForecast, TuneRequest};
-use clr_tuning::{Examples as _, Forecast, TuneError, TuneOptions};
+use clr_tuning::{Examples as _, Forecast, TrainableScope, TuneError, TuneOptions};
 
 use super::{Learner, stored::StoredImages};
 use crate::{TuningConfig, error::with_causes};
@@ -119,6 +119,7 @@ impl Learner {
         let mut lacks = lacks(&outlook, config.tuning.max_frames, task);
         let options = TuneOptions::default()
             .with_steps(granted.steps.max(1))
+            .with_scope((!outlook.has_steps).then_some(TrainableScope::Head))
             .with_max_memory(granted.memory);
         let plan = match clr_tuning::plan_memory(self.runtime.engine.backbone(), &parent, count, &options) {
             Ok(plan) => Some(plan),
@@ -142,7 +143,7 @@ impl Learner {
             } else {
                 0
             },
-            steps: granted.steps,
+            steps: if outlook.has_steps { granted.steps } else { 0 },
             plan: plan.as_ref().map(ToString::to_string),
             memory: plan.as_ref().map(|plan| plan.peak),
             classes: (outlook.classes.into_iter())
@@ -208,7 +209,7 @@ fn lacks(outlook: &Forecast, frames_kept: usize, task: &str) -> Vec<Lack> {
             ),
             hint,
         );
-    } else if outlook.protects && outlook.frames - outlook.frames / 5 < FRAMES_TO_FIT {
+    } else if outlook.protects && !outlook.knows_classes && outlook.frames - outlook.frames / 5 < FRAMES_TO_FIT {
         lack(
             false,
             format!(

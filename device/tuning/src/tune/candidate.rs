@@ -7,6 +7,11 @@
 //!
 //! If the first candidate is not promoted, the second one has the parent's sites, and class weights refitted to these.
 //! Its logits of old classes are bit-identical to the parent's, and all images may test it by cross-validation.
+//!
+//! The third one is like the second, but its class weights are refitted against the adapter's class features
+//! (`class_features`). It needs no image of the old classes.
+
+use std::fmt;
 
 use clr_adapters::{Adapter, Digest, Metrics, SiteWeights};
 use clr_learning::{Network, argmax, log_probability};
@@ -16,22 +21,30 @@ use super::{
     bias_calibration::MAY_TAKE,
     reference::{FeatureExtractor, ReferenceOutput, ReferenceOutputs, head_logits},
 };
-use crate::{
-    AdapterRevision, Parent, TuneOptions,
-    error::Result,
-    promote::{Comparison, Evidence, Pair},
-};
+use crate::{AdapterRevision, Comparison, Parent, TuneOptions, comparison::Pair, error::Result, promote::Evidence};
 
-/// Minimum number of training images of old classes for refitting class weights.
-const ENOUGH: usize = 20;
+/// Minimum number of training images of old classes for refitting class weights to them.
+pub(super) const ENOUGH: usize = 20;
 
 /// The kind of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CandidateKind {
     /// Interpolated sites, refitted class weights.
     SitesAndHead,
-    /// The parent's sites, refitted class weights.
+    /// The parent's sites, class weights refitted to images of the old classes.
     HeadOnly,
+    /// The parent's sites, class weights refitted against class features.
+    ClassFeatures,
+}
+
+impl fmt::Display for CandidateKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SitesAndHead => "tuned sites",
+            Self::HeadOnly => "new class weights alone",
+            Self::ClassFeatures => "new class weights by class features",
+        })
+    }
 }
 
 /// A candidate adapter and the evidence for its verdict.
@@ -44,8 +57,8 @@ pub(super) struct Candidate {
     /// Number of correct results before quantisation on the held-out images of the taught classes; `None` if the sites
     /// are those of the parent's file.
     exact_hits: Option<u32>,
-    /// Probability of each canary's class.
-    canaries: Vec<f32>,
+    /// Class and probability of each canary.
+    canaries: Vec<(u32, f32)>,
 }
 
 impl Candidate {
@@ -67,8 +80,8 @@ impl Candidate {
             seed: options.seed,
             created: options.created,
         });
-        for (canary, probability) in self.adapter.header.canaries.iter_mut().zip(self.canaries) {
-            canary.probability = probability;
+        for (canary, stated) in self.adapter.header.canaries.iter_mut().zip(self.canaries) {
+            (canary.class, canary.probability) = stated;
         }
         AdapterRevision::new(self.adapter, Some(parent))
     }
@@ -89,7 +102,7 @@ pub(super) struct CandidateBuilder<'a> {
 
 impl CandidateBuilder<'_> {
     /// Returns the new classes that have images.
-    fn classes(&self) -> Vec<usize> {
+    pub(super) fn classes(&self) -> Vec<usize> {
         let learned = self.outputs.learned.iter().map(|output| output.class);
         let mut classes: Vec<usize> = learned.filter(|&class| class >= self.parent.protected).collect();
         classes.sort_unstable();
@@ -98,6 +111,19 @@ impl CandidateBuilder<'_> {
             0 => Vec::new(),
             _ => classes,
         }
+    }
+
+    /// Returns the kind of the first candidate, and those to try if it is not promoted.
+    pub(super) fn kinds(&self, has_steps: bool) -> (CandidateKind, Vec<CandidateKind>) {
+        if !has_steps {
+            return (CandidateKind::ClassFeatures, Vec::new());
+        }
+        let head_only = self.fits_head().then_some(CandidateKind::HeadOnly);
+        let known = self.knows_classes().then_some(CandidateKind::ClassFeatures);
+        (
+            CandidateKind::SitesAndHead,
+            head_only.into_iter().chain(known).collect(),
+        )
     }
 
     /// Returns whether there are enough images to refit class weights, as the second candidate requires.
@@ -116,7 +142,7 @@ impl CandidateBuilder<'_> {
         let classes = self.classes();
         let mut adapter = match kind {
             CandidateKind::SitesAndHead => stepped.clone(),
-            CandidateKind::HeadOnly => self.parent.adapter.clone(),
+            CandidateKind::HeadOnly | CandidateKind::ClassFeatures => self.parent.adapter.clone(),
         };
         adapter.header.metrics = None;
         if kind == CandidateKind::SitesAndHead && !classes.is_empty() {
@@ -133,12 +159,21 @@ impl CandidateBuilder<'_> {
                     self.extractor.features_of_all(&network, &outputs.canaries, observer)?,
                 ]
             }
-            CandidateKind::HeadOnly => [&outputs.learned, &outputs.replayed, &outputs.canaries]
-                .map(|outputs| outputs.iter().map(|output| output.features.clone()).collect()),
+            CandidateKind::HeadOnly | CandidateKind::ClassFeatures => {
+                [&outputs.learned, &outputs.replayed, &outputs.canaries]
+                    .map(|outputs| outputs.iter().map(|output| output.features.clone()).collect())
+            }
         };
         let mut held_out_logits: Vec<HeldOutLogits> = vec![Vec::new(); learned.len() + replayed.len()];
         let mut left_out = vec![false; replayed.len()];
-        if self.fits_head() {
+        let mut of_parent = vec![HeldOutLogits::new(); learned.len()];
+        let mut known = self.moved_class_features(kind, [&learned, &replayed]);
+        let (mut predicted, mut is_same_fit) = (None, false);
+        if let (CandidateKind::ClassFeatures, Some(known)) = (kind, &mut known) {
+            let (held_out, loss) = self.refit_known(&mut adapter, known, observer)?;
+            held_out_logits[..learned.len()].clone_from_slice(&held_out.tuned);
+            (of_parent, is_same_fit, predicted) = (held_out.parent, held_out.is_same_fit, Some(loss));
+        } else if self.fits_head() {
             for &class in &classes {
                 let share = MAY_TAKE / classes.len() as f64;
                 self.refit(
@@ -152,6 +187,7 @@ impl CandidateBuilder<'_> {
                 )?;
             }
         }
+        adapter.header.class_features = known;
         let file = AdapterRevision::new(adapter.clone(), Some(self.parent))?.adapter;
         let pair = |output: &ReferenceOutput<'_>, features: &[f32], held_out_logits: &HeldOutLogits| {
             let mut tuned = head_logits(&file, features);
@@ -165,17 +201,24 @@ impl CandidateBuilder<'_> {
             }
         };
         let (of_learned, of_replayed) = held_out_logits.split_at(learned.len());
-        let known = HeldOutLogits::new();
+        let none = HeldOutLogits::new();
         // Training images may only test candidates with the parent's sites, which do not depend on the steps.
-        let judges = |output: &ReferenceOutput<'_>| output.held || kind == CandidateKind::HeadOnly;
+        let judges = |output: &ReferenceOutput<'_>| output.held || kind != CandidateKind::SitesAndHead;
         let mut evidence = Evidence {
-            head_only: kind == CandidateKind::HeadOnly,
-            canaries: canaries.len(),
+            head_only: kind != CandidateKind::SitesAndHead,
+            predicted,
+            is_same_fit,
             ..Evidence::default()
         };
-        for ((output, features), held_out_logits) in outputs.learned.iter().zip(&learned).zip(of_learned) {
-            if judges(output) {
-                evidence.learned.push(pair(output, features, held_out_logits));
+        let all_learned = outputs.learned.iter().zip(&learned).zip(of_learned).zip(&of_parent);
+        for (((output, features), held_out_logits), of_parent) in all_learned {
+            // Images that a class has beyond those of the fit do not test it.
+            if judges(output) && (kind != CandidateKind::ClassFeatures || !held_out_logits.is_empty()) {
+                let mut pair = pair(output, features, held_out_logits);
+                for &(class, logit) in of_parent {
+                    pair.parent[class] = logit;
+                }
+                evidence.learned.push(pair);
             }
         }
         let kept = outputs.replayed.iter().zip(&replayed).zip(of_replayed).zip(&left_out);
@@ -188,15 +231,21 @@ impl CandidateBuilder<'_> {
             }
         }
         let temperature = f64::from(file.header.temperature);
-        let mut probabilities = Vec::with_capacity(canaries.len());
-        for (output, features) in outputs.canaries.iter().zip(&canaries) {
-            let pair = pair(output, features, &known);
-            probabilities.push(log_probability(&pair.tuned, pair.class, temperature).exp() as f32);
-            evidence.old.push(pair.clone());
-            evidence.taken.push(pair);
+        let mut stated = Vec::with_capacity(canaries.len());
+        for ((output, features), canary) in outputs.canaries.iter().zip(&canaries).zip(&file.header.canaries) {
+            let pair = pair(output, features, &none);
+            // A noise image says nothing about the old classes. It states what the result answers, as after `teach`.
+            let class = canary.seed.map_or(pair.class, |_| argmax(&pair.tuned));
+            let probability = log_probability(&pair.tuned, class, temperature).exp() as f32;
+            stated.push((class as u32, probability));
+            if canary.seed.is_none() {
+                evidence.canaries += 1;
+                evidence.old.push(pair.clone());
+                evidence.taken.push(pair);
+            }
         }
         let exact_hits = match kind {
-            CandidateKind::HeadOnly => None,
+            CandidateKind::HeadOnly | CandidateKind::ClassFeatures => None,
             CandidateKind::SitesAndHead => {
                 let network = self.reference.sibling_from_adapter(&adapter)?;
                 let mut hits = 0;
@@ -212,10 +261,13 @@ impl CandidateBuilder<'_> {
         Ok(Candidate {
             adapter,
             evidence,
-            training: made(&outputs.learned, kind == CandidateKind::HeadOnly)
-                + made(&outputs.replayed, self.fits_head()),
+            training: made(&outputs.learned, kind != CandidateKind::SitesAndHead)
+                + match kind {
+                    CandidateKind::ClassFeatures => 0,
+                    _ => made(&outputs.replayed, self.fits_head()),
+                },
             exact_hits,
-            canaries: probabilities,
+            canaries: stated,
         })
     }
 }

@@ -6,15 +6,16 @@ use clr_adapters::{Digest, Header};
 use clr_learning::Network;
 use clr_onnx::Backbone;
 
+pub(crate) use self::class_features::has_steps;
 use self::{
-    candidate::{Candidate, CandidateBuilder, CandidateKind},
+    candidate::{Candidate, CandidateBuilder},
     reference::FeatureExtractor,
     run_images::RunImages,
     trainer::Trainer,
 };
 use crate::{
     AdapterRevision, Parent, PromotionVerdict, TuneOptions,
-    budget::{self, MemoryPlan, Task, resident, set_trainable},
+    budget::{self, MemoryPlan, Task, TrainableScope, resident, set_trainable},
     checkpoint::{Checkpoints, State},
     error::{Result, TuneError},
     examples::{Example, Examples},
@@ -24,7 +25,9 @@ use crate::{
 
 mod bias_calibration;
 mod candidate;
+mod class_features;
 mod class_weights;
+mod moved_means;
 mod reference;
 mod refit;
 mod run_images;
@@ -104,7 +107,7 @@ fn plan_for(
     header: &Header,
     images: usize,
     options: &TuneOptions,
-    scope: Option<budget::TrainableScope>,
+    scope: Option<TrainableScope>,
 ) -> Result<MemoryPlan> {
     let sites = network.site_names().len();
     let task = Task {
@@ -117,7 +120,8 @@ fn plan_for(
     budget::plan_memory(network, sites, &task, options.max_memory, resident, scope)
 }
 
-/// Tunes the parent's sites and the weights of the taught classes, and compares the result with the parent.
+/// Tunes the parent's sites and the weights of the taught classes, and compares the result with the parent. Without
+/// images of the old classes, the class weights are refitted against the adapter's class features, without any step.
 ///
 /// The same images, parent, options and seed give the same bytes, for any number of threads, any interruptions, and
 /// whether activations are stored or recomputed.
@@ -150,8 +154,14 @@ pub fn tune(
     }
     let (list, run, mut state) = begin(backbone, parent, list, checkpoints, options, observer)?;
     let mut network = Network::from_adapter(backbone, &parent.adapter)?;
+    let has_steps = has_steps(parent, &list);
     let wanted = state.as_ref().map(|state| state.scope);
-    let plan = match plan_for(&mut network, header, list.len(), options, wanted.or(options.scope)) {
+    let scope = if has_steps {
+        wanted.or(options.scope)
+    } else {
+        Some(TrainableScope::Head)
+    };
+    let plan = match plan_for(&mut network, header, list.len(), options, scope) {
         Err(TuneError::Budget { .. }) if wanted.is_some() => {
             observer.restarted("what it trained does not fit the memory any more");
             state = None;
@@ -198,7 +208,11 @@ pub fn tune(
         starts: HashMap::new(),
         parent_logits: HashMap::new(),
     };
-    let (steps, step_seconds) = trainer.run(run, state, checkpoints, observer)?;
+    let (steps, step_seconds) = if has_steps {
+        trainer.run(run, state, checkpoints, observer)?
+    } else {
+        (0, 0.0)
+    };
     drop(trainer);
     // The header's recipe and backbone come from the network, its other fields from the parent.
     let stepped = network.to_adapter(header.clone())?;
@@ -215,16 +229,24 @@ pub fn tune(
         outputs: extractor.outputs(&reference, observer)?,
         extractor,
     };
-    let judge = |candidate: &Candidate| judge(&candidate.evidence, parent.protected, images.without_holdout.clone());
-    let mut candidate = builder.build(CandidateKind::SitesAndHead, &stepped, observer)?;
+    let labels = &header.labels;
+    let judge = |candidate: &Candidate| {
+        let without_holdout = images.without_holdout.clone();
+        judge(&candidate.evidence, labels, parent.protected, without_holdout)
+    };
+    let (first, others) = builder.kinds(has_steps);
+    let mut candidate = builder.build(first, &stepped, observer)?;
     let mut verdict = judge(&candidate);
-    if !verdict.promoted && builder.fits_head() {
-        let head_only = builder.build(CandidateKind::HeadOnly, &stepped, observer)?;
-        let of_head_only = judge(&head_only);
-        if of_head_only.promoted {
-            (candidate, verdict) = (head_only, of_head_only);
+    for kind in others {
+        if verdict.promoted {
+            break;
+        }
+        let other = builder.build(kind, &stepped, observer)?;
+        let of_other = judge(&other);
+        if of_other.promoted {
+            (candidate, verdict) = (other, of_other);
         } else {
-            verdict.reason = format!("{}; new class weights alone: {}", verdict.reason, of_head_only.reason);
+            verdict.reason = format!("{}; {kind}: {}", verdict.reason, of_other.reason);
         }
     }
     let candidate = candidate.finished(parent, &verdict.learned, &run, options)?;

@@ -7,7 +7,7 @@ use super::{Observer, run_images::RunImages, size};
 use crate::{
     Parent, TuneOptions,
     error::{Result, TuneError},
-    images::Image,
+    images::{Image, VARIANTS},
 };
 
 /// Maximum number of training images of old classes, because the time of a fit grows with the cube of their number. A
@@ -55,10 +55,28 @@ impl<'a> FeatureExtractor<'a> {
             let steps = self.options.steps;
             return Err(TuneError::Stopped { step: steps, steps });
         }
+        self.features_of_variant(network, image, 0)
+    }
+
+    fn features_of_variant(&self, network: &Network, image: &Image, variant: u64) -> Result<Vec<f32>> {
         let header = &self.parent.adapter.header;
-        let (input, size) = (image.variant(0, 0, &header.preprocessing), size(header));
-        let features = || network.features_from_prefix(&network.prefix(&input, size)?, size);
+        let input = image.variant(variant, self.options.seed, &header.preprocessing);
+        let features = || network.features_from_prefix(&network.prefix(&input, size(header))?, size(header));
         Ok(self.pool.install(features)?)
+    }
+
+    /// Returns the features of all variants of an image by `network`, `[VARIANTS, F]`.
+    pub(super) fn features_of_variants(
+        &self,
+        network: &Network,
+        image: &Image,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Vec<f32>>> {
+        let mut all = vec![self.features(network, image, observer)?];
+        for variant in 1..VARIANTS {
+            all.push(self.features_of_variant(network, image, variant)?);
+        }
+        Ok(all)
     }
 
     /// Returns the features of these images by `network`, in the given order.
@@ -90,12 +108,14 @@ impl<'a> FeatureExtractor<'a> {
             })
         };
         let images = self.images;
-        let learned = spread(&images.learned, MOST_LEARNED, false)
-            .chain(spread(&images.held_learned, MOST_LEARNED / 4, true))
+        let groups = |training: &'a [Image], held: &'a [Image], most: usize| {
+            let training = spread(training, most).map(|image| (image, false));
+            training.chain(spread(held, most / 4).map(|image| (image, true)))
+        };
+        let learned = groups(&images.learned, &images.held_learned, MOST_LEARNED)
             .map(&mut output)
             .collect::<Result<Vec<_>>>()?;
-        let mut replayed = spread(&images.replayed, MOST_REPLAYED, false)
-            .chain(spread(&images.held_old, MOST_REPLAYED / 4, true))
+        let mut replayed = groups(&images.replayed, &images.held_old, MOST_REPLAYED)
             .map(&mut output)
             .collect::<Result<Vec<_>>>()?;
         let protected = self.parent.protected;
@@ -113,10 +133,9 @@ impl<'a> FeatureExtractor<'a> {
     }
 }
 
-/// Selects at most `most` images at regular intervals.
-fn spread(all: &[Image], most: usize, held: bool) -> impl Iterator<Item = (&Image, bool)> {
-    let step = all.len().div_ceil(most).max(1);
-    all.iter().step_by(step).map(move |image| (image, held))
+/// Selects at most `most` items at regular intervals.
+pub(super) fn spread<T>(all: &[T], most: usize) -> impl Iterator<Item = &T> {
+    all.iter().step_by(all.len().div_ceil(most).max(1))
 }
 
 /// Returns the logits `[K]` of features `[F]` by an adapter's head.
