@@ -33,8 +33,8 @@ pub struct BackboneItem {
     pub weights: Weights,
     /// Architecture, training data and input size in pixels.
     pub title: &'static str,
-    /// The file of its background, fitted to the training images of all tasks at 96 and 224 pixels.
-    pub background: Option<&'static [u8]>,
+    /// The file of its background, fitted to the training images of all tasks at 96 pixels and at its own size.
+    pub background: &'static [u8],
 }
 
 /// Kind of a package's weights.
@@ -54,28 +54,28 @@ pub static BACKBONES: &[BackboneItem] = &[
         package: &package::LITE0,
         weights: Weights::Torch(Architecture::EfficientNetLite0),
         title: "EfficientNet-Lite0, ImageNet, 224 px",
-        background: Some(include_bytes!("../backgrounds/lite0.background")),
+        background: include_bytes!("../backgrounds/lite0.background"),
     },
     BackboneItem {
         name: "lite1",
         package: &package::LITE1,
         weights: Weights::Torch(Architecture::EfficientNetLite1),
         title: "EfficientNet-Lite1, ImageNet, 240 px",
-        background: None,
+        background: include_bytes!("../backgrounds/lite1.background"),
     },
     BackboneItem {
         name: "lite2",
         package: &package::LITE2,
         weights: Weights::Torch(Architecture::EfficientNetLite2),
         title: "EfficientNet-Lite2, ImageNet, 260 px",
-        background: None,
+        background: include_bytes!("../backgrounds/lite2.background"),
     },
     BackboneItem {
         name: "squeezenet",
         package: &package::NDF,
         weights: Weights::SqueezeNet,
         title: "SqueezeNet 1.1 (dense), ImageNet, 227 px",
-        background: None,
+        background: include_bytes!("../backgrounds/squeezenet.background"),
     },
 ];
 
@@ -93,8 +93,8 @@ pub struct FetchedBackbone {
     pub path: PathBuf,
     /// Path of the backbone's own classifier as an adapter.
     pub original_adapter: PathBuf,
-    /// Path of the backbone's background, if one comes with it.
-    pub background: Option<PathBuf>,
+    /// Path of the backbone's background.
+    pub background: PathBuf,
     /// Whether the backbone was already cached.
     pub cached: bool,
     /// The licence of the weights, as an SPDX expression.
@@ -111,20 +111,17 @@ pub fn fetch_backbone(
         name: item.name,
         path: cache.backbone(&format!("{}.onnx", item.name)),
         original_adapter: cache.backbone(&format!("{}.original.clr", item.name)),
-        background: (item.background)
-            .map(|_| Backbone::background_path(&cache.backbone(&format!("{}.onnx", item.name)))),
+        background: Backbone::background_path(&cache.backbone(&format!("{}.onnx", item.name))),
         cached,
         licence: item.package.licence,
     };
     let done = fetched(true);
     // An existing one stays: adapters that were trained beside it name it.
-    if let (Some(path), Some(bytes)) = (&done.background, item.background)
-        && !path.exists()
-    {
+    if !done.background.exists() {
         let work = cache.work()?;
         let part = work.path().join("background");
-        write_durably(&part, bytes)?;
-        cache::install(&part, path)?;
+        write_durably(&part, item.background)?;
+        cache::install(&part, &done.background)?;
     }
     if done.path.exists() && done.original_adapter.exists() {
         return Ok(done);
@@ -210,12 +207,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_background_of_lite0_belongs_to_its_weights() {
-        let item = find_backbone("lite0").unwrap();
-        let background = clr_adapters::Background::decode(item.background.unwrap()).unwrap();
-        // The digest of the imported weights, as `clr inspect lite0.onnx` shows it.
-        assert_eq!(background.backbone().short(), "51ffa25a9f33");
-        assert_eq!((background.statistics(), background.dimensions()), (1_568, 120));
+    fn the_backgrounds_belong_to_the_weights() {
+        // The digests of the imported weights, as `clr inspect` shows them, and numbers of block statistics.
+        let known = [
+            ("lite0", "51ffa25a9f33", 1_568),
+            ("lite1", "6a9bc52eba6b", 1_568),
+            ("lite2", "14499e79fb62", 1_712),
+            ("squeezenet", "8c17b6d94764", 640),
+        ];
+        assert_eq!(known.len(), BACKBONES.len());
+        for (name, digest, statistics) in known {
+            let item = find_backbone(name).unwrap();
+            let background = clr_adapters::Background::decode(item.background).unwrap();
+            assert_eq!(background.backbone().short(), digest, "{name}");
+            assert_eq!(
+                (background.statistics(), background.dimensions()),
+                (statistics, 120),
+                "{name}"
+            );
+        }
     }
 
     #[test]

@@ -112,7 +112,7 @@ pub(crate) fn run(args: &FetchArgs, context: &Context<'_>) -> anyhow::Result<u8>
         if let Some(folder) = &args.to {
             done.path = copy_backbone(&done.path, folder)?;
             done.original_adapter = crate::backbones::original_path(&done.path);
-            done.background = done.background.map(|_| clr_onnx::Backbone::background_path(&done.path));
+            done.background = clr_onnx::Backbone::background_path(&done.path);
         }
         if !context.output.json {
             context
