@@ -15,6 +15,8 @@ use crate::{Background, StepSize};
 const VARIANCE: [f32; 2] = [0.25, 64.0];
 /// Fraction of a class's images that may be unusual for the task before the class gets a mean of its own.
 const UNUSUAL: f32 = 0.25;
+/// Rate of false alarms at which an image counts as unusual.
+const UNUSUAL_RATE: f32 = 0.05;
 
 /// Points of the images of a taught class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,9 +111,6 @@ impl Profile {
         true
     }
 }
-
-/// Rate of false alarms at which an image counts as unusual.
-const UNUSUAL_RATE: f32 = 0.05;
 
 fn ln(value: f32) -> f32 {
     libm::log(f64::from(value)) as f32
