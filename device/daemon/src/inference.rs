@@ -53,7 +53,8 @@ pub(crate) fn run(
     writes: &WriteQueue,
     tick: &mut dyn FnMut(),
 ) -> Ended {
-    let mut chooser = TaskChooser::new(ChooserOptions::default());
+    let options = ChooserOptions::default().with_false_alarms(runtime.config.load().false_alarms);
+    let mut chooser = TaskChooser::new(options);
     while !runtime.stop.is_set() {
         *lock(&runtime.counters.alive) = Some(Instant::now());
         tick();

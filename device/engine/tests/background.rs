@@ -57,6 +57,24 @@ fn the_chosen_task_is_the_images_own_and_noise_is_unknown() {
 }
 
 #[test]
+fn the_rate_of_false_alarms_is_the_one_asked_for() {
+    let engine = engine(with_background(1), 1, Kernels::Fused);
+    let tasks = TaskSet::new();
+    tasks.insert(Arc::try_unwrap(prepared(&engine, 1).remove(0)).unwrap());
+    let alarms = |rate: f32| {
+        let options = ChooserOptions::independent_images().with_false_alarms(rate);
+        let unknown = (300..400).filter(|&index| {
+            let mut chooser = TaskChooser::new(options);
+            let choice = chooser.observe(&mut engine.pass(&image(0, index)), &tasks).unwrap();
+            choice.status == ChoiceStatus::Unknown
+        });
+        unknown.count()
+    };
+    let [few, half] = [0.05, 0.5].map(alarms);
+    assert!(few <= 20 && (30..=70).contains(&half), "{few} and {half} of 100");
+}
+
+#[test]
 fn another_task_changes_no_score_and_a_kept_classification_no_bit() {
     let engine = engine(with_background(1), 1, Kernels::Fused);
     let all = prepared(&engine, 3);

@@ -30,6 +30,9 @@ pub struct Config {
     /// choice.
     #[serde(default)]
     pub task: Option<TaskChoice>,
+    /// With `auto`: fraction of a task's own images that may be taken for unknown, 0.005 to 0.5.
+    #[serde(default = "five_per_cent")]
+    pub false_alarms: f32,
     /// Number of threads per image; 0 means one per core.
     #[serde(default = "one")]
     pub threads: usize,
@@ -385,6 +388,10 @@ fn hostname() -> String {
 
 const fn one() -> usize {
     1
+}
+
+const fn five_per_cent() -> f32 {
+    0.05
 }
 
 const fn five() -> usize {

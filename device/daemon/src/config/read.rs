@@ -57,6 +57,10 @@ impl Config {
             }
         };
         positive("top_k", self.top_k)?;
+        if !(0.005..=0.5).contains(&self.false_alarms) {
+            let got = self.false_alarms;
+            return Err(format!("`false_alarms` is {got}, expected 0.005 to 0.5"));
+        }
         positive("trial.frames", self.trial.frames as usize)?;
         positive("limits.adapter_bytes", self.limits.adapter_bytes)?;
         positive("tuning.frame_interval", self.tuning.frame_interval as usize)?;
@@ -257,6 +261,7 @@ mod tests {
             ("audience = ['']", "audience"),
             ("[trust.minimum]\nbirds = -1", "birds"),
             ("[limits]\nimage_memory = 0", "limits.image_memory"),
+            ("false_alarms = 0.6", "expected 0.005 to 0.5"),
             (
                 "[[hosts]]\nname = 'a'\nkey = 'x25519:12'\nroles = ['update']",
                 "x25519:12",
@@ -305,12 +310,13 @@ mod tests {
     #[test]
     fn a_full_configuration_is_read() {
         let text = format!(
-            "{LEAST}name = 'gate'\ntask = 'auto'\nthreads = 2\ntop_k = 3\n\
+            "{LEAST}name = 'gate'\ntask = 'auto'\nfalse_alarms = 0.01\nthreads = 2\ntop_k = 3\n\
              audience = ['fleet-a', 'north']\n[trust]\nallow_unsigned = true\n[trust.minimum]\nbirds = 7\n'b*' = 5\n[source]\nkind = 'directory'\npath = 'frames'\ndelete = true\n\
              [tcp]\nlisten = '127.0.0.1:7420'\n[serial]\nport = '/dev/ttyAMA0'\nbaud = 921600\n\
              [http]\nlisten = '127.0.0.1:9420'\nconnections = 20\nbody_bytes = 1000\n[trial]\nframes = 20\nmax_latency_ms = 50\n[limits]\nconnections = 2\n"
         );
         let config = read(&text).unwrap();
+        assert_eq!(config.false_alarms, 0.01);
         let trust = config.trust(None).unwrap();
         assert_eq!(trust.names.as_deref().unwrap(), ["gate", "fleet-a", "north"]);
         assert_eq!(["birds", "bees", "cats"].map(|task| trust.minimum(task)), [7, 5, 0]);
