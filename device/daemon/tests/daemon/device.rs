@@ -464,10 +464,18 @@ impl Drop for Device {
     }
 }
 
-/// Sends an HTTP/1.0 request. Returns the status and the body.
+/// Sends an HTTP/1.0 request, as soon as the device listens. Returns the status and the body.
 pub(super) fn http_get(port: u16, path: &str) -> (u16, String) {
-    use std::io::Read as _;
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    use std::io::{ErrorKind, Read as _};
+    let start = Instant::now();
+    let mut stream = loop {
+        match std::net::TcpStream::connect(("127.0.0.1", port)) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused && start.elapsed() < TIMEOUT => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            connected => break connected.unwrap(),
+        }
+    };
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
