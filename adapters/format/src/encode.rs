@@ -3,8 +3,8 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use crate::{
-    Adapter, EncodeError, Encoding, Limits, OwnScores, Profile, SectionEncoding, SectionKind, Site, SiteWeights, codec,
-    compact, decode, envelope,
+    Adapter, EncodeError, Encoding, Limits, Profile, SectionEncoding, SectionKind, Site, SiteWeights, codec, compact,
+    decode, envelope,
     wire::{self, ClassFeaturesOutline, Outline, ProfileOutline, SiteOutline},
 };
 
@@ -68,7 +68,7 @@ fn check_sections(adapter: &Adapter) -> Result<(), EncodeError> {
         return Err(EncodeError::ClassFeatures);
     }
     let profile = adapter.header.profile.as_ref();
-    if profile.is_some_and(|profile| matches!(profile.own_scores, OwnScores::Ratios(_))) {
+    if profile.is_some_and(|profile| profile.own_scores.ratios().is_some()) {
         return Err(EncodeError::Background);
     }
     let unfit = |site: &&Site| site.steps.is_some() || site.name.is_none();

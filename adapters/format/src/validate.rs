@@ -236,7 +236,7 @@ impl Profile {
     }
 
     fn validate_taught(&self, classes: usize) -> Result<(), InvalidAdapter> {
-        if !self.taught.is_empty() && matches!(self.own_scores, OwnScores::Distances { .. }) {
+        if !self.taught.is_empty() && self.own_scores.ratios().is_none() {
             return Err(InvalidAdapter::TaughtWithoutBackground);
         }
         for taught in &self.taught {

@@ -1,6 +1,6 @@
 //! Scores of one image for one task, from the task's feature profile.
 
-use clr_adapters::{Background, OwnScores, Profile, Ratios, distance_ood_score, sketch};
+use clr_adapters::{Background, OwnScores, Profile, distance_ood_score, sketch};
 
 /// A profile with its precomputed log-volume.
 #[derive(Debug)]
@@ -41,20 +41,11 @@ impl Scorer {
         &self.profile
     }
 
-    /// Returns the scores against a background; `None` for a profile of sketches.
-    pub(crate) fn ratios(&self) -> Option<&Ratios> {
-        match &self.profile.own_scores {
-            OwnScores::Distances { .. } => None,
-            OwnScores::Ratios(ratios) => Some(ratios),
-        }
-    }
-
     /// Returns whether the profile can score images of a backbone with this background.
     pub(crate) fn fits(&self, background: Option<&Background>) -> bool {
-        match (self.ratios(), background) {
-            (None, None) => true,
-            (Some(_), Some(background)) => self.profile.belongs_to(background),
-            _ => false,
+        match background {
+            Some(background) => self.profile.belongs_to(background),
+            None => self.profile.own_scores.ratios().is_none(),
         }
     }
 

@@ -28,12 +28,6 @@ pub struct FeaturePass {
 }
 
 impl Executable {
-    /// Returns the number of block statistics, `S`: two per channel of every block output.
-    #[must_use]
-    pub fn block_statistics_count(&self) -> usize {
-        self.block_outputs.iter().map(|block| 2 * block.channels).sum()
-    }
-
     /// Returns the first step at which two tasks differ: the first site whose parameters are not clones of the other's. The
     /// number of steps if there is none.
     #[must_use]

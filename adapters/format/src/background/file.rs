@@ -124,8 +124,8 @@ impl Background {
             .ok_or_else(|| invalid("it ends within its projection"))?;
         let codes = codes.into_iter().map(i8::try_from).collect::<Result<Vec<_>, _>>();
         let codes = codes.map_err(|_| invalid("a code of the projection is beyond ±127"))?;
-        let background = Self::assemble(header.backbone, statistics, codes, header.steps, moments)?;
-        if background.encode() != bytes {
+        let (background, canonical) = Self::assemble(header.backbone, statistics, codes, header.steps, moments)?;
+        if canonical != bytes {
             return Err(invalid("it is not in canonical form, or bytes follow it"));
         }
         Ok(background)

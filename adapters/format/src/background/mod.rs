@@ -86,16 +86,17 @@ impl Background {
             steps.push(step);
         }
         let moments = moments(&|point: &[f32]| project(&codes, &steps, point));
-        Self::assemble(backbone, statistics, codes, steps, moments)
+        Ok(Self::assemble(backbone, statistics, codes, steps, moments)?.0)
     }
 
+    /// Returns the background of these parts, and the bytes of its file, which give its identifier.
     fn assemble(
         backbone: Digest,
         statistics: usize,
         codes: Vec<i8>,
         steps: Vec<StepSize>,
         moments: Moments,
-    ) -> Result<Self, BackgroundError> {
+    ) -> Result<(Self, Vec<u8>), BackgroundError> {
         let mut background = Self {
             backbone,
             statistics,
@@ -109,9 +110,9 @@ impl Background {
         let round = background.round();
         let volume = background.moments.variance.iter();
         background.log_volume = volume.map(|&value| libm::log(f64::from(value) + round)).sum::<f64>() / 2.0;
-        let digest = Digest::of(&background.encode());
-        background.id.0.copy_from_slice(&digest.0[..8]);
-        Ok(background)
+        let bytes = background.encode();
+        background.id.0.copy_from_slice(&Digest::of(&bytes).0[..8]);
+        Ok((background, bytes))
     }
 
     /// Returns the digest of the backbone that the background belongs to.

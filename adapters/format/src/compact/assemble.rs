@@ -123,20 +123,19 @@ pub(crate) fn assemble(outline: Outline, parts: &[Part], contents: Vec<Content>)
         bias: values.next(classes),
     };
     let mut header = outline.header;
-    let taught = outline
-        .profile
-        .as_ref()
-        .map_or_else(Vec::new, |profile| profile.taught.clone());
-    let dimensions = outline
-        .profile
-        .as_ref()
-        .map_or(0, |profile| profile.dimensions as usize);
     header.profile = outline.profile.map(|profile| Profile {
         mean: values.next(profile.dimensions as usize),
         diagonal: values.next(profile.dimensions as usize),
         factor: values.next((profile.dimensions as usize).saturating_sub(1)),
         own_scores: profile.own_scores,
-        taught: Vec::new(),
+        taught: (profile.taught.into_iter())
+            .map(|(class, variance, shift)| TaughtPoints {
+                class,
+                variance,
+                shift,
+                mean: Vec::new(),
+            })
+            .collect(),
     });
     header.class_features = outline.class_features.map(|known| ClassFeatures {
         mean: values.next(features),
@@ -148,14 +147,12 @@ pub(crate) fn assemble(outline: Outline, parts: &[Part], contents: Vec<Content>)
         deviation_step: known.deviation_step,
         direction_step: known.direction_step,
     });
+    // The last values of the payload.
     if let Some(profile) = &mut header.profile {
-        let of = |(class, variance, shift)| TaughtPoints {
-            class,
-            variance,
-            shift,
-            mean: values.next(dimensions),
-        };
-        profile.taught = taught.into_iter().map(of).collect();
+        let dimensions = profile.dimensions();
+        for class in &mut profile.taught {
+            class.mean = values.next(dimensions);
+        }
     }
     Adapter { header, sites, head }
 }

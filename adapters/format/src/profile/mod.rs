@@ -1,9 +1,10 @@
 //! Feature profile of a task's images, used to select the task of an image.
 //!
-//! The backbone *without* any adapter maps an image to a point `[D]`: coordinates in the [`Background`](crate::Background) of the backbone
-//! or, without a background, a [`sketch`] of its pooled features. The profile is a distribution of these points: `mean`,
-//! and a lower triangular `K`, where `KᵀK` is the precision matrix. Scoring an image therefore takes one triangular
-//! product: `distance = ‖K (point − mean)‖² / D`. Reasons and alternatives: `docs/reference/auto.md`.
+//! The backbone *without* any adapter maps an image to a point `[D]`: coordinates in the backbone's
+//! [`Background`](crate::Background) or, without a background, a [`sketch`] of its pooled features. The profile is a
+//! distribution of these points: `mean`, and a lower triangular `K`, where `KᵀK` is the precision matrix. Scoring an
+//! image therefore takes one triangular product: `distance = ‖K (point − mean)‖² / D`. Reasons and alternatives:
+//! `docs/reference/auto.md`.
 
 mod learn;
 mod own_scores;

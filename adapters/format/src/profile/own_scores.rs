@@ -27,6 +27,17 @@ pub enum OwnScores {
     Ratios(Ratios),
 }
 
+impl OwnScores {
+    /// Returns the scores against a background; `None` for a profile of sketches.
+    #[must_use]
+    pub fn ratios(&self) -> Option<&Ratios> {
+        match self {
+            Self::Distances { .. } => None,
+            Self::Ratios(ratios) => Some(ratios),
+        }
+    }
+}
+
 /// Quantiles of the scores of a task's own images against a background.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ratios {
@@ -140,12 +151,8 @@ impl Profile {
     /// Returns whether the profile describes coordinates in this background.
     #[must_use]
     pub fn belongs_to(&self, background: &Background) -> bool {
-        match &self.own_scores {
-            OwnScores::Distances { .. } => false,
-            OwnScores::Ratios(ratios) => {
-                ratios.background == background.id() && self.dimensions() == background.dimensions()
-            }
-        }
+        let named = self.own_scores.ratios().map(|ratios| ratios.background);
+        named == Some(background.id()) && self.dimensions() == background.dimensions()
     }
 
     /// Returns the score of an image, comparable between tasks with the same background: twice the log-likelihood ratio

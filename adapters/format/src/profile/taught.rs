@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::{OwnScores, Profile};
-use crate::{Background, StepSize};
+use super::Profile;
+use crate::{Background, StepSize, triangle::mean};
 
 /// Limits of the variance, relative to the task's.
 const VARIANCE: [f32; 2] = [0.25, 64.0];
@@ -66,7 +66,7 @@ impl Profile {
     /// is known of this class from an earlier teaching is forgotten. The mean is a multiple of `step`. Returns whether the
     /// profile changed.
     pub fn teach(&mut self, class: u32, background: &Background, coordinates: &[Vec<f32>], step: StepSize) -> bool {
-        let OwnScores::Ratios(ratios) = &self.own_scores else {
+        let Some(ratios) = self.own_scores.ratios() else {
             return false;
         };
         let before = self.taught.len();
@@ -81,11 +81,8 @@ impl Profile {
         if count == 0 || unusual.count() as f32 <= UNUSUAL * count as f32 {
             return forgotten;
         }
-        let mean: Vec<f32> = (0..self.dimensions())
-            .map(|at| {
-                let sum: f64 = coordinates.iter().map(|point| f64::from(point[at])).sum();
-                step.nearest((sum / count as f64) as f32)
-            })
+        let mean: Vec<f32> = (mean(coordinates).into_iter())
+            .map(|value| step.nearest(value as f32))
             .collect();
         let squares = coordinates
             .iter()

@@ -72,12 +72,10 @@ pub fn score_tasks(
             continue;
         };
         let (preprocessing, dimensions) = (task.preprocessing(), scorer.profile().dimensions());
-        let known = |points: &[(&Preprocessing, usize, Point)]| {
-            points
-                .iter()
-                .position(|(other, of, _)| *other == preprocessing && *of == dimensions)
-        };
-        let at = if let Some(at) = known(&points) {
+        let known = points
+            .iter()
+            .position(|(other, of, _)| *other == preprocessing && *of == dimensions);
+        let at = if let Some(at) = known {
             at
         } else {
             pass.prepare(preprocessing, tasks)?;
@@ -102,7 +100,7 @@ pub fn score_tasks(
     let name = |task: usize| tasks[task].task();
     ranking.sort_by(|&a, &b| score(b).total_cmp(&score(a)).then(name(a).cmp(name(b))));
     for task in ranking.into_iter().take(options.heads) {
-        let ratios = tasks[task].profile.as_ref().and_then(|scorer| scorer.ratios());
+        let ratios = tasks[task].profile().and_then(|profile| profile.own_scores.ratios());
         let Some((ratios, head)) = ratios.and_then(|ratios| Some((ratios, ratios.head?))) else {
             continue;
         };

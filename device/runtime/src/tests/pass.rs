@@ -1,7 +1,7 @@
 //! Intermediate results of a pass: block statistics compared with the runtime's own mean over a map, and activations from
 //! which the rest gives the same bits.
 
-use clr_onnx::Op;
+use clr_onnx::{Op, Program};
 
 use super::fixtures::{Builder, CHANNELS, Noise, SIZE};
 use crate::Intermediates;
@@ -14,7 +14,7 @@ fn a_pass_returns_mean_and_deviation_of_every_channel_and_activations_to_continu
     let wide = graph.push(wide, &[first]);
     let narrow = graph.conv(3 * CHANNELS, CHANNELS, [1, 1], 1);
     graph.push(narrow, &[wide]);
-    let (_, executable) = graph.finish(CHANNELS);
+    let (backbone, executable) = graph.finish(CHANNELS);
     // The same first convolution, followed by the mean of its values and of their squares.
     let first_only = |square: bool| {
         let mut graph = Builder::new(5);
@@ -44,7 +44,8 @@ fn a_pass_returns_mean_and_deviation_of_every_channel_and_activations_to_continu
     }
     // Block outputs: the first convolution, and the last one. The wide one between them is not one.
     assert_eq!(statistics.len(), 2 * (CHANNELS + 10));
-    assert_eq!(statistics.len(), executable.block_statistics_count());
+    let program = Program::lower(&backbone, SIZE).unwrap();
+    assert_eq!(statistics.len(), program.block_statistics());
     let (means, squares) = (features(&first_only(false)), features(&first_only(true)));
     for (channel, (mean, square)) in means.iter().zip(squares).enumerate() {
         let deviation = (square - mean * mean).sqrt();

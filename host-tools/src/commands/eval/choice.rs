@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
-use clr_adapters::{BackgroundId, OwnScores, Preprocessing};
+use clr_adapters::{BackgroundId, Preprocessing};
 use clr_engine::{Engine, EngineOptions, ResidentAdapter, ScoreOptions, TaskScore, score_tasks};
 use clr_onnx::Backbone;
 use clr_training::{Dataset, Sample};
@@ -153,20 +153,17 @@ fn check_profile(adapter: &ResidentAdapter, engine: &Engine, path: &Path) -> any
             path.display()
         );
     };
-    let own = match &profile.own_scores {
-        OwnScores::Distances { .. } => None,
-        OwnScores::Ratios(ratios) => Some(ratios.background),
-    };
-    let beside = engine.backbone().background().map(|background| background.id());
+    let own = profile.own_scores.ratios().map(|ratios| ratios.background);
+    let present = engine.backbone().background().map(|background| background.id());
     let name =
         |id: Option<BackgroundId>| id.map_or_else(|| "no background".to_owned(), |id| format!("background {id}"));
     anyhow::ensure!(
-        own == beside,
-        "'{}' was trained with {}, beside the backbone is {}\nhint: train it again with the background beside the \
+        own == present,
+        "'{}' was trained with {}, the backbone has {}\nhint: train it again with the background next to the \
          backbone, or put its own one there",
         path.display(),
         name(own),
-        name(beside)
+        name(present)
     );
     Ok(())
 }

@@ -149,10 +149,7 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
         calibration: header.calibration,
         profile: header.profile.as_ref().map(|profile| ProfileDocument {
             dimensions: profile.dimensions(),
-            background: match &profile.own_scores {
-                OwnScores::Distances { .. } => None,
-                OwnScores::Ratios(ratios) => Some(ratios.background.to_string()),
-            },
+            background: profile.own_scores.ratios().map(|ratios| ratios.background.to_string()),
             own_scores: profile.own_scores.clone(),
         }),
         class_features: header.class_features.as_ref().map(|known| ClassFeaturesDocument {
