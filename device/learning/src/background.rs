@@ -73,14 +73,7 @@ pub fn learn_background(backbone: Digest, kinds: &[Vec<Vec<f32>>], seed: u64) ->
 /// Returns rows `[N, S]` whose `RᵀR` is the total correlation of the statistics, and their deviations `[S]`; 0 for a
 /// statistic that does not vary.
 fn normalised(kinds: &[Vec<Vec<f32>>], statistics: usize) -> (Array2<f32>, Array1<f32>) {
-    let means: Vec<Array1<f64>> = kinds
-        .iter()
-        .map(|kind| mean(kind.iter().map(Vec::as_slice), statistics))
-        .collect();
-    let centre = means
-        .iter()
-        .fold(Array1::<f64>::zeros(statistics), |sum, mean| sum + mean)
-        / kinds.len() as f64;
+    let (means, centre) = means(kinds, statistics);
     let count = kinds.iter().map(Vec::len).sum::<usize>() + kinds.len();
     let mut rows = Array2::<f32>::zeros((count, statistics));
     let mut next = rows.rows_mut().into_iter();
@@ -115,14 +108,7 @@ fn moments(kinds: &[Vec<Vec<f32>>], project: &dyn Fn(&[f32]) -> Vec<f32>) -> Mom
         .collect();
     let dimensions = points[0][0].len();
     let count = kinds.len() as f64;
-    let means: Vec<Array1<f64>> = points
-        .iter()
-        .map(|kind| mean(kind.iter().map(Vec::as_slice), dimensions))
-        .collect();
-    let centre = means
-        .iter()
-        .fold(Array1::<f64>::zeros(dimensions), |sum, mean| sum + mean)
-        / count;
+    let (means, centre) = means(&points, dimensions);
     let mut within = Array2::<f64>::zeros((dimensions, dimensions));
     for (kind, mean) in points.iter().zip(&means) {
         let differences: Vec<f64> = kind.iter().flat_map(|point| wide(point) - mean).collect();
@@ -156,9 +142,13 @@ fn wide(values: &[f32]) -> Array1<f64> {
     values.iter().map(|&value| f64::from(value)).collect()
 }
 
-fn mean<'a>(rows: impl ExactSizeIterator<Item = &'a [f32]>, length: usize) -> Array1<f64> {
-    let count = rows.len() as f64;
-    rows.fold(Array1::zeros(length), |sum, row| sum + wide(row)) / count
+/// Returns the mean of each kind, and the mean of these means.
+fn means(kinds: &[Vec<Vec<f32>>], length: usize) -> (Vec<Array1<f64>>, Array1<f64>) {
+    let zeros = || Array1::<f64>::zeros(length);
+    let mean = |kind: &Vec<Vec<f32>>| kind.iter().fold(zeros(), |sum, row| sum + wide(row)) / kind.len() as f64;
+    let means: Vec<Array1<f64>> = kinds.iter().map(mean).collect();
+    let centre = means.iter().fold(zeros(), |sum, mean| sum + mean) / kinds.len() as f64;
+    (means, centre)
 }
 
 #[cfg(test)]

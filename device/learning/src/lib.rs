@@ -41,7 +41,7 @@ pub use adam::{Adam, AdamOptions, AdamState, PerGroup};
 pub use augment::{Augmentation, Flip, mirror};
 pub use background::learn_background;
 pub use class_features::{CLASS_FEATURES_STEP, learn_class_features};
-pub use clr_runtime::{ChannelStatistics, Footprint, PrefixActivations};
+pub use clr_runtime::{ChannelStatistics, FeaturePass, Footprint, PrefixActivations};
 pub use difference::DifferenceSite;
 pub use ema::Ema;
 pub use error::LearningError;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clr_adapters::{Head, Recipe, SiteKind};
 use clr_onnx::Backbone;
-use clr_runtime::Intermediates;
+use clr_runtime::{FeaturePass, Intermediates};
 use rand::RngExt as _;
 use rayon::prelude::*;
 
@@ -17,6 +17,12 @@ use crate::{
     parameter::{kernel_magnitudes, magnitudes},
     site::identity,
     stream,
+};
+
+/// What the unmodified backbone computes for feature profiles.
+const WITH_STATISTICS: Intermediates<'_> = Intermediates {
+    block_statistics: true,
+    prefixes: &[],
 };
 
 /// A frozen backbone with one task's sites and head. Networks of the same backbone share its packed weights.
@@ -324,8 +330,19 @@ impl Network {
         Ok(all.map(|image| executable.features(image, &parameters)).collect())
     }
 
-    /// Returns the block statistics `[S]` of each preprocessed image `[3, H, W]` of `size` (rows, columns), as the
-    /// unmodified backbone computes them, whatever the task's sites are. Feature profiles describe them.
+    /// Runs the unmodified backbone, whatever the task's sites are, on a preprocessed image `[3, H, W]` of `size` (rows,
+    /// columns), and computes features and block statistics.
+    ///
+    /// # Errors
+    /// As [`Network::features`].
+    pub fn unmodified(&self, image: &[f32], size: [usize; 2]) -> Result<FeaturePass> {
+        let executable = self.frozen.executable(size)?;
+        check_images(&executable, &[image])?;
+        Ok(executable.pass(image, &executable.frozen_parameters(), WITH_STATISTICS))
+    }
+
+    /// Returns the block statistics `[S]` of each image, as [`Network::unmodified`] computes them. Feature profiles
+    /// describe them.
     ///
     /// # Errors
     /// As [`Network::features`].
@@ -334,11 +351,7 @@ impl Network {
         check_images(&executable, images)?;
         let parameters = executable.frozen_parameters();
         let all = images.par_iter();
-        let wanted = Intermediates {
-            block_statistics: true,
-            ..Intermediates::default()
-        };
-        let statistics = all.map(|image| executable.pass(image, &parameters, wanted).block_statistics);
+        let statistics = all.map(|image| executable.pass(image, &parameters, WITH_STATISTICS).block_statistics);
         Ok(statistics.collect())
     }
 

@@ -8,7 +8,7 @@ use crate::{
     AdapterRevision,
     error::{Result, TuneError},
     examples::{Example, Examples},
-    features::{block_statistics_of, features_of, images, mean},
+    features::{images, mean, unmodified},
     profile::{profile_against, profile_of_sketches},
 };
 
@@ -38,14 +38,14 @@ pub fn create_task(
     }
     let network = Network::new(backbone, Recipe::Linear, classes.len(), 0)?;
     let (mut groups, mut labels) = (Vec::with_capacity(classes.len()), Vec::with_capacity(classes.len()));
-    let (background, mut statistics) = (backbone.background(), Vec::new());
+    let mut statistics = Vec::new();
     for class in &classes {
         let mut own = Vec::with_capacity(class.len());
         for image in images(&header.preprocessing, examples, class)? {
-            own.push(features_of(&network, &header.preprocessing, &image)?);
-            if background.is_some() {
-                statistics.extend(block_statistics_of(&network, &header.preprocessing, &image)?);
-            }
+            // The network has no sites, so its features are those of the unmodified backbone.
+            let pass = unmodified(&network, &header.preprocessing, &image)?;
+            own.push(pass.features);
+            statistics.push(pass.block_statistics);
         }
         if !own.is_empty() {
             labels.extend(class[0].label.clone());
@@ -55,7 +55,7 @@ pub fn create_task(
     if groups.len() < 2 {
         return Err(TuneError::TooFewClasses { got: groups.len() });
     }
-    let profile = if let Some(background) = background {
+    let profile = if let Some(background) = backbone.background() {
         profile_against(background, &statistics)
     } else {
         let images: Vec<&[f32]> = groups.iter().flatten().map(Vec::as_slice).collect();

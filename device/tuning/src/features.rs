@@ -1,7 +1,7 @@
 //! Pooled features `[F]` of stored images.
 
 use clr_adapters::{Canary, Preprocessing};
-use clr_learning::Network;
+use clr_learning::{FeaturePass, Network};
 use clr_onnx::RgbImage;
 
 use crate::{
@@ -45,14 +45,10 @@ pub(crate) fn features_of(network: &Network, preprocessing: &Preprocessing, imag
     Ok(network.features_from_prefix(&start, size)?)
 }
 
-/// Returns the block statistics `[S]` of one image, as the unmodified backbone computes them.
-pub(crate) fn block_statistics_of(
-    network: &Network,
-    preprocessing: &Preprocessing,
-    image: &Image,
-) -> Result<Vec<Vec<f32>>> {
+/// Returns features and block statistics of one image, as the unmodified backbone computes them.
+pub(crate) fn unmodified(network: &Network, preprocessing: &Preprocessing, image: &Image) -> Result<FeaturePass> {
     let size = [preprocessing.height as usize, preprocessing.width as usize];
-    Ok(network.block_statistics(&[&image.variant(0, 0, preprocessing)], size)?)
+    Ok(network.unmodified(&image.variant(0, 0, preprocessing), size)?)
 }
 
 /// Returns an adapter's canary as an image; `None` if its pixels do not match its size.

@@ -7,7 +7,7 @@
 use clr_adapters::{Adapter, Background, Profile, StepSize, sketch};
 use clr_learning::Network;
 
-use crate::{error::Result, features::block_statistics_of, images::Image};
+use crate::{error::Result, features::unmodified, images::Image};
 
 /// Folds of the cross-validation.
 const FOLDS: usize = 5;
@@ -53,8 +53,8 @@ pub(crate) fn describe_class(adapter: &mut Adapter, network: &Network, images: &
     }
     let mut points = Vec::with_capacity(images.len());
     for image in images {
-        let statistics = block_statistics_of(network, &header.preprocessing, image)?;
-        points.extend(statistics.iter().map(|image| background.coordinates(image)));
+        let pass = unmodified(network, &header.preprocessing, image)?;
+        points.push(background.coordinates(&pass.block_statistics));
     }
     let step = header.steps.map_or(FINE, |steps| steps.profile_mean);
     profile.teach(header.labels.len().saturating_sub(1) as u32, background, &points, step);

@@ -20,7 +20,7 @@ use std::{
 use clr_adapters::{Background, Head, OwnScores, Preprocessing, Profile, Recipe};
 use clr_learning::{LabelledFeatures, LogisticOptions, Network, fit_head, learn_background};
 use clr_onnx::{Backbone, Preprocess as _, decode_image_for};
-use clr_training::{Dataset, Split, SplitOptions};
+use clr_training::{Dataset, Split, SplitOptions, evenly_spaced};
 use rayon::prelude::*;
 
 /// Images of a task for its profile, its limits, the background and the test.
@@ -58,17 +58,15 @@ fn compute(
         ..network.backbone().preprocessing().clone()
     };
     let samples = dataset.samples(split)?;
-    let taken = samples.len().min(most);
     let size = [side as usize; 2];
-    let rows: Vec<_> = (0..taken)
-        .into_par_iter()
+    let chosen: Vec<usize> = evenly_spaced(samples.len(), most).collect();
+    let rows: Vec<_> = (chosen.into_par_iter())
         .filter_map(|at| {
-            let sample = &samples[at * samples.len() / taken];
+            let sample = &samples[at];
             let image = decode_image_for(&dataset.root().join(&sample.path), &[&input]).ok()?;
             let values = input.preprocess(&image);
-            let features = network.features(&[&values], size).ok()?.remove(0);
-            let statistics = network.block_statistics(&[&values], size).ok()?.remove(0);
-            Some((features, statistics, sample.class as u32))
+            let pass = network.unmodified(&values, size).ok()?;
+            Some((pass.features, pass.block_statistics, sample.class as u32))
         })
         .collect();
     let (mut images, mut labelled) = (

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use crate::{
     Unreadable, Warning,
-    data::Scan,
+    data::{Scan, evenly_spaced},
     error::{Result, TrainError},
     observer::{Meter, Observer, Phase},
 };
@@ -73,8 +73,7 @@ pub fn fit_background(
     let mut chosen = Vec::with_capacity(folders.len());
     for folder in folders {
         let images = Scan::of(folder)?.images();
-        let taken = images.len().min(options.images);
-        let spread = (0..taken).map(|at| images[at * images.len() / taken].clone());
+        let spread = evenly_spaced(images.len(), options.images).map(|at| images[at].clone());
         chosen.push(spread.collect::<Vec<_>>());
     }
     let mut meter = Meter::new(Phase::Features, chosen.iter().map(Vec::len).sum());

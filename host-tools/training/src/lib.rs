@@ -39,7 +39,7 @@ pub use clr_learning::{
 pub use compact_options::CompactOptions;
 pub use data::{
     Dataset, LayoutOptions, Outcome, Sample, Scan, ScanLine, ScanReport, Split, SplitOptions, Survey, Unreadable,
-    Warning, display_path, inspect,
+    Warning, display_path, evenly_spaced, inspect,
 };
 pub use error::TrainError;
 pub use evaluate::{ClassScore, Evaluation, evaluate, evaluate_adapter};

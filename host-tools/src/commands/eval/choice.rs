@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clr_adapters::{BackgroundId, Preprocessing};
 use clr_engine::{Engine, EngineOptions, ResidentAdapter, ScoreOptions, TaskScore, score_tasks};
 use clr_onnx::Backbone;
-use clr_training::{Dataset, Sample};
+use clr_training::{Dataset, Sample, evenly_spaced};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -131,9 +131,9 @@ fn prepare(args: &EvalArgs, engine: &Engine) -> anyhow::Result<Vec<Task>> {
             let adapter = engine.prepare(&read_adapter(path)?.adapter)?;
             check_profile(&adapter, engine, path)?;
             let (dataset, mut samples) = open(args, data)?;
-            if let Some(limit) = args.limit.filter(|&limit| limit > 0 && limit < samples.len()) {
-                let count = samples.len();
-                samples = (0..limit).map(|index| samples[index * count / limit].clone()).collect();
+            if let Some(limit) = args.limit.filter(|&limit| limit > 0) {
+                let chosen = evenly_spaced(samples.len(), limit);
+                samples = chosen.map(|index| samples[index].clone()).collect();
             }
             Ok(Task {
                 classes: class_map(dataset.classes(), adapter.labels())?,

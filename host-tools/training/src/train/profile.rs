@@ -5,6 +5,7 @@ use clr_learning::{LabelledFeatures, Network};
 
 use crate::{
     batches::SplitImages,
+    data::evenly_spaced,
     error::Result,
     evaluate::block_statistics_of,
     observer::{Meter, Observer, Phase},
@@ -86,7 +87,8 @@ fn against(
     options: &TrainOptions,
     observer: &mut dyn Observer,
 ) -> Result<Option<TaskProfile>> {
-    let (own, others) = (spread(train.len(), TRAINING), spread(validation.len(), VALIDATION));
+    let own: Vec<usize> = evenly_spaced(train.len(), TRAINING).collect();
+    let others: Vec<usize> = evenly_spaced(validation.len(), VALIDATION).collect();
     let mut meter = Meter::new(Phase::Features, own.len() + others.len());
     let mut coordinates = |images: &SplitImages, order: &[usize]| -> Result<Vec<Vec<f32>>> {
         let progress = |n| meter.advance(n, observer);
@@ -105,10 +107,4 @@ fn against(
         profile,
         steps,
     }))
-}
-
-/// Returns at most `most` evenly spaced indices below `count`.
-fn spread(count: usize, most: usize) -> Vec<usize> {
-    let taken = count.min(most);
-    (0..taken).map(|at| at * count / taken).collect()
 }
