@@ -15,7 +15,10 @@ use clr_transfer::{
 };
 use rustix::process::Signal;
 
-use super::device::{Device, TIMEOUT, adapter, free_port, http_get, image, publisher, signed};
+use super::{
+    device::{Device, TIMEOUT, adapter, free_port, image, publisher, signed},
+    http_client::http_get,
+};
 
 /// A peer that sends single requests.
 struct Peer {

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::device::{Device, TIMEOUT, free_port, http_get, publisher};
+use super::{
+    device::{Device, TIMEOUT, free_port, publisher},
+    http_client::http_get,
+};
 
 const FOLDER: &str = "[source]\nkind = 'directory'\npath = 'frames'\n";
 

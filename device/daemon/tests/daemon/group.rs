@@ -9,7 +9,10 @@ use clr_adapters::{Recipe, Trial};
 use clr_transfer::TaskState;
 use serde_json::Value;
 
-use super::device::{Device, TIMEOUT, adapter, backbone, free_port, http_get, image, never_confident, png, signed};
+use super::{
+    device::{Device, TIMEOUT, adapter, backbone, free_port, image, never_confident, png, signed},
+    http_client::http_get,
+};
 use crate::{promises::check_document, scenes, seeded};
 
 /// Long trials, which no result ends.

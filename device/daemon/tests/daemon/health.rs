@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use clr_transfer::HealthState;
 
-use super::device::{Device, TIMEOUT, adapter, free_port, http_get, image, signed};
+use super::{
+    device::{Device, TIMEOUT, adapter, free_port, image, signed},
+    http_client::http_get,
+};
 
 /// Waits until `/healthz` returns this status and a body that contains these words.
 fn wait_for(port: u16, status: u16, words: &str) {

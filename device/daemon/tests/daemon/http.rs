@@ -10,7 +10,10 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
-use super::device::{Device, TIMEOUT, adapter, free_port, http_get, image, signed};
+use super::{
+    device::{Device, TIMEOUT, adapter, free_port, image, signed},
+    http_client::http_get,
+};
 
 fn device_with_http(extra: &str) -> (Device, u16) {
     let port = free_port();

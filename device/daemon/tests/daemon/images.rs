@@ -13,7 +13,10 @@ use clr_transfer::{ClientError, Endpoint, FailureCode, SystemClock};
 use image::codecs::jpeg::JpegEncoder;
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use super::device::{Device, Heard, TIMEOUT, adapter, free_port, http_get, image, signed};
+use super::{
+    device::{Device, Heard, TIMEOUT, adapter, free_port, image, signed},
+    http_client::http_get,
+};
 
 /// Memory limit of an image in these tests, with an allowance for the rest of the program, in bytes.
 const BUDGET: u64 = 24 << 20;

@@ -15,6 +15,7 @@ mod group;
 mod health;
 mod hostile;
 mod http;
+mod http_client;
 mod images;
 mod killed;
 mod learning;

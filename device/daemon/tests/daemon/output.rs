@@ -10,7 +10,10 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use super::device::{Device, free_port, image, metric};
+use super::{
+    device::{Device, free_port, image},
+    http_client::metric,
+};
 
 const PROMPT: Duration = Duration::from_secs(2);
 
@@ -31,7 +34,7 @@ fn fill(output: &PipeWriter) {
 }
 
 fn answered(port: u16) -> f64 {
-    let page = super::device::http_get(port, "/metrics").1;
+    let page = super::http_client::http_get(port, "/metrics").1;
     let line = page.lines().find(|line| line.starts_with("clr_frames_answered_total{"));
     line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
 }

@@ -14,7 +14,10 @@ use clr_transfer::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
-use super::device::{Device, TIMEOUT, adapter, free_port, http_get, image, signed};
+use super::{
+    device::{Device, TIMEOUT, adapter, free_port, image, signed},
+    http_client::http_get,
+};
 
 /// Maximum time until a revoked host's session ends. The session's thread checks every 50 ms.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);

@@ -12,7 +12,10 @@ use rustix::process::Signal;
 
 use crate::promises::{check_document, check_help};
 
-use super::device::{Device, TIMEOUT, adapter, backbone, exists, free_port, http_get, image, publisher, signed};
+use super::{
+    device::{Device, TIMEOUT, adapter, backbone, exists, free_port, image, publisher, signed},
+    http_client::http_get,
+};
 
 #[test]
 fn results_equal_those_of_the_engine() {

@@ -10,7 +10,10 @@ use std::{
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use super::device::{Device, adapter, free_port, http_get, image, metric, signed};
+use super::{
+    device::{Device, adapter, free_port, image, signed},
+    http_client::{http_get, metric},
+};
 
 /// Maximum time until the device stops, whatever it is waiting for.
 const PROMPT: Duration = Duration::from_secs(2);
