@@ -1,4 +1,4 @@
-//! The background of a backbone, in the file beside it.
+//! The background of a backbone, in the file next to it.
 
 use std::{
     fs::File,
@@ -56,8 +56,8 @@ impl Backbone {
         Ok(self)
     }
 
-    /// Adds the background from the file beside the backbone at `path`, if there is one.
-    pub(crate) fn with_background_beside(self, path: &Path) -> Result<Self, OnnxError> {
+    /// Adds the background from the file next to the backbone at `path`, if there is one.
+    pub(crate) fn with_background_file(self, path: &Path) -> Result<Self, OnnxError> {
         let path = Self::background_path(path);
         let mut bytes = Vec::new();
         let read = File::open(&path).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut bytes));
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_background_beside_a_backbone_is_read_with_it() {
+    fn the_background_next_to_a_backbone_is_read_with_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("net.onnx");
         let backbone = seeded_backbone(Architecture::MobileNetV2, 1, 3);

@@ -34,7 +34,7 @@ pub enum OnnxError {
         /// The file's value.
         got: u64,
     },
-    /// The background beside the file cannot be used with it.
+    /// The background next to the file cannot be used with it.
     #[error(
         "{origin}: {reason}\nhint: copy the file again, fit a background to this backbone with `clr background`, or remove the file"
     )]

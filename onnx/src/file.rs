@@ -22,7 +22,7 @@ impl Backbone {
         foreign::refuse(&bytes, &origin)?;
         foreign::refuse_other_roles(&bytes, &origin)?;
         let backbone = import::backbone(&bytes, &origin, Some(path), &ReadOptions::default())?;
-        backbone.with_background_beside(path)
+        backbone.with_background_file(path)
     }
 
     /// Reads the bytes of an ONNX file; `origin` names them in errors. See [`Backbone::load`].

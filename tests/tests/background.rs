@@ -1,4 +1,4 @@
-//! `clr background`: tasks trained beside a background are chosen against it, and mistakes are told.
+//! `clr background`: tasks trained with a background are chosen against it, and mistakes are told.
 
 use clr_adapters::{Background, OwnScores, decode};
 
@@ -28,7 +28,7 @@ fn workbench() -> Workbench {
 }
 
 #[test]
-fn tasks_trained_beside_a_background_are_chosen_against_it() {
+fn tasks_trained_with_a_background_are_chosen_against_it() {
     let bench = workbench();
     write_images(&bench.path("more"), 3, 12, 9);
     let train = |data: &str| {

@@ -137,7 +137,7 @@ fn images_of_a_taught_class_are_no_longer_unusual_and_other_scores_stay() {
             .all(|image| score(&background, &after, image) >= score(&background, &before, image))
     );
     assert!(unusual(&after, &own) <= unusual(&before, &own));
-    // Taught again, it is described anew; a class whose images are ordinary needs nothing.
+    // Taught again, it is described again; a class whose images are ordinary needs nothing.
     assert!(after.teach(3, &background, &taught[..10], step));
     assert_eq!(after.taught.len(), 1);
     assert!(after.teach(3, &background, &coordinates(&background, &own[..20]), step));

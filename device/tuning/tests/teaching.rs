@@ -264,7 +264,7 @@ fn a_new_task_has_a_profile_so_that_it_can_be_selected() {
 }
 
 #[test]
-fn beside_a_background_a_taught_class_is_as_usual_as_the_others() {
+fn with_a_background_a_taught_class_is_as_usual_as_the_others() {
     let network = Network::new(&backbone(), Recipe::Linear, 2, 0).unwrap();
     let statistics = |image: &RgbImage| {
         let input = preprocessing().preprocess(image);

@@ -136,7 +136,7 @@ pub fn fetch_backbone(
     Ok(fetched(false))
 }
 
-/// Writes the background unless there is one. An existing one stays, because adapters that were trained beside it name it.
+/// Writes the background unless there is one. An existing one stays, because adapters that were trained with it name it.
 fn ensure_background(item: &BackboneItem, done: &FetchedBackbone, cache: &Cache) -> Result<(), FetchError> {
     if done.background.exists() {
         return Ok(());

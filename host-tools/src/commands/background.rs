@@ -21,7 +21,7 @@ const LEAST_FOLDERS: usize = 3;
 /// Fit a backbone's background: what images in general look like to it
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Example:\n  clr background --backbone net.onnx photos/ drawings/ scans/ maps/\n\nThe background is written beside the backbone, as net.background, where every command and the device find it. Feature profiles of tasks that are trained from then on are relative to it: `auto` chooses among them, and tells images of no task from those of one. Each folder is one kind of images. The more kinds there are, the better; the tasks' own kinds may be among them. Deliver the file together with the backbone."
+    after_help = "Example:\n  clr background --backbone net.onnx photos/ drawings/ scans/ maps/\n\nThe background is written next to the backbone, as net.background, where every command and the device find it. Feature profiles of tasks that are trained from then on are relative to it: `auto` chooses among them, and tells images of no task from those of one. Each folder is one kind of images. The more kinds there are, the better; the tasks' own kinds may be among them. Deliver the file together with the backbone."
 )]
 pub(crate) struct BackgroundArgs {
     /// The frozen network (ONNX)
@@ -36,7 +36,7 @@ pub(crate) struct BackgroundArgs {
     /// Maximum number of images of each folder, evenly spaced
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(20..))]
     images: u32,
-    /// File to write [default: beside the backbone]
+    /// File to write [default: next to the backbone]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }

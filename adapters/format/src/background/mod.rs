@@ -2,7 +2,7 @@
 //!
 //! Profiles of tasks are distributions of these coordinates, and their scores are relative to the background. A task's
 //! score therefore depends on no other task. The background is fitted once per backbone, from images of many kinds, and
-//! delivered beside it (`docs/reference/auto.md`).
+//! delivered together with it (`docs/reference/auto.md`).
 
 mod file;
 

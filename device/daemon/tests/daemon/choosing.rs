@@ -50,7 +50,7 @@ fn without_profiles_the_result_gives_the_reason() {
 }
 
 #[test]
-fn beside_a_background_the_tasks_are_chosen_against_it_and_a_wrong_one_is_refused() {
+fn with_a_background_the_tasks_are_chosen_against_it_and_a_wrong_one_is_refused() {
     let (plain, _) = backbone();
     let mut device = Device::new("");
     let path = device.path("net.onnx");
