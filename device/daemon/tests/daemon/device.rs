@@ -21,10 +21,13 @@ use clr_transfer::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::evidence;
 use crate::seeded;
 
-/// Timeout for every wait, sufficient on a loaded machine.
-pub(super) const TIMEOUT: Duration = Duration::from_mins(1);
+/// Timeout for every wait, sufficient on a loaded machine whose disk takes a minute for an `fsync`.
+pub(super) const TIMEOUT: Duration = Duration::from_mins(4);
+/// Time without a result after which a device that lives is taken to have none.
+const SILENCE: Duration = Duration::from_secs(15);
 /// Configuration of a source that is a folder of frames.
 pub(super) const FRAMES: &str = "[source]\nkind = 'directory'\npath = 'frames'\ndelete = true\n";
 /// Side of the input in pixels.
@@ -220,10 +223,16 @@ impl Device {
         let socket = self.path("state/control.sock");
         let started = Instant::now();
         while std::os::unix::net::UnixStream::connect(&socket).is_err() {
-            assert!(started.elapsed() < TIMEOUT, "the device does not listen");
-            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().unwrap()) {
-                panic!("the device ended: {status}");
+            let child = self.child.as_mut().unwrap();
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("the device ended: {status}\n{}", self.log());
             }
+            assert!(
+                started.elapsed() < TIMEOUT,
+                "the device does not listen\n{}{}",
+                evidence::threads(child),
+                self.log()
+            );
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -388,7 +397,7 @@ impl Device {
     /// Returns the next event.
     pub(super) fn answer_or_end(&self) -> Heard {
         // A lost source is reopened within two seconds.
-        match self.lines.as_ref().unwrap().recv_timeout(TIMEOUT / 4) {
+        match self.lines.as_ref().unwrap().recv_timeout(SILENCE) {
             Ok(line) => Heard::Result(serde_json::from_str(&line).unwrap()),
             Err(RecvTimeoutError::Disconnected) => Heard::End,
             Err(RecvTimeoutError::Timeout) => Heard::Nothing,

@@ -10,6 +10,7 @@ mod announced;
 mod check_config;
 mod choosing;
 mod device;
+mod evidence;
 mod fault_matrix;
 mod group;
 mod health;
