@@ -60,6 +60,14 @@ impl ClassFeatures {
         self.deviations.extend(deviations);
     }
 
+    /// Removes a class; those after it move up. Another class than the existing ones is ignored.
+    pub(crate) fn remove_class(&mut self, class: usize) {
+        let own = class * self.features()..(class + 1) * self.features();
+        if own.end <= self.deviations.len() {
+            self.deviations.drain(own);
+        }
+    }
+
     /// Sets the mean feature `[F]` of `class`, rounded to the step. Another class than the existing ones is ignored.
     pub fn set_class(&mut self, class: usize, mean: &[f32]) {
         let features = self.features();

@@ -57,6 +57,7 @@ mod profile;
 mod recipe;
 mod refusal;
 mod release;
+mod remove_class;
 mod section;
 mod signature;
 mod signing;

@@ -13,6 +13,7 @@ mod hostile;
 mod profile;
 mod publishers;
 mod release;
+mod remove_class;
 mod round_trip;
 mod sample;
 mod signing;

@@ -152,6 +152,11 @@ pub trait Device: Sync {
         Err(unsupported("remove stored images"))
     }
 
+    /// Removes a class that was taught on the device, and its stored images.
+    fn remove_class(&self, _task: &str, _label: &str) -> Result<RemovedExamples, Failure> {
+        Err(unsupported("remove a class"))
+    }
+
     /// Returns the forecast of a tuning run.
     fn tune_check(&self, _request: &TuneRequest) -> Result<TuneForecast, Failure> {
         Err(unsupported("tell what tuning lacks"))

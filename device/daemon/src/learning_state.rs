@@ -106,6 +106,12 @@ impl LearningState {
         }
     }
 
+    /// Forgets the outcome of a class that was removed.
+    pub(crate) fn forget_outcome(&self, task: &str, label: &str) {
+        let outcomes = &mut lock(&self.taught).outcomes;
+        outcomes.retain(|((of, class), _)| of != task || class != label);
+    }
+
     /// Returns the label of an image before it was relabelled, and forgets it.
     pub(crate) fn previous_label(&self, task: &str, id: Digest) -> Option<PreviousLabel> {
         lock(&self.taught).relabelled.remove(&(task.to_owned(), id))

@@ -50,6 +50,8 @@ pub(super) enum RemoteCommand {
     MarkBad(TaskArgs),
     /// Teach a class from images; it is recognised at once
     Teach(TeachArgs),
+    /// Remove a class that was taught on the device, and its images
+    RemoveClass(ClassArgs),
     /// List, show or remove the stored training images
     Examples(ExamplesArgs),
     /// Tune a task on its stored images, in the background
@@ -119,6 +121,16 @@ pub(super) struct TaskArgs {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct ClassArgs {
+    /// The task
+    task: String,
+    /// The class
+    label: String,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct TuneArgs {
     /// The task
     #[arg(short, long, value_name = "NAME")]
@@ -170,6 +182,7 @@ fn execute(command: &RemoteCommand) -> Result<(), RemoteError> {
         | RemoteCommand::MarkGood(args)
         | RemoteCommand::MarkBad(args) => &args.target,
         RemoteCommand::Teach(args) => &args.target,
+        RemoteCommand::RemoveClass(args) => &args.target,
         RemoteCommand::Examples(args) => &args.target,
         RemoteCommand::Tune(args) => &args.target,
         RemoteCommand::Enrol(args) => &args.target,
@@ -199,6 +212,7 @@ fn execute(command: &RemoteCommand) -> Result<(), RemoteError> {
         RemoteCommand::MarkGood(args) => client.mark_good(&args.task)?,
         RemoteCommand::MarkBad(args) => client.mark_bad(&args.task)?,
         RemoteCommand::Teach(args) => teach(args, client)?,
+        RemoteCommand::RemoveClass(args) => print(&client.remove_class(&args.task, &args.label)?)?,
         RemoteCommand::Examples(args) => examples(args, client)?,
         RemoteCommand::Tune(args) => tune(args, client)?,
         RemoteCommand::Enrol(args) => enrol(args, client)?,

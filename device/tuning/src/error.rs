@@ -23,6 +23,36 @@ pub enum TuneError {
         /// The class.
         label: String,
     },
+    /// The class is one of the publisher's.
+    #[error(
+        "class `{label}` of task `{task}` comes with the publisher's adapter; only classes that were taught on the device can be removed\nhint: train the task without it on a host"
+    )]
+    PublishersClass {
+        /// The task.
+        task: String,
+        /// The class.
+        label: String,
+    },
+    /// The adapter has no such class.
+    #[error(
+        "task `{task}` has no class `{label}`, only {known}\nhint: images of a class that was not taught are removed by `clr device examples remove {task} --label {label}`"
+    )]
+    NoSuchClass {
+        /// The task.
+        task: String,
+        /// The class.
+        label: String,
+        /// The classes of the task.
+        known: String,
+    },
+    /// Without the class, a single one would remain.
+    #[error("task `{task}` would be left with a single class without `{label}`\nhint: clr device remove {task}")]
+    LastClasses {
+        /// The task.
+        task: String,
+        /// The class.
+        label: String,
+    },
     /// All images of the class are predicted as other classes.
     #[error(
         "class `{label}` looks like `{known}`: {as_known} of its {images} images are classified as `{known}`, and none can be classified as `{label}` without taking images from known classes\nhint: label them `{known}` if they show the same, or teach `{label}` with more and clearer images"

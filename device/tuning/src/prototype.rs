@@ -96,21 +96,8 @@ pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> R
         Some(_) => old.into_iter().filter(|example| example.label.is_some()).collect(),
         None => old,
     };
-    let mut teacher = Teacher {
-        encoding: parent.encoding,
-        adapter: parent.adapter.clone(),
-        others: features(&network, &header.preprocessing, examples, &spread(&old))?,
-        canaries: Vec::new(),
-    };
-    for canary in &header.canaries {
-        if let Some(image) = canary_image(canary, &header.preprocessing) {
-            teacher.canaries.push(CanaryFeatures {
-                features: features_of(&network, &header.preprocessing, &image)?,
-                class: canary.class as usize,
-                probability: f64::from(canary.probability),
-            });
-        }
-    }
+    let mut teacher = Teacher::new(parent, &network)?;
+    teacher.others = features(&network, &header.preprocessing, examples, &spread(&old))?;
     let mut classes = Vec::new();
     for class in new.chunk_by(|a, b| a.label == b.label) {
         let label = class[0].label.clone().unwrap_or_default();
@@ -175,6 +162,27 @@ pub(crate) struct Teacher {
 }
 
 impl Teacher {
+    /// Starts from `parent`, whose network is `network`, without images of its classes.
+    pub(crate) fn new(parent: &Parent, network: &Network) -> Result<Self> {
+        let header = &parent.adapter.header;
+        let mut canaries = Vec::new();
+        for canary in &header.canaries {
+            if let Some(image) = canary_image(canary, &header.preprocessing) {
+                canaries.push(CanaryFeatures {
+                    features: features_of(network, &header.preprocessing, &image)?,
+                    class: canary.class as usize,
+                    probability: f64::from(canary.probability),
+                });
+            }
+        }
+        Ok(Self {
+            encoding: parent.encoding,
+            adapter: parent.adapter.clone(),
+            others: Vec::new(),
+            canaries,
+        })
+    }
+
     /// Adds the class with these features.
     fn extend(&mut self, label: &str, own: &[Vec<f32>], separation: Option<f64>) -> Result<TaughtClass> {
         let known = self.adapter.head.weight.len();

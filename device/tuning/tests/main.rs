@@ -4,6 +4,7 @@ mod budget;
 mod common;
 mod compact;
 mod promotion;
+mod remove_class;
 mod resume;
 mod teaching;
 mod without_old_images;

@@ -330,6 +330,18 @@ where
         })
     }
 
+    /// Removes a class that was taught on the device, and its stored images.
+    ///
+    /// # Errors
+    /// [`ClientError`] in the same cases as [`Client::rollback`].
+    pub fn remove_class(&mut self, task: &str, label: &str) -> Result<RemovedExamples, ClientError> {
+        let request = Request::RemoveClass { task, label };
+        self.ask(&request, Repeat::Never, |response| match response {
+            Response::Removed(removed) => Some(removed),
+            _ => None,
+        })
+    }
+
     /// Returns a forecast of a tuning run without starting it.
     ///
     /// # Errors

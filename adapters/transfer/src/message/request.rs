@@ -190,11 +190,18 @@ pub enum Request<'a> {
     },
     /// Reads the names of the selected tasks.
     Selection,
+    /// Removes a class that was taught on the device, and its stored images.
+    RemoveClass {
+        /// The task.
+        task: &'a str,
+        /// The class.
+        label: &'a str,
+    },
 }
 
 impl<'a> Request<'a> {
     /// Number of known kinds of requests.
-    pub(super) const KINDS: u32 = 33;
+    pub(super) const KINDS: u32 = 34;
 
     /// Parses a request. Texts and data borrow from `bytes`; anything copied is no larger than `bytes`.
     ///
@@ -214,7 +221,7 @@ impl<'a> Request<'a> {
             | Self::TeachLimits { task }
             | Self::Examples { task, .. }
             | Self::OpenExample { task, .. } => name("task", task, MAX_TASK)?,
-            Self::Teach { task, label } | Self::TeachStatus { task, label } => {
+            Self::Teach { task, label } | Self::TeachStatus { task, label } | Self::RemoveClass { task, label } => {
                 name("task", task, MAX_TASK)?;
                 name("label", label, MAX_LABEL)?;
             }
@@ -280,6 +287,7 @@ impl<'a> Request<'a> {
             Self::RotateKey { .. } => "rotate-key",
             Self::SwitchGroup { .. } => "switch-group",
             Self::Selection => "selection",
+            Self::RemoveClass { .. } => "remove-class",
         }
     }
 }

@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn the_number_of_message_kinds_is_correct() {
-        let last = Request::Selection.write(Vec::new()).unwrap();
+        let (task, label) = ("birds", "robin");
+        let last = Request::RemoveClass { task, label }.write(Vec::new()).unwrap();
         assert_eq!(variant(&last), Some(Request::KINDS - 1));
         let last = Response::Selection(Vec::new()).write(Vec::new()).unwrap();
         assert_eq!(variant(&last), Some(Response::KINDS - 1));
@@ -137,7 +138,7 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_is_distinguished_from_a_damaged_message() {
-        assert_eq!(Request::read(&[33]), Err(MessageFault::Unknown { kind: 33 }));
+        assert_eq!(Request::read(&[34]), Err(MessageFault::Unknown { kind: 34 }));
         assert_eq!(Request::read(&[4, 1]), Err(MessageFault::Unreadable));
         assert_eq!(Request::read(&[5, 0]), Err(MessageFault::Rest { left: 1 }));
         assert_eq!(Request::read(&[]), Err(MessageFault::Unreadable));

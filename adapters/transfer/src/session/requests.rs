@@ -58,6 +58,11 @@ impl Session<'_> {
                 removed.clip();
                 Response::Removed(removed)
             }
+            Request::RemoveClass { task, label } => {
+                let mut removed = device.remove_class(task, label)?;
+                removed.clip();
+                Response::Removed(removed)
+            }
             Request::TuneCheck(request) => {
                 let mut forecast = device.tune_check(&request)?;
                 forecast.clip();

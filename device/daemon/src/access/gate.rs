@@ -452,6 +452,12 @@ impl Device for Gate {
         })
     }
 
+    fn remove_class(&self, task: &str, label: &str) -> Result<RemovedExamples, Failure> {
+        self.execute(Role::Teach, "remove-class", Subject::task(task), |_| {
+            self.learner().remove_class(task, label)
+        })
+    }
+
     fn tune_check(&self, request: &TuneRequest) -> Result<TuneForecast, Failure> {
         self.query_as(Role::Teach, "tune-check", || self.learner().tune_check(request))
     }

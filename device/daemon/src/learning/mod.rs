@@ -3,6 +3,7 @@
 
 mod attempt;
 mod bounds;
+mod remove_class;
 mod stored;
 mod teach;
 

@@ -1,7 +1,8 @@
 //! Teaching of a class: its images become class weights immediately, or are removed.
 //!
 //! Each class is taught separately: images of other classes that have not been taught yet are ignored. A refused class
-//! leaves no trace: its images are removed, or get their previous label again.
+//! leaves no trace: its images are removed, or get their previous label again. A class that was taught before is taught
+//! again from all its images, and stays as it is if that is refused.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -11,7 +12,7 @@ use std::{
 use clr_adapters::{Header, Provenance, Recipe};
 use clr_store::StoreError;
 use clr_transfer::{Failure, FailureCode, TeachPhase, TeachStatus, TunePhase};
-use clr_tuning::{AdapterRevision, TaughtClass, TuneError};
+use clr_tuning::{AdapterRevision, Parent, Taught, TaughtClass, TuneError};
 
 use super::{Learner, attempt::LearnError, stored::StoredImages};
 use crate::{error::with_causes, learning_state::PreviousLabel, time::now};
@@ -84,7 +85,11 @@ impl Learner {
             Err(StoreError::NoSuchTask { .. }) => return self.create_task(task, images),
             serving => serving?,
         };
-        if serving.decoded.adapter.header.labels.iter().any(|known| known == label) {
+        let parent = self.runtime.parent(&serving)?;
+        if parent.has_taught(label) {
+            return self.teach_again(task, label, &parent);
+        }
+        if parent.adapter.header.labels.iter().any(|known| known == label) {
             return Ok(TeachStatus {
                 phase: TeachPhase::Known,
                 images: images as u32,
@@ -95,10 +100,25 @@ impl Learner {
                 ..TeachStatus::default()
             });
         }
-        let parent = self.runtime.parent(&serving)?;
-        let images = StoredImages::with_class(&self.runtime, task, &parent.adapter.header.labels, label);
-        let taught = clr_tuning::teach(self.runtime.engine.backbone(), &parent, &images)?;
+        let taught = self.taught(task, label, &parent)?;
         self.serve_tuned(&taught.revision)?;
+        Ok(taught_status(task, label, &taught.classes))
+    }
+
+    /// Adds the class to `parent`, from its stored images.
+    fn taught(&self, task: &str, label: &str, parent: &Parent) -> Result<Taught, LearnError> {
+        let images = StoredImages::with_class(&self.runtime, task, &parent.adapter.header.labels, label);
+        Ok(clr_tuning::teach(self.runtime.engine.backbone(), parent, &images)?)
+    }
+
+    /// Teaches a class that was taught before, from all its stored images.
+    fn teach_again(&self, task: &str, label: &str, parent: &Parent) -> Result<TeachStatus, LearnError> {
+        let without = parent.without_class(self.runtime.engine.backbone(), label)?;
+        let taught = self.taught(task, label, &without)?;
+        // A host repeats a request whose reply it has lost.
+        if taught.revision.adapter.head != parent.adapter.head {
+            self.serve_tuned(&taught.revision)?;
+        }
         Ok(taught_status(task, label, &taught.classes))
     }
 
@@ -177,7 +197,7 @@ impl Learner {
             LearnError::Refused(failure) => failure.clone(),
             error => Failure::new(FailureCode::TUNING, with_causes(error)),
         };
-        if of_the_class {
+        if of_the_class && !self.is_known(task, label) {
             let taken = self.undo_images(task, label);
             if taken > 0 {
                 failure.message = format!("{}; its {taken} images are removed", failure.message);
@@ -194,6 +214,11 @@ impl Learner {
             hint: failure.hint,
             ..TeachStatus::default()
         }
+    }
+
+    fn is_known(&self, task: &str, label: &str) -> bool {
+        let serving = self.runtime.store.serving(task);
+        serving.is_ok_and(|serving| serving.decoded.adapter.header.labels.iter().any(|known| known == label))
     }
 
     /// Removes the images of a class or restores their previous labels. Returns the number of these images.

@@ -30,7 +30,7 @@ const LOOKS: [&str; 9] = [
 ];
 
 /// Every request with the role that it needs and its name in the audit log.
-const REQUESTS: [(&str, Role, Act); 32] = [
+const REQUESTS: [(&str, Role, Act); 33] = [
     ("status", Role::Observe, |client| client.status().map(|_| ())),
     ("selection", Role::Observe, |client| client.selection().map(|_| ())),
     ("list", Role::Observe, |client| client.list().map(|_| ())),
@@ -67,6 +67,9 @@ const REQUESTS: [(&str, Role, Act); 32] = [
     ("remove-examples", Role::Teach, |client| {
         let selection = clr_transfer::ExampleSelection::Frames;
         client.remove_examples("birds", selection).map(|_| ())
+    }),
+    ("remove-class", Role::Teach, |client| {
+        client.remove_class("birds", "robin").map(|_| ())
     }),
     ("tune-check", Role::Teach, |client| {
         client.tune_check(&TuneRequest::prototype("birds")).map(|_| ())

@@ -170,7 +170,7 @@ fn labels_that_differ_only_in_case_or_spaces_are_refused_with_the_known_one() {
         assert!(label == " " || text.contains("Robin red"), "{text}");
     }
     let again = device.teach("Robin red", &[png(&scenes::image(1, 9))]).unwrap();
-    assert_eq!((again.phase, again.images), (TeachPhase::Known, 7), "{again:?}");
+    assert_eq!((again.phase, again.images), (TeachPhase::Taught, 7), "{again:?}");
 }
 
 #[test]
@@ -217,6 +217,69 @@ fn stored_images_are_listed_read_and_removed() {
     device.host(|client| client.mark_good("birds")).unwrap();
     device.host(|client| client.restore("birds")).unwrap();
     assert_eq!(device.list()[0].labels, 3);
+}
+
+#[test]
+fn a_taught_class_is_removed_and_the_task_is_bit_for_bit_as_before() {
+    let mut device = device();
+    let before = device.ask(&image(1));
+    device.teach("robin", &robins()).unwrap();
+    device
+        .teach(
+            "wren",
+            &(0..6).map(|index| png(&scenes::image(2, index))).collect::<Vec<_>>(),
+        )
+        .unwrap();
+    let with_wren = device.ask(&image(1));
+    let remove = |device: &Device, label: &str| device.host(|client| client.remove_class("birds", label));
+
+    assert_eq!(remove(&device, "robin").unwrap().images, 6);
+    assert_eq!((device.stored("robin"), device.stored("wren")), (0, 6));
+    assert_eq!(device.list()[0].labels, 4);
+    assert_eq!(remove(&device, "wren").unwrap().images, 6);
+    let after = device.ask(&image(1));
+    assert_eq!((&after["class"], &after["top"]), (&before["class"], &before["top"]));
+    assert_ne!(with_wren["top"], before["top"], "the classes had no effect");
+
+    // It can be taught again, under the same name.
+    assert_eq!(device.teach("wren", &robins()).unwrap().phase, TeachPhase::Taught);
+    let (known, text) = code(remove(&device, "robin"));
+    assert_eq!(known, FailureCode::TUNING, "{text}");
+    assert!(
+        text.contains("has no class `robin`") && text.contains("hint: "),
+        "{text}"
+    );
+    let (refused, text) = code(remove(&device, &with_canary().header.labels[0]));
+    assert_eq!(refused, FailureCode::TUNING, "{text}");
+    assert!(text.contains("comes with the publisher's adapter"), "{text}");
+    assert_eq!((device.list()[0].labels, device.stored("wren")), (4, 6));
+    let (absent, text) = code(device.host(|client| client.remove_class("ghost", "x")));
+    assert_eq!(absent, FailureCode::NO_TASK, "{text}");
+}
+
+#[test]
+fn a_class_that_is_taught_again_is_learned_from_all_its_images_and_survives_a_refusal() {
+    let mut device = device();
+    assert_eq!(device.teach("robin", &robins()).unwrap().phase, TeachPhase::Taught);
+    let few = device.ask(&png(&scenes::image(1, 20)));
+    let others: Vec<Vec<u8>> = (6..9).map(|index| png(&scenes::image(1, index))).collect();
+    let again = device.teach("robin", &others).unwrap();
+    assert_eq!((again.phase, again.images), (TeachPhase::Taught, 9), "{again:?}");
+    let more = device.ask(&png(&scenes::image(1, 20)));
+    assert_ne!(more["top"], few["top"]);
+    let revision = device.list()[0].revision;
+    // The same images again change nothing.
+    device.teach("robin", &robins()).unwrap();
+    assert_eq!(device.list()[0].revision, revision);
+    assert_eq!(device.ask(&png(&scenes::image(1, 20)))["top"], more["top"]);
+
+    // If every image of the class is one of a known class, the class stays as it was.
+    let all = ExampleSelection::Label("robin".to_owned());
+    device.host(|client| client.remove_examples("birds", all)).unwrap();
+    let refused = device.teach("robin", &copies()).unwrap();
+    assert_eq!(refused.phase, TeachPhase::Refused, "{refused:?}");
+    assert_eq!((device.list()[0].labels, device.stored("robin")), (4, 0));
+    assert_eq!(device.ask(&png(&scenes::image(1, 20)))["top"], more["top"]);
 }
 
 /// A request for all memory and 4,294,967,295 steps must be refused.
