@@ -2,7 +2,7 @@
 
 use std::{net::TcpListener, path::Path};
 
-use clr_transfer::{Link, ServeLimits, SystemClock, serve};
+use clr_transfer::{Digest, ExampleSummary, Link, ServeLimits, SystemClock, serve};
 use image::RgbImage;
 use serde_json::Value;
 
@@ -10,6 +10,12 @@ use crate::{fixtures::clr, push_and_pull::memory_device::MemoryDevice};
 
 /// Runs `clr device teach` with an in-memory device. Returns the exit code, the document and stderr.
 fn teach(device: &MemoryDevice, paths: &[&str], folder: &Path) -> (Option<i32>, Value, String) {
+    let arguments = [&["teach", "--task", "birds", "--label", "robin"], paths].concat();
+    on_device(device, &arguments, folder)
+}
+
+/// Runs `clr device` with an in-memory device.
+fn on_device(device: &MemoryDevice, arguments: &[&str], folder: &Path) -> (Option<i32>, Value, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let place = format!("tcp:{}", listener.local_addr().unwrap());
     std::thread::scope(|scope| {
@@ -18,10 +24,8 @@ fn teach(device: &MemoryDevice, paths: &[&str], folder: &Path) -> (Option<i32>, 
             serve(&mut link, device, &SystemClock::new(), &ServeLimits::default()).unwrap();
         });
         let output = clr()
-            .args([
-                "device", "teach", "--task", "birds", "--label", "robin", "--at", &place, "--json",
-            ])
-            .args(paths)
+            .args(["device", "--at", &place, "--json"])
+            .args(arguments)
             .current_dir(folder)
             .output()
             .unwrap();
@@ -95,4 +99,27 @@ fn no_readable_file_is_a_reported_failure() {
         stderr.contains("none of the 1 images") && stderr.contains("hint: "),
         "{stderr}"
     );
+}
+
+#[test]
+fn a_removed_class_is_reported_with_its_images_and_a_refusal_with_its_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = MemoryDevice::default();
+    device.0.lock().unwrap().examples.push(ExampleSummary {
+        id: Digest([7; 32]),
+        label: Some("robin".to_owned()),
+        added: None,
+        bytes: 3,
+    });
+    let remove = |label| on_device(&device, &["remove-class", "birds", label], folder.path());
+    let (code, document, stderr) = remove("robin");
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(
+        (&document["action"], &document["label"], &document["images"]),
+        (&"remove-class".into(), &"robin".into(), &1.into()),
+        "{document}"
+    );
+    let (code, _, stderr) = remove("robin");
+    assert_eq!(code, Some(6), "{stderr}");
+    assert!(stderr.contains("no class `robin`"), "{stderr}");
 }

@@ -76,6 +76,20 @@ fn stored_images_are_listed_in_pages_read_by_digest_and_removed() {
         |client| client.remove_examples("birds", ExampleSelection::Frames).unwrap(),
     );
     assert_eq!(removed.images, count.div_ceil(4));
+    let label = device.0.lock().unwrap().examples[0].label.clone().unwrap();
+    let (removed, ..) = with_client(
+        &device,
+        512,
+        |_| Faults::default(),
+        |client| [(); 2].map(|()| client.remove_class("birds", &label).map(|removed| removed.images)),
+    );
+    assert!(removed[0].as_ref().is_ok_and(|images| *images > 0), "{removed:?}");
+    assert!(
+        removed[1]
+            .as_ref()
+            .is_err_and(|error| error.to_string().contains("no class")),
+        "{removed:?}"
+    );
 }
 
 #[test]

@@ -348,6 +348,11 @@ pub(crate) trait AnyClient {
         task: &str,
         selection: clr_transfer::ExampleSelection,
     ) -> Result<clr_transfer::RemovedExamples, clr_transfer::ClientError>;
+    fn remove_class(
+        &mut self,
+        task: &str,
+        label: &str,
+    ) -> Result<clr_transfer::RemovedExamples, clr_transfer::ClientError>;
 }
 
 impl<S, F, E> AnyClient for Client<'_, S, F>
@@ -410,5 +415,13 @@ where
         selection: clr_transfer::ExampleSelection,
     ) -> Result<clr_transfer::RemovedExamples, clr_transfer::ClientError> {
         self.remove_examples(task, selection)
+    }
+
+    fn remove_class(
+        &mut self,
+        task: &str,
+        label: &str,
+    ) -> Result<clr_transfer::RemovedExamples, clr_transfer::ClientError> {
+        self.remove_class(task, label)
     }
 }

@@ -302,6 +302,15 @@ impl Device for MemoryDevice {
         })
     }
 
+    fn remove_class(&self, task: &str, label: &str) -> Result<RemovedExamples, Failure> {
+        let removed = self.remove_examples(task, &ExampleSelection::Label(label.to_owned()))?;
+        self.0.lock().unwrap().acts.push(format!("remove-class {label}"));
+        if removed.images == 0 {
+            return Err(Failure::new(FailureCode::TUNING, format_args!("no class `{label}`")));
+        }
+        Ok(removed)
+    }
+
     fn read(&self, digest: &Digest, offset: u64, out: &mut [u8]) -> Result<usize, Failure> {
         let kept = self.0.lock().unwrap();
         let file = kept

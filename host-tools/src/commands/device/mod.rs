@@ -3,6 +3,7 @@
 mod examples;
 mod forecast;
 mod hosts;
+mod remove_class;
 mod show;
 mod teach;
 
@@ -60,7 +61,7 @@ enum Action {
     /// Teach a class from images; it is recognised at once
     Teach(teach::TeachArgs),
     /// Remove a class that was taught on the device, and its images
-    RemoveClass(TaskClass),
+    RemoveClass(remove_class::RemoveClassArgs),
     /// List, show or remove the stored training images
     Examples(examples::ExamplesArgs),
     /// Tune a task on its stored images
@@ -93,16 +94,6 @@ struct Task {
     /// The task
     #[arg(value_name = "TASK")]
     task: String,
-}
-
-#[derive(Args, Debug)]
-struct TaskClass {
-    /// The task
-    #[arg(value_name = "TASK")]
-    task: String,
-    /// The class
-    #[arg(value_name = "LABEL")]
-    label: String,
 }
 
 #[derive(Args, Debug)]
@@ -189,7 +180,7 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
         .context("which device?\nhint: --at tcp:HOST:PORT, unix:PATH, serial:PATH[@BAUD] or exec:COMMAND, or the variable CLR_DEVICE")?;
     let clock = SystemClock::new();
     let client = &mut client(endpoint, &clock)?;
-    let (names, removal);
+    let names;
     let (action, task, text) = match &args.action {
         Action::Status => {
             let status = client.status()?;
@@ -252,11 +243,7 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
             client.remove(task)?;
             ("remove", task.as_str(), "is removed")
         }
-        Action::RemoveClass(TaskClass { task, label }) => {
-            let removed = client.remove_class(task, label)?.images;
-            removal = format!("has no class `{label}` any more; {removed} stored images of it are removed");
-            ("remove-class", task.as_str(), removal.as_str())
-        }
+        Action::RemoveClass(class) => return remove_class::run(class, client, context),
         Action::MarkGood(Task { task }) => {
             client.mark_good(task)?;
             ("mark-good", task.as_str(), "is confirmed")
