@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands;
 
-/// One frozen network, many tasks of about a hundred kilobytes each
+/// One frozen network, many tasks of about twenty kilobytes each
 #[derive(Debug, Parser)]
 #[command(
     name = "clr",

@@ -29,11 +29,13 @@ impl Backbone {
     ///
     /// # Errors
     /// [`OnnxError::Background`] if it belongs to another backbone.
-    pub fn with_background(self, background: Background) -> Result<Self, OnnxError> {
-        self.with_background_of("the background", background)
+    pub fn with_background(mut self, background: Background) -> Result<Self, OnnxError> {
+        self.check_background("the background", &background)?;
+        self.background = Some(Arc::new(background));
+        Ok(self)
     }
 
-    fn with_background_of(mut self, origin: &str, background: Background) -> Result<Self, OnnxError> {
+    fn check_background(&self, origin: &str, background: &Background) -> Result<(), OnnxError> {
         let refused = |reason: String| OnnxError::Background {
             origin: origin.to_owned(),
             reason,
@@ -48,30 +50,32 @@ impl Backbone {
         }
         let preprocessing = self.preprocessing();
         let size = [preprocessing.height as usize, preprocessing.width as usize];
-        let (expected, got) = (Program::lower(&self, size)?.block_statistics(), background.statistics());
+        let (expected, got) = (Program::lower(self, size)?.block_statistics(), background.statistics());
         if expected != got {
             return Err(refused(format!("{got} block statistics, expected {expected}")));
         }
-        self.background = Some(Arc::new(background));
-        Ok(self)
+        Ok(())
     }
 
-    /// Adds the background from the file next to the backbone at `path`, if there is one.
-    pub(crate) fn with_background_file(self, path: &Path) -> Result<Self, OnnxError> {
+    /// Reads the background in the file next to that of the backbone at `path`; `None` without such a file.
+    ///
+    /// # Errors
+    /// [`OnnxError::Background`] if it cannot be read, is damaged or belongs to another backbone.
+    pub fn background_next_to(&self, path: &Path) -> Result<Option<Background>, OnnxError> {
         let path = Self::background_path(path);
+        let refused = |reason: &dyn std::fmt::Display| OnnxError::Background {
+            origin: path.display().to_string(),
+            reason: reason.to_string(),
+        };
         let mut bytes = Vec::new();
-        let read = File::open(&path).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut bytes));
-        match read {
+        match File::open(&path).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut bytes)) {
             Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(self),
-            Err(source) => return Err(OnnxError::Io { path, source }),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(refused(&error)),
         }
-        let origin = path.display().to_string();
-        let background = Background::decode(&bytes).map_err(|error| OnnxError::Background {
-            origin: origin.clone(),
-            reason: error.to_string(),
-        })?;
-        self.with_background_of(&origin, background)
+        let background = Background::decode(&bytes).map_err(|error| refused(&error))?;
+        self.check_background(&path.display().to_string(), &background)?;
+        Ok(Some(background))
     }
 }
 

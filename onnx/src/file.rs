@@ -11,18 +11,30 @@ impl Backbone {
     /// at the start of the graph is moved into the preprocessing, and a configuration by timm or Hugging Face in the
     /// same folder is read. Parts that neither of them states are those of [`Backbone::default_preprocessing`] at the
     /// file's input size. [`Backbone::preprocessing_origins`] states where each part came from. Weights in other files
-    /// (external data) are looked for in the same folder.
+    /// (external data) are looked for in the same folder, and so is the [background](Backbone::background).
     ///
     /// # Errors
     /// [`OnnxError`] if the file cannot be read, is not ONNX, or leaves the image size or the choice of an output open.
-    /// If nodes are unsupported, the error lists all of them.
+    /// If nodes are unsupported, the error lists all of them. [`OnnxError::Background`] if the background next to it is
+    /// damaged or belongs to another backbone.
     pub fn load(path: &Path) -> Result<Self, OnnxError> {
+        let backbone = Self::load_without_background(path)?;
+        match backbone.background_next_to(path)? {
+            Some(background) => backbone.with_background(background),
+            None => Ok(backbone),
+        }
+    }
+
+    /// Reads an ONNX file as [`Backbone::load`] does, but not the background next to it.
+    ///
+    /// # Errors
+    /// [`OnnxError`] in the same cases as [`Backbone::load`], except those of the background.
+    pub fn load_without_background(path: &Path) -> Result<Self, OnnxError> {
         let bytes = import::read_file(path)?;
         let origin = path.display().to_string();
         foreign::refuse(&bytes, &origin)?;
         foreign::refuse_other_roles(&bytes, &origin)?;
-        let backbone = import::backbone(&bytes, &origin, Some(path), &ReadOptions::default())?;
-        backbone.with_background_file(path)
+        import::backbone(&bytes, &origin, Some(path), &ReadOptions::default())
     }
 
     /// Reads the bytes of an ONNX file; `origin` names them in errors. See [`Backbone::load`].

@@ -63,6 +63,6 @@ pub(crate) fn way_out(read_until: Option<&str>) -> String {
         Some(value) => format!(
             "everything before them is read: name the value {value} with --output-name to make it the logits or features"
         ),
-        None => "docs/guide/adding-an-operator.md says how an operator is added".to_owned(),
+        None => "docs/guide/adding-an-operator.md describes how to add an operator".to_owned(),
     }
 }

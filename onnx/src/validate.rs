@@ -32,10 +32,7 @@ pub(crate) fn graph(graph: &Graph) -> Result<(), OnnxError> {
     let mut names = HashSet::new();
     for (index, node) in graph.nodes.iter().enumerate() {
         if node.name.is_empty() || !names.insert(node.name.as_str()) {
-            return Err(whole(format!(
-                "node {index} needs a name of its own, got `{}`",
-                node.name
-            )));
+            return Err(whole(format!("node {index} needs a unique name, got `{}`", node.name)));
         }
         if node.name == RESERVED_NAME {
             return Err(whole(format!(

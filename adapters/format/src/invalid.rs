@@ -33,7 +33,7 @@ pub enum InvalidAdapter {
         text: String,
     },
     /// The task's name is reserved.
-    #[error("`{name}` cannot be the name of a task: it stands for automatic selection\nhint: use another name")]
+    #[error("`{name}` cannot be the name of a task: it means automatic choice\nhint: use another name")]
     ReservedName {
         /// The name.
         name: &'static str,

@@ -129,7 +129,7 @@ pub trait Device: Sync {
 
     /// Returns the limits on images of a task.
     fn teach_limits(&self, _task: &str) -> Result<TeachLimits, Failure> {
-        Err(unsupported("tell its limits for images"))
+        Err(unsupported("report its limits for images"))
     }
 
     /// Lists the tasks with stored images, in any order.
@@ -159,7 +159,7 @@ pub trait Device: Sync {
 
     /// Returns the forecast of a tuning run.
     fn tune_check(&self, _request: &TuneRequest) -> Result<TuneForecast, Failure> {
-        Err(unsupported("tell what tuning lacks"))
+        Err(unsupported("report what tuning lacks"))
     }
 
     /// Opens enrolment of one new host with these roles for this number of minutes. Returns the code.

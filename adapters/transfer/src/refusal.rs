@@ -37,7 +37,9 @@ pub enum AccessRefusal {
     )]
     PlainNotTaken = 6,
     /// The device cannot open an encrypted session.
-    #[error("the device cannot open an encrypted session\nhint: its log says why; its control socket still works")]
+    #[error(
+        "the device cannot open an encrypted session\nhint: its log has the reason; its control socket still works"
+    )]
     Unavailable = 7,
     /// Too many connections, from this host or in total.
     #[error("the device has too many connections\nhint: close others, or try again in a few seconds")]

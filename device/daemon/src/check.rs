@@ -31,7 +31,7 @@ struct Report {
     running: Option<u32>,
 }
 
-/// Checks a configuration. The exit code is success if `run` would start.
+/// Checks a configuration. The exit code is success if `run` would start and the background can be used.
 pub(crate) fn run(config: &Config, file: &Path) -> Result<ExitCode, DaemonError> {
     let mut report = Report::default();
     line("configuration", format_args!("{}", file.display()))?;
@@ -39,7 +39,12 @@ pub(crate) fn run(config: &Config, file: &Path) -> Result<ExitCode, DaemonError>
         Ok(trust) => line("keys trusted", format_args!("{}", trust.publishers.len()))?,
         Err(error) => report.fault(&error),
     }
-    let engine = report.take(backbone(config))?;
+    let engine = report.take(backbone(config))?.map(|(engine, fault)| {
+        if let Some(fault) = fault {
+            report.fault(&fault);
+        }
+        engine
+    });
     // Held to the end, because the checks below rely on the store's lock.
     let store = match &engine {
         Some(engine) => state(config, engine, &mut report)?,
@@ -86,21 +91,22 @@ impl Report {
 }
 
 /// Loads the backbone and runs it on a blank image, because some faults only occur when it is lowered.
-fn backbone(config: &Config) -> Result<Engine, DaemonError> {
-    let engine = open_engine(config)?;
+fn backbone(config: &Config) -> Result<(Engine, Option<DaemonError>), DaemonError> {
+    let (engine, fault) = open_engine(config)?;
     let backbone = engine.backbone();
     let preprocessing = backbone.preprocessing();
     let blank = RgbImage::new(preprocessing.width, preprocessing.height);
     engine.backbone_features(preprocessing, &blank)?;
     line("backbone", format_args!("{} ({})", backbone.name(), backbone.digest()))?;
-    match backbone.background() {
-        Some(background) => line("background", format_args!("{}", background.id()))?,
-        None => line(
+    match (backbone.background(), &fault) {
+        (Some(background), _) => line("background", format_args!("{}", background.id()))?,
+        (None, Some(_)) => line("background", format_args!("cannot be used: no task can be chosen"))?,
+        (None, None) => line(
             "background",
             format_args!("none: tasks are chosen by sketches of features"),
         )?,
     }
-    Ok(engine)
+    Ok((engine, fault))
 }
 
 fn state(config: &Config, engine: &Engine, report: &mut Report) -> Result<Option<Store>, DaemonError> {

@@ -21,7 +21,7 @@ const LEAST_FOLDERS: usize = 3;
 /// Fit a backbone's background: what images in general look like to it
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Example:\n  clr background --backbone net.onnx photos/ drawings/ scans/ maps/\n\nThe background is written next to the backbone, as net.background, where every command and the device find it. Feature profiles of tasks that are trained from then on are relative to it: `auto` chooses among them, and tells images of no task from those of one. Each folder is one kind of images. The more kinds there are, the better; the tasks' own kinds may be among them. Deliver the file together with the backbone."
+    after_help = "Example:\n  clr background --backbone net.onnx photos/ drawings/ scans/ maps/\n\nThe background is written next to the backbone, as net.background, where every command and the device find it. Feature profiles of tasks that are trained from then on are relative to it: `auto` chooses among them, and distinguishes images of no task. Each folder is one kind of images. The more kinds there are, the better; the tasks' own kinds may be among them. Deliver the file together with the backbone."
 )]
 pub(crate) struct BackgroundArgs {
     /// The frozen network (ONNX)

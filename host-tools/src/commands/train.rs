@@ -363,7 +363,7 @@ fn parse_recipe(text: &str) -> Result<RecipeArg, String> {
 }
 
 fn parse_encoding(text: &str) -> Result<Encoding, String> {
-    Encoding::from_name(text).ok_or_else(|| "expected int8, f16 or f32".to_owned())
+    Encoding::from_name(text).ok_or_else(|| "expected compact, int8, f16 or f32".to_owned())
 }
 
 #[cfg(test)]

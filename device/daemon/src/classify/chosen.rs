@@ -49,6 +49,10 @@ fn choose(
     chooser: &mut TaskChooser,
     pass: &mut ImagePass<'_>,
 ) -> Result<Option<Arc<ResidentAdapter>>, NoResult> {
+    if let Some(fault) = &runtime.background_fault {
+        let fault = fault.lines().next().unwrap_or_default();
+        return Err(NoResult::Failed(format!("no task can be chosen: {fault}")));
+    }
     let tasks = runtime.serving.tasks();
     // The head of the best task has a say, so its adapter is used here for the first time. If it panics, the choice is
     // made without it, and its own classification then counts against it.
@@ -68,9 +72,13 @@ fn choose(
             Ok(Some(adapter))
         }
         (None, ChoiceStatus::NoProfiles) => Err(NoResult::Failed(
-            "no task has a feature profile, so none can be chosen; train the tasks with this version of clr, or name \
-             a task"
-                .to_owned(),
+            match runtime.engine.backbone().background() {
+                Some(_) => "no task has a feature profile for the background of this backbone; copy the background that the \
+                            tasks were trained with next to the backbone, train the tasks again, or name a task",
+                None => "no task has a feature profile that can be used without a background; copy the backbone's background \
+                         next to it, train the tasks with this version of clr, or name a task",
+            }
+            .to_owned(),
         )),
         (None, _) => Err(NoResult::Unknown),
     }

@@ -76,8 +76,8 @@ pub struct Config {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct TuningConfig {
-    /// Maximum number of unlabelled images to store per task. Learning uses them as images of the known classes: it
-    /// trains with them, and checks that a new class does not claim them. 0 stores none.
+    /// Maximum number of unlabelled images to store per task. Tuning uses them as images of the known classes: it
+    /// trains with them and tests its result on them. `teach` uses them only without class features. 0 stores none.
     #[serde(alias = "frames")]
     pub max_frames: usize,
     /// Store one frame in every `frame_interval`.

@@ -16,7 +16,7 @@ impl Learner {
     ///
     /// # Errors
     /// [`FailureCode::BUSY`] while the device learns; [`FailureCode::TUNING`] if the class is not one that was taught on
-    /// this device. The adapter and the images are then as before.
+    /// this device: adapter and images are then as before. If its images cannot be removed, the class is removed all the same.
     pub(crate) fn remove_class(&self, task: &str, label: &str) -> Result<RemovedExamples, Failure> {
         let (of, class) = (task.to_owned(), label.to_owned());
         let (sender, receiver) = sync_channel(1);

@@ -22,7 +22,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use clr_adapters::{AUTO, Digest, Limits, PublicKey};
-use clr_onnx::Backbone;
+use clr_onnx::{Backbone, OnnxError};
 use clr_store::{Caps, Directory, Store, StoreError, StoreOptions, StoredTask, Unavailable};
 use clr_switching::ServingSet;
 use clr_transfer::FailureCode;
@@ -38,7 +38,7 @@ use super::{
     task_choice::TaskChoice,
     time::{self, now, stamp},
 };
-use clr_engine::{Engine, EngineOptions, ResidentAdapter, resident_memory};
+use clr_engine::{Engine, EngineError, EngineOptions, ResidentAdapter, resident_memory};
 
 pub(crate) use resident::AdapterInfo;
 
@@ -60,6 +60,8 @@ pub(crate) struct Runtime {
     pub(crate) learning: super::learning_state::LearningState,
     /// Reason why the device cannot sign adapters that it learns.
     pub(crate) without_key: Option<String>,
+    /// Reason why the background next to the backbone cannot be used, so that no task can be chosen.
+    pub(crate) background_fault: Option<String>,
     /// The public key of the device, as found when it started.
     device_public: Option<PublicKey>,
     /// Reasons why selected tasks could not start, by task.
@@ -111,7 +113,11 @@ pub(crate) struct Counters {
 impl Runtime {
     /// Loads the backbone, opens the store and prepares its tasks.
     pub(crate) fn start(config: Config, stop: Stop) -> Result<Arc<Self>, DaemonError> {
-        let engine = open_engine(&config)?;
+        let (engine, background) = open_engine(&config)?;
+        let background_fault = background.map(|error| with_causes(&error));
+        if let Some(fault) = &background_fault {
+            tracing::error!("no task can be chosen: {fault}");
+        }
         let (store, key) = open_store(&config, &engine)?;
         let public = key.public();
         let without_key = give_key(&store, &config, key);
@@ -126,6 +132,7 @@ impl Runtime {
             started: Instant::now(),
             resident_after_start: AtomicU64::new(resident_memory()),
             without_key,
+            background_fault,
             device_public: public,
             start_faults: Mutex::default(),
             pending_changes: Mutex::default(),
@@ -242,13 +249,14 @@ impl Runtime {
     }
 
     /// Returns a message for each fault that does not stop the device: problems of the store, a missing key for
-    /// learning, a chosen task that could not start, and changes that could not be written yet.
+    /// learning, a background that cannot be used, a chosen task that could not start, and changes that could not be written yet.
     pub(crate) fn faults(&self) -> Vec<String> {
         let store = self.store.problems().iter().map(ToString::to_string);
         let rest = self
             .without_key
             .iter()
-            .map(|reason| format!("learning is off: {reason}"));
+            .map(|reason| format!("learning is off: {reason}"))
+            .chain(self.background_fault.clone());
         store
             .chain(rest)
             .chain(self.start_faults())
@@ -274,10 +282,20 @@ impl Runtime {
 }
 
 /// Loads the backbone into an engine.
-pub(crate) fn open_engine(config: &Config) -> Result<Engine, DaemonError> {
-    let backbone = Backbone::load(&config.backbone).map_err(clr_engine::EngineError::from)?;
+///
+/// A background that cannot be used is not an error: the tasks that are named still classify. It is returned as the
+/// second value, and no task can be chosen.
+pub(crate) fn open_engine(config: &Config) -> Result<(Engine, Option<DaemonError>), DaemonError> {
+    let of_onnx = |error: OnnxError| DaemonError::from(EngineError::from(error));
+    let mut backbone = Backbone::load_without_background(&config.backbone).map_err(of_onnx)?;
+    let mut fault = None;
+    match backbone.background_next_to(&config.backbone) {
+        Ok(Some(background)) => backbone = backbone.with_background(background).map_err(of_onnx)?,
+        Ok(None) => {}
+        Err(error) => fault = Some(of_onnx(error)),
+    }
     let options = EngineOptions::default().with_threads(config.threads);
-    Ok(Engine::new(backbone, options)?)
+    Ok((Engine::new(backbone, options)?, fault))
 }
 
 /// Opens the store and finds the device's key. An unreadable state folder is not an error: the device then serves

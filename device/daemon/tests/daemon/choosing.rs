@@ -50,7 +50,7 @@ fn without_profiles_the_result_gives_the_reason() {
 }
 
 #[test]
-fn with_a_background_the_tasks_are_chosen_against_it_and_a_wrong_one_is_refused() {
+fn with_a_background_the_tasks_are_chosen_against_it_and_a_damaged_one_prevents_only_the_choice() {
     let (plain, _) = backbone();
     let mut device = Device::new("");
     let path = device.path("net.onnx");
@@ -83,4 +83,19 @@ fn with_a_background_the_tasks_are_chosen_against_it_and_a_wrong_one_is_refused(
     let output = checked(&device);
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && error.contains("net.background"), "{error}");
+    // The device starts without it: it chooses nothing, and classifies with a task that is named.
+    device.start();
+    let line = device.ask(&image(1));
+    let error = line["error"].as_str().unwrap();
+    assert!(
+        error.contains("no task can be chosen") && error.contains("net.background"),
+        "{error}"
+    );
+    let health = device.host(|client| client.health()).unwrap().unwrap();
+    assert!(
+        health.checks.iter().any(|check| check.text.contains("net.background")),
+        "{health:?}"
+    );
+    device.switch("task-1");
+    assert_eq!(device.ask(&png(&scenes::image(1, 500)))["task"], "task-1");
 }

@@ -232,8 +232,8 @@ fn remove(args: &RemoveArgs, client: &mut EndpointClient<'_>, context: &Context<
     }
     for label in &without_images {
         tracing::warn!(
-            "class `{label}` stays in the adapter, although none of its images is left\nhint: `clr device restore \
-             {task}` returns to the publisher's original, which has no class taught on the device"
+            "class `{label}` stays in the adapter, although none of its images is left\nhint: `clr device \
+             remove-class {task} '{label}'` removes the class"
         );
     }
     Ok(0)

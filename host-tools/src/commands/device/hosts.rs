@@ -106,14 +106,30 @@ pub(super) fn enrol(args: &EnrolArgs, at: Option<&Endpoint>, context: &Context<'
     Ok(0)
 }
 
+#[derive(Serialize)]
+struct ForgottenDocument {
+    action: &'static str,
+    endpoint: String,
+    done: bool,
+}
+
 pub(super) fn forget(args: &ForgetArgs, at: Option<&Endpoint>, context: &Context<'_>) -> anyhow::Result<u8> {
     let endpoint = place(args.endpoint.as_ref(), at)?;
     if !KnownDevices::open()?.forget(&endpoint)? {
         bail!("no key of '{endpoint}' is known\nhint: give the endpoint that was used for enrolment");
     }
-    context
-        .output
-        .line(&format!("{endpoint}: its key is removed from this host"))?;
+    if context.output.json {
+        let document = ForgottenDocument {
+            action: "forget",
+            endpoint: endpoint.to_string(),
+            done: true,
+        };
+        context.output.document("device", &document)?;
+    } else {
+        context
+            .output
+            .line(&format!("{endpoint}: its key is removed from this host"))?;
+    }
     Ok(0)
 }
 
