@@ -101,7 +101,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let dataset = Dataset::open(Path::new(data), &split)?;
         let options = TrainOptions::default()
             .with_recipe(RecipeChoice::Auto {
-                candidates: recipes.clone(),
+                candidates: Some(recipes.clone()),
             })
             .with_schedule(schedule.clone())
             .with_seed(seed)

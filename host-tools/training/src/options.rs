@@ -17,8 +17,9 @@ pub enum RecipeChoice {
     /// Trains several recipes, and selects the one with the most trained parameters among those within one standard
     /// error of the best validation accuracy.
     Auto {
-        /// Recipes to compare; [`Recipe::Linear`] is always included.
-        candidates: Vec<Recipe>,
+        /// Recipes to compare; [`Recipe::Linear`] is always included. `None`: also [`Recipe::Bn`] and [`Recipe::Clr`],
+        /// and [`Recipe::ClrFull`] if most spatial convolutions of the backbone are dense.
+        candidates: Option<Vec<Recipe>>,
     },
     /// Trains this recipe.
     Fixed(Recipe),
@@ -26,9 +27,7 @@ pub enum RecipeChoice {
 
 impl Default for RecipeChoice {
     fn default() -> Self {
-        Self::Auto {
-            candidates: vec![Recipe::Linear, Recipe::Bn, Recipe::Clr],
-        }
+        Self::Auto { candidates: None }
     }
 }
 

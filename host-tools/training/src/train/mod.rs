@@ -1,5 +1,6 @@
 //! Training run: frozen features, head, joint training, selection of the recipe, encoding.
 
+mod candidates;
 mod choose;
 mod class_features;
 mod epoch;
@@ -21,7 +22,7 @@ use crate::{
     data::Dataset,
     error::{Result, TrainError},
     observer::Observer,
-    options::{RecipeChoice, TrainOptions},
+    options::TrainOptions,
 };
 use choose::choose;
 use joint::{Outcome, joint};
@@ -122,12 +123,7 @@ pub fn train(
 fn run(backbone: &Backbone, dataset: &Dataset, options: &TrainOptions, observer: &mut dyn Observer) -> Result<Trained> {
     let start = Instant::now();
     let prepared = Prepared::new(backbone, dataset, options, observer)?;
-    let mut candidates = match &options.recipe {
-        RecipeChoice::Fixed(recipe) => vec![*recipe],
-        RecipeChoice::Auto { candidates } => [Recipe::Linear].iter().chain(candidates).copied().collect(),
-    };
-    candidates.sort_by_key(|recipe| Recipe::ALL.iter().position(|other| other == recipe));
-    candidates.dedup();
+    let candidates = candidates::candidates(&options.recipe, backbone);
     let mut outcomes: Vec<Outcome> = Vec::with_capacity(candidates.len());
     for recipe in candidates {
         let outcome = if recipe == Recipe::Linear {
