@@ -110,6 +110,20 @@ fn a_task_is_created_from_images_alone() {
     for (looks, label) in [(0, "zero"), (1, "one")] {
         assert_eq!(device.ask(&png(&scenes::image(looks, 77)))["top"][0]["label"], label);
     }
+    // More images of one class do not make it less than the other one.
+    let revision = device.list()[0].revision;
+    let more = png(&scenes::image(1, 9));
+    device.host(|client| client.teach("looks", "one", &more)).unwrap();
+    device.host(|client| client.teach_class("looks", "one")).unwrap();
+    let known = device
+        .host(|client| client.follow_teaching("looks", "one", std::time::Duration::from_millis(5)))
+        .unwrap();
+    assert_eq!(
+        (known.phase, known.images),
+        (clr_transfer::TeachPhase::Known, 6),
+        "{known:?}"
+    );
+    assert_eq!(device.list()[0].revision, revision);
 }
 
 #[test]
