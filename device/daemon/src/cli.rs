@@ -284,7 +284,8 @@ fn spawn_writer(runtime: &Arc<Runtime>) -> Result<(WriteQueue, thread::JoinHandl
 
 fn check_store(args: &CheckStoreArgs) -> Result<ExitCode, DaemonError> {
     let config = Config::read(&args.config)?;
-    let backbone = clr_onnx::Backbone::load(&config.backbone).map_err(clr_engine::EngineError::from)?;
+    let backbone =
+        clr_onnx::Backbone::load_without_background(&config.backbone).map_err(clr_engine::EngineError::from)?;
     // Adapters tuned on the device are verified with the device's public key.
     let public = clr_adapters::read_public_key(&config.state.join("device.pub")).ok();
     let trust = config.trust(public)?;

@@ -98,4 +98,7 @@ fn with_a_background_the_tasks_are_chosen_against_it_and_a_damaged_one_prevents_
     );
     device.switch("task-1");
     assert_eq!(device.ask(&png(&scenes::image(1, 500)))["task"], "task-1");
+    device.stop();
+    let store = device.command(&["check-store"]).output().unwrap();
+    assert!(store.status.success(), "{store:?}");
 }
