@@ -36,6 +36,39 @@ fn training_from_a_later_site_stores_only_the_last_sites() {
 }
 
 #[test]
+fn auto_leaves_out_recipes_whose_files_cannot_be_as_small_as_asked() {
+    let (_folder, dataset) = task();
+    let with = |choice: RecipeChoice, bytes: usize| {
+        let compact = CompactOptions::default().with_bytes(bytes);
+        train(&backbone(), &dataset, &options(choice).with_compact(compact), &mut ())
+    };
+    let least = |recipe| match with(RecipeChoice::Fixed(recipe), 100).unwrap_err() {
+        TrainError::Bytes { least, .. } => least,
+        other => panic!("{other}"),
+    };
+    let (linear, full) = (least(Recipe::Linear), least(Recipe::ClrFull));
+    assert!(linear < full);
+    let trained = with(RecipeChoice::default(), full - 1).unwrap();
+    let recipes: Vec<Recipe> = trained.candidates.iter().map(|candidate| candidate.recipe).collect();
+    assert!(
+        recipes.contains(&Recipe::Linear) && !recipes.contains(&Recipe::ClrFull),
+        "{recipes:?}"
+    );
+    assert!(trained.bytes.len() < full);
+    let refused = with(RecipeChoice::default(), 100).unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            TrainError::Bytes {
+                recipe: Recipe::Linear,
+                ..
+            }
+        ),
+        "{refused}"
+    );
+}
+
+#[test]
 fn a_file_has_at_most_the_bytes_that_were_asked_for_or_the_refusal_states_the_least() {
     let (_folder, dataset) = task();
     let with = |bytes: Option<usize>| {

@@ -7,8 +7,8 @@ use clr_learning::{Flip, Network, argmax, log_probability};
 use clr_onnx::{Preprocess as _, RgbImage};
 
 use super::{
-    CANARIES, CANARY_SIDE, Outcome, ParitySample, RecipeResult, Trained, prepare::Prepared, profile::TaskProfile,
-    rounding,
+    CANARIES, CANARY_SIDE, Outcome, ParitySample, RecipeResult, Trained, choose::choose, prepare::Prepared,
+    profile::TaskProfile, rounding,
 };
 use crate::{
     Evaluation,
@@ -28,8 +28,7 @@ const PARITY_SAMPLES: usize = 4;
 pub(super) fn finish(
     prepared: Prepared<'_>,
     dataset: &Dataset,
-    mut outcomes: Vec<Outcome>,
-    chosen: usize,
+    outcomes: Vec<Outcome>,
     start: Instant,
     observer: &mut dyn Observer,
 ) -> Result<Trained> {
@@ -51,6 +50,11 @@ pub(super) fn finish(
     );
     header.version = options.version;
     header.profile = prepared.profile.as_ref().map(TaskProfile::without_head);
+    let mut outcomes = match options.encoding {
+        Encoding::Compact => rounding::small_enough(&prepared, outcomes, &header, observer)?,
+        _ => outcomes,
+    };
+    let chosen = choose(&outcomes);
     let mut candidates = Vec::with_capacity(outcomes.len());
     let mut files = Vec::with_capacity(outcomes.len());
     for (index, outcome) in outcomes.iter_mut().enumerate() {

@@ -24,7 +24,6 @@ use crate::{
     observer::Observer,
     options::TrainOptions,
 };
-use choose::choose;
 use joint::{Outcome, joint};
 use prepare::Prepared;
 
@@ -133,6 +132,5 @@ fn run(backbone: &Backbone, dataset: &Dataset, options: &TrainOptions, observer:
         };
         outcomes.push(outcome);
     }
-    let chosen = choose(&outcomes);
-    finish::finish(prepared, dataset, outcomes, chosen, start, observer)
+    finish::finish(prepared, dataset, outcomes, start, observer)
 }

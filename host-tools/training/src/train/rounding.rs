@@ -68,6 +68,38 @@ impl Grid {
     }
 }
 
+/// Drops the recipes whose file cannot have the number of bytes asked for, with a warning.
+///
+/// # Errors
+/// [`TrainError::Bytes`] if no recipe's file can.
+pub(super) fn small_enough(
+    prepared: &Prepared<'_>,
+    outcomes: Vec<Outcome>,
+    header: &Header,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Outcome>> {
+    if prepared.options.compact.bytes.is_none() || outcomes.len() < 2 {
+        return Ok(outcomes);
+    }
+    let (mut kept, mut refused) = (Vec::with_capacity(outcomes.len()), Vec::new());
+    for outcome in outcomes {
+        match round(prepared, &outcome, header, false, observer) {
+            Ok(_) => kept.push(outcome),
+            Err(error @ TrainError::Bytes { .. }) => refused.push(error),
+            Err(error) => return Err(error),
+        }
+    }
+    let mut refused = refused.into_iter();
+    if kept.is_empty() {
+        return refused.next().map_or(Ok(kept), Err);
+    }
+    for error in refused {
+        let text = error.to_string();
+        tracing::warn!("a recipe is left out: {}", text.lines().next().unwrap_or_default());
+    }
+    Ok(kept)
+}
+
 /// Rounds the trained network of `outcome`. `header` is that of the file, as far as it is known. Without `learn`, the
 /// epochs with rounded values are left out.
 pub(super) fn round(
