@@ -30,12 +30,11 @@ impl Backbone {
     /// # Errors
     /// [`OnnxError::Background`] if it belongs to another backbone.
     pub fn with_background(mut self, background: Background) -> Result<Self, OnnxError> {
-        self.check_background("the background", &background)?;
-        self.background = Some(Arc::new(background));
+        self.set_background("the background", background)?;
         Ok(self)
     }
 
-    fn check_background(&self, origin: &str, background: &Background) -> Result<(), OnnxError> {
+    fn set_background(&mut self, origin: &str, background: Background) -> Result<(), OnnxError> {
         let refused = |reason: String| OnnxError::Background {
             origin: origin.to_owned(),
             reason,
@@ -54,28 +53,30 @@ impl Backbone {
         if expected != got {
             return Err(refused(format!("{got} block statistics, expected {expected}")));
         }
+        self.background = Some(Arc::new(background));
         Ok(())
     }
 
-    /// Reads the background in the file next to that of the backbone at `path`; `None` without such a file.
+    /// Adds the background in the file next to that of the backbone at `path`, if there is one.
     ///
     /// # Errors
-    /// [`OnnxError::Background`] if it cannot be read, is damaged or belongs to another backbone.
-    pub fn background_next_to(&self, path: &Path) -> Result<Option<Background>, OnnxError> {
+    /// [`OnnxError::Background`] if it cannot be read, is damaged or belongs to another backbone, which then stays without
+    /// one.
+    pub fn add_background_next_to(&mut self, path: &Path) -> Result<(), OnnxError> {
         let path = Self::background_path(path);
+        let origin = path.display().to_string();
         let refused = |reason: &dyn std::fmt::Display| OnnxError::Background {
-            origin: path.display().to_string(),
+            origin: origin.clone(),
             reason: reason.to_string(),
         };
         let mut bytes = Vec::new();
         match File::open(&path).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut bytes)) {
             Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(refused(&error)),
         }
         let background = Background::decode(&bytes).map_err(|error| refused(&error))?;
-        self.check_background(&path.display().to_string(), &background)?;
-        Ok(Some(background))
+        self.set_background(&origin, background)
     }
 }
 

@@ -18,11 +18,9 @@ impl Backbone {
     /// If nodes are unsupported, the error lists all of them. [`OnnxError::Background`] if the background next to it is
     /// damaged or belongs to another backbone.
     pub fn load(path: &Path) -> Result<Self, OnnxError> {
-        let backbone = Self::load_without_background(path)?;
-        match backbone.background_next_to(path)? {
-            Some(background) => backbone.with_background(background),
-            None => Ok(backbone),
-        }
+        let mut backbone = Self::load_without_background(path)?;
+        backbone.add_background_next_to(path)?;
+        Ok(backbone)
     }
 
     /// Reads an ONNX file as [`Backbone::load`] does, but not the background next to it.

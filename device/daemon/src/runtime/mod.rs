@@ -288,12 +288,7 @@ impl Runtime {
 pub(crate) fn open_engine(config: &Config) -> Result<(Engine, Option<DaemonError>), DaemonError> {
     let of_onnx = |error: OnnxError| DaemonError::from(EngineError::from(error));
     let mut backbone = Backbone::load_without_background(&config.backbone).map_err(of_onnx)?;
-    let mut fault = None;
-    match backbone.background_next_to(&config.backbone) {
-        Ok(Some(background)) => backbone = backbone.with_background(background).map_err(of_onnx)?,
-        Ok(None) => {}
-        Err(error) => fault = Some(of_onnx(error)),
-    }
+    let fault = backbone.add_background_next_to(&config.backbone).err().map(of_onnx);
     let options = EngineOptions::default().with_threads(config.threads);
     Ok((Engine::new(backbone, options)?, fault))
 }
