@@ -84,39 +84,82 @@ impl FrozenConv {
     }
 }
 
+/// Stride, dilation, groups and padding of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ConvOptions {
+    /// Rows, columns.
+    pub stride: [usize; 2],
+    /// Rows, columns.
+    pub dilation: [usize; 2],
+    /// Number of groups of channels.
+    pub groups: usize,
+    /// Zero padding of the input.
+    pub padding: Padding,
+}
+
+impl From<&Conv> for ConvOptions {
+    fn from(conv: &Conv) -> Self {
+        Self {
+            stride: conv.stride,
+            dilation: conv.dilation,
+            groups: conv.group,
+            padding: conv.padding,
+        }
+    }
+}
+
+/// Convolves `x` `[N, I, H, W]` with `weight` `[O, I / groups, kh, kw]` in candle's own operations: a sum over the
+/// positions of the kernel. Gradients: both.
+///
+/// # Errors
+/// Returns candle's error if the channels differ, or if the kernel does not fit the padded input.
+pub fn conv(x: &Tensor, weight: &Tensor, options: ConvOptions) -> Result<Tensor> {
+    let (window, to) = sizes(weight.dims4()?, options, map_of("convolution", x)?)?;
+    plain::convolution(x, weight, window, [to.h, to.w], options.groups)
+}
+
 impl Frozen {
     /// Returns the window for an input, and the output's sizes.
     pub(super) fn sizes(&self, from: Map) -> Result<(Window, Map)> {
-        let conv = &self.conv;
-        let channels = conv.weight.shape()[1] * conv.group;
-        if from.c != channels {
-            candle_core::bail!("convolution: expected {channels} input channels, got {}", from.c);
-        }
-        let size = [from.h, from.w];
-        let pads = match conv.padding {
-            Padding::Explicit(pads) => pads,
-            same => same.resolve(size, conv.kernel(), conv.stride, conv.dilation),
-        };
-        let window = Window {
-            kernel: conv.kernel(),
-            stride: conv.stride,
-            dilation: conv.dilation,
-            pads,
-        };
-        match window.output(size) {
-            Some([h, w]) => Ok((
-                window,
-                Map {
-                    n: from.n,
-                    c: conv.channels(),
-                    h,
-                    w,
-                },
-            )),
-            None => candle_core::bail!(
-                "convolution: kernel {:?} does not fit an input of {size:?} padded by {pads:?}",
-                window.kernel
-            ),
+        sizes(self.weight.dims4()?, ConvOptions::from(&self.conv), from)
+    }
+}
+
+fn sizes(
+    (outputs, inputs, kh, kw): (usize, usize, usize, usize),
+    options: ConvOptions,
+    from: Map,
+) -> Result<(Window, Map)> {
+    let ConvOptions {
+        stride,
+        dilation,
+        groups,
+        padding,
+    } = options;
+    let channels = inputs * groups;
+    if from.c != channels {
+        candle_core::bail!("convolution: expected {channels} input channels, got {}", from.c);
+    }
+    let (size, kernel) = ([from.h, from.w], [kh, kw]);
+    let pads = padding.resolve(size, kernel, stride, dilation);
+    let window = Window {
+        kernel,
+        stride,
+        dilation,
+        pads,
+    };
+    match window.output(size) {
+        Some([h, w]) => Ok((
+            window,
+            Map {
+                n: from.n,
+                c: outputs,
+                h,
+                w,
+            },
+        )),
+        None => {
+            candle_core::bail!("convolution: kernel {kernel:?} does not fit an input of {size:?} padded by {pads:?}")
         }
     }
 }

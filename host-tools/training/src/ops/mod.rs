@@ -17,7 +17,7 @@ mod scale;
 mod site;
 
 pub use activation::{activation, add_activation, prelu};
-pub use conv::FrozenConv;
+pub use conv::{ConvOptions, FrozenConv, conv};
 pub use norm::{batch_norm, clr_batch_norm};
 pub use pool::{average_pool, global_average_pool, max_pool};
 pub use scale::scale_shift;

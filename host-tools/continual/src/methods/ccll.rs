@@ -1,0 +1,183 @@
+//! Calibrating CNNs for lifelong learning (Singh et al. 2020): a spatial and a channel-wise calibration behind every
+//! convolution of a network that the first task has trained.
+//!
+//! The paper's group sizes could not be read. Both calibrations are of each channel alone here, twelve values a channel.
+
+use std::cell::RefCell;
+
+use candle_core::{Device, Tensor, Var};
+use clr_onnx::Padding;
+use clr_training::ops::ConvOptions;
+
+use super::{Batch, Method, Task, Trained, eval_features, sgd::everything, train_features};
+use crate::{
+    error::Result,
+    gradients::{Vectors, values},
+    loss::cross_entropy,
+    model::Model,
+    network::{Mode, RunningStatistics, Transform},
+    ops::{BatchStatistics, batch_norm, conv},
+    optimiser::Rule,
+};
+
+/// ε of the norm in the channel-wise calibration (PyTorch's default).
+const EPSILON: f32 = 1e-5;
+
+/// Rule: `F¹ = F + conv3×3(F)`, then `a = 2 · sigmoid(norm(w · mean(F¹)))` and `F² = a · F¹`, between each convolution and
+/// its norm. It starts as the identity: kernel 0, and scale and bias of the norm 0.
+pub struct Ccll {
+    /// Learning rate of the network in the first task.
+    pub first_rate: f32,
+    /// Learning rate of calibrations, norms and heads in later tasks, by Adam.
+    pub rate: f32,
+    tasks: Vec<Calibrations>,
+}
+
+impl Ccll {
+    /// Creates the method with the learning rates of the first task and of later ones.
+    pub fn new(first_rate: f32, rate: f32) -> Self {
+        Self {
+            first_rate,
+            rate,
+            tasks: Vec::new(),
+        }
+    }
+}
+
+/// The calibration behind a convolution.
+struct Calibration {
+    /// `[C, 1, 3, 3]`.
+    kernel: Var,
+    /// w, `[C]`.
+    factor: Var,
+    /// Scale and bias of the norm, `[C]`.
+    affine: [Var; 2],
+    running: RunningStatistics,
+}
+
+impl Calibration {
+    fn identity(channels: usize, device: &Device) -> Result<Self> {
+        let vector = |value: f32| Var::from_vec(vec![value; channels], channels, device);
+        Ok(Self {
+            kernel: Var::zeros((channels, 1, 3, 3), candle_core::DType::F32, device)?,
+            factor: vector(1.0)?,
+            affine: [vector(0.0)?, vector(0.0)?],
+            running: RunningStatistics {
+                mean: vec![0.0; channels],
+                variance: vec![1.0; channels],
+            },
+        })
+    }
+
+    fn apply(&self, y: &Tensor, mode: Mode) -> candle_core::Result<(Tensor, BatchStatistics)> {
+        let options = ConvOptions {
+            stride: [1; 2],
+            dilation: [1; 2],
+            groups: y.dim(1)?,
+            padding: Padding::Explicit([1; 4]),
+        };
+        let spatial = (y + conv(y, &self.kernel, options)?)?;
+        let means = spatial.mean_keepdim((2, 3))?;
+        let weighted = means.broadcast_mul(&self.factor.reshape((1, (), 1, 1))?)?;
+        let fixed = (mode == Mode::Eval).then(|| BatchStatistics {
+            mean: self.running.mean.clone(),
+            variance: self.running.variance.clone(),
+            count: 0,
+        });
+        let [scale, bias] = &self.affine;
+        let (normal, statistics) = batch_norm(&weighted, scale, bias, EPSILON, fixed.as_ref())?;
+        let gate = ((normal.neg()?.exp()? + 1.0)?.recip()? * 2.0)?;
+        Ok((spatial.broadcast_mul(&gate)?, statistics))
+    }
+}
+
+/// The calibrations of a task.
+struct Calibrations {
+    each: Vec<Calibration>,
+    /// Whether the network's weights do not change.
+    frozen: bool,
+    /// Statistics of the current batch.
+    collected: RefCell<Vec<(usize, BatchStatistics)>>,
+}
+
+impl Calibrations {
+    fn variables(&self) -> impl Iterator<Item = Var> {
+        self.each.iter().flat_map(|calibration| {
+            let [scale, bias] = calibration.affine.clone();
+            [calibration.kernel.clone(), calibration.factor.clone(), scale, bias]
+        })
+    }
+
+    /// Moves the running statistics towards those of the batch.
+    fn update(&mut self) {
+        for (conv, statistics) in self.collected.take() {
+            self.each[conv].running.update(&statistics, 0.1);
+        }
+    }
+}
+
+impl Transform for Calibrations {
+    fn weight(&self, _: usize, weight: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(if self.frozen { weight.detach() } else { weight.clone() })
+    }
+
+    fn output(&self, conv: usize, y: Tensor, mode: Mode) -> candle_core::Result<Tensor> {
+        let (y, statistics) = self.each[conv].apply(&y, mode)?;
+        if mode == Mode::Train {
+            self.collected.borrow_mut().push((conv, statistics));
+        }
+        Ok(y)
+    }
+}
+
+impl Method for Ccll {
+    fn name(&self) -> &'static str {
+        "ccll"
+    }
+
+    fn begin(&mut self, model: &mut Model, task: &Task<'_>) -> Result<()> {
+        super::push_head(model, task)?;
+        if task.index > 0 {
+            // Norms start as those of the network that the first task has trained.
+            model.norms.push(model.norms[0].copied()?);
+        }
+        let convs = model.structure.convs().iter();
+        let each = convs.map(|layer| Calibration::identity(layer.shape[0], &model.device));
+        self.tasks.push(Calibrations {
+            each: each.collect::<Result<_>>()?,
+            frozen: task.index > 0,
+            collected: RefCell::default(),
+        });
+        Ok(())
+    }
+
+    fn trained(&self, model: &Model, task: &Task<'_>, _: usize, _: usize) -> Trained {
+        let own = self.tasks[task.index].variables();
+        if task.index == 0 {
+            return everything(model, 0, self.first_rate).and(own, self.first_rate);
+        }
+        Trained::all(model.norms[task.index].variables(), Rule::Adam, self.rate)
+            .and(model.heads[task.index].variables(), self.rate)
+            .and(own, self.rate)
+    }
+
+    fn loss(&mut self, model: &mut Model, task: &Task<'_>, batch: &Batch<'_>) -> Result<Tensor> {
+        let own = &mut self.tasks[task.index];
+        let features = train_features(model, task.index, own, &batch.x)?;
+        own.update();
+        cross_entropy(&model.heads[task.index].logits(&features)?, &batch.labels)
+    }
+
+    fn norms(&self, task: usize) -> usize {
+        task
+    }
+
+    fn features(&self, model: &Model, task: usize, x: &Tensor) -> Result<Tensor> {
+        eval_features(model, task, &self.tasks[task], x)
+    }
+
+    fn kept(&self) -> Result<Vectors> {
+        let last = self.tasks.last().map(|task| task.variables().collect::<Vec<_>>());
+        values(&last.unwrap_or_default())
+    }
+}

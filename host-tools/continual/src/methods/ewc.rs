@@ -1,0 +1,166 @@
+//! Elastic weight consolidation (Kirkpatrick et al. 2017): a quadratic penalty around the values after every old task,
+//! weighted by the Fisher information of each value.
+
+use candle_core::{Tensor, Var};
+use rand::seq::SliceRandom as _;
+
+use super::{Method, Task, Trained, sgd::everything};
+use crate::{
+    error::Result,
+    gradients::{Vectors, gradients, values},
+    loss::log_softmax,
+    model::Model,
+    network::NoTransform,
+    random::{Purpose, stream},
+};
+
+/// Images that a Fisher information is the mean of.
+const IMAGES: usize = 200;
+
+/// Loss: `CE + (λ/2) Σ_s Σᵢ Fᵢˢ (θᵢ − θ*ᵢˢ)²` over the old tasks `s`.
+///
+/// The penalties of all tasks are one: `(λ/2) Σᵢ (Aᵢ (θᵢ − θ̄ᵢ)² + rest)` with `A = ΣFˢ` and `θ̄ = ΣFˢθ*ˢ / A`.
+pub struct Ewc {
+    /// Learning rate.
+    pub rate: f32,
+    /// λ.
+    pub strength: f32,
+    anchor: Anchor,
+}
+
+/// A quadratic penalty around a point.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Anchor {
+    /// A.
+    pub(super) importance: Vectors,
+    /// θ̄.
+    pub(super) centre: Vectors,
+    /// The part of the penalty that does not depend on θ.
+    pub(super) rest: f64,
+    /// Values of A that were reduced so that a step cannot diverge.
+    pub(super) capped: usize,
+}
+
+impl Anchor {
+    /// Adds the gradient `strength · A (θ − θ̄)`, and returns the penalty. Without an anchor, nothing changes.
+    ///
+    /// A step diverges if `rate · strength · A > 2`; A counts as at most `1 / (rate · strength)`.
+    pub(super) fn penalise(
+        &mut self,
+        strength: f32,
+        rate: f32,
+        values: &[Vec<f32>],
+        gradients: &mut [Vec<f32>],
+    ) -> f64 {
+        if strength == 0.0 {
+            return 0.0;
+        }
+        let most = 1.0 / (rate * strength);
+        self.capped = 0;
+        let mut penalty = self.rest;
+        for (index, importance) in self.importance.iter().enumerate() {
+            let anchors = importance.iter().zip(&self.centre[index]);
+            for ((value, gradient), (importance, centre)) in
+                values[index].iter().zip(&mut gradients[index]).zip(anchors)
+            {
+                self.capped += usize::from(*importance > most);
+                let (importance, apart) = (importance.min(most), value - centre);
+                *gradient += strength * importance * apart;
+                penalty += f64::from(importance * apart * apart);
+            }
+        }
+        0.5 * f64::from(strength) * penalty
+    }
+}
+
+impl Ewc {
+    /// Creates the method with its learning rate and λ.
+    pub fn new(rate: f32, strength: f32) -> Self {
+        Self {
+            rate,
+            strength,
+            anchor: Anchor::default(),
+        }
+    }
+
+    /// Returns the number of values whose importance was reduced in the last step, so that it could not diverge.
+    pub fn capped(&self) -> usize {
+        self.anchor.capped
+    }
+}
+
+impl Method for Ewc {
+    fn name(&self) -> &'static str {
+        "ewc"
+    }
+
+    fn trained(&self, model: &Model, task: &Task<'_>, _: usize, _: usize) -> Trained {
+        everything(model, task.index, self.rate)
+    }
+
+    fn penalise(&mut self, values: &[Vec<f32>], gradients: &mut [Vec<f32>]) -> f64 {
+        self.anchor.penalise(self.strength, self.rate, values, gradients)
+    }
+
+    fn end(&mut self, model: &mut Model, task: &Task<'_>) -> Result<()> {
+        let fisher = fisher_information(model, task)?;
+        let now = values(&model.backbone_variables(0))?;
+        let anchor = &mut self.anchor;
+        if anchor.importance.is_empty() {
+            anchor.importance = fisher.iter().map(|values| vec![0.0; values.len()]).collect();
+            anchor.centre = anchor.importance.clone();
+        }
+        for (index, fisher) in fisher.iter().enumerate() {
+            let old = anchor.importance[index].iter_mut().zip(&mut anchor.centre[index]);
+            for ((old, centre), (new, value)) in old.zip(fisher.iter().zip(&now[index])) {
+                let sum = *old + new;
+                if sum > 0.0 {
+                    let apart = *centre - value;
+                    anchor.rest += f64::from(*old * new / sum * apart * apart);
+                    *centre = (*old * *centre + new * value) / sum;
+                }
+                *old = sum;
+            }
+        }
+        Ok(())
+    }
+
+    fn kept(&self) -> Result<Vectors> {
+        Ok(self
+            .anchor
+            .importance
+            .iter()
+            .chain(&self.anchor.centre)
+            .cloned()
+            .collect())
+    }
+}
+
+/// Returns the exact Fisher information of the backbone's values: the mean over images of
+/// `Σ_c p_c (∂ log p_c / ∂θ)²`, in inference mode.
+pub(super) fn fisher_information(model: &Model, task: &Task<'_>) -> Result<Vectors> {
+    let variables: Vec<Var> = model.backbone_variables(0);
+    let mut sums: Vec<Vec<f64>> = variables
+        .iter()
+        .map(|variable| vec![0.0; variable.elem_count()])
+        .collect();
+    let mut order: Vec<usize> = (0..task.train.examples().len()).collect();
+    order.shuffle(&mut stream(task.seed, Purpose::Fisher, task.index, 0, 0));
+    order.truncate(IMAGES);
+    for &image in &order {
+        let x = task.train.tensor(&[image], &model.device)?;
+        let features = super::eval_features(model, 0, &NoTransform, &x)?;
+        let log_p: Tensor = log_softmax(&model.heads[task.index].logits(&features)?)?.squeeze(0)?;
+        for (class, log_p_class) in log_p.to_vec1::<f32>()?.into_iter().enumerate() {
+            let p = f64::from(log_p_class).exp();
+            for (sums, gradient) in sums.iter_mut().zip(gradients(&log_p.get(class)?, &variables)?) {
+                for (sum, gradient) in sums.iter_mut().zip(gradient) {
+                    *sum += p * f64::from(gradient).powi(2);
+                }
+            }
+        }
+    }
+    let count = order.len().max(1) as f64;
+    let mean = |sums: Vec<f64>| sums.into_iter().map(|sum| (sum / count) as f32).collect();
+    Ok(sums.into_iter().map(mean).collect())
+}

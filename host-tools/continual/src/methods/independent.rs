@@ -1,0 +1,65 @@
+//! A network of its own for every task, fine-tuned from the backbone: an upper bound that forgets nothing and stores
+//! everything.
+
+use candle_core::Tensor;
+
+use super::{Method, Task, Trained, eval_features, sgd::everything};
+use crate::{
+    error::Result,
+    model::Model,
+    network::{NoTransform, Norms, Weights},
+};
+
+/// Fine-tuning from the backbone in every task.
+pub struct Independent {
+    /// Learning rate.
+    pub rate: f32,
+    /// The backbone.
+    start: Option<(Weights, Norms)>,
+    /// The networks of finished tasks.
+    finished: Vec<(Weights, Norms)>,
+}
+
+impl Independent {
+    /// Creates the method with its learning rate.
+    pub fn new(rate: f32) -> Self {
+        Self {
+            rate,
+            start: None,
+            finished: Vec::new(),
+        }
+    }
+}
+
+impl Method for Independent {
+    fn name(&self) -> &'static str {
+        "independent"
+    }
+
+    fn begin(&mut self, model: &mut Model, task: &Task<'_>) -> Result<()> {
+        super::push_head(model, task)?;
+        let (weights, norms) = match &self.start {
+            Some(start) => start,
+            None => self.start.insert((model.weights.copied()?, model.norms[0].copied()?)),
+        };
+        (model.weights, model.norms[0]) = (weights.copied()?, norms.copied()?);
+        Ok(())
+    }
+
+    fn trained(&self, model: &Model, task: &Task<'_>, _: usize, _: usize) -> Trained {
+        everything(model, task.index, self.rate)
+    }
+
+    fn end(&mut self, model: &mut Model, _: &Task<'_>) -> Result<()> {
+        self.finished.push((model.weights.copied()?, model.norms[0].copied()?));
+        Ok(())
+    }
+
+    fn features(&self, model: &Model, task: usize, x: &Tensor) -> Result<Tensor> {
+        let Some((weights, norms)) = self.finished.get(task) else {
+            return eval_features(model, 0, &NoTransform, x);
+        };
+        let mode = crate::network::Mode::Eval;
+        Ok(model.structure.forward(weights, norms, &NoTransform, mode, x)?.values)
+    }
+}

@@ -1,0 +1,199 @@
+//! The methods: one file each, after the paper that it comes from.
+//!
+//! A [`Method`] says what it keeps between tasks, what it trains, and which loss it minimises. What it does not say is
+//! fine-tuning of everything ([`Sgd`]), with a head of its own for each task. The loop around it is the same for all
+//! ([`Learner`](crate::Learner)).
+
+mod ccll;
+mod confit;
+mod der;
+mod eft;
+mod er;
+mod ewc;
+mod independent;
+mod lwf;
+mod online_ewc;
+mod psp;
+mod sgd;
+mod sgd_ll;
+mod si;
+mod supsup;
+
+#[cfg(test)]
+pub(crate) use self::{
+    psp::signs,
+    supsup::{constants, scores},
+};
+
+use candle_core::{Tensor, Var};
+
+pub use ccll::Ccll;
+pub use confit::Confit;
+pub use der::DerPlusPlus;
+pub use eft::Eft;
+pub use er::ExperienceReplay;
+pub use ewc::Ewc;
+pub use independent::Independent;
+pub use lwf::Lwf;
+pub use online_ewc::OnlineEwc;
+pub use psp::Psp;
+pub use sgd::Sgd;
+pub use sgd_ll::SgdLastLayer;
+pub use si::SynapticIntelligence;
+pub use supsup::SupSup;
+
+use crate::{
+    error::Result,
+    gradients::Vectors,
+    loss::cross_entropy,
+    model::{Head, Model},
+    network::{Mode, NoTransform, Transform},
+    optimiser::Rule,
+    task::{Batch, Task},
+};
+
+/// What is trained, and how.
+pub struct Trained {
+    /// The variables.
+    pub variables: Vec<Var>,
+    /// The optimiser.
+    pub rule: Rule,
+    /// Learning rate of each variable, at its largest.
+    pub rates: Vec<f32>,
+}
+
+impl Trained {
+    /// Trains all variables by the same rule and rate.
+    pub fn all(variables: Vec<Var>, rule: Rule, rate: f32) -> Self {
+        Self {
+            rates: vec![rate; variables.len()],
+            variables,
+            rule,
+        }
+    }
+
+    /// Trains further variables by the same rule, at their own rate.
+    #[must_use]
+    pub fn and(mut self, variables: impl IntoIterator<Item = Var>, rate: f32) -> Self {
+        self.variables.extend(variables);
+        self.rates.resize(self.variables.len(), rate);
+        self
+    }
+}
+
+/// The rule for full networks.
+pub const MOMENTUM: Rule = Rule::Sgd {
+    momentum: 0.9,
+    decay: 0.0,
+};
+
+/// A method of continual learning. Sets of norms, heads and variables are those of the [`Model`].
+pub trait Method {
+    /// Returns the name, as in options and reports.
+    fn name(&self) -> &'static str;
+
+    /// Prepares a task before its first batch. The head starts as random values; the caller may fit it.
+    ///
+    /// # Errors
+    /// [`ContinualError`](crate::ContinualError) of the network.
+    fn begin(&mut self, model: &mut Model, task: &Task<'_>) -> Result<()> {
+        push_head(model, task)
+    }
+
+    /// Returns whether a new head starts as the logistic regression on the features before training.
+    fn fits_head(&self) -> bool {
+        true
+    }
+
+    /// Returns what is trained in epoch `epoch` (from 0) of `epochs`.
+    fn trained(&self, model: &Model, task: &Task<'_>, epoch: usize, epochs: usize) -> Trained;
+
+    /// Returns the loss of a batch, and moves running statistics.
+    ///
+    /// # Errors
+    /// [`ContinualError`](crate::ContinualError) of the network.
+    fn loss(&mut self, model: &mut Model, task: &Task<'_>, batch: &Batch<'_>) -> Result<Tensor> {
+        let features = train_features(model, self.norms(task.index), &NoTransform, &batch.x)?;
+        cross_entropy(&model.heads[task.index].logits(&features)?, &batch.labels)
+    }
+
+    /// Adds the gradient of a penalty on the trained values, and returns the penalty.
+    fn penalise(&mut self, values: &[Vec<f32>], gradients: &mut [Vec<f32>]) -> f64 {
+        let _ = (values, gradients);
+        0.0
+    }
+
+    /// Called after each step with the values before and after it.
+    ///
+    /// # Errors
+    /// [`ContinualError`](crate::ContinualError) of the network.
+    fn stepped(&mut self, task: &Task<'_>, batch: &Batch<'_>, before: &[Vec<f32>], after: &[Vec<f32>]) -> Result<()> {
+        let _ = (task, batch, before, after);
+        Ok(())
+    }
+
+    /// Finishes a task after its last batch.
+    ///
+    /// # Errors
+    /// [`ContinualError`](crate::ContinualError) of the network.
+    fn end(&mut self, model: &mut Model, task: &Task<'_>) -> Result<()> {
+        let _ = (model, task);
+        Ok(())
+    }
+
+    /// Returns what the method keeps for further training, as vectors.
+    ///
+    /// # Errors
+    /// [`ContinualError`](crate::ContinualError) of the network.
+    fn kept(&self) -> Result<Vectors> {
+        Ok(Vec::new())
+    }
+
+    /// Returns the index of the set of norms that a task uses.
+    fn norms(&self, task: usize) -> usize {
+        let _ = task;
+        0
+    }
+
+    /// Returns the features `[N, F]` that a task's head reads, in inference mode.
+    ///
+    /// # Errors
+    /// [`ContinualError`](crate::ContinualError) of the network.
+    fn features(&self, model: &Model, task: usize, x: &Tensor) -> Result<Tensor> {
+        eval_features(model, self.norms(task), &NoTransform, x)
+    }
+
+    /// Returns the logits `[N, K]` of a task, in inference mode.
+    ///
+    /// # Errors
+    /// [`ContinualError`](crate::ContinualError) of the network.
+    fn logits(&self, model: &Model, task: usize, x: &Tensor) -> Result<Tensor> {
+        model.heads[task].logits(&self.features(model, task, x)?)
+    }
+}
+
+/// Adds a random head for a task.
+fn push_head(model: &mut Model, task: &Task<'_>) -> Result<()> {
+    let features = model.structure.feature_count();
+    let head = Head::random(task.seed, task.index, task.classes, features, &model.device)?;
+    model.heads.push(head);
+    Ok(())
+}
+
+/// Computes features with the statistics of the batch, and moves the running ones of set `norms`.
+fn train_features(model: &mut Model, norms: usize, transform: &dyn Transform, x: &Tensor) -> Result<Tensor> {
+    let features = model
+        .structure
+        .forward(&model.weights, &model.norms[norms], transform, Mode::Train, x)?;
+    features.update(&mut model.norms[norms]);
+    Ok(features.values)
+}
+
+/// Computes features with the running statistics of set `norms`.
+fn eval_features(model: &Model, norms: usize, transform: &dyn Transform, x: &Tensor) -> Result<Tensor> {
+    let norms = &model.norms[norms];
+    let features = model
+        .structure
+        .forward(&model.weights, norms, transform, Mode::Eval, x)?;
+    Ok(features.values)
+}

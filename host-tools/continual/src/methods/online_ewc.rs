@@ -1,0 +1,76 @@
+//! Online elastic weight consolidation (Schwarz et al. 2018): one penalty around the newest values.
+
+use super::{
+    Method, Task, Trained,
+    ewc::{Anchor, fisher_information},
+    sgd::everything,
+};
+use crate::{
+    error::Result,
+    gradients::{Vectors, values},
+    model::Model,
+};
+
+/// Loss: `CE + (λ/2) Σᵢ γF̃ᵢ (θᵢ − θ*ᵢ)²`. After a task, `F̃ ← γF̃ + F` and `θ* ← θ`.
+pub struct OnlineEwc {
+    /// Learning rate.
+    pub rate: f32,
+    /// λ.
+    pub strength: f32,
+    /// γ: how much of the older information is kept.
+    pub keep: f32,
+    anchor: Anchor,
+}
+
+impl OnlineEwc {
+    /// Creates the method with its learning rate, λ and γ.
+    pub fn new(rate: f32, strength: f32, keep: f32) -> Self {
+        Self {
+            rate,
+            strength,
+            keep,
+            anchor: Anchor::default(),
+        }
+    }
+}
+
+impl Method for OnlineEwc {
+    fn name(&self) -> &'static str {
+        "online-ewc"
+    }
+
+    fn trained(&self, model: &Model, task: &Task<'_>, _: usize, _: usize) -> Trained {
+        everything(model, task.index, self.rate)
+    }
+
+    fn penalise(&mut self, values: &[Vec<f32>], gradients: &mut [Vec<f32>]) -> f64 {
+        let strength = self.strength * self.keep;
+        self.anchor.penalise(strength, self.rate, values, gradients)
+    }
+
+    fn end(&mut self, model: &mut Model, task: &Task<'_>) -> Result<()> {
+        let fisher = fisher_information(model, task)?;
+        let anchor = &mut self.anchor;
+        if anchor.importance.is_empty() {
+            anchor.importance = fisher;
+        } else {
+            for (old, new) in anchor.importance.iter_mut().zip(fisher) {
+                for (old, new) in old.iter_mut().zip(new) {
+                    *old = self.keep * *old + new;
+                }
+            }
+        }
+        anchor.centre = values(&model.backbone_variables(0))?;
+        Ok(())
+    }
+
+    fn kept(&self) -> Result<Vectors> {
+        Ok(self
+            .anchor
+            .importance
+            .iter()
+            .chain(&self.anchor.centre)
+            .cloned()
+            .collect())
+    }
+}

@@ -1,0 +1,105 @@
+//! What the methods train: a network, its sets of norms, and heads.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor, Var};
+use clr_onnx::Backbone;
+use rand::RngExt as _;
+
+use crate::{
+    error::Result,
+    network::{Norms, Structure, Weights},
+    random::{Purpose, stream},
+};
+
+/// A linear classifier on the features.
+#[derive(Clone)]
+pub struct Head {
+    /// `[K, F]`.
+    pub weight: Var,
+    /// `[K]`.
+    pub bias: Var,
+}
+
+impl Head {
+    /// Creates a head from weight `[K, F]` and bias `[K]`.
+    ///
+    /// # Errors
+    /// [`ContinualError::Tensor`](crate::ContinualError::Tensor) if the sizes differ.
+    pub fn new(weight: &[f32], bias: &[f32], device: &Device) -> Result<Self> {
+        let classes = bias.len();
+        let features = weight.len() / classes.max(1);
+        Ok(Self {
+            weight: Var::from_slice(weight, (classes, features), device)?,
+            bias: Var::from_slice(bias, classes, device)?,
+        })
+    }
+
+    /// Creates a head with uniform values in ±1/√F.
+    ///
+    /// # Errors
+    /// [`ContinualError::Tensor`](crate::ContinualError::Tensor) of candle.
+    pub fn random(seed: u64, task: usize, classes: usize, features: usize, device: &Device) -> Result<Self> {
+        let bound = 1.0 / (features.max(1) as f32).sqrt();
+        let mut random = stream(seed, Purpose::Head, task, 0, 0);
+        let mut uniform = |count: usize| {
+            (0..count)
+                .map(|_| random.random_range(-bound..bound))
+                .collect::<Vec<f32>>()
+        };
+        let (weight, bias) = (uniform(classes * features), uniform(classes));
+        Self::new(&weight, &bias, device)
+    }
+
+    /// Returns logits `[N, K]` of features `[N, F]`.
+    ///
+    /// # Errors
+    /// [`ContinualError::Tensor`](crate::ContinualError::Tensor) if the sizes differ.
+    pub fn logits(&self, features: &Tensor) -> Result<Tensor> {
+        Ok(features.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?)
+    }
+
+    /// Returns weight and bias.
+    pub fn variables(&self) -> Vec<Var> {
+        vec![self.weight.clone(), self.bias.clone()]
+    }
+}
+
+/// A network with the values that training changes.
+#[derive(Clone)]
+pub struct Model {
+    /// What the network computes.
+    pub structure: Arc<Structure>,
+    /// Weights of convolutions and dense layers.
+    pub weights: Weights,
+    /// One set of norms for all tasks, or one per task.
+    pub norms: Vec<Norms>,
+    /// The heads of the tasks so far, or one for all.
+    pub heads: Vec<Head>,
+    /// Where the values are.
+    pub device: Device,
+}
+
+impl Model {
+    /// Creates a model with the values of a backbone, one set of norms and no head.
+    ///
+    /// # Errors
+    /// [`ContinualError::Operator`](crate::ContinualError::Operator) if the weights of an operator cannot be trained.
+    pub fn new(backbone: &Backbone, device: &Device) -> Result<Self> {
+        let (structure, weights, norms) = Structure::new(backbone, device)?;
+        Ok(Self {
+            structure: Arc::new(structure),
+            weights,
+            norms: vec![norms],
+            heads: Vec::new(),
+            device: device.clone(),
+        })
+    }
+
+    /// Returns the variables of the weights and of one set of norms.
+    pub fn backbone_variables(&self, norms: usize) -> Vec<Var> {
+        let mut variables = self.weights.variables();
+        variables.extend(self.norms[norms].variables());
+        variables
+    }
+}

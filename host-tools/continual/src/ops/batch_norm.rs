@@ -1,0 +1,275 @@
+//! Batch normalisation.
+
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::slices::{contiguous, vectorised, with_values};
+
+/// Mean and biased variance `[C]` of a batch, and the number of values per channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BatchStatistics {
+    /// μ.
+    pub mean: Vec<f32>,
+    /// σ², divided by the number of values.
+    pub variance: Vec<f32>,
+    /// Values per channel: images × pixels.
+    pub count: usize,
+}
+
+/// Computes `gamma · (x − μ) / √(σ² + epsilon) + beta` (ONNX `BatchNormalization`): x `[N, C, H, W]`, gamma and beta
+/// `[C]`. The statistics are `fixed` ones, or without them those of this batch, which are returned. Gradients: all
+/// three, through the batch's statistics.
+///
+/// # Errors
+/// Returns candle's error if the sizes differ, or if statistics of a batch are those of one value.
+pub fn batch_norm(
+    x: &Tensor,
+    gamma: &Tensor,
+    beta: &Tensor,
+    epsilon: f32,
+    fixed: Option<&BatchStatistics>,
+) -> Result<(Tensor, BatchStatistics)> {
+    let (images, channels, rows, columns) = x.dims4()?;
+    for vector in [gamma, beta] {
+        if vector.dims() != [channels] {
+            candle_core::bail!(
+                "batch norm: expected vectors of {channels} channels, got {:?}",
+                vector.dims()
+            );
+        }
+    }
+    let count = images * rows * columns;
+    if fixed.is_none() && count < 2 {
+        candle_core::bail!("batch norm: the statistics of a batch need at least two values per channel, got {count}");
+    }
+    if !x.device().is_cpu() {
+        return composed(x, [gamma, beta], epsilon, fixed);
+    }
+    let used = Arc::new(OnceLock::new());
+    let op = BatchNorm {
+        epsilon,
+        fixed: fixed.cloned(),
+        used: Arc::clone(&used),
+    };
+    let y = x
+        .contiguous()?
+        .apply_op3(&gamma.contiguous()?, &beta.contiguous()?, op)?;
+    match used.get() {
+        Some(statistics) => Ok((y, statistics.clone())),
+        None => candle_core::bail!("batch norm: the forward pass gave no statistics"),
+    }
+}
+
+/// The same in candle's operations.
+fn composed(
+    x: &Tensor,
+    [gamma, beta]: [&Tensor; 2],
+    epsilon: f32,
+    fixed: Option<&BatchStatistics>,
+) -> Result<(Tensor, BatchStatistics)> {
+    let (images, channels, rows, columns) = x.dims4()?;
+    let per_channel = |vector: &Tensor| vector.reshape((1, channels, 1, 1));
+    let [mean, variance] = if let Some(statistics) = fixed {
+        let vector = |values: &[f32]| Tensor::from_slice(values, (1, channels, 1, 1), x.device());
+        [vector(&statistics.mean)?, vector(&statistics.variance)?]
+    } else {
+        let mean = x.mean_keepdim((0, 2, 3))?;
+        let variance = x.broadcast_sub(&mean)?.sqr()?.mean_keepdim((0, 2, 3))?;
+        [mean, variance]
+    };
+    let normal = x
+        .broadcast_sub(&mean)?
+        .broadcast_div(&(&variance + f64::from(epsilon))?.sqrt()?)?;
+    let y = normal
+        .broadcast_mul(&per_channel(gamma)?)?
+        .broadcast_add(&per_channel(beta)?)?;
+    let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1();
+    let statistics = BatchStatistics {
+        mean: values(&mean)?,
+        variance: values(&variance)?,
+        count: images * rows * columns,
+    };
+    Ok((y, statistics))
+}
+
+/// A norm on the CPU, as an operator of candle's graph.
+struct BatchNorm {
+    epsilon: f32,
+    fixed: Option<BatchStatistics>,
+    /// Set by the forward pass.
+    used: Arc<OnceLock<BatchStatistics>>,
+}
+
+/// The planes of one channel in all images.
+struct Planes<'a> {
+    values: &'a [f32],
+    channels: usize,
+    plane: usize,
+}
+
+impl<'a> Planes<'a> {
+    fn new(values: &'a [f32], (_, channels, rows, columns): (usize, usize, usize, usize)) -> Self {
+        Self {
+            values,
+            channels,
+            plane: rows * columns,
+        }
+    }
+
+    fn of(&self, channel: usize) -> impl Iterator<Item = &'a [f32]> {
+        let planes = self.values.chunks_exact(self.plane);
+        planes.skip(channel).step_by(self.channels)
+    }
+}
+
+/// Returns `Σ value(a, b)` over the pairs of two planes, in eight sums of f64.
+#[inline(always)]
+fn sum(a: &[f32], b: &[f32], value: impl Fn(f64, f64) -> f64) -> f64 {
+    let (a, a_rest) = a.as_chunks::<8>();
+    let (b, b_rest) = b.as_chunks::<8>();
+    let mut sums = [0.0; 8];
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..8 {
+            sums[lane] += value(f64::from(a[lane]), f64::from(b[lane]));
+        }
+    }
+    let rest = a_rest
+        .iter()
+        .zip(b_rest)
+        .map(|(&a, &b)| value(f64::from(a), f64::from(b)));
+    sums.iter().sum::<f64>() + rest.sum::<f64>()
+}
+
+impl BatchNorm {
+    /// Computes mean and biased variance.
+    fn statistics(x: &Planes<'_>, count: usize) -> BatchStatistics {
+        let moments = (0..x.channels).into_par_iter().map(|channel| {
+            vectorised(|| {
+                let mean = x.of(channel).map(|x| sum(x, x, |x, _| x)).sum::<f64>() / count as f64;
+                let squares: f64 = x.of(channel).map(|x| sum(x, x, |x, _| (x - mean) * (x - mean))).sum();
+                (mean as f32, (squares / count as f64) as f32)
+            })
+        });
+        let (mean, variance) = moments.unzip();
+        BatchStatistics { mean, variance, count }
+    }
+
+    /// Returns `1 / √(σ² + ε)` of a channel.
+    fn inverse(&self, statistics: &BatchStatistics, channel: usize) -> f32 {
+        1.0 / (statistics.variance[channel] + self.epsilon).sqrt()
+    }
+
+    fn forward(&self, x: &[f32], gamma: &[f32], beta: &[f32], plane: usize, statistics: &BatchStatistics) -> Vec<f32> {
+        let channels = gamma.len();
+        let mut y = vec![0.0; x.len()];
+        let planes = y.par_chunks_mut(plane).zip(x.par_chunks(plane));
+        planes.enumerate().for_each(|(index, (y, x))| {
+            vectorised(|| {
+                let channel = index % channels;
+                let (mean, scale) = (
+                    statistics.mean[channel],
+                    gamma[channel] * self.inverse(statistics, channel),
+                );
+                for (y, x) in y.iter_mut().zip(x) {
+                    *y = (x - mean) * scale + beta[channel];
+                }
+            });
+        });
+        y
+    }
+
+    /// Returns the gradients of x, gamma and beta.
+    fn backward(&self, x: &Planes<'_>, dy: &Planes<'_>, gamma: &[f32], statistics: &BatchStatistics) -> [Vec<f32>; 3] {
+        let sums = (0..x.channels).into_par_iter().map(|channel| {
+            vectorised(|| {
+                let mean = f64::from(statistics.mean[channel]);
+                let inverse = f64::from(self.inverse(statistics, channel));
+                let pairs = || x.of(channel).zip(dy.of(channel));
+                let beta: f64 = pairs().map(|(x, dy)| sum(x, dy, |_, dy| dy)).sum();
+                let gamma: f64 = pairs().map(|(x, dy)| sum(x, dy, |x, dy| (x - mean) * dy)).sum();
+                ((gamma * inverse) as f32, beta as f32)
+            })
+        });
+        let (d_gamma, d_beta): (Vec<f32>, Vec<f32>) = sums.unzip();
+        let mut dx = vec![0.0; x.values.len()];
+        let planes = dx.par_chunks_mut(x.plane).zip(x.values.par_chunks(x.plane));
+        let planes = planes.zip(dy.values.par_chunks(x.plane));
+        planes.enumerate().for_each(|(index, ((dx, x_plane), dy))| {
+            vectorised(|| {
+                let channel = index % x.channels;
+                let inverse = self.inverse(statistics, channel);
+                let (mean, scale) = (statistics.mean[channel], gamma[channel] * inverse);
+                // Of fixed statistics nothing depends on x.
+                let per_value = if self.fixed.is_some() {
+                    0.0
+                } else {
+                    1.0 / statistics.count as f32
+                };
+                let (offset, slope) = (d_beta[channel] * per_value, d_gamma[channel] * per_value * inverse);
+                for ((dx, x), dy) in dx.iter_mut().zip(x_plane).zip(dy) {
+                    *dx = scale * (dy - offset - slope * (x - mean));
+                }
+            });
+        });
+        [dx, d_gamma, d_beta]
+    }
+}
+
+impl CustomOp3 for BatchNorm {
+    fn name(&self) -> &'static str {
+        "batch norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        gamma: &CpuStorage,
+        gamma_layout: &Layout,
+        beta: &CpuStorage,
+        beta_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let dims = x_layout.shape().dims4()?;
+        let (_, channels, rows, columns) = dims;
+        let values = contiguous(self.name(), x, x_layout)?;
+        let gamma = contiguous(self.name(), gamma, gamma_layout)?;
+        let beta = contiguous(self.name(), beta, beta_layout)?;
+        let plane = rows * columns;
+        let statistics = self.used.get_or_init(|| match &self.fixed {
+            Some(fixed) => fixed.clone(),
+            None => Self::statistics(&Planes::new(values, dims), values.len() / channels.max(1)),
+        });
+        let y = self.forward(values, gamma, beta, plane.max(1), statistics);
+        Ok((CpuStorage::F32(y), x_layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        gamma: &Tensor,
+        beta: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let dims = x.dims4()?;
+        let Some(statistics) = self.used.get() else {
+            candle_core::bail!("batch norm: the backward pass came before the forward pass");
+        };
+        let [dx, d_gamma, d_beta] = with_values(self.name(), x, |x| {
+            with_values(self.name(), dy, |dy| {
+                with_values(self.name(), gamma, |gamma| {
+                    Ok(self.backward(&Planes::new(x, dims), &Planes::new(dy, dims), gamma, statistics))
+                })
+            })
+        })?;
+        let of = |values: Vec<f32>, like: &Tensor| {
+            let tensor = like
+                .track_op()
+                .then(|| Tensor::from_vec(values, like.shape(), like.device()));
+            tensor.transpose()
+        };
+        Ok((of(dx, x)?, of(d_gamma, gamma)?, of(d_beta, beta)?))
+    }
+}

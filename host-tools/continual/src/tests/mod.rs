@@ -1,0 +1,4 @@
+mod fixture;
+mod gradients;
+mod invariants;
+mod pytorch;
