@@ -67,6 +67,7 @@ pub(crate) enum Command {
     Device(commands::device::DeviceCommand),
     Doctor(commands::doctor::DoctorArgs),
     Bench(commands::bench::BenchArgs),
+    Continual(commands::continual::ContinualCommand),
     Completions(commands::completions::CompletionsArgs),
 }
 

@@ -84,6 +84,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<u8> {
         Command::Device(args) => commands::device::run(&args, &context),
         Command::Doctor(args) => commands::doctor::run(&args, &context),
         Command::Bench(args) => commands::bench::run(&args, &context),
+        Command::Continual(args) => commands::continual::run(&args, &context),
         Command::Completions(args) => commands::completions::run(&args, Cli::command(), &context),
     }
 }

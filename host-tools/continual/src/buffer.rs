@@ -1,12 +1,16 @@
 //! A buffer of images of earlier batches, filled by reservoir sampling (Vitter 1985).
 
+use std::sync::Arc;
+
 use candle_core::{Device, Tensor};
+use clr_onnx::RgbImage;
 use rand::{RngExt as _, seq::index::sample};
 
 use crate::{
-    error::Result,
+    error::{ContinualError, Result},
     images::{Example, augmented},
     random::{Purpose, stream},
+    saved::{Kept, KeptImage, check},
     task::{Batch, Task},
 };
 
@@ -43,16 +47,49 @@ impl Buffer {
         &self.stored
     }
 
-    /// Returns task, class and logits of each image.
-    pub(crate) fn vectors(&self) -> Vec<Vec<f32>> {
-        let stored = self.stored.iter();
-        stored
-            .map(|stored| {
-                let mut vector = vec![stored.task as f32, stored.example.label as f32];
-                vector.extend(&stored.logits);
-                vector
+    pub(crate) fn save(&self) -> Kept {
+        let images = self.stored.iter().map(|stored| KeptImage {
+            pixels: stored.example.image.as_raw().clone(),
+            size: [stored.example.image.width(), stored.example.image.height()],
+            label: stored.example.label,
+            task: stored.task as u32,
+            logits: stored.logits.clone(),
+        });
+        Kept {
+            images: images.collect(),
+            numbers: vec![self.offers],
+            vectors: Vec::new(),
+        }
+    }
+
+    pub(crate) fn restore(&mut self, kept: Kept) -> Result<()> {
+        check("numbers of a buffer", 1, kept.numbers.len())?;
+        self.offers = kept.numbers[0];
+        let stored = kept.images.into_iter().map(|kept| {
+            let [width, height] = kept.size;
+            let bytes = kept.pixels.len();
+            let image = RgbImage::from_raw(width, height, kept.pixels).ok_or_else(|| ContinualError::Mismatch {
+                what: "an image of a buffer",
+                expected: format!("{width} × {height} pixels"),
+                got: format!("{bytes} bytes"),
+            })?;
+            Ok(Stored {
+                example: Example {
+                    image: Arc::new(image),
+                    label: kept.label,
+                },
+                task: kept.task as usize,
+                logits: kept.logits,
             })
-            .collect()
+        });
+        self.stored = stored.collect::<Result<_>>()?;
+        Ok(())
+    }
+
+    /// Returns the number of bytes of its images and logits.
+    pub fn bytes(&self) -> usize {
+        let of = |stored: &Stored| stored.example.image.as_raw().len() + 4 * stored.logits.len();
+        self.stored.iter().map(of).sum()
     }
 
     /// Offers an image: each of n offers is in the buffer with the same probability. Every presentation of an image is

@@ -38,6 +38,14 @@ pub enum ContinualError {
         /// Number of the epoch, from 1.
         epoch: usize,
     },
+    /// A method that keeps its answers gave another one.
+    #[error("task `{task}`: its answers changed when `{after}` was learned, but this method must keep them")]
+    Forgot {
+        /// The task whose answers changed.
+        task: String,
+        /// The task that was learned in between.
+        after: String,
+    },
     /// A file or folder could not be read or written.
     #[error("{}: {source}", path.display())]
     File {
@@ -46,12 +54,24 @@ pub enum ContinualError {
         /// The reason.
         source: std::io::Error,
     },
+    /// A plot could not be drawn.
+    #[error("a plot: {0}")]
+    Plot(String),
     /// Data sets, heads or adapters.
     #[error(transparent)]
-    Training(#[from] TrainError),
+    Training(Box<TrainError>),
+    /// The backbone.
+    #[error(transparent)]
+    Backbone(#[from] clr_onnx::OnnxError),
     /// Arithmetic of the network.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+}
+
+impl From<TrainError> for ContinualError {
+    fn from(error: TrainError) -> Self {
+        Self::Training(Box::new(error))
+    }
 }
 
 /// A result of the benchmark.

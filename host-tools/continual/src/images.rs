@@ -19,7 +19,8 @@ pub struct Example {
     pub label: u32,
 }
 
-/// The images of a split in memory.
+/// The images of a split in memory. Clones share the images.
+#[derive(Clone)]
 pub struct Images {
     preprocessing: Preprocessing,
     examples: Vec<Example>,

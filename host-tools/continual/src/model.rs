@@ -8,7 +8,7 @@ use rand::RngExt as _;
 
 use crate::{
     error::Result,
-    network::{Norms, Structure, Weights},
+    network::{ConvLayer, Norms, Structure, Weights},
     random::{Purpose, stream},
 };
 
@@ -101,5 +101,29 @@ impl Model {
         let mut variables = self.weights.variables();
         variables.extend(self.norms[norms].variables());
         variables
+    }
+
+    /// Returns the number of values of convolutions, dense layers, γ and β.
+    pub fn values(&self) -> usize {
+        self.backbone_variables(0)
+            .iter()
+            .map(|variable| variable.elem_count())
+            .sum()
+    }
+
+    /// Returns the number of channels of all norms.
+    pub fn norm_channels(&self) -> usize {
+        self.norms[0].running().iter().map(|running| running.mean.len()).sum()
+    }
+
+    /// Returns the multiplications of an operation behind every convolution, `values(layer)` per output pixel, relative
+    /// to those of the convolutions.
+    pub fn share_of_multiplications(&self, values: impl Fn(&ConvLayer) -> usize) -> f64 {
+        let (mut added, mut all) = (0.0, 0.0);
+        for (layer, pixels) in self.structure.convs().iter().zip(self.structure.conv_pixels()) {
+            added += values(layer) as f64 * *pixels as f64;
+            all += layer.shape.iter().product::<usize>() as f64 * *pixels as f64;
+        }
+        if all > 0.0 { added / all } else { 0.0 }
     }
 }

@@ -26,6 +26,8 @@ pub enum Purpose {
     Fisher = 9,
     /// The order of the tasks.
     Tasks = 10,
+    /// The validation and test images of a task that has more than are used.
+    HeldOut = 11,
 }
 
 /// Returns the stream of `purpose` for a task, an epoch or layer, and an image, step or offer.

@@ -12,12 +12,14 @@ use clr_training::ops::ConvOptions;
 use super::{Batch, Method, Task, Trained, eval_features, sgd::everything, train_features};
 use crate::{
     error::Result,
-    gradients::{Vectors, values},
+    gradients::{set_values, values},
+    learner::Cost,
     loss::cross_entropy,
     model::Model,
     network::{Mode, RunningStatistics, Transform},
     ops::{BatchStatistics, batch_norm, conv},
     optimiser::Rule,
+    saved::{Kept, check},
 };
 
 /// ε of the norm in the channel-wise calibration (PyTorch's default).
@@ -101,6 +103,16 @@ struct Calibrations {
 }
 
 impl Calibrations {
+    fn identity(model: &Model, frozen: bool) -> Result<Self> {
+        let convs = model.structure.convs().iter();
+        let each = convs.map(|layer| Calibration::identity(layer.shape[0], &model.device));
+        Ok(Self {
+            each: each.collect::<Result<_>>()?,
+            frozen,
+            collected: RefCell::default(),
+        })
+    }
+
     fn variables(&self) -> impl Iterator<Item = Var> {
         self.each.iter().flat_map(|calibration| {
             let [scale, bias] = calibration.affine.clone();
@@ -141,13 +153,7 @@ impl Method for Ccll {
             // Norms start as those of the network that the first task has trained.
             model.norms.push(model.norms[0].copied()?);
         }
-        let convs = model.structure.convs().iter();
-        let each = convs.map(|layer| Calibration::identity(layer.shape[0], &model.device));
-        self.tasks.push(Calibrations {
-            each: each.collect::<Result<_>>()?,
-            frozen: task.index > 0,
-            collected: RefCell::default(),
-        });
+        self.tasks.push(Calibrations::identity(model, task.index > 0)?);
         Ok(())
     }
 
@@ -176,8 +182,48 @@ impl Method for Ccll {
         eval_features(model, task, &self.tasks[task], x)
     }
 
-    fn kept(&self) -> Result<Vectors> {
-        let last = self.tasks.last().map(|task| task.variables().collect::<Vec<_>>());
-        values(&last.unwrap_or_default())
+    fn keeps_answers(&self) -> bool {
+        true
+    }
+
+    fn save(&self) -> Result<Kept> {
+        let variables: Vec<Var> = self.tasks.iter().flat_map(Calibrations::variables).collect();
+        let mut vectors = values(&variables)?;
+        for calibration in self.tasks.iter().flat_map(|task| &task.each) {
+            vectors.extend([calibration.running.mean.clone(), calibration.running.variance.clone()]);
+        }
+        Ok(Kept {
+            vectors,
+            ..Kept::default()
+        })
+    }
+
+    fn restore(&mut self, start: &Model, tasks: usize, _: u64, kept: Kept) -> Result<()> {
+        let own = (0..tasks).map(|task| Calibrations::identity(start, task > 0));
+        self.tasks = own.collect::<Result<_>>()?;
+        let variables: Vec<Var> = self.tasks.iter().flat_map(Calibrations::variables).collect();
+        let statistics = 2 * tasks * start.structure.convs().len();
+        check(
+            "vectors of calibrations",
+            variables.len() + statistics,
+            kept.vectors.len(),
+        )?;
+        set_values(&variables, &kept.vectors)?;
+        let mut vectors = kept.vectors.into_iter().skip(variables.len());
+        for calibration in self.tasks.iter_mut().flat_map(|task| &mut task.each) {
+            calibration.running.mean = vectors.next().unwrap_or_default();
+            calibration.running.variance = vectors.next().unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    fn cost(&self, model: &Model) -> Cost {
+        let channels: usize = model.structure.convs().iter().map(|layer| layer.shape[0]).sum();
+        Cost {
+            // Kernel, factor, scale and bias, without the statistics of the norm.
+            values: (12 * channels + 4 * model.norm_channels()) as f64,
+            training_passes: 2.0 + 3.0 * model.share_of_multiplications(|layer| 9 * layer.shape[0]),
+            ..Cost::default()
+        }
     }
 }

@@ -8,11 +8,13 @@ use candle_core::Tensor;
 use super::{Batch, Method, Task, Trained, eval_features, train_features};
 use crate::{
     error::Result,
+    learner::Cost,
     loss::cross_entropy,
     model::Model,
     network::{ConvLayer, Mode, NoTransform, Norms, Transform},
     ops::conv,
     optimiser::Rule,
+    saved::{Kept, check},
 };
 
 /// Weight of a new batch in the running means.
@@ -197,5 +199,53 @@ impl Method for Confit {
             .structure
             .forward(&model.weights, &norms, &NoTransform, Mode::Eval, x)?;
         Ok(features.values)
+    }
+
+    /// Per task and convolution: the number of phases (0 without a norm), and rows and columns of the input.
+    fn save(&self) -> Result<Kept> {
+        let mut kept = Kept::default();
+        for mean in self.finished.iter().flatten() {
+            let [rows, columns] = mean.as_ref().map_or([0, 0], |mean| mean.size);
+            let phases = mean.as_ref().map_or(0, |mean| mean.phases.len());
+            kept.numbers.extend([phases, rows, columns].map(|number| number as u64));
+            kept.vectors.extend(mean.iter().flat_map(|mean| mean.phases.clone()));
+        }
+        Ok(kept)
+    }
+
+    fn restore(&mut self, start: &Model, tasks: usize, _: u64, kept: Kept) -> Result<()> {
+        let layers = start.structure.convs();
+        check("sizes of inputs", 3 * tasks * layers.len(), kept.numbers.len())?;
+        let mut vectors = kept.vectors.into_iter();
+        let means = kept.numbers.chunks_exact(3).map(|numbers| {
+            let [phases, rows, columns] = [0, 1, 2].map(|index| numbers[index] as usize);
+            (phases > 0).then(|| InputMean {
+                phases: vectors.by_ref().take(phases).collect(),
+                size: [rows, columns],
+            })
+        });
+        let means: Vec<Option<InputMean>> = means.collect();
+        self.finished = means.chunks(layers.len().max(1)).map(<[_]>::to_vec).collect();
+        self.current = InputMeans::new(layers);
+        if let Some(last) = self.finished.last() {
+            self.current.means.borrow_mut().clone_from(last);
+        }
+        Ok(())
+    }
+
+    fn cost(&self, model: &Model) -> Cost {
+        let means = self
+            .finished
+            .iter()
+            .flatten()
+            .flatten()
+            .map(|mean| mean.phases.iter().map(Vec::len).sum::<usize>());
+        let tasks = self.finished.len().max(1) as f64;
+        Cost {
+            values: 4.0 * model.norm_channels() as f64 + means.sum::<usize>() as f64 / tasks,
+            // Backward passes to the weights in half of the epochs only.
+            training_passes: 2.4,
+            ..Cost::default()
+        }
     }
 }

@@ -7,10 +7,11 @@ use super::{Batch, Method, Task, Trained, er::sum_of_cross_entropies, sgd::every
 use crate::{
     buffer::{Buffer, Stored, augmented_draw},
     error::Result,
-    gradients::Vectors,
+    learner::Cost,
     loss::cross_entropy,
     model::Model,
     network::NoTransform,
+    saved::Kept,
 };
 
 /// Loss: `CE + α · mean of the squared differences of logits + β · CE of stored images`, on two independent draws.
@@ -90,7 +91,19 @@ impl Method for DerPlusPlus {
         Ok(())
     }
 
-    fn kept(&self) -> Result<Vectors> {
-        Ok(self.buffer.vectors())
+    fn save(&self) -> Result<Kept> {
+        Ok(self.buffer.save())
+    }
+
+    fn restore(&mut self, _: &Model, _: usize, _: u64, kept: Kept) -> Result<()> {
+        self.buffer.restore(kept)
+    }
+
+    fn cost(&self, _: &Model) -> Cost {
+        Cost {
+            training_bytes: self.buffer.bytes(),
+            training_passes: 9.0,
+            ..Cost::default()
+        }
     }
 }

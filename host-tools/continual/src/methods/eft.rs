@@ -8,11 +8,13 @@ use clr_training::ops::ConvOptions;
 use super::{Batch, MOMENTUM, Method, Task, Trained, eval_features, sgd::everything, train_features};
 use crate::{
     error::Result,
-    gradients::{Vectors, values},
+    gradients::{set_values, values},
+    learner::Cost,
     loss::cross_entropy,
     model::Model,
-    network::{Mode, Transform, copied},
+    network::{ConvLayer, Mode, Transform, copied},
     ops::conv,
+    saved::{Kept, check},
 };
 
 /// Rule: `F′ = G₃(F) + G₁(F)` between each convolution and its norm. G₃ has 3×3 kernels in groups of 8 channels, G₁ 1×1
@@ -22,7 +24,7 @@ pub struct Eft {
     /// Learning rate.
     pub rate: f32,
     /// Whether the first task leaves the backbone's weights as they are, too.
-    pub pretrained: bool,
+    pretrained: bool,
     /// The transformations of each task.
     tasks: Vec<Transformations>,
 }
@@ -35,6 +37,13 @@ impl Eft {
             pretrained: false,
             tasks: Vec::new(),
         }
+    }
+
+    /// Leaves the backbone's weights as they are in the first task, too.
+    #[must_use]
+    pub fn on_the_backbone(mut self) -> Self {
+        self.pretrained = true;
+        self
     }
 }
 
@@ -187,8 +196,37 @@ impl Method for Eft {
         eval_features(model, task, &self.tasks[task], x)
     }
 
-    fn kept(&self) -> Result<Vectors> {
-        let last = self.tasks.last().map(|task| task.variables().collect::<Vec<_>>());
-        values(&last.unwrap_or_default())
+    fn keeps_answers(&self) -> bool {
+        true
+    }
+
+    fn save(&self) -> Result<Kept> {
+        let variables: Vec<Var> = self.tasks.iter().flat_map(Transformations::variables).collect();
+        Ok(Kept {
+            vectors: values(&variables)?,
+            ..Kept::default()
+        })
+    }
+
+    fn restore(&mut self, start: &Model, tasks: usize, _: u64, kept: Kept) -> Result<()> {
+        let own = (0..tasks).map(|_| Transformations::identity(start));
+        self.tasks = own.collect::<Result<_>>()?;
+        let variables: Vec<Var> = self.tasks.iter().flat_map(Transformations::variables).collect();
+        check("vectors of transformations", variables.len(), kept.vectors.len())?;
+        set_values(&variables, &kept.vectors)
+    }
+
+    fn cost(&self, model: &Model) -> Cost {
+        let of = |layer: &ConvLayer| {
+            let channels = layer.shape[0];
+            channels * (9 * channels / groups(channels, 8) + channels / groups(channels, 16))
+        };
+        let layers = model.structure.convs().iter();
+        let values: usize = layers.map(|layer| of(layer) + 2 * layer.shape[0]).sum();
+        Cost {
+            values: (values + 4 * model.norm_channels()) as f64,
+            training_passes: 2.0 + 3.0 * model.share_of_multiplications(of),
+            ..Cost::default()
+        }
     }
 }

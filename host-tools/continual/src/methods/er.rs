@@ -6,10 +6,11 @@ use super::{Batch, Method, Task, Trained, sgd::everything, train_features};
 use crate::{
     buffer::{Buffer, Stored, augmented_draw},
     error::Result,
-    gradients::Vectors,
+    learner::Cost,
     loss::{cross_entropies, cross_entropy},
     model::Model,
     network::NoTransform,
+    saved::Kept,
 };
 
 /// Loss: the mean cross-entropy over the batch and as many images of the buffer, each through the head of its task.
@@ -70,8 +71,20 @@ impl Method for ExperienceReplay {
         Ok(())
     }
 
-    fn kept(&self) -> Result<Vectors> {
-        Ok(self.buffer.vectors())
+    fn save(&self) -> Result<Kept> {
+        Ok(self.buffer.save())
+    }
+
+    fn restore(&mut self, _: &Model, _: usize, _: u64, kept: Kept) -> Result<()> {
+        self.buffer.restore(kept)
+    }
+
+    fn cost(&self, _: &Model) -> Cost {
+        Cost {
+            training_bytes: self.buffer.bytes(),
+            training_passes: 6.0,
+            ..Cost::default()
+        }
     }
 }
 

@@ -8,10 +8,12 @@ use super::{Method, Task, Trained, sgd::everything};
 use crate::{
     error::Result,
     gradients::{Vectors, gradients, values},
+    learner::Cost,
     loss::log_softmax,
     model::Model,
     network::NoTransform,
     random::{Purpose, stream},
+    saved::{Kept, check},
 };
 
 /// Images that a Fisher information is the mean of.
@@ -42,6 +44,28 @@ pub(super) struct Anchor {
 }
 
 impl Anchor {
+    pub(super) fn save(&self) -> Kept {
+        Kept {
+            vectors: self.importance.iter().chain(&self.centre).cloned().collect(),
+            numbers: vec![self.rest.to_bits()],
+            images: Vec::new(),
+        }
+    }
+
+    pub(super) fn restore(kept: Kept) -> Result<Self> {
+        let [rest] = *kept.numbers else {
+            return Err(check("numbers of a penalty", 1, kept.numbers.len()).expect_err("they differ"));
+        };
+        let mut importance = kept.vectors;
+        let centre = importance.split_off(importance.len() / 2);
+        Ok(Self {
+            importance,
+            centre,
+            rest: f64::from_bits(rest),
+            capped: 0,
+        })
+    }
+
     /// Adds the gradient `strength · A (θ − θ̄)`, and returns the penalty. Without an anchor, nothing changes.
     ///
     /// A step diverges if `rate · strength · A > 2`; A counts as at most `1 / (rate · strength)`.
@@ -125,14 +149,22 @@ impl Method for Ewc {
         Ok(())
     }
 
-    fn kept(&self) -> Result<Vectors> {
-        Ok(self
-            .anchor
-            .importance
-            .iter()
-            .chain(&self.anchor.centre)
-            .cloned()
-            .collect())
+    fn save(&self) -> Result<Kept> {
+        Ok(self.anchor.save())
+    }
+
+    fn restore(&mut self, _: &Model, _: usize, _: u64, kept: Kept) -> Result<()> {
+        self.anchor = Anchor::restore(kept)?;
+        Ok(())
+    }
+
+    fn cost(&self, model: &Model) -> Cost {
+        // Information and anchor of every task as the paper stores them; here their sum, which is constant in size.
+        Cost {
+            training_values: 2 * model.values(),
+            training_passes: 3.0,
+            ..Cost::default()
+        }
     }
 }
 

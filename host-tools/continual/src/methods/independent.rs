@@ -6,8 +6,11 @@ use candle_core::Tensor;
 use super::{Method, Task, Trained, eval_features, sgd::everything};
 use crate::{
     error::Result,
+    gradients::{set_values, values},
+    learner::Cost,
     model::Model,
     network::{NoTransform, Norms, Weights},
+    saved::{Kept, check},
 };
 
 /// Fine-tuning from the backbone in every task.
@@ -61,5 +64,48 @@ impl Method for Independent {
         };
         let mode = crate::network::Mode::Eval;
         Ok(model.structure.forward(weights, norms, &NoTransform, mode, x)?.values)
+    }
+
+    fn keeps_answers(&self) -> bool {
+        true
+    }
+
+    fn save(&self) -> Result<Kept> {
+        let mut kept = Kept::default();
+        for (weights, norms) in &self.finished {
+            kept.vectors.extend(values(&weights.variables())?);
+            kept.vectors.extend(values(&norms.variables())?);
+            let running = norms.running().iter();
+            kept.vectors
+                .extend(running.flat_map(|one| [one.mean.clone(), one.variance.clone()]));
+        }
+        Ok(kept)
+    }
+
+    fn restore(&mut self, start: &Model, tasks: usize, _: u64, kept: Kept) -> Result<()> {
+        self.start = Some((start.weights.copied()?, start.norms[0].copied()?));
+        let mut vectors = kept.vectors.into_iter();
+        for _ in 0..tasks {
+            let (weights, mut norms) = (start.weights.copied()?, start.norms[0].copied()?);
+            for variables in [weights.variables(), norms.variables()] {
+                let values: Vec<_> = vectors.by_ref().take(variables.len()).collect();
+                check("vectors of a network", variables.len(), values.len())?;
+                set_values(&variables, &values)?;
+            }
+            for running in norms.running_mut() {
+                running.mean = vectors.next().unwrap_or_default();
+                running.variance = vectors.next().unwrap_or_default();
+            }
+            self.finished.push((weights, norms));
+        }
+        Ok(())
+    }
+
+    fn cost(&self, model: &Model) -> Cost {
+        Cost {
+            values: (model.values() + 2 * model.norm_channels()) as f64,
+            training_passes: 3.0,
+            ..Cost::default()
+        }
     }
 }

@@ -5,6 +5,7 @@ use candle_core::Tensor;
 use super::{Batch, Method, Task, Trained, train_features};
 use crate::{
     error::Result,
+    learner::Cost,
     loss::{cross_entropy, distillation},
     model::Model,
     network::NoTransform,
@@ -77,5 +78,12 @@ impl Method for Lwf {
             loss = (loss + (kept * f64::from(self.strength))?)?;
         }
         Ok(loss)
+    }
+
+    fn cost(&self, _: &Model) -> Cost {
+        Cost {
+            training_passes: 3.0,
+            ..Cost::default()
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A [`Method`] says what it keeps between tasks, what it trains, and which loss it minimises. What it does not say is
 //! fine-tuning of everything ([`Sgd`]), with a head of its own for each task. The loop around it is the same for all
-//! ([`Learner`](crate::Learner)).
+//! ([`NetworkLearner`](crate::NetworkLearner)).
 
 mod ccll;
 mod confit;
@@ -44,11 +44,12 @@ pub use supsup::SupSup;
 
 use crate::{
     error::Result,
-    gradients::Vectors,
+    learner::Cost,
     loss::cross_entropy,
     model::{Head, Model},
     network::{Mode, NoTransform, Transform},
     optimiser::Rule,
+    saved::Kept,
     task::{Batch, Task},
 };
 
@@ -141,13 +142,30 @@ pub trait Method {
         Ok(())
     }
 
-    /// Returns what the method keeps for further training, as vectors.
+    /// Returns what the method keeps between tasks, apart from the model.
     ///
     /// # Errors
     /// [`ContinualError`](crate::ContinualError) of the network.
-    fn kept(&self) -> Result<Vectors> {
-        Ok(Vec::new())
+    fn save(&self) -> Result<Kept> {
+        Ok(Kept::default())
     }
+
+    /// Continues after `tasks` tasks. `start` is the model of the backbone as it was before the first.
+    ///
+    /// # Errors
+    /// [`ContinualError::Mismatch`](crate::ContinualError::Mismatch) if the state is of another network.
+    fn restore(&mut self, start: &Model, tasks: usize, seed: u64, kept: Kept) -> Result<()> {
+        let _ = (start, tasks, seed, kept);
+        Ok(())
+    }
+
+    /// Returns whether a task's answers never change after it was learned.
+    fn keeps_answers(&self) -> bool {
+        false
+    }
+
+    /// Returns what is stored and computed.
+    fn cost(&self, model: &Model) -> Cost;
 
     /// Returns the index of the set of norms that a task uses.
     fn norms(&self, task: usize) -> usize {

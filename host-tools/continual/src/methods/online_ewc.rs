@@ -5,11 +5,7 @@ use super::{
     ewc::{Anchor, fisher_information},
     sgd::everything,
 };
-use crate::{
-    error::Result,
-    gradients::{Vectors, values},
-    model::Model,
-};
+use crate::{error::Result, gradients::values, learner::Cost, model::Model, saved::Kept};
 
 /// Loss: `CE + (λ/2) Σᵢ γF̃ᵢ (θᵢ − θ*ᵢ)²`. After a task, `F̃ ← γF̃ + F` and `θ* ← θ`.
 pub struct OnlineEwc {
@@ -64,13 +60,20 @@ impl Method for OnlineEwc {
         Ok(())
     }
 
-    fn kept(&self) -> Result<Vectors> {
-        Ok(self
-            .anchor
-            .importance
-            .iter()
-            .chain(&self.anchor.centre)
-            .cloned()
-            .collect())
+    fn save(&self) -> Result<Kept> {
+        Ok(self.anchor.save())
+    }
+
+    fn restore(&mut self, _: &Model, _: usize, _: u64, kept: Kept) -> Result<()> {
+        self.anchor = Anchor::restore(kept)?;
+        Ok(())
+    }
+
+    fn cost(&self, model: &Model) -> Cost {
+        Cost {
+            training_values: 2 * model.values(),
+            training_passes: 3.0,
+            ..Cost::default()
+        }
     }
 }

@@ -7,10 +7,12 @@ use super::{Batch, Method, Task, Trained, eval_features, train_features};
 use crate::{
     error::Result,
     gradients::set_values,
+    learner::Cost,
     loss::cross_entropy,
     model::Model,
     network::{ConvLayer, Norms, Transform},
     random::{Purpose, stream},
+    saved::Kept,
 };
 
 /// Rule: `y = conv(x, W ⊙ oₜ)` with one sign per input channel and kernel tap, the same for all output channels. The first
@@ -37,6 +39,18 @@ impl Psp {
             contexts: Vec::new(),
             start: None,
         }
+    }
+
+    fn context(&self, model: &Model, seed: u64, task: usize) -> Result<Context> {
+        let layers = model.structure.convs().iter().enumerate();
+        let signs = layers.map(|(index, layer)| {
+            if index == 0 || !self.contexts_used {
+                return Ok(None);
+            }
+            let signs = signs(seed, task, index, layer);
+            Ok(Some(Tensor::from_vec(signs, &layer.shape, &model.device)?))
+        });
+        Ok(Context(signs.collect::<Result<_>>()?))
     }
 
     /// Makes all signs +1, which is fine-tuning with norms of each task.
@@ -82,15 +96,7 @@ impl Method for Psp {
 
     fn begin(&mut self, model: &mut Model, task: &Task<'_>) -> Result<()> {
         super::push_head(model, task)?;
-        let layers = model.structure.convs().iter().enumerate();
-        let signs = layers.map(|(index, layer)| {
-            if index == 0 || !self.contexts_used {
-                return Ok(None);
-            }
-            let signs = signs(task.seed, task.index, index, layer);
-            Ok(Some(Tensor::from_vec(signs, &layer.shape, &model.device)?))
-        });
-        let context = Context(signs.collect::<Result<_>>()?);
+        let context = self.context(model, task.seed, task.index)?;
         if let Some(start) = &self.start {
             model.norms.push(start.copied()?);
         } else {
@@ -124,5 +130,22 @@ impl Method for Psp {
 
     fn features(&self, model: &Model, task: usize, x: &Tensor) -> Result<Tensor> {
         eval_features(model, task, &self.contexts[task], x)
+    }
+
+    fn restore(&mut self, start: &Model, tasks: usize, seed: u64, _: Kept) -> Result<()> {
+        self.start = Some(start.norms[0].copied()?);
+        let contexts = (0..tasks).map(|task| self.context(start, seed, task));
+        self.contexts = contexts.collect::<Result<_>>()?;
+        Ok(())
+    }
+
+    fn cost(&self, model: &Model) -> Cost {
+        Cost {
+            values: 4.0 * model.norm_channels() as f64,
+            // The signs are drawn again from the seed.
+            bits: 0.0,
+            training_passes: 3.0,
+            ..Cost::default()
+        }
     }
 }

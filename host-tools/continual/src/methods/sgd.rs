@@ -1,7 +1,7 @@
 //! Fine-tuning of the whole network, task after task: the lower bound.
 
 use super::{MOMENTUM, Method, Task, Trained};
-use crate::model::Model;
+use crate::{learner::Cost, model::Model};
 
 /// Plain fine-tuning. Norms and their running statistics are shared by all tasks.
 pub struct Sgd {
@@ -16,6 +16,13 @@ impl Method for Sgd {
 
     fn trained(&self, model: &Model, task: &Task<'_>, _: usize, _: usize) -> Trained {
         everything(model, task.index, self.rate)
+    }
+
+    fn cost(&self, _: &Model) -> Cost {
+        Cost {
+            training_passes: 3.0,
+            ..Cost::default()
+        }
     }
 }
 

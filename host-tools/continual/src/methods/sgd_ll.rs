@@ -5,10 +5,12 @@ use candle_core::{Tensor, Var};
 use super::{Batch, Method, Task, Trained, eval_features};
 use crate::{
     error::Result,
+    learner::Cost,
     loss::cross_entropy,
     model::{Head, Model},
     network::NoTransform,
     optimiser::Rule,
+    saved::Kept,
 };
 
 /// A shared layer as wide as the widest task; a task with K classes uses its first K outputs.
@@ -68,5 +70,25 @@ impl Method for SgdLastLayer {
 
     fn logits(&self, model: &Model, task: usize, x: &Tensor) -> Result<Tensor> {
         self.first_outputs(model, task, &self.features(model, task, x)?)
+    }
+
+    fn save(&self) -> Result<Kept> {
+        Ok(Kept {
+            numbers: self.classes.iter().map(|&classes| classes as u64).collect(),
+            ..Kept::default()
+        })
+    }
+
+    fn restore(&mut self, _: &Model, _: usize, _: u64, kept: Kept) -> Result<()> {
+        self.classes = kept.numbers.into_iter().map(|classes| classes as usize).collect();
+        Ok(())
+    }
+
+    fn cost(&self, _: &Model) -> Cost {
+        // The features of a frozen network, in each epoch, because images are augmented.
+        Cost {
+            training_passes: 1.0,
+            ..Cost::default()
+        }
     }
 }

@@ -5,7 +5,9 @@ use super::{Batch, Method, Task, Trained, sgd::everything};
 use crate::{
     error::Result,
     gradients::{Vectors, values},
+    learner::Cost,
     model::Model,
+    saved::Kept,
 };
 
 /// Loss: `CE + c Σᵢ Ωᵢ (θᵢ − θ*ᵢ)²`. Each step adds `−gᵢ Δθᵢ` to ωᵢ, where g is the gradient of CE alone; after a task,
@@ -103,7 +105,24 @@ impl Method for SynapticIntelligence {
         Ok(())
     }
 
-    fn kept(&self) -> Result<Vectors> {
-        Ok(self.importance.iter().chain(&self.anchor).cloned().collect())
+    fn save(&self) -> Result<Kept> {
+        Ok(Kept {
+            vectors: self.importance.iter().chain(&self.anchor).cloned().collect(),
+            ..Kept::default()
+        })
+    }
+
+    fn restore(&mut self, _: &Model, _: usize, _: u64, kept: Kept) -> Result<()> {
+        self.importance = kept.vectors;
+        self.anchor = self.importance.split_off(self.importance.len() / 2);
+        Ok(())
+    }
+
+    fn cost(&self, model: &Model) -> Cost {
+        Cost {
+            training_values: 2 * model.values(),
+            training_passes: 3.0,
+            ..Cost::default()
+        }
     }
 }

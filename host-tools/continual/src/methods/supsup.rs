@@ -8,11 +8,13 @@ use super::{Batch, Method, Task, Trained, eval_features, train_features};
 use crate::{
     error::Result,
     gradients::set_values,
+    learner::Cost,
     loss::cross_entropy,
     model::Model,
     network::{ConvLayer, Norms, RunningStatistics, Transform},
     optimiser::Rule,
     random::{Purpose, stream},
+    saved::{Kept, check},
 };
 
 /// Rule: every weight is `±√(2 / fan_in)`; a task has a score per weight, keeps the weights with the largest scores in
@@ -88,6 +90,21 @@ pub(crate) fn scores(seed: u64, task: usize, index: usize, layer: &ConvLayer) ->
     let mut random = stream(seed, Purpose::Scores, task, index, 0);
     let count: usize = layer.shape.iter().product();
     (0..count).map(|_| random.random_range(-bound..bound)).collect()
+}
+
+/// Sets norms to scale 1, bias 0, mean 0 and variance 1.
+fn without_affine(norms: &mut Norms) -> Result<()> {
+    for index in 0..norms.len() {
+        let [gamma, beta] = norms.affine(index);
+        gamma.set(&gamma.ones_like()?)?;
+        beta.set(&beta.zeros_like()?)?;
+        let channels = gamma.elem_count();
+        norms.running_mut()[index] = RunningStatistics {
+            mean: vec![0.0; channels],
+            variance: vec![1.0; channels],
+        };
+    }
+    Ok(())
 }
 
 fn as_factors(mask: &[bool]) -> Vec<f32> {
@@ -181,18 +198,8 @@ impl Method for SupSup {
                     bias.set(&bias.zeros_like()?)?;
                 }
             }
-            let norms = &mut model.norms[0];
-            for index in 0..norms.len() {
-                let [gamma, beta] = norms.affine(index);
-                gamma.set(&gamma.ones_like()?)?;
-                beta.set(&beta.zeros_like()?)?;
-                let channels = gamma.elem_count();
-                norms.running_mut()[index] = RunningStatistics {
-                    mean: vec![0.0; channels],
-                    variance: vec![1.0; channels],
-                };
-            }
-            self.start = Some(norms.copied()?);
+            without_affine(&mut model.norms[0])?;
+            self.start = Some(model.norms[0].copied()?);
         }
         let layers = model.structure.convs().iter().enumerate();
         let scores = layers.map(|(index, layer)| {
@@ -240,5 +247,61 @@ impl Method for SupSup {
         let masks = masks.iter().zip(model.structure.convs());
         let masks = masks.map(|(mask, layer)| Ok(Tensor::from_vec(as_factors(mask), &layer.shape, &model.device)?));
         eval_features(model, task, &Masked(masks.collect::<Result<_>>()?), x)
+    }
+
+    fn keeps_answers(&self) -> bool {
+        true
+    }
+
+    /// Sixty-four weights of a mask are one number.
+    fn save(&self) -> Result<Kept> {
+        let bits = |mask: &Vec<bool>| {
+            let words = mask.chunks(64);
+            words
+                .map(|word| word.iter().rev().fold(0, |bits, &kept| bits << 1 | u64::from(kept)))
+                .collect::<Vec<u64>>()
+        };
+        Ok(Kept {
+            numbers: self.masks.iter().flatten().flat_map(bits).collect(),
+            ..Kept::default()
+        })
+    }
+
+    fn restore(&mut self, start: &Model, tasks: usize, _: u64, kept: Kept) -> Result<()> {
+        let mut norms = start.norms[0].copied()?;
+        without_affine(&mut norms)?;
+        self.start = Some(norms);
+        let counts = start
+            .structure
+            .convs()
+            .iter()
+            .map(|layer| layer.shape.iter().product::<usize>());
+        let counts: Vec<usize> = counts.collect();
+        let words: usize = counts.iter().map(|count| count.div_ceil(64)).sum();
+        check("words of masks", tasks * words, kept.numbers.len())?;
+        let mut numbers = kept.numbers.into_iter();
+        let mask = |&count: &usize| {
+            let words: Vec<u64> = numbers.by_ref().take(count.div_ceil(64)).collect();
+            (0..count)
+                .map(|index| words[index / 64] >> (index % 64) & 1 == 1)
+                .collect()
+        };
+        let all: Vec<Vec<bool>> = counts.iter().cycle().take(tasks * counts.len()).map(mask).collect();
+        self.masks = all.chunks(counts.len().max(1)).map(<[_]>::to_vec).collect();
+        Ok(())
+    }
+
+    fn cost(&self, model: &Model) -> Cost {
+        let weights = model
+            .structure
+            .convs()
+            .iter()
+            .map(|layer| layer.shape.iter().product::<usize>());
+        Cost {
+            values: 2.0 * model.norm_channels() as f64,
+            bits: weights.sum::<usize>() as f64,
+            training_passes: 3.0,
+            ..Cost::default()
+        }
     }
 }

@@ -54,6 +54,8 @@ pub struct Structure {
     pub(super) features: usize,
     feature_count: usize,
     convs: Vec<ConvLayer>,
+    /// Output pixels of each convolution at the backbone's size.
+    conv_pixels: Vec<usize>,
 }
 
 impl Structure {
@@ -114,6 +116,11 @@ impl Structure {
                 release: Vec::new(),
             });
         }
+        let preprocessing = backbone.preprocessing();
+        let shapes = backbone.value_shapes(preprocessing.height as usize, preprocessing.width as usize)?;
+        let conv_values = (1..=graph.nodes.len()).filter(|&value| conv_of_value[value].is_some());
+        let conv_pixels = conv_values.map(|value| shapes[value].spatial().map_or(1, |[rows, columns]| rows * columns));
+        let conv_pixels = conv_pixels.collect();
         let features = graph.features.0;
         for value in 0..=steps.len() {
             let last = steps.iter().rposition(|step| step.inputs.contains(&value));
@@ -126,6 +133,7 @@ impl Structure {
             features,
             feature_count: backbone.feature_count(),
             convs,
+            conv_pixels,
         };
         Ok((structure, weights, norms))
     }
@@ -133,6 +141,11 @@ impl Structure {
     /// Returns the convolutions, in the graph's order.
     pub fn convs(&self) -> &[ConvLayer] {
         &self.convs
+    }
+
+    /// Returns the number of output pixels of each convolution, at the backbone's own size.
+    pub fn conv_pixels(&self) -> &[usize] {
+        &self.conv_pixels
     }
 
     /// Returns the length F of the features.

@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use clr_adapters::{ChannelOrder, Filter, Fit, Preprocessing};
 use clr_onnx::{Activation, Backbone, BatchNorm, Conv, Graph, Node, Op, Padding, RgbImage, ValueId, numpy_arrays};
 use clr_training::Augmentation;
 
-use crate::{Batch, Example, Images, Learner, Method, Model, Task};
+use crate::{Batch, Example, Images, Learner as _, Method, Model, NetworkLearner, Task};
 
 pub(super) const CLASSES: [usize; 2] = [3, 2];
 pub(super) const RATE: f32 = 0.02;
@@ -124,13 +124,13 @@ impl Fixture {
         }
     }
 
-    pub(super) fn learner(&self, method: impl Method + 'static) -> Learner {
+    pub(super) fn learner(&self, method: impl Method + 'static) -> NetworkLearner {
         let model = Model::new(&self.backbone, &Device::Cpu).expect("a model");
-        Learner::new(model, Box::new(method))
+        NetworkLearner::new(model, Box::new(method))
     }
 
     /// Begins a task with the fixture's head.
-    pub(super) fn begin(&self, learner: &mut Learner, index: usize) {
+    pub(super) fn begin(&self, learner: &mut NetworkLearner, index: usize) {
         let before = learner.model().heads.len();
         learner.begin(&self.task(index)).expect("a task");
         if learner.model().heads.len() > before {
@@ -140,14 +140,14 @@ impl Fixture {
     }
 
     /// Performs step `step` and returns the loss.
-    pub(super) fn step(&self, learner: &mut Learner, index: usize, step: usize) -> f64 {
+    pub(super) fn step(&self, learner: &mut NetworkLearner, index: usize, step: usize) -> f64 {
         let indices = indices(step);
         let batch = batch(&self.tasks[index], &indices, step);
         learner.step(&self.task(index), &batch, STEPS, 1.0).expect("a step")
     }
 
     /// Learns both tasks.
-    pub(super) fn learn(&self, learner: &mut Learner) {
+    pub(super) fn learn(&self, learner: &mut NetworkLearner) {
         for index in 0..2 {
             self.begin(learner, index);
             for step in 0..STEPS {
@@ -158,11 +158,12 @@ impl Fixture {
     }
 
     /// Returns the logits of all images of a task.
-    pub(super) fn logits(&self, learner: &Learner, index: usize) -> Vec<f32> {
+    pub(super) fn logits(&self, learner: &NetworkLearner, index: usize) -> Vec<f32> {
         let all: Vec<usize> = (0..IMAGES).collect();
-        let x = self.tasks[index].tensor(&all, &Device::Cpu).expect("images");
-        let logits: Tensor = learner.logits(index, &x).expect("logits");
-        logits.flatten_all().and_then(|flat| flat.to_vec1()).expect("values")
+        learner
+            .logits(index, &self.tasks[index], &all)
+            .expect("logits")
+            .concat()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::fixture::{CLASSES, Fixture, RATE, SEED, STEPS};
 use crate::{
-    Buffer, Example, Learner, Method, Stored, Vectors,
+    Buffer, Example, Method, NetworkLearner, Stored, Vectors,
     methods::{
         Ccll, Confit, DerPlusPlus, Eft, Ewc, ExperienceReplay, Independent, Lwf, OnlineEwc, Psp, Sgd, SgdLastLayer,
         SupSup, SynapticIntelligence,
@@ -18,7 +18,7 @@ fn learned(method: impl Method + 'static) -> Vec<Vec<u32>> {
     bits(&learner)
 }
 
-fn bits(learner: &Learner) -> Vec<Vec<u32>> {
+fn bits(learner: &NetworkLearner) -> Vec<Vec<u32>> {
     let model = learner.model();
     let mut all: Vectors = values(&model.backbone_variables(0)).expect("values");
     all.extend(
@@ -130,7 +130,7 @@ fn masks_leave_the_weights_of_the_random_network_untouched() {
 #[test]
 fn transformations_and_calibrations_start_at_the_backbones_answers() {
     let fixture = Fixture::new();
-    let logits = |learner: &mut Learner| {
+    let logits = |learner: &mut NetworkLearner| {
         fixture.begin(learner, 0);
         fixture.logits(learner, 0)
     };
@@ -159,7 +159,7 @@ fn the_same_seed_gives_the_same_bits() {
         let run = || {
             let fixture = Fixture::new();
             let model = crate::Model::new(&fixture.backbone, &candle_core::Device::Cpu).expect("a model");
-            let mut learner = Learner::new(model, method());
+            let mut learner = NetworkLearner::new(model, method());
             fixture.learn(&mut learner);
             (bits(&learner), fixture.logits(&learner, 0), fixture.logits(&learner, 1))
         };

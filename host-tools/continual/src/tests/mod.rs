@@ -1,4 +1,5 @@
 mod fixture;
 mod gradients;
 mod invariants;
+mod jobs;
 mod pytorch;

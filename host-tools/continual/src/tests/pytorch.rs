@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::fixture::{BATCH, CLASSES, Fixture, IMAGES, RATE, SEED, STEPS, arrays, batch, indices};
 use crate::{
-    Buffer, Learner, Method, Vectors,
+    Buffer, Method, NetworkLearner, Vectors,
     methods::{
         Ccll, Confit, DerPlusPlus, Eft, Ewc, ExperienceReplay, Independent, Lwf, OnlineEwc, Psp, Sgd, SgdLastLayer,
         SupSup, SynapticIntelligence, constants, scores, signs,
@@ -27,7 +27,7 @@ fn assert_close(what: &str, got: &[f32], expected: &[f32]) {
 }
 
 /// Returns weights, norms and head of a task in the fixture's order.
-fn snapshot(learner: &Learner, task: usize) -> Vec<f32> {
+fn snapshot(learner: &NetworkLearner, task: usize) -> Vec<f32> {
     let model = learner.model();
     let norms = &model.norms[learner.method().norms(task)];
     let mut all: Vectors = values(&model.weights.variables()).expect("weights");
@@ -68,9 +68,18 @@ fn compare(method: impl Method + 'static, kept: Option<&str>) {
         );
     }
     if let Some(kept) = kept {
-        let got = learner.method().kept().expect("the method's state").concat();
-        let expected = expected(kept);
-        assert_close(&format!("{kept} of {name}"), &got[..expected.len()], expected);
+        let (got, expected) = (learner.method().save().expect("the method's state"), expected(kept));
+        let of_images = got
+            .images
+            .iter()
+            .flat_map(|image| [image.task as f32, image.label as f32]);
+        let got: Vec<f32> = if got.images.is_empty() {
+            got.vectors.concat()
+        } else {
+            of_images.collect()
+        };
+        let start = if kept == "own" { expected.len() } else { 0 };
+        assert_close(&format!("{kept} of {name}"), &got[start..][..expected.len()], expected);
     }
 }
 

@@ -1,0 +1,204 @@
+//! Plots as SVG, in the manner of the paper: the first task over time, final means, and accuracy over values.
+
+use plotters::{coord::Shift, prelude::*, style::text_anchor};
+
+use super::summary::{MethodSummary, Spread, Summary};
+use crate::error::{ContinualError, Result};
+
+/// Colours that are told apart with any colour vision, repeated with other dashes.
+const COLOURS: [RGBColor; 8] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(150, 120, 0),
+    RGBColor(86, 160, 210),
+    RGBColor(120, 120, 120),
+    RGBColor(0, 0, 0),
+];
+const FONT: &str = "sans-serif";
+const GRID: RGBColor = RGBColor(228, 228, 228);
+
+fn plot_error(error: impl std::fmt::Display) -> ContinualError {
+    ContinualError::Plot(error.to_string())
+}
+
+/// Returns colour and radius of the mark of method number `index`.
+fn style(index: usize) -> (RGBColor, i32) {
+    (
+        COLOURS[index % COLOURS.len()],
+        if index < COLOURS.len() { 3 } else { 5 },
+    )
+}
+
+/// Draws on a white page.
+fn drawn(size: (u32, u32), draw: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Result<()>) -> Result<String> {
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        area.fill(&WHITE).map_err(plot_error)?;
+        draw(&area)?;
+        area.present().map_err(plot_error)?;
+    }
+    Ok(svg)
+}
+
+/// Draws the names of methods with their marks, one below the other.
+fn legend(area: &DrawingArea<SVGBackend<'_>, Shift>, names: &[&str]) -> Result<()> {
+    let text = (FONT, 12).into_font().color(&BLACK).pos(text_anchor::Pos::new(
+        text_anchor::HPos::Left,
+        text_anchor::VPos::Center,
+    ));
+    for (index, name) in names.iter().enumerate() {
+        let (colour, radius) = style(index);
+        let y = 24 + 20 * index as i32;
+        let line = PathElement::new([(4, y), (28, y)], colour.stroke_width(2));
+        area.draw(&line).map_err(plot_error)?;
+        area.draw(&Circle::new((16, y), radius, colour.filled()))
+            .map_err(plot_error)?;
+        area.draw_text(name, &text, (36, y)).map_err(plot_error)?;
+    }
+    Ok(())
+}
+
+fn percent(value: f64) -> f64 {
+    100.0 * value
+}
+
+/// Draws the accuracy on the first task after each task.
+///
+/// # Errors
+/// [`ContinualError::Plot`] if nothing can be drawn.
+pub fn first_task_svg(summary: &Summary) -> Result<String> {
+    let methods: Vec<&MethodSummary> = summary.methods.iter().collect();
+    let names: Vec<&str> = methods.iter().map(|method| method.method.as_str()).collect();
+    let height = (60 + 20 * names.len() as u32).max(420);
+    drawn((760, height), |area| {
+        let (plot, side) = area.split_horizontally(600);
+        let last = summary.tasks.len().max(2);
+        let mut chart = ChartBuilder::on(&plot)
+            .caption("Accuracy on the first task, in %", (FONT, 16))
+            .margin(12)
+            .x_label_area_size(40)
+            .y_label_area_size(48)
+            .build_cartesian_2d(1.0..last as f64, 0.0..100.0)
+            .map_err(plot_error)?;
+        (chart.configure_mesh().light_line_style(WHITE).bold_line_style(GRID))
+            .x_labels(last)
+            .x_label_formatter(&|tasks| format!("{tasks:.0}"))
+            .x_desc("tasks learned")
+            .label_style((FONT, 12))
+            .draw()
+            .map_err(plot_error)?;
+        for (index, method) in methods.iter().enumerate() {
+            let (colour, radius) = style(index);
+            let points = method.first_task.iter().enumerate();
+            let points: Vec<(f64, f64)> = points
+                .filter_map(|(after, spread)| Some(((after + 1) as f64, percent(spread.as_ref()?.mean))))
+                .collect();
+            let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2));
+            chart.draw_series(line).map_err(plot_error)?;
+            let marks = points.iter().map(|&point| Circle::new(point, radius, colour.filled()));
+            chart.draw_series(marks).map_err(plot_error)?;
+        }
+        legend(&side, &names)
+    })
+}
+
+/// Draws the mean accuracy on all tasks after the last one, with the standard deviation over seeds.
+///
+/// # Errors
+/// [`ContinualError::Plot`] if nothing can be drawn.
+pub fn final_means_svg(summary: &Summary) -> Result<String> {
+    let mut bars: Vec<(&str, Spread)> = (summary.methods.iter())
+        .filter_map(|method| Some((method.method.as_str(), method.final_mean?)))
+        .collect();
+    bars.sort_by(|a, b| b.1.mean.total_cmp(&a.1.mean));
+    let (left, width, step) = (130, 520, 24);
+    drawn((760, 70 + step * bars.len().max(1) as u32), |area| {
+        let title = (FONT, 16).into_font().color(&BLACK);
+        area.draw_text("Mean accuracy on all tasks after the last one, in %", &title, (12, 12))
+            .map_err(plot_error)?;
+        let position = |horizontal| text_anchor::Pos::new(horizontal, text_anchor::VPos::Center);
+        let right = (FONT, 12)
+            .into_font()
+            .color(&BLACK)
+            .pos(position(text_anchor::HPos::Right));
+        let start = (FONT, 12)
+            .into_font()
+            .color(&BLACK)
+            .pos(position(text_anchor::HPos::Left));
+        for (row, (name, spread)) in bars.iter().enumerate() {
+            let y = 48 + step as i32 * row as i32;
+            let x = |value: f64| left + (f64::from(width) * value.clamp(0.0, 1.0)) as i32;
+            let colour = if name.starts_with("clr") {
+                COLOURS[1]
+            } else {
+                COLOURS[0]
+            };
+            let bar = Rectangle::new([(left, y), (x(spread.mean), y + 16)], colour.filled());
+            area.draw(&bar).map_err(plot_error)?;
+            if let Some(deviation) = spread.deviation {
+                let [low, high] = [spread.mean - deviation, spread.mean + deviation].map(x);
+                let line = PathElement::new([(low, y + 8), (high, y + 8)], BLACK.stroke_width(2));
+                area.draw(&line).map_err(plot_error)?;
+            }
+            area.draw_text(name, &right, (left - 8, y + 8)).map_err(plot_error)?;
+            let text = match spread.deviation {
+                Some(deviation) => format!("{:.1} ± {:.1}", percent(spread.mean), percent(deviation)),
+                None => format!("{:.1}", percent(spread.mean)),
+            };
+            let after = x(spread.mean + spread.deviation.unwrap_or(0.0)) + 8;
+            area.draw_text(&text, &start, (after, y + 8)).map_err(plot_error)?;
+        }
+        Ok(())
+    })
+}
+
+/// Draws the final mean accuracy over the bytes that one more task stores, head included.
+///
+/// # Errors
+/// [`ContinualError::Plot`] if nothing can be drawn.
+pub fn accuracy_over_values_svg(summary: &Summary) -> Result<String> {
+    let methods: Vec<&MethodSummary> = summary
+        .methods
+        .iter()
+        .filter(|method| method.final_mean.is_some())
+        .collect();
+    let names: Vec<&str> = methods.iter().map(|method| method.method.as_str()).collect();
+    let kilobytes = |method: &MethodSummary| ((method.bytes_per_task + method.head_bytes_per_task) / 1e3).max(0.1);
+    let most = methods.iter().map(|method| kilobytes(method)).fold(1.0, f64::max);
+    let least = methods.iter().map(|method| kilobytes(method)).fold(most, f64::min);
+    let lowest = (methods.iter())
+        .filter_map(|method| Some(percent(method.final_mean?.mean)))
+        .fold(100.0, f64::min);
+    let height = (60 + 20 * names.len() as u32).max(420);
+    drawn((760, height), |area| {
+        let (plot, side) = area.split_horizontally(600);
+        let mut chart = ChartBuilder::on(&plot)
+            .caption("Mean accuracy over what one more task stores", (FONT, 16))
+            .margin(12)
+            .x_label_area_size(40)
+            .y_label_area_size(48)
+            .build_cartesian_2d(
+                (least / 2.0..most * 2.0).log_scale(),
+                (lowest / 10.0).floor() * 10.0..100.0,
+            )
+            .map_err(plot_error)?;
+        (chart.configure_mesh().light_line_style(WHITE).bold_line_style(GRID))
+            .x_desc("kilobytes per task, head included")
+            .y_desc("accuracy in %")
+            .label_style((FONT, 12))
+            .draw()
+            .map_err(plot_error)?;
+        for (index, method) in methods.iter().enumerate() {
+            let (colour, radius) = style(index);
+            if let Some(spread) = method.final_mean {
+                let point = (kilobytes(method), percent(spread.mean));
+                let mark = std::iter::once(Circle::new(point, radius + 2, colour.filled()));
+                chart.draw_series(mark).map_err(plot_error)?;
+            }
+        }
+        legend(&side, &names)
+    })
+}

@@ -1,0 +1,182 @@
+//! A job: one method learns all tasks with one seed.
+
+use std::{path::Path, time::Instant};
+
+use candle_core::Device;
+use clr_onnx::Backbone;
+use clr_training::Augmentation;
+
+use super::{
+    files::{Cell, JobFiles, State, Timing},
+    plan::{Job, Plan},
+};
+use crate::{
+    error::{ContinualError, Result},
+    learner::{Learner, LearnerOptions, correct},
+    registry,
+    task::Task,
+    task_data::TaskData,
+};
+
+/// Images whose logits are compared after every task, for methods that keep their answers.
+const COMPARED: usize = 8;
+
+/// Progress of a job.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Event {
+    /// Number of the task, from 0, in the job's order.
+    pub task: usize,
+    /// Finished epochs of the task.
+    pub epoch: usize,
+    /// Mean loss of the epoch.
+    pub loss: f64,
+}
+
+/// Runs a job, or continues it. `tasks` are the tasks in the job's order; `results` is the folder of the run. Returns the
+/// cells.
+///
+/// # Errors
+/// [`ContinualError`] of a method or file; [`ContinualError::Forgot`] if a method that keeps its answers does not.
+pub fn run_job(
+    plan: &Plan,
+    job: &Job,
+    backbone: &Backbone,
+    tasks: &[TaskData],
+    results: &Path,
+    device: &Device,
+    progress: &mut dyn FnMut(Event),
+) -> Result<Vec<Cell>> {
+    let folder = results.join("jobs").join(job.folder());
+    if let Some(timing) = super::read_timing(&folder)?
+        && timing.seconds.len() == tasks.len()
+    {
+        return super::read_cells(&folder);
+    }
+    let files = JobFiles::new(folder)?;
+    let entry = registry::find(&job.method).ok_or_else(|| unknown(&job.method))?;
+    let classes: Vec<usize> = tasks.iter().map(|task| task.classes.len()).collect();
+    let mut learner = entry.learner(backbone, &job.settings, &classes, device)?;
+    let digests: Vec<[u8; 32]> = tasks.iter().map(|task| task.digest.0).collect();
+    let mut state = State {
+        data: Vec::new(),
+        seconds: Vec::new(),
+        answers: Vec::new(),
+        learner: Vec::new(),
+    };
+    if let Some(saved) = files.load_state()? {
+        if !digests.starts_with(&saved.data) {
+            return Err(ContinualError::Mismatch {
+                what: "the images of a job that was begun",
+                expected: "the same images in the same order".to_owned(),
+                got: "others\nhint: use another output folder".to_owned(),
+            });
+        }
+        learner.restore(saved.data.len(), job.seed, &saved.learner)?;
+        state = saved;
+    }
+    let options = LearnerOptions {
+        epochs: plan.epochs,
+        batch: plan.batch,
+        ..LearnerOptions::default()
+    };
+    let known = state.data.len();
+    let mut cells: Vec<Cell> = super::read_cells(&results.join("jobs").join(job.folder()))?;
+    cells.retain(|cell| cell.after < known);
+    // The records of the last task may not have been written.
+    if known > 0 && !cells.iter().any(|cell| cell.after == known - 1) {
+        measure(&*learner, known - 1, tasks, &state, &mut cells)?;
+        files.save_records(&cells)?;
+    }
+    for index in known..tasks.len() {
+        let data = &tasks[index];
+        let task = Task {
+            index,
+            classes: data.classes.len(),
+            train: &data.train,
+            seed: job.seed,
+            augmentation: &Augmentation::MILD,
+        };
+        let start = Instant::now();
+        learner.learn(&task, &data.validation, &options, &mut |epoch, loss| {
+            progress(Event {
+                task: index,
+                epoch,
+                loss,
+            });
+        })?;
+        state.seconds.push(start.elapsed().as_secs_f64());
+        state.data.push(digests[index]);
+        if learner.keeps_answers() {
+            state.answers.push(answers(&*learner, index, data)?);
+        }
+        // A method that learns all tasks at once has nothing to continue from before the last.
+        if !learner.learns_all_at_once() {
+            state.learner = learner.save()?;
+            files.save_state(&state)?;
+        }
+        if !learner.learns_all_at_once() || index + 1 == tasks.len() {
+            measure(&*learner, index, tasks, &state, &mut cells)?;
+            files.save_records(&cells)?;
+        }
+    }
+    files.save_timing(&Timing {
+        seconds: state.seconds,
+        cost: learner.cost(),
+        head_values: classes
+            .iter()
+            .map(|classes| (backbone.feature_count() + 1) * classes)
+            .sum(),
+    })?;
+    files.remove_state()?;
+    Ok(cells)
+}
+
+/// Measures all tasks so far.
+fn measure(
+    learner: &dyn Learner,
+    after: usize,
+    tasks: &[TaskData],
+    state: &State,
+    cells: &mut Vec<Cell>,
+) -> Result<()> {
+    for (task, data) in tasks[..=after].iter().enumerate() {
+        let earlier = cells.iter().find(|cell| cell.after == task && cell.task == task);
+        let correct = match earlier {
+            // The same answers: they are compared in place of measured.
+            Some(earlier) if learner.keeps_answers() => {
+                if answers(learner, task, data)? != state.answers[task] {
+                    return Err(ContinualError::Forgot {
+                        task: data.name.clone(),
+                        after: tasks[after].name.clone(),
+                    });
+                }
+                earlier.correct
+            }
+            _ => correct(learner, task, &data.test)?,
+        };
+        cells.push(Cell {
+            after,
+            task,
+            name: data.name.clone(),
+            correct,
+            total: data.test.examples().len(),
+        });
+    }
+    Ok(())
+}
+
+/// Returns the bits of the logits of some test images.
+fn answers(learner: &dyn Learner, task: usize, data: &TaskData) -> Result<Vec<u32>> {
+    let indices: Vec<usize> = (0..data.test.examples().len().min(COMPARED)).collect();
+    let rows = learner.logits(task, &data.test, &indices)?;
+    Ok(rows.into_iter().flatten().map(f32::to_bits).collect())
+}
+
+fn unknown(method: &str) -> ContinualError {
+    let names: Vec<&str> = registry::METHODS.iter().map(|entry| entry.name).collect();
+    ContinualError::Mismatch {
+        what: "a method",
+        expected: names.join(", "),
+        got: method.to_owned(),
+    }
+}
