@@ -4,6 +4,7 @@ mod adapter_size;
 mod background;
 mod bad_input;
 mod commands;
+mod continual;
 mod documents;
 mod engines_agree;
 mod fixtures;

@@ -27,6 +27,7 @@ mod task_data;
 
 pub use adapter_learner::AdapterLearner;
 pub use buffer::{Buffer, Stored};
+pub use candle_core::Device;
 pub use error::{ContinualError, Result};
 pub use gradients::{Vectors, gradients, set_values, values};
 pub use images::{Example, Images};
@@ -46,3 +47,8 @@ pub use task_data::{ImageLimits, TaskData};
 
 #[cfg(test)]
 mod tests;
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

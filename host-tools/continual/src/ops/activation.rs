@@ -4,7 +4,10 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use clr_onnx::Activation;
 use rayon::prelude::*;
 
-use super::slices::{contiguous, vectorised, with_values};
+use super::{
+    slices::{contiguous, with_values},
+    vectors::{clamp, clamp_gradient},
+};
 
 /// Values that a thread computes at once.
 const PIECE: usize = 1 << 14;
@@ -41,11 +44,7 @@ impl CustomOp1 for Clamp {
         let x = contiguous(self.name(), x, layout)?;
         let mut y = vec![0.0; x.len()];
         y.par_chunks_mut(PIECE).zip(x.par_chunks(PIECE)).for_each(|(y, x)| {
-            vectorised(|| {
-                for (y, x) in y.iter_mut().zip(x) {
-                    *y = x.max(self.low).min(self.high);
-                }
-            });
+            clamp(y, x, self.low, self.high);
         });
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
@@ -59,11 +58,7 @@ impl CustomOp1 for Clamp {
                     .zip(x.par_chunks(PIECE))
                     .zip(dy.par_chunks(PIECE));
                 pieces.for_each(|((dx, x), dy)| {
-                    vectorised(|| {
-                        for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
-                            *dx = if *x > self.low && *x < self.high { *dy } else { 0.0 };
-                        }
-                    });
+                    clamp_gradient(dx, x, dy, self.low, self.high);
                 });
                 Ok(())
             })

@@ -5,7 +5,10 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::slices::{contiguous, vectorised, with_values};
+use super::{
+    slices::{contiguous, with_values},
+    vectors::{centred_dot, norm_gradient, normalise, sum, sum_of_squares},
+};
 
 /// Mean and biased variance `[C]` of a batch, and the number of values per channel.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,33 +127,14 @@ impl<'a> Planes<'a> {
     }
 }
 
-/// Returns `Σ value(a, b)` over the pairs of two planes, in eight sums of f64.
-#[inline(always)]
-fn sum(a: &[f32], b: &[f32], value: impl Fn(f64, f64) -> f64) -> f64 {
-    let (a, a_rest) = a.as_chunks::<8>();
-    let (b, b_rest) = b.as_chunks::<8>();
-    let mut sums = [0.0; 8];
-    for (a, b) in a.iter().zip(b) {
-        for lane in 0..8 {
-            sums[lane] += value(f64::from(a[lane]), f64::from(b[lane]));
-        }
-    }
-    let rest = a_rest
-        .iter()
-        .zip(b_rest)
-        .map(|(&a, &b)| value(f64::from(a), f64::from(b)));
-    sums.iter().sum::<f64>() + rest.sum::<f64>()
-}
-
 impl BatchNorm {
     /// Computes mean and biased variance.
     fn statistics(x: &Planes<'_>, count: usize) -> BatchStatistics {
         let moments = (0..x.channels).into_par_iter().map(|channel| {
-            vectorised(|| {
-                let mean = x.of(channel).map(|x| sum(x, x, |x, _| x)).sum::<f64>() / count as f64;
-                let squares: f64 = x.of(channel).map(|x| sum(x, x, |x, _| (x - mean) * (x - mean))).sum();
-                (mean as f32, (squares / count as f64) as f32)
-            })
+            let all: f64 = x.of(channel).map(|x| f64::from(sum(x))).sum();
+            let mean = (all / count as f64) as f32;
+            let squares: f64 = x.of(channel).map(|x| f64::from(sum_of_squares(x, mean))).sum();
+            (mean, (squares / count as f64) as f32)
         });
         let (mean, variance) = moments.unzip();
         BatchStatistics { mean, variance, count }
@@ -166,16 +150,9 @@ impl BatchNorm {
         let mut y = vec![0.0; x.len()];
         let planes = y.par_chunks_mut(plane).zip(x.par_chunks(plane));
         planes.enumerate().for_each(|(index, (y, x))| {
-            vectorised(|| {
-                let channel = index % channels;
-                let (mean, scale) = (
-                    statistics.mean[channel],
-                    gamma[channel] * self.inverse(statistics, channel),
-                );
-                for (y, x) in y.iter_mut().zip(x) {
-                    *y = (x - mean) * scale + beta[channel];
-                }
-            });
+            let channel = index % channels;
+            let scale = gamma[channel] * self.inverse(statistics, channel);
+            normalise(y, x, statistics.mean[channel], scale, beta[channel]);
         });
         y
     }
@@ -183,35 +160,29 @@ impl BatchNorm {
     /// Returns the gradients of x, gamma and beta.
     fn backward(&self, x: &Planes<'_>, dy: &Planes<'_>, gamma: &[f32], statistics: &BatchStatistics) -> [Vec<f32>; 3] {
         let sums = (0..x.channels).into_par_iter().map(|channel| {
-            vectorised(|| {
-                let mean = f64::from(statistics.mean[channel]);
-                let inverse = f64::from(self.inverse(statistics, channel));
-                let pairs = || x.of(channel).zip(dy.of(channel));
-                let beta: f64 = pairs().map(|(x, dy)| sum(x, dy, |_, dy| dy)).sum();
-                let gamma: f64 = pairs().map(|(x, dy)| sum(x, dy, |x, dy| (x - mean) * dy)).sum();
-                ((gamma * inverse) as f32, beta as f32)
-            })
+            let mean = statistics.mean[channel];
+            let inverse = f64::from(self.inverse(statistics, channel));
+            let beta: f64 = dy.of(channel).map(|dy| f64::from(sum(dy))).sum();
+            let pairs = x.of(channel).zip(dy.of(channel));
+            let gamma: f64 = pairs.map(|(x, dy)| f64::from(centred_dot(x, mean, dy))).sum();
+            ((gamma * inverse) as f32, beta as f32)
         });
         let (d_gamma, d_beta): (Vec<f32>, Vec<f32>) = sums.unzip();
         let mut dx = vec![0.0; x.values.len()];
         let planes = dx.par_chunks_mut(x.plane).zip(x.values.par_chunks(x.plane));
         let planes = planes.zip(dy.values.par_chunks(x.plane));
         planes.enumerate().for_each(|(index, ((dx, x_plane), dy))| {
-            vectorised(|| {
-                let channel = index % x.channels;
-                let inverse = self.inverse(statistics, channel);
-                let (mean, scale) = (statistics.mean[channel], gamma[channel] * inverse);
-                // Of fixed statistics nothing depends on x.
-                let per_value = if self.fixed.is_some() {
-                    0.0
-                } else {
-                    1.0 / statistics.count as f32
-                };
-                let (offset, slope) = (d_beta[channel] * per_value, d_gamma[channel] * per_value * inverse);
-                for ((dx, x), dy) in dx.iter_mut().zip(x_plane).zip(dy) {
-                    *dx = scale * (dy - offset - slope * (x - mean));
-                }
-            });
+            let channel = index % x.channels;
+            let inverse = self.inverse(statistics, channel);
+            let (mean, scale) = (statistics.mean[channel], gamma[channel] * inverse);
+            // Of fixed statistics nothing depends on x.
+            let per_value = if self.fixed.is_some() {
+                0.0
+            } else {
+                1.0 / statistics.count as f32
+            };
+            let (offset, slope) = (d_beta[channel] * per_value, d_gamma[channel] * per_value * inverse);
+            norm_gradient(dx, x_plane, dy, mean, scale, offset, slope);
         });
         [dx, d_gamma, d_beta]
     }

@@ -14,6 +14,7 @@ mod batch_norm;
 mod convolution;
 mod matrix;
 mod slices;
+mod vectors;
 
 pub use activation::activation;
 pub use batch_norm::{BatchStatistics, batch_norm};

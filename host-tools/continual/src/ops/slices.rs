@@ -1,7 +1,6 @@
 //! Values of tensors on the CPU.
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor};
-use pulp::{Arch, NullaryFnOnce};
 
 /// Returns the values of a contiguous argument of the operator `op`.
 pub(super) fn contiguous<'a>(op: &'static str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
@@ -20,11 +19,4 @@ pub(super) fn with_values<T>(op: &'static str, tensor: &Tensor, read: impl FnOnc
         Storage::Cpu(storage) => read(contiguous(op, storage, layout)?),
         _ => candle_core::bail!("{op}: expected a tensor on the cpu"),
     }
-}
-
-/// Runs loops that the compiler turns into vector instructions for the vectors of this processor. The results have the
-/// same bits on every processor, because no operation is replaced by another.
-#[inline(always)]
-pub(super) fn vectorised<F: NullaryFnOnce>(loops: F) -> F::Output {
-    Arch::new().dispatch(loops)
 }

@@ -8,7 +8,6 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::shape::ConvShape;
-use crate::ops::slices::vectorised;
 
 /// Values in a matrix of columns: it should stay in a core's cache.
 const VALUES: usize = 1 << 18;
@@ -82,32 +81,29 @@ pub(super) fn gather(shape: &ConvShape, x: &[f32], channel: usize, tile: &Tile, 
     let (taps, width, plane) = (shape.taps(), shape.to[1], shape.input_plane());
     let lines = columns.par_chunks_mut(tile.pixels(shape)).enumerate();
     lines.for_each(|(index, line)| {
-        vectorised(|| {
-            let (channel, tap) = (channel + index / taps, index % taps);
-            let [(top, bottom, first_row), (left, right, first)] = [
-                shape.reach(0, tap / shape.kernel[1]),
-                shape.reach(1, tap % shape.kernel[1]),
-            ];
-            for (at, line) in line.chunks_exact_mut(width).enumerate() {
-                let (image, row) = (at / tile.rows.len(), tile.rows.start + at % tile.rows.len());
-                if row < top || row >= bottom || left == right {
-                    line.fill(0.0);
-                    continue;
-                }
-                let from = (first_row + (row * shape.stride[0]) as isize) as usize;
-                let from = &x[(image * shape.inputs + channel) * plane + from * shape.from[1]..][..shape.from[1]];
-                let from = &from[(first + (left * shape.stride[1]) as isize) as usize..];
-                line[..left].fill(0.0);
-                line[right..].fill(0.0);
-                copy(&mut line[left..right], from, shape.stride[1]);
+        let (channel, tap) = (channel + index / taps, index % taps);
+        let [(top, bottom, first_row), (left, right, first)] = [
+            shape.reach(0, tap / shape.kernel[1]),
+            shape.reach(1, tap % shape.kernel[1]),
+        ];
+        for (at, line) in line.chunks_exact_mut(width).enumerate() {
+            let (image, row) = (at / tile.rows.len(), tile.rows.start + at % tile.rows.len());
+            if row < top || row >= bottom || left == right {
+                line.fill(0.0);
+                continue;
             }
-        });
+            let from = (first_row + (row * shape.stride[0]) as isize) as usize;
+            let from = &x[(image * shape.inputs + channel) * plane + from * shape.from[1]..][..shape.from[1]];
+            let from = &from[(first + (left * shape.stride[1]) as isize) as usize..];
+            line[..left].fill(0.0);
+            line[right..].fill(0.0);
+            copy(&mut line[left..right], from, shape.stride[1]);
+        }
     });
 }
 
 /// Sets `to[i]` to `from[i · stride]`.
-#[inline(always)]
-fn copy(to: &mut [f32], from: &[f32], stride: usize) {
+pub(super) fn copy(to: &mut [f32], from: &[f32], stride: usize) {
     match stride {
         1 => to.copy_from_slice(&from[..to.len()]),
         2 => {
@@ -130,37 +126,35 @@ pub(super) fn scatter(shape: &ConvShape, columns: &[f32], channels: Range<usize>
     let (taps, width, plane) = (shape.taps(), shape.to[1], shape.input_plane());
     let (pixels, part) = (tile.pixels(shape), tile.part(shape));
     dx.par_chunks_mut(plane).enumerate().for_each(|(index, dx)| {
-        vectorised(|| {
-            let (image, channel) = (index / shape.inputs, index % shape.inputs);
-            if !channels.contains(&channel) {
-                return;
+        let (image, channel) = (index / shape.inputs, index % shape.inputs);
+        if !channels.contains(&channel) {
+            return;
+        }
+        for tap in 0..taps {
+            let line = &columns[((channel - channels.start) * taps + tap) * pixels + image * part..];
+            let [(top, bottom, first_row), (left, right, first)] = [
+                shape.reach(0, tap / shape.kernel[1]),
+                shape.reach(1, tap % shape.kernel[1]),
+            ];
+            if left == right {
+                continue;
             }
-            for tap in 0..taps {
-                let line = &columns[((channel - channels.start) * taps + tap) * pixels + image * part..];
-                let [(top, bottom, first_row), (left, right, first)] = [
-                    shape.reach(0, tap / shape.kernel[1]),
-                    shape.reach(1, tap % shape.kernel[1]),
-                ];
-                if left == right {
-                    continue;
-                }
-                for row in top.max(tile.rows.start)..bottom.min(tile.rows.end) {
-                    let from = &line[(row - tile.rows.start) * width..][left..right];
-                    let to = (first_row + (row * shape.stride[0]) as isize) as usize;
-                    let to = &mut dx[to * shape.from[1]..][..shape.from[1]];
-                    let to = &mut to[(first + (left * shape.stride[1]) as isize) as usize..];
-                    if shape.stride[1] == 1 {
-                        for (to, from) in to.iter_mut().zip(from) {
-                            *to += *from;
-                        }
-                    } else {
-                        for (to, from) in to.iter_mut().step_by(shape.stride[1]).zip(from) {
-                            *to += *from;
-                        }
+            for row in top.max(tile.rows.start)..bottom.min(tile.rows.end) {
+                let from = &line[(row - tile.rows.start) * width..][left..right];
+                let to = (first_row + (row * shape.stride[0]) as isize) as usize;
+                let to = &mut dx[to * shape.from[1]..][..shape.from[1]];
+                let to = &mut to[(first + (left * shape.stride[1]) as isize) as usize..];
+                if shape.stride[1] == 1 {
+                    for (to, from) in to.iter_mut().zip(from) {
+                        *to += *from;
+                    }
+                } else {
+                    for (to, from) in to.iter_mut().step_by(shape.stride[1]).zip(from) {
+                        *to += *from;
                     }
                 }
             }
-        });
+        }
     });
 }
 

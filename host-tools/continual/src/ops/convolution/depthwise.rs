@@ -6,11 +6,8 @@
 
 use rayon::prelude::*;
 
-use super::shape::ConvShape;
-use crate::ops::slices::vectorised;
-
-/// Sums that are added at once.
-const LANES: usize = 8;
+use super::{columns::copy, shape::ConvShape};
+use crate::ops::vectors::{add_scaled, dot};
 
 /// The layout of phases and output.
 struct Phases<'a> {
@@ -21,6 +18,8 @@ struct Phases<'a> {
     length: usize,
     /// Values of a phase.
     phase: usize,
+    /// The rows that have values of the plane, see [`Phases::rows`].
+    rows: Vec<(usize, usize, usize)>,
     /// Per position of the kernel: the index of the value that output 0 reads, in all phases one after the other.
     taps: Vec<usize>,
 }
@@ -47,6 +46,7 @@ impl<'a> Phases<'a> {
             pitch,
             length: (to[0].max(1) - 1) * pitch + to[1],
             phase,
+            rows: Self::rows(shape, pitch, phase),
             taps: taps.collect(),
         }
     }
@@ -56,33 +56,46 @@ impl<'a> Phases<'a> {
         self.phase * self.shape.stride[0] * self.shape.stride[1]
     }
 
-    /// Calls `each(index in the phases, index in the plane)` for the values of the plane that belong to a phase.
-    #[inline(always)]
-    fn each(&self, mut each: impl FnMut(usize, usize)) {
-        let ConvShape { stride, pads, from, .. } = *self.shape;
-        let rows = self.phase / self.pitch.max(1);
+    /// Returns the rows of the phases that have values of the plane: the indices of the first value in the phases and in
+    /// the plane, and the number of values, which are `stride` apart in the plane.
+    fn rows(shape: &ConvShape, pitch: usize, phase: usize) -> Vec<(usize, usize, usize)> {
+        let ConvShape { stride, pads, from, .. } = *shape;
+        let mut all = Vec::new();
         for index in 0..stride[0] * stride[1] {
             let [first_row, first_column] = [index / stride[1], index % stride[1]];
-            for row in 0..rows {
-                let Some(y) = (first_row + row * stride[0])
-                    .checked_sub(pads[0])
-                    .filter(|&y| y < from[0])
-                else {
-                    continue;
-                };
-                // The columns `column` with `0 ≤ first_column + column · stride − left < width`.
-                let start = pads[1].saturating_sub(first_column).div_ceil(stride[1]);
-                let end = (from[1] + pads[1]).saturating_sub(first_column).div_ceil(stride[1]);
-                for column in start..end.min(self.pitch) {
-                    let x = first_column + column * stride[1] - pads[1];
-                    each(index * self.phase + row * self.pitch + column, y * from[1] + x);
+            // The columns `column` with `0 ≤ first_column + column · stride − left < width`.
+            let start = pads[1].saturating_sub(first_column).div_ceil(stride[1]);
+            let end = (from[1] + pads[1]).saturating_sub(first_column).div_ceil(stride[1]);
+            let end = end.min(pitch);
+            for row in 0..phase / pitch.max(1) {
+                let y = (first_row + row * stride[0]).checked_sub(pads[0]);
+                if let Some(y) = y.filter(|&y| y < from[0] && start < end) {
+                    let x = first_column + start * stride[1] - pads[1];
+                    all.push((index * phase + row * pitch + start, y * from[1] + x, end - start));
                 }
+            }
+        }
+        all
+    }
+
+    /// Copies a plane to its phases. The values outside of it stay.
+    fn divide(&self, plane: &[f32], values: &mut [f32]) {
+        for &(to, from, count) in &self.rows {
+            copy(&mut values[to..to + count], &plane[from..], self.shape.stride[1]);
+        }
+    }
+
+    /// Adds the phases to the plane that they were copied from.
+    fn collect(&self, values: &[f32], plane: &mut [f32]) {
+        for &(from, to, count) in &self.rows {
+            let to = plane[to..].iter_mut().step_by(self.shape.stride[1]);
+            for (to, from) in to.zip(&values[from..from + count]) {
+                *to += from;
             }
         }
     }
 
     /// Copies the rows of an output plane to the pitch. The values between them stay.
-    #[inline(always)]
     fn spread(&self, plane: &[f32], to: &mut [f32]) {
         let width = self.shape.to[1];
         for (row, from) in plane.chunks_exact(width).enumerate() {
@@ -102,18 +115,14 @@ pub(super) fn forward(shape: &ConvShape, x: &[f32], w: &[f32], y: &mut [f32]) {
         .enumerate()
         .for_each_init(buffers, |(values, sum), (index, (y, x))| {
             let w = &w[index % shape.outputs * phases.taps.len()..];
-            vectorised(|| {
-                phases.each(|to, from| values[to] = x[from]);
-                sum.fill(0.0);
-                for (&tap, &w) in phases.taps.iter().zip(w) {
-                    for (sum, value) in sum.iter_mut().zip(&values[tap..]) {
-                        *sum += w * value;
-                    }
-                }
-                for (y, sum) in y.chunks_exact_mut(shape.to[1]).zip(sum.chunks(phases.pitch)) {
-                    y.copy_from_slice(&sum[..shape.to[1]]);
-                }
-            });
+            phases.divide(x, values);
+            sum.fill(0.0);
+            for (&tap, &w) in phases.taps.iter().zip(w) {
+                add_scaled(sum, w, &values[tap..]);
+            }
+            for (y, sum) in y.chunks_exact_mut(shape.to[1]).zip(sum.chunks(phases.pitch)) {
+                y.copy_from_slice(&sum[..shape.to[1]]);
+            }
         });
 }
 
@@ -128,16 +137,12 @@ pub(super) fn input_gradient(shape: &ConvShape, dy: &[f32], w: &[f32], dx: &mut 
         .enumerate()
         .for_each_init(buffers, |(values, spread), (index, (dx, dy))| {
             let w = &w[index % shape.outputs * phases.taps.len()..];
-            vectorised(|| {
-                phases.spread(dy, spread);
-                values.fill(0.0);
-                for (&tap, &w) in phases.taps.iter().zip(w) {
-                    for (value, dy) in values[tap..].iter_mut().zip(&*spread) {
-                        *value += w * dy;
-                    }
-                }
-                phases.each(|from, to| dx[to] += values[from]);
-            });
+            phases.spread(dy, spread);
+            values.fill(0.0);
+            for (&tap, &w) in phases.taps.iter().zip(w) {
+                add_scaled(&mut values[tap..], w, spread);
+            }
+            phases.collect(values, dx);
         });
 }
 
@@ -151,29 +156,11 @@ pub(super) fn weight_gradient(shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut
         for image in 0..shape.images {
             let plane = image * shape.inputs + channel;
             let (x, dy) = (&x[plane * from..][..from], &dy[plane * to..][..to]);
-            vectorised(|| {
-                phases.each(|to, from| values[to] = x[from]);
-                phases.spread(dy, spread);
-                for (dw, &tap) in dw.iter_mut().zip(&phases.taps) {
-                    *dw += dot(spread, &values[tap..]);
-                }
-            });
+            phases.divide(x, values);
+            phases.spread(dy, spread);
+            for (dw, &tap) in dw.iter_mut().zip(&phases.taps) {
+                *dw += dot(spread, &values[tap..]);
+            }
         }
     });
-}
-
-/// Computes `Σ a[i] · b[i]` in several sums, which the compiler turns into vectors.
-#[inline(always)]
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let b = &b[..a.len()];
-    let (a, a_rest) = a.as_chunks::<LANES>();
-    let (b, b_rest) = b.as_chunks::<LANES>();
-    let mut sums = [0.0; LANES];
-    for (a, b) in a.iter().zip(b) {
-        for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
-        }
-    }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    sums.iter().sum::<f32>() + rest
 }
