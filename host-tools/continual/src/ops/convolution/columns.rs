@@ -14,6 +14,9 @@ const VALUES: usize = 1 << 18;
 /// Pixels of a matrix below which a product is slow.
 const PIXELS: usize = 256;
 
+/// Smallest number of blocks of a convolution with groups, if it has as many images.
+const GROUPED_BLOCKS: usize = 8;
+
 /// A number of consecutive images that are computed together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Blocks {
@@ -33,6 +36,12 @@ impl Blocks {
             (VALUES / height.max(1)).max(PIXELS)
         };
         let images = (pixels / shape.output_plane().max(1)).clamp(1, shape.images.max(1));
+        // Products of a group are too small to be divided, so that blocks are what threads share.
+        let images = if shape.groups > 1 {
+            images.min(shape.images.div_ceil(GROUPED_BLOCKS).max(1))
+        } else {
+            images
+        };
         let rows = if images > 1 || shape.is_pointwise() {
             shape.to[0]
         } else {
@@ -76,11 +85,10 @@ impl Tile {
     }
 }
 
-/// Writes the matrix `[channels · taps, pixels]` of the channels from `channel` on.
-pub(super) fn gather(shape: &ConvShape, x: &[f32], channel: usize, tile: &Tile, columns: &mut [f32]) {
+/// Writes the matrix `[channels · taps, pixels]` of the channels from `channel` on, in several threads with `threads`.
+pub(super) fn gather(shape: &ConvShape, x: &[f32], channel: usize, tile: &Tile, columns: &mut [f32], threads: bool) {
     let (taps, width, plane) = (shape.taps(), shape.to[1], shape.input_plane());
-    let lines = columns.par_chunks_mut(tile.pixels(shape)).enumerate();
-    lines.for_each(|(index, line)| {
+    let write = |(index, line): (usize, &mut [f32])| {
         let (channel, tap) = (channel + index / taps, index % taps);
         let [(top, bottom, first_row), (left, right, first)] = [
             shape.reach(0, tap / shape.kernel[1]),
@@ -99,7 +107,12 @@ pub(super) fn gather(shape: &ConvShape, x: &[f32], channel: usize, tile: &Tile, 
             line[right..].fill(0.0);
             copy(&mut line[left..right], from, shape.stride[1]);
         }
-    });
+    };
+    if threads {
+        columns.par_chunks_mut(tile.pixels(shape)).enumerate().for_each(write);
+    } else {
+        columns.chunks_mut(tile.pixels(shape)).enumerate().for_each(write);
+    }
 }
 
 /// Sets `to[i]` to `from[i · stride]`.
@@ -121,11 +134,19 @@ pub(super) fn copy(to: &mut [f32], from: &[f32], stride: usize) {
     }
 }
 
-/// Adds the matrix `[channels · taps, pixels]` to the input values that it was gathered from.
-pub(super) fn scatter(shape: &ConvShape, columns: &[f32], channels: Range<usize>, tile: &Tile, dx: &mut [f32]) {
+/// Adds the matrix `[channels · taps, pixels]` to the input values that it was gathered from, in several threads with
+/// `threads`.
+pub(super) fn scatter(
+    shape: &ConvShape,
+    columns: &[f32],
+    channels: Range<usize>,
+    tile: &Tile,
+    dx: &mut [f32],
+    threads: bool,
+) {
     let (taps, width, plane) = (shape.taps(), shape.to[1], shape.input_plane());
     let (pixels, part) = (tile.pixels(shape), tile.part(shape));
-    dx.par_chunks_mut(plane).enumerate().for_each(|(index, dx)| {
+    let add = |(index, dx): (usize, &mut [f32])| {
         let (image, channel) = (index / shape.inputs, index % shape.inputs);
         if !channels.contains(&channel) {
             return;
@@ -155,7 +176,12 @@ pub(super) fn scatter(shape: &ConvShape, columns: &[f32], channels: Range<usize>
                 }
             }
         }
-    });
+    };
+    if threads {
+        dx.par_chunks_mut(plane).enumerate().for_each(add);
+    } else {
+        dx.chunks_mut(plane).enumerate().for_each(add);
+    }
 }
 
 /// Copies planes of the output's size to rows of pixels: `range` of the `channels` of a map.

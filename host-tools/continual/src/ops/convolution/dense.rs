@@ -95,7 +95,7 @@ impl Part<'_> {
             return self.pixel_rows(x, shape.inputs, &self.inputs, buffer);
         }
         buffer.resize(self.height * self.pixels, 0.0);
-        gather(shape, x, self.inputs.start, &self.tile, buffer);
+        gather(shape, x, self.inputs.start, &self.tile, buffer, self.threads);
         (buffer, View::rows(self.height, self.pixels, self.pixels))
     }
 
@@ -200,7 +200,7 @@ pub(super) fn input_gradient(shape: &ConvShape, dy: &[f32], w: &[f32], dx: &mut 
             columns.resize(part.height * part.pixels, 0.0);
             let view = View::rows(part.height, part.pixels, part.pixels);
             multiply(w, dy, (&mut *columns, view), part.product(false))?;
-            scatter(shape, columns, part.inputs.clone(), &part.tile, dx);
+            scatter(shape, columns, part.inputs.clone(), &part.tile, dx, part.threads);
             Ok(())
         })
     })
