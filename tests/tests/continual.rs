@@ -117,7 +117,7 @@ fn a_job_of_a_plan_runs_alone_with_the_same_result() {
         .assert()
         .failure();
     let stderr = String::from_utf8_lossy(&missing.get_output().stderr).into_owned();
-    assert!(stderr.contains("hint: the plan has the jobs 0 to 1"), "{stderr}");
+    assert!(stderr.contains("hint: indices are 0 to 1"), "{stderr}");
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn settings_are_chosen_on_other_tasks_and_used() {
         serde_json::from_str(&text).expect("a document")
     };
     let (choices, plan) = (read("tuning.json"), read("plan.json"));
-    let choice = &choices[0];
+    let choice = &choices["choices"][0];
     let best = choice["best"].as_u64().expect("an index") as usize;
     assert_eq!(choice["tried"].as_array().expect("settings").len(), 2);
     assert_eq!(plan["jobs"][0]["settings"], choice["tried"][best]["settings"]);

@@ -1,6 +1,6 @@
 """Steps of every continual-learning method in PyTorch, for the tests of `clr-continual`.
 
-    cargo test --release -p clr-continual -- --ignored writes_the_random_draws    # writes draws.json to the target folder
+    cargo test --release -p clr-continual -- --ignored writes_the_random_draws    # writes draws.json and prints its path
     python tests/tools/continual_fixture.py draws.json host-tools/continual/src/tests/fixture.pkl
 
 A tiny network with batch norms, two tasks of twelve images, five steps each with batches of four, no augmentation. The pickle has, for
@@ -647,7 +647,7 @@ class Confit(OwnNorms):
         def before(name, x):
             stride = 2 if name == "a" else 1
             new = torch.stack([x[:, :, i::stride, j::stride].mean((0, 2, 3)) for i in range(stride) for j in range(stride)]).detach()
-            self.means[name] = 0.9 * self.means.get(name, torch.zeros_like(new)) + 0.1 * new
+            self.means[name] = 0.9 * self.means.get(name, new) + 0.1 * new
             self.sizes[name] = x.shape[2:]
 
         x, labels = batch(task, step)

@@ -1,12 +1,12 @@
 //! Adapters on a frozen backbone: `linear`, `bn`, `clr` and `clr-full`, by the project's own training.
 
 use candle_core::Device;
-use clr_adapters::Recipe;
+use clr_adapters::{Recipe, SiteKind};
 use clr_learning::{
     Adam, AdamOptions, Ema, Group, LabelledFeatures, LossFn, Network, Site, Snapshot, cross_entropy, fit_head,
     smoothed_target,
 };
-use clr_onnx::Backbone;
+use clr_onnx::{Backbone, Op};
 use clr_training::{Executor, LogisticOptions, Mode, NormStatistics, Schedule, TrainError};
 use rand::seq::SliceRandom as _;
 use serde::{Deserialize, Serialize};
@@ -88,6 +88,31 @@ impl AdapterLearner {
     /// Returns the networks of the tasks so far.
     pub fn tasks(&self) -> &[Network] {
         &self.tasks
+    }
+
+    /// Returns the multiplications of the recipe's kernels relative to those of the convolutions.
+    fn share_of_kernels(&self) -> f64 {
+        let backbone = self.base.backbone();
+        let [height, width] = [backbone.preprocessing().height, backbone.preprocessing().width];
+        let Ok(shapes) = backbone.value_shapes(height as usize, width as usize) else {
+            return 0.0;
+        };
+        let convs = backbone.graph().nodes.iter().zip(&shapes[1..]);
+        let convs = convs.filter_map(|(node, shape)| match &node.op {
+            Op::Conv(conv) => Some((conv, shape.spatial().map_or(1, |[rows, columns]| rows * columns))),
+            _ => None,
+        });
+        let (mut kernels, mut all) = (0.0, 0.0);
+        for (conv, pixels) in convs {
+            let kernel = self.recipe.site_kind(conv.kernel()) == SiteKind::Kernel;
+            kernels += if kernel {
+                (9 * conv.channels() * pixels) as f64
+            } else {
+                0.0
+            };
+            all += (conv.weight.data().len() * pixels) as f64;
+        }
+        if all > 0.0 { kernels / all } else { 0.0 }
     }
 
     fn features(&self, network: &Network, images: &Images) -> Result<LabelledFeatures> {
@@ -182,6 +207,9 @@ impl Learner for AdapterLearner {
         progress: &mut dyn FnMut(usize, f64),
     ) -> Result<()> {
         let mut network = self.base.sibling(self.recipe, task.classes, task.seed);
+        let preprocessing = task.train.preprocessing();
+        let size = [preprocessing.height, preprocessing.width].map(|side| side as usize);
+        network.freeze_untrainable(size).map_err(TrainError::from)?;
         let fitted = fit_head(
             &self.features(&network, task.train)?,
             &self.features(&network, validation)?,
@@ -230,7 +258,7 @@ impl Learner for AdapterLearner {
         Ok(self.executor.logits(&self.tasks[task], view(images, &values))?)
     }
 
-    fn keeps_answers(&self) -> bool {
+    fn has_constant_logits(&self) -> bool {
         true
     }
 
@@ -240,13 +268,22 @@ impl Learner for AdapterLearner {
         let trained: usize = of_sites.map(|parameter| parameter.values.len()).sum();
         // Mean and variance of the task's norms.
         let sites = self.base.sites().iter().zip(self.base.frozen_sites());
-        let normed = sites.filter(|(site, _)| matches!(site, Site::Normed(_)));
+        let normed = sites.filter(|(site, frozen)| matches!(site, Site::Normed(_)) && frozen.norm.present);
         let values = trained + 2 * normed.map(|(_, frozen)| frozen.channels).sum::<usize>();
         Cost {
             values: values as f64,
-            training_passes: if trained > 0 { 2.0 } else { 1.0 },
+            training_passes: if trained > 0 {
+                2.0 + 3.0 * self.share_of_kernels()
+            } else {
+                1.0
+            },
             ..Cost::default()
         }
+    }
+
+    fn head_values(&self) -> usize {
+        let heads = self.tasks.iter().flat_map(Network::head_weights);
+        heads.map(|weight| weight.values.len()).sum()
     }
 
     fn save(&self) -> Result<Vec<u8>> {
@@ -281,7 +318,7 @@ impl Learner for AdapterLearner {
 fn unreadable(error: postcard::Error) -> ContinualError {
     ContinualError::Mismatch {
         what: "a saved state",
-        expected: "a complete one".to_owned(),
-        got: error.to_string(),
+        expected: "one that can be encoded and decoded".to_owned(),
+        got: format!("{error}\nhint: delete the job's state.bin, and it starts from its first task"),
     }
 }

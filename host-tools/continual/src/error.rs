@@ -10,7 +10,7 @@ use clr_training::TrainError;
 pub enum ContinualError {
     /// The weights of an operator cannot be trained.
     #[error(
-        "node `{node}`: all weights of a network with {op} cannot be trained here\nhint: methods that freeze the backbone (linear, bn, clr, clr-full) run on it; the others need a backbone of convolutions, batch norms, activations, pools, sums and dense layers"
+        "node `{node}`: no weight gradient for operator {op}\nhint: linear, bn, clr, clr-full and clr-default run on this backbone: `--methods linear,bn,clr,clr-full,clr-default`"
     )]
     Operator {
         /// Name of the node.
@@ -18,7 +18,7 @@ pub enum ContinualError {
         /// Its ONNX operator.
         op: &'static str,
     },
-    /// A batch or stream has other sizes than the network.
+    /// A size, setting, method name or saved state differs from the expected one.
     #[error("{what}: expected {expected}, got {got}")]
     Mismatch {
         /// What differs.
@@ -29,7 +29,9 @@ pub enum ContinualError {
         got: String,
     },
     /// The loss is not a finite number.
-    #[error("{method}, task {task}, epoch {epoch}: the loss is not finite\nhint: try a lower rate")]
+    #[error(
+        "{method}, task {task}, epoch {epoch}: the loss is not finite\nhint: `--tune` with another output folder compares lower learning rates, for methods that have several"
+    )]
     Diverged {
         /// Name of the method.
         method: &'static str,
@@ -38,10 +40,10 @@ pub enum ContinualError {
         /// Number of the epoch, from 1.
         epoch: usize,
     },
-    /// A method that keeps its answers gave another one.
-    #[error("task `{task}`: its answers changed when `{after}` was learned, but this method must keep them")]
+    /// The logits of an earlier task changed, although the method guarantees constant logits.
+    #[error("task `{task}`: logits changed while `{after}` was learned, expected bit-identical logits")]
     Forgot {
-        /// The task whose answers changed.
+        /// The task whose logits changed.
         task: String,
         /// The task that was learned in between.
         after: String,
@@ -55,9 +57,9 @@ pub enum ContinualError {
         source: std::io::Error,
     },
     /// A plot could not be drawn.
-    #[error("a plot: {0}")]
+    #[error("cannot draw a plot: {0}")]
     Plot(String),
-    /// Data sets, heads or adapters.
+    /// An error of `clr-training`.
     #[error(transparent)]
     Training(Box<TrainError>),
     /// The backbone.

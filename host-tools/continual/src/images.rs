@@ -35,7 +35,7 @@ impl Images {
         }
     }
 
-    /// Copies a split, at most its first `limit` images in an order that mixes the classes.
+    /// Copies all images of a split into memory.
     ///
     /// # Errors
     /// [`ContinualError::Training`](crate::ContinualError::Training) if an image cannot be read.
@@ -94,7 +94,7 @@ pub(crate) fn preprocessed<'a>(
     Ok(Tensor::from_vec(values, (count, 3, height, width), device)?)
 }
 
-/// Augments images, each with a stream of its own, and preprocesses them.
+/// Augments images, each with its own random stream, and preprocesses them.
 pub(crate) fn augmented<'a>(
     preprocessing: &Preprocessing,
     augmentation: &Augmentation,

@@ -5,7 +5,7 @@ use clr_onnx::Backbone;
 use rand::seq::SliceRandom as _;
 
 use crate::{
-    error::Result,
+    error::{ContinualError, Result},
     gradients::{gradients, set_values, values},
     images::{Images, augmented},
     learner::{Cost, Learner, LearnerOptions},
@@ -16,6 +16,7 @@ use crate::{
     network_learner::{NetworkLearner, batches},
     optimiser::Optimiser,
     random::{Purpose, stream},
+    saved::check,
     task::Task,
 };
 
@@ -28,7 +29,7 @@ pub struct JointLearner {
 }
 
 impl JointLearner {
-    /// Creates a learner for a stream of `tasks` tasks.
+    /// Creates a learner for a sequence of `tasks` tasks.
     ///
     /// # Errors
     /// [`ContinualError::Operator`](crate::ContinualError::Operator) if the weights of an operator cannot be trained.
@@ -82,7 +83,15 @@ impl JointLearner {
                     }
                 }
                 let loss = (loss / pairs.len() as f64)?;
-                sum += f64::from(loss.to_scalar::<f32>()?);
+                let value = f64::from(loss.to_scalar::<f32>()?);
+                if !value.is_finite() {
+                    return Err(ContinualError::Diverged {
+                        method: "joint",
+                        task: self.tasks,
+                        epoch: epoch + 1,
+                    });
+                }
+                sum += value;
                 let position = epoch as f64 + (step + 1) as f64 / steps as f64;
                 let rate = self.rate * options.schedule.factor(position, options.epochs) as f32;
                 let gradients = gradients(&loss, &variables)?;
@@ -116,7 +125,7 @@ impl Learner for JointLearner {
         self.network.logits(task, images, indices)
     }
 
-    fn keeps_answers(&self) -> bool {
+    fn has_constant_logits(&self) -> bool {
         false
     }
 
@@ -131,11 +140,16 @@ impl Learner for JointLearner {
         }
     }
 
+    fn head_values(&self) -> usize {
+        self.network.head_values()
+    }
+
     fn save(&self) -> Result<Vec<u8>> {
         self.network.save()
     }
 
-    fn restore(&mut self, tasks: usize, seed: u64, state: &[u8]) -> Result<()> {
-        self.network.restore(tasks, seed, state)
+    /// Joint training has no state before its end.
+    fn restore(&mut self, tasks: usize, _: u64, _: &[u8]) -> Result<()> {
+        check("tasks of a saved state of joint training", 0, tasks)
     }
 }

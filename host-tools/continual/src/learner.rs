@@ -1,4 +1,4 @@
-//! What a run needs of a method, whatever it trains.
+//! The interface of a method to a run, its options and its costs.
 
 use crate::{error::Result, images::Images, task::Task};
 use clr_training::LrSchedule;
@@ -39,6 +39,8 @@ pub struct Cost {
     pub training_values: usize,
     /// Bytes of images that further training needs, in all.
     pub training_bytes: usize,
+    /// Values whose importance was reduced in the last step, so that it could not diverge.
+    pub capped: usize,
     /// Multiplications of training per image and epoch, relative to those of a forward pass of the backbone.
     pub training_passes: f64,
 }
@@ -64,8 +66,8 @@ pub trait Learner {
     /// [`ContinualError`](crate::ContinualError) of the method.
     fn logits(&self, task: usize, images: &Images, indices: &[usize]) -> Result<Vec<Vec<f32>>>;
 
-    /// Returns whether a task's answers never change after it was learned.
-    fn keeps_answers(&self) -> bool;
+    /// Returns whether the logits of a task stay bit-identical after it was learned.
+    fn has_constant_logits(&self) -> bool;
 
     /// Returns whether all tasks are learned at once, with the last one.
     fn learns_all_at_once(&self) -> bool {
@@ -74,6 +76,9 @@ pub trait Learner {
 
     /// Returns what is stored and computed.
     fn cost(&self) -> Cost;
+
+    /// Returns the number of values of all heads.
+    fn head_values(&self) -> usize;
 
     /// Returns the state after the tasks so far.
     ///

@@ -39,10 +39,10 @@ pub use metrics::{AccuracyMatrix, mean, standard_deviation};
 pub use model::{Head, Model};
 pub use network::{ConvLayer, Features, Mode, NoTransform, Norms, RunningStatistics, Structure, Transform, Weights};
 pub use network_learner::NetworkLearner;
-pub use optimiser::{Optimiser, Rule};
+pub use optimiser::{Optimiser, OptimiserKind};
 pub use random::{Purpose, stream};
 pub use saved::{Kept, KeptImage};
-pub use task::{Batch, Task};
+pub use task::{AUGMENTATION, Batch, Task};
 pub use task_data::{ImageLimits, TaskData};
 
 #[cfg(test)]

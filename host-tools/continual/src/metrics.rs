@@ -28,7 +28,7 @@ impl AccuracyMatrix {
     }
 
     /// Returns the mean accuracy on all tasks after the last one.
-    pub fn final_mean(&self) -> Option<f64> {
+    pub fn average_accuracy(&self) -> Option<f64> {
         self.means().last().copied().flatten()
     }
 
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn the_measures_of_three_tasks_are_those_of_their_definitions() {
         let matrix = AccuracyMatrix::new(vec![vec![0.9], vec![0.7, 0.8], vec![0.6, 0.9, 0.7]]);
-        close(matrix.final_mean(), 2.2 / 3.0);
+        close(matrix.average_accuracy(), 2.2 / 3.0);
         // Task 2 became better: 0.9 − 0.6 and 0.8 − 0.9.
         close(matrix.forgetting(), 0.1);
         close(matrix.backward_transfer(), -0.1);
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn a_method_that_learns_all_at_once_has_no_forgetting() {
         let matrix = AccuracyMatrix::new(vec![vec![], vec![0.5, 0.7]]);
-        close(matrix.final_mean(), 0.6);
+        close(matrix.average_accuracy(), 0.6);
         assert_eq!((matrix.forgetting(), matrix.backward_transfer()), (None, None));
     }
 

@@ -1,4 +1,4 @@
-//! What the methods train: a network, its sets of norms, and heads.
+//! A trainable model: network weights, sets of norms, and heads.
 
 use std::sync::Arc;
 
@@ -116,7 +116,7 @@ impl Model {
         self.norms[0].running().iter().map(|running| running.mean.len()).sum()
     }
 
-    /// Returns the multiplications of an operation behind every convolution, `values(layer)` per output pixel, relative
+    /// Returns the multiplications of an operation after every convolution, `values(layer)` per output pixel, relative
     /// to those of the convolutions.
     pub fn share_of_multiplications(&self, values: impl Fn(&ConvLayer) -> usize) -> f64 {
         let (mut added, mut all) = (0.0, 0.0);

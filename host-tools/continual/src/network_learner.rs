@@ -84,7 +84,7 @@ impl NetworkLearner {
         let optimiser = match &mut self.optimiser {
             Some((count, optimiser)) if *count == values.len() => optimiser,
             // A phase with other variables starts anew.
-            other => &mut other.insert((values.len(), Optimiser::new(trained.rule, &values))).1,
+            other => &mut other.insert((values.len(), Optimiser::new(trained.kind, &values))).1,
         };
         let loss = self.method.loss(&mut self.model, task, batch)?;
         let mut gradients = gradients(&loss, &trained.variables)?;
@@ -201,12 +201,19 @@ impl Learner for NetworkLearner {
         Ok(self.method.logits(&self.model, task, &x)?.detach().to_vec2()?)
     }
 
-    fn keeps_answers(&self) -> bool {
-        self.method.keeps_answers()
+    fn has_constant_logits(&self) -> bool {
+        self.method.has_constant_logits()
     }
 
     fn cost(&self) -> Cost {
         self.method.cost(&self.model)
+    }
+
+    fn head_values(&self) -> usize {
+        let heads = self.model.heads.iter();
+        heads
+            .map(|head| head.weight.elem_count() + head.bias.elem_count())
+            .sum()
     }
 
     fn save(&self) -> Result<Vec<u8>> {
@@ -235,8 +242,8 @@ impl Learner for NetworkLearner {
 fn unreadable(error: postcard::Error) -> ContinualError {
     ContinualError::Mismatch {
         what: "a saved state",
-        expected: "a complete one".to_owned(),
-        got: error.to_string(),
+        expected: "one that can be encoded and decoded".to_owned(),
+        got: format!("{error}\nhint: delete the job's state.bin, and it starts from its first task"),
     }
 }
 

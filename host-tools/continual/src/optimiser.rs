@@ -7,7 +7,7 @@ use crate::gradients::Vectors;
 /// Kind and constants of an optimiser.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Rule {
+pub enum OptimiserKind {
     /// `v ← momentum · v + g + decay · θ; θ ← θ − rate · v` (PyTorch's `SGD`).
     Sgd {
         /// Factor of the velocity.
@@ -22,7 +22,7 @@ pub enum Rule {
 /// An optimiser's state for a number of vectors.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Optimiser {
-    rule: Rule,
+    kind: OptimiserKind,
     steps: u32,
     first: Vectors,
     second: Vectors,
@@ -30,13 +30,17 @@ pub struct Optimiser {
 
 impl Optimiser {
     /// Creates an optimiser for vectors of the sizes of `values`.
-    pub fn new(rule: Rule, values: &[Vec<f32>]) -> Self {
+    pub fn new(kind: OptimiserKind, values: &[Vec<f32>]) -> Self {
         let zeros = || values.iter().map(|values| vec![0.0; values.len()]).collect();
         Self {
-            rule,
+            kind,
             steps: 0,
             first: zeros(),
-            second: if rule == Rule::Adam { zeros() } else { Vec::new() },
+            second: if kind == OptimiserKind::Adam {
+                zeros()
+            } else {
+                Vec::new()
+            },
         }
     }
 
@@ -45,15 +49,15 @@ impl Optimiser {
         self.steps += 1;
         for (index, (values, gradients)) in values.iter_mut().zip(gradients).enumerate() {
             let rate = rates[index];
-            match self.rule {
-                Rule::Sgd { momentum, decay } => {
+            match self.kind {
+                OptimiserKind::Sgd { momentum, decay } => {
                     let velocity = &mut self.first[index];
                     for ((value, gradient), velocity) in values.iter_mut().zip(gradients).zip(velocity) {
                         *velocity = momentum * *velocity + (gradient + decay * *value);
                         *value -= rate * *velocity;
                     }
                 }
-                Rule::Adam => {
+                OptimiserKind::Adam => {
                     let correction = |beta: f64| 1.0 - beta.powi(self.steps as i32);
                     let (corrected, root) = (
                         (f64::from(rate) / correction(0.9)) as f32,

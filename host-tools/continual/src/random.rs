@@ -1,4 +1,4 @@
-//! Random streams that are addressed by what they are for, so that results do not depend on the order of draws.
+//! Random streams, one per seed, purpose, task, epoch and index, so that results do not depend on the order of draws.
 
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng as _};
 

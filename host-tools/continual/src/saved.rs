@@ -1,4 +1,4 @@
-//! What a run keeps on disk between two tasks, so that it can be stopped anywhere.
+//! Serialised state of a job between two tasks.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,11 +1,17 @@
-//! A task of a stream, and batches of its training images.
+//! A task of a sequence, and batches of its training images.
 
 use candle_core::Tensor;
-use clr_training::Augmentation;
+use clr_training::{Augmentation, Flip};
 
 use crate::images::Images;
 
-/// A task of a stream.
+/// Augmentation of training images: that of `clr train`, without mirroring, which it decides per task.
+pub const AUGMENTATION: Augmentation = Augmentation {
+    flip: Flip::Off,
+    ..Augmentation::MILD
+};
+
+/// A task of a sequence.
 pub struct Task<'a> {
     /// Number of the task, from 0.
     pub index: usize,

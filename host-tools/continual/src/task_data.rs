@@ -1,4 +1,4 @@
-//! Tasks of a stream: folders of images, loaded into memory.
+//! Tasks of a sequence: folders of images, loaded into memory.
 
 use std::path::Path;
 
@@ -41,7 +41,8 @@ pub struct TaskData {
 }
 
 impl TaskData {
-    /// Loads a folder with `train/`, `val/` and `test/`. The seed selects the training images.
+    /// Loads a folder with `train/`, `val/` and `test/`. The seed selects the training images. Without `val/`, a fifth of
+    /// the training images are validation images.
     ///
     /// # Errors
     /// [`ContinualError::Training`] if the folder or an image cannot be read, or if a split is missing.
@@ -54,13 +55,13 @@ impl TaskData {
             digests.extend(images.digest().0);
             let images = Images::of_split(&images)?;
             Ok::<_, ContinualError>(match limit {
-                Some(limit) => some(&images, limit),
+                Some(limit) => some(&images, limit, 0),
                 None => images,
             })
         };
         Ok(Self {
             name: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            train: load(Split::Train, None)?,
+            train: some(&load(Split::Train, None)?, limits.train, seed),
             validation: load(Split::Validation, Some(limits.held_out))?,
             test: load(Split::Test, Some(limits.held_out))?,
             classes: dataset.classes().to_vec(),
@@ -69,11 +70,11 @@ impl TaskData {
     }
 }
 
-/// Returns at most `limit` images, chosen at random but always the same.
-fn some(images: &Images, limit: usize) -> Images {
+/// Returns at most `limit` images, which depend on the seed alone.
+fn some(images: &Images, limit: usize, seed: u64) -> Images {
     let mut order: Vec<usize> = (0..images.examples().len()).collect();
     if order.len() > limit {
-        order.shuffle(&mut stream(0, Purpose::HeldOut, 0, 0, 0));
+        order.shuffle(&mut stream(seed, Purpose::HeldOut, 0, 0, 0));
         order.truncate(limit);
         order.sort_unstable();
     }

@@ -58,9 +58,13 @@ fn a_new_class_is_recognised_at_once_and_tuning_keeps_serving() {
     let started = Instant::now();
     let kept = device.path("state/store/examples/birds");
     let frames = || std::fs::read_dir(&kept).map_or(0, Iterator::count);
-    while frames() < 12 {
+    // On a loaded machine some were not kept. Others of the same images follow: whether the class is taken depends on them.
+    for seed in (2..20).cycle() {
+        if frames() == 12 {
+            break;
+        }
         assert!(started.elapsed() < TIMEOUT, "{} frames kept", frames());
-        device.ask(&image(started.elapsed().subsec_nanos().into()));
+        device.ask(&image(seed));
     }
     assert_eq!(frames(), 12);
     device.file("birds", "robin", 1, 6);

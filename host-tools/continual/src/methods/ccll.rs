@@ -1,7 +1,8 @@
-//! Calibrating CNNs for lifelong learning (Singh et al. 2020): a spatial and a channel-wise calibration behind every
+//! Calibrating CNNs for lifelong learning (Singh et al. 2020): a spatial and a channel-wise calibration after every
 //! convolution of a network that the first task has trained.
 //!
-//! The paper's group sizes could not be read. Both calibrations are of each channel alone here, twelve values a channel.
+//! The group sizes are not given in the sources that were available. Both calibrations are depthwise here, twelve values per
+//! channel.
 
 use std::cell::RefCell;
 
@@ -18,14 +19,14 @@ use crate::{
     model::Model,
     network::{Mode, RunningStatistics, Transform},
     ops::{BatchStatistics, batch_norm, conv},
-    optimiser::Rule,
+    optimiser::OptimiserKind,
     saved::{Kept, check},
 };
 
 /// ε of the norm in the channel-wise calibration (PyTorch's default).
 const EPSILON: f32 = 1e-5;
 
-/// Rule: `F¹ = F + conv3×3(F)`, then `a = 2 · sigmoid(norm(w · mean(F¹)))` and `F² = a · F¹`, between each convolution and
+/// Forward pass: `F¹ = F + conv3×3(F)`, then `a = 2 · sigmoid(norm(w · mean(F¹)))` and `F² = a · F¹`, between each convolution and
 /// its norm. It starts as the identity: kernel 0, and scale and bias of the norm 0.
 pub struct Ccll {
     /// Learning rate of the network in the first task.
@@ -46,7 +47,7 @@ impl Ccll {
     }
 }
 
-/// The calibration behind a convolution.
+/// The calibration after a convolution.
 struct Calibration {
     /// `[C, 1, 3, 3]`.
     kernel: Var,
@@ -162,7 +163,7 @@ impl Method for Ccll {
         if task.index == 0 {
             return everything(model, 0, self.first_rate).and(own, self.first_rate);
         }
-        Trained::all(model.norms[task.index].variables(), Rule::Adam, self.rate)
+        Trained::all(model.norms[task.index].variables(), OptimiserKind::Adam, self.rate)
             .and(model.heads[task.index].variables(), self.rate)
             .and(own, self.rate)
     }
@@ -182,7 +183,7 @@ impl Method for Ccll {
         eval_features(model, task, &self.tasks[task], x)
     }
 
-    fn keeps_answers(&self) -> bool {
+    fn has_constant_logits(&self) -> bool {
         true
     }
 

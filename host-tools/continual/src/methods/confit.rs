@@ -13,15 +13,15 @@ use crate::{
     model::Model,
     network::{ConvLayer, Mode, NoTransform, Norms, Transform},
     ops::conv,
-    optimiser::Rule,
+    optimiser::OptimiserKind,
     saved::{Kept, check},
 };
 
 /// Weight of a new batch in the running means.
 const MOMENTUM: f32 = 0.1;
 
-/// Rule: a task trains the head for the first fifth of its epochs, then norms as well until the half, then everything, by
-/// plain SGD. Norms are kept per task. When an older task answers, the mean of each norm is replaced by the mean of the
+/// Training: a task trains the head for the first fifth of its epochs, then norms as well until the half, then everything, by
+/// plain SGD. Norms are kept per task. To classify an image of an older task, the mean of each norm is replaced by the mean of the
 /// convolution before it, as it is today, on an input that has the old task's mean in every pixel.
 pub struct Confit {
     /// Learning rate.
@@ -63,13 +63,14 @@ impl Transform for InputMeans {
             return Ok(());
         }
         let phases = phase_means(x, layer.options.stride)?;
-        let (_, channels, rows, columns) = x.dims4()?;
+        let (_, _, rows, columns) = x.dims4()?;
         let mut means = self.means.borrow_mut();
-        let mean = means[conv].get_or_insert_with(|| InputMean {
-            phases: vec![vec![0.0; channels]; phases.len()],
-            size: [rows, columns],
-        });
-        mean.size = [rows, columns];
+        let size = [rows, columns];
+        let Some(mean) = &mut means[conv] else {
+            means[conv] = Some(InputMean { phases, size });
+            return Ok(());
+        };
+        mean.size = size;
         for (running, new) in mean.phases.iter_mut().flatten().zip(phases.iter().flatten()) {
             *running = (1.0 - MOMENTUM) * *running + MOMENTUM * new;
         }
@@ -161,7 +162,7 @@ impl Method for Confit {
     }
 
     fn trained(&self, model: &Model, task: &Task<'_>, epoch: usize, epochs: usize) -> Trained {
-        let plain = Rule::Sgd {
+        let plain = OptimiserKind::Sgd {
             momentum: 0.0,
             decay: 0.0,
         };

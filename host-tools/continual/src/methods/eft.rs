@@ -1,4 +1,4 @@
-//! Efficient feature transformations (Verma et al. 2021): grouped convolutions behind every convolution of a network that
+//! Efficient feature transformations (Verma et al. 2021): grouped convolutions after every convolution of a network that
 //! the first task has trained.
 
 use candle_core::{Tensor, Var};
@@ -17,7 +17,7 @@ use crate::{
     saved::{Kept, check},
 };
 
-/// Rule: `F′ = G₃(F) + G₁(F)` between each convolution and its norm. G₃ has 3×3 kernels in groups of 8 channels, G₁ 1×1
+/// Forward pass: `F′ = G₃(F) + G₁(F)` between each convolution and its norm. G₃ has 3×3 kernels in groups of 8 channels, G₁ 1×1
 /// kernels in groups of 16. The first task trains everything, later ones the transformations, norms and heads, from those
 /// of the task before.
 pub struct Eft {
@@ -196,7 +196,7 @@ impl Method for Eft {
         eval_features(model, task, &self.tasks[task], x)
     }
 
-    fn keeps_answers(&self) -> bool {
+    fn has_constant_logits(&self) -> bool {
         true
     }
 

@@ -1,4 +1,4 @@
-//! Experience replay (Chaudhry et al. 2019): each batch is joined by images of a buffer.
+//! Experience replay (Chaudhry et al. 2019): each batch is joined by images of a replay buffer.
 
 use candle_core::Tensor;
 

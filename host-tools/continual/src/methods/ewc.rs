@@ -106,11 +106,6 @@ impl Ewc {
             anchor: Anchor::default(),
         }
     }
-
-    /// Returns the number of values whose importance was reduced in the last step, so that it could not diverge.
-    pub fn capped(&self) -> usize {
-        self.anchor.capped
-    }
 }
 
 impl Method for Ewc {
@@ -159,9 +154,10 @@ impl Method for Ewc {
     }
 
     fn cost(&self, model: &Model) -> Cost {
-        // Information and anchor of every task as the paper stores them; here their sum, which is constant in size.
+        // A and θ̄ only. The paper stores F and θ* of every task, which grows with the tasks.
         Cost {
             training_values: 2 * model.values(),
+            capped: self.anchor.capped,
             training_passes: 3.0,
             ..Cost::default()
         }

@@ -1,5 +1,4 @@
-//! A network of its own for every task, fine-tuned from the backbone: an upper bound that forgets nothing and stores
-//! everything.
+//! A separate network for each task, fine-tuned from the backbone: a reference that forgets nothing and stores everything.
 
 use candle_core::Tensor;
 
@@ -66,7 +65,7 @@ impl Method for Independent {
         Ok(model.structure.forward(weights, norms, &NoTransform, mode, x)?.values)
     }
 
-    fn keeps_answers(&self) -> bool {
+    fn has_constant_logits(&self) -> bool {
         true
     }
 

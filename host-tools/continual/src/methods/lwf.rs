@@ -1,4 +1,4 @@
-//! Learning without forgetting (Li and Hoiem 2016): the old heads keep their answers on the new task's images.
+//! Learning without forgetting (Li and Hoiem 2016): distillation of the old heads' logits on the new task's images.
 
 use candle_core::Tensor;
 

@@ -1,7 +1,7 @@
 //! The methods: one file each, after the paper that it comes from.
 //!
-//! A [`Method`] says what it keeps between tasks, what it trains, and which loss it minimises. What it does not say is
-//! fine-tuning of everything ([`Sgd`]), with a head of its own for each task. The loop around it is the same for all
+//! A [`Method`] defines its trained variables, its loss and its state between tasks. The default implementations are those
+//! of full fine-tuning ([`Sgd`]) with one head per task. The loop around it is the same for all
 //! ([`NetworkLearner`](crate::NetworkLearner)).
 
 mod ccll;
@@ -22,7 +22,7 @@ mod supsup;
 #[cfg(test)]
 pub(crate) use self::{
     psp::signs,
-    supsup::{constants, scores},
+    supsup::{constants, kept, mask, scores},
 };
 
 use candle_core::{Tensor, Var};
@@ -48,32 +48,32 @@ use crate::{
     loss::cross_entropy,
     model::{Head, Model},
     network::{Mode, NoTransform, Transform},
-    optimiser::Rule,
+    optimiser::OptimiserKind,
     saved::Kept,
     task::{Batch, Task},
 };
 
-/// What is trained, and how.
+/// Trained variables, their optimiser and learning rates.
 pub struct Trained {
     /// The variables.
     pub variables: Vec<Var>,
     /// The optimiser.
-    pub rule: Rule,
+    pub kind: OptimiserKind,
     /// Learning rate of each variable, at its largest.
     pub rates: Vec<f32>,
 }
 
 impl Trained {
-    /// Trains all variables by the same rule and rate.
-    pub fn all(variables: Vec<Var>, rule: Rule, rate: f32) -> Self {
+    /// Trains all variables with the same optimiser and learning rate.
+    pub fn all(variables: Vec<Var>, kind: OptimiserKind, rate: f32) -> Self {
         Self {
             rates: vec![rate; variables.len()],
             variables,
-            rule,
+            kind,
         }
     }
 
-    /// Trains further variables by the same rule, at their own rate.
+    /// Trains further variables with the same optimiser, at their own learning rate.
     #[must_use]
     pub fn and(mut self, variables: impl IntoIterator<Item = Var>, rate: f32) -> Self {
         self.variables.extend(variables);
@@ -82,8 +82,8 @@ impl Trained {
     }
 }
 
-/// The rule for full networks.
-pub const MOMENTUM: Rule = Rule::Sgd {
+/// The optimiser for full networks.
+pub const MOMENTUM: OptimiserKind = OptimiserKind::Sgd {
     momentum: 0.9,
     decay: 0.0,
 };
@@ -159,8 +159,8 @@ pub trait Method {
         Ok(())
     }
 
-    /// Returns whether a task's answers never change after it was learned.
-    fn keeps_answers(&self) -> bool {
+    /// Returns whether the logits of a task stay bit-identical after it was learned.
+    fn has_constant_logits(&self) -> bool {
         false
     }
 

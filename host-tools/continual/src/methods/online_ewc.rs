@@ -72,6 +72,7 @@ impl Method for OnlineEwc {
     fn cost(&self, model: &Model) -> Cost {
         Cost {
             training_values: 2 * model.values(),
+            capped: self.anchor.capped,
             training_passes: 3.0,
             ..Cost::default()
         }

@@ -1,4 +1,5 @@
-//! Parameter superposition (Cheung et al. 2019): each task reads the shared weights through random signs of its own.
+//! Parameter superposition (Cheung et al. 2019): each task multiplies the shared weights by its own random
+//! signs.
 
 use candle_core::{Tensor, Var};
 use rand::RngExt as _;
@@ -15,8 +16,8 @@ use crate::{
     saved::Kept,
 };
 
-/// Rule: `y = conv(x, W ⊙ oₜ)` with one sign per input channel and kernel tap, the same for all output channels. The first
-/// convolution has no context, and each task has norms of its own.
+/// Forward pass: `y = conv(x, W ⊙ oₜ)` with one sign per input channel and kernel tap, the same for all output channels. The first
+/// convolution has no context, and norms are separate for each task.
 ///
 /// The stored weights start as `W ⊙ o₁`, so that the first task begins at the backbone.
 pub struct Psp {

@@ -1,4 +1,4 @@
-//! Fine-tuning of the whole network, task after task: the lower bound.
+//! Fine-tuning of the whole network, task after task: the reference without protection.
 
 use super::{MOMENTUM, Method, Task, Trained};
 use crate::{learner::Cost, model::Model};

@@ -9,7 +9,7 @@ use crate::{
     loss::cross_entropy,
     model::{Head, Model},
     network::NoTransform,
-    optimiser::Rule,
+    optimiser::OptimiserKind,
     saved::Kept,
 };
 
@@ -24,7 +24,7 @@ pub struct SgdLastLayer {
 }
 
 impl SgdLastLayer {
-    /// Creates the method for a stream whose widest task has `widest` classes.
+    /// Creates the method for a sequence whose widest task has `widest` classes.
     pub fn new(rate: f32, widest: usize) -> Self {
         Self {
             rate,
@@ -60,7 +60,7 @@ impl Method for SgdLastLayer {
 
     fn trained(&self, model: &Model, _: &Task<'_>, _: usize, _: usize) -> Trained {
         let variables: Vec<Var> = model.heads[0].variables();
-        Trained::all(variables, Rule::Adam, self.rate)
+        Trained::all(variables, OptimiserKind::Adam, self.rate)
     }
 
     fn loss(&mut self, model: &mut Model, task: &Task<'_>, batch: &Batch<'_>) -> Result<Tensor> {

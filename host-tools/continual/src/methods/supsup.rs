@@ -12,12 +12,12 @@ use crate::{
     loss::cross_entropy,
     model::Model,
     network::{ConvLayer, Norms, RunningStatistics, Transform},
-    optimiser::Rule,
+    optimiser::OptimiserKind,
     random::{Purpose, stream},
     saved::{Kept, check},
 };
 
-/// Rule: every weight is `±√(2 / fan_in)`; a task has a score per weight, keeps the weights with the largest scores in
+/// Forward pass: every weight is `±√(2 / fan_in)`; a task has a score per weight, keeps the weights with the largest scores in
 /// absolute value, and `y = conv(x, W ⊙ M)`. The gradient of a score is `∂L/∂(W ⊙ M) ⊙ W ⊙ sign S`.
 ///
 /// Norms have statistics of each task, and no scale or bias.
@@ -53,7 +53,7 @@ impl SupSup {
 }
 
 /// Returns the number of weights that a layer keeps.
-pub(super) fn kept(layer: &ConvLayer, density: usize) -> usize {
+pub(crate) fn kept(layer: &ConvLayer, density: usize) -> usize {
     let [outputs, inputs, ..] = layer.shape;
     let count: usize = layer.shape.iter().product();
     (count - count / 2).min(density * (outputs + inputs))
@@ -216,7 +216,8 @@ impl Method for SupSup {
     }
 
     fn trained(&self, model: &Model, task: &Task<'_>, _: usize, _: usize) -> Trained {
-        Trained::all(self.scores.clone(), Rule::Adam, self.rate).and(model.heads[task.index].variables(), self.rate)
+        Trained::all(self.scores.clone(), OptimiserKind::Adam, self.rate)
+            .and(model.heads[task.index].variables(), self.rate)
     }
 
     fn loss(&mut self, model: &mut Model, task: &Task<'_>, batch: &Batch<'_>) -> Result<Tensor> {
@@ -249,7 +250,7 @@ impl Method for SupSup {
         eval_features(model, task, &Masked(masks.collect::<Result<_>>()?), x)
     }
 
-    fn keeps_answers(&self) -> bool {
+    fn has_constant_logits(&self) -> bool {
         true
     }
 

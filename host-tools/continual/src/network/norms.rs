@@ -87,7 +87,7 @@ impl Norms {
         self.affine.iter().flatten().cloned().collect()
     }
 
-    /// Returns a copy with variables of its own.
+    /// Returns a copy with separate variables.
     ///
     /// # Errors
     /// [`ContinualError::Tensor`](crate::ContinualError::Tensor) if there is not enough memory.

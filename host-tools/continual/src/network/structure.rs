@@ -1,4 +1,4 @@
-//! What a backbone's graph computes, without its values.
+//! Graph structure of a backbone, without weights.
 
 use candle_core::Device;
 use clr_onnx::{Activation, Backbone, Op, Pool};

@@ -1,4 +1,4 @@
-//! What a method changes around the convolutions of a forward pass.
+//! Hooks around the convolutions of a forward pass.
 
 use candle_core::{Result, Tensor};
 

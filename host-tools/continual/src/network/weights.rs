@@ -67,7 +67,7 @@ impl Weights {
         convs.chain(others).cloned().collect()
     }
 
-    /// Returns a copy with variables of its own.
+    /// Returns a copy with separate variables.
     ///
     /// # Errors
     /// [`ContinualError::Tensor`](crate::ContinualError::Tensor) if there is not enough memory.

@@ -12,8 +12,8 @@ use super::{
 /// Values that a thread computes at once.
 const PIECE: usize = 1 << 14;
 
-/// Applies an activation to a tensor of any shape. Gradient: x. The derivative of a clamp at its bounds is 0, as in
-/// PyTorch's `relu` and `relu6`.
+/// Applies an activation to a tensor of any shape. Gradient: x. On the CPU, the derivative of a
+/// clamp at its bounds is 0, as in PyTorch's `relu` and `relu6`.
 ///
 /// # Errors
 /// Returns candle's error.

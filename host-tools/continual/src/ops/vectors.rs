@@ -1,12 +1,11 @@
-//! Loops over slices, compiled for the vectors of the processor that runs them.
+//! Vector loops, dispatched to AVX2 at run time.
 //!
-//! The results have the same bits on every processor: sums are divided into the same parts, and no operation is replaced
-//! by another.
+//! Results are bit-identical on every CPU: partial sums are the same, and multiply-add is never fused.
 
 /// Parts of a sum.
 const LANES: usize = 16;
 
-/// Defines functions that are compiled twice: for AVX2, and for every processor.
+/// Defines functions that are compiled twice: for AVX2, and for every CPU.
 macro_rules! vectorised {
     ($($(#[$doc:meta])* fn $name:ident($($argument:ident: $kind:ty),*) $(-> $result:ty)? $body:block)*) => {$(
         $(#[$doc])*
@@ -21,7 +20,7 @@ macro_rules! vectorised {
                     loops($($argument),*)
                 }
                 if is_x86_feature_detected!("avx2") {
-                    // SAFETY: the processor has AVX2.
+                    // SAFETY: the CPU has AVX2.
                     #[expect(unsafe_code, reason = "with SSE2 alone, a training step of Lite0 took 1.1 times as long")]
                     return unsafe { wide($($argument),*) };
                 }

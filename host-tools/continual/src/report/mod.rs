@@ -5,5 +5,5 @@ mod plots;
 mod summary;
 
 pub use page::html;
-pub use plots::{accuracy_over_values_svg, final_means_svg, first_task_svg};
+pub use plots::{accuracy_over_size_svg, average_accuracy_svg, first_task_svg};
 pub use summary::{MethodSummary, SeedResult, Spread, Summary};

@@ -3,16 +3,17 @@
 use std::fmt::Write as _;
 
 use super::{
-    plots::{accuracy_over_values_svg, final_means_svg, first_task_svg},
+    plots::{accuracy_over_size_svg, average_accuracy_svg, first_task_svg},
     summary::{MethodSummary, Spread, Summary},
 };
 use crate::error::Result;
 
-/// What must be read with every number.
-const CAVEATS: &str = "The task is known in training and at test. Heads are separate for each task, except for sgd-ll, \
-and schedule, augmentation and pretrained backbone are the same for all methods; this makes the baselines stronger than in \
-many papers. Many tasks are drawn or rendered, and none is a clinical diagnosis. No number is comparable with those of the \
-paper's 53 tasks.";
+/// Limits of the comparison, on every page.
+const LIMITS: &str = "The task of an image is known in training and at test. Each task has its own head, except with sgd-ll. \
+Images and augmentation are the same for all methods; the schedule too, except with clr-default. All methods but supsup start \
+from the pretrained backbone, so the baselines are stronger than in papers that train from scratch. If the tasks are those of \
+clr fetch: many of them are drawn or rendered, none is a clinical diagnosis, and no number is comparable with those on the 53 \
+tasks of the CLR paper (Ge et al. 2023, arXiv 2307.11386).";
 
 /// Returns the page.
 ///
@@ -39,11 +40,14 @@ pub fn html(summary: &Summary) -> Result<String> {
             escaped(&summary.missing.join(", "))
         );
     }
-    let _ = writeln!(body, "<p>{CAVEATS}</p>\n<h2>Methods</h2>\n{}", methods_table(summary));
+    let _ = writeln!(body, "<p>{LIMITS}</p>\n<h2>Methods</h2>\n{}", methods_table(summary));
     for (title, svg) in [
-        ("The first task over time", first_task_svg(summary)?),
-        ("All tasks after the last one", final_means_svg(summary)?),
-        ("Accuracy over size", accuracy_over_values_svg(summary)?),
+        ("Accuracy on the first task after each task", first_task_svg(summary)?),
+        ("Average accuracy after the last task", average_accuracy_svg(summary)?),
+        (
+            "Average accuracy over kB stored per task",
+            accuracy_over_size_svg(summary)?,
+        ),
     ] {
         let _ = writeln!(body, "<h2>{title}</h2>\n<figure>{}</figure>", inline(&svg));
     }
@@ -110,10 +114,10 @@ fn methods_table(summary: &Summary) -> String {
     let mut table = head(&[
         "method",
         "seeds",
-        "all tasks",
+        "average accuracy",
         "forgetting",
         "backward transfer",
-        "values per task",
+        "stored per task",
         "kB per task",
         "kB of a head",
         "kB for training",
@@ -124,7 +128,7 @@ fn methods_table(summary: &Summary) -> String {
         table.push_str(&row(&[
             method.method.clone(),
             method.seeds.len().to_string(),
-            percent(method.final_mean),
+            percent(method.average_accuracy),
             percent(method.forgetting),
             percent(method.backward_transfer),
             format!("{:.2} %", 100.0 * method.share_of_backbone),
@@ -138,9 +142,11 @@ fn methods_table(summary: &Summary) -> String {
         ]));
     }
     format!(
-        "<table>\n{table}</table>\n<p>Values per task: 32-bit values that one more task stores for inference, as a share of \
+        "<table>\n{table}</table>\n<p>Average accuracy: the mean over all tasks after the last one. Forgetting: the mean drop from the best earlier accuracy, \
+         without the last task. Backward transfer: the mean change since a task was learned. Standard deviations include the \
+         order of the tasks, which depends on the seed. Stored per task: 32-bit values that one more task stores for inference, as a share of \
          the backbone's {} values, without the head; 32 bits count as one value. For training: what all tasks together need \
-         for further training, such as anchors or a buffer. Multiplications and time are relative to sgd. The adapters run \
+         for further training, such as anchors or a buffer. Multiplications and time are relative to sgd. The recipes of CLR run \
          on the project's kernels, the other methods operator by operator, so times compare implementations.</p>",
         summary.backbone_values
     )

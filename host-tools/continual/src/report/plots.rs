@@ -1,11 +1,11 @@
-//! Plots as SVG, in the manner of the paper: the first task over time, final means, and accuracy over values.
+//! Plots as SVG: the first task after each task, average accuracies, and accuracy over stored bytes.
 
 use plotters::{coord::Shift, prelude::*, style::text_anchor};
 
 use super::summary::{MethodSummary, Spread, Summary};
 use crate::error::{ContinualError, Result};
 
-/// Colours that are told apart with any colour vision, repeated with other dashes.
+/// Colours that are distinct with any colour vision. Methods of the same colour have different marks.
 const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -23,12 +23,19 @@ fn plot_error(error: impl std::fmt::Display) -> ContinualError {
     ContinualError::Plot(error.to_string())
 }
 
-/// Returns colour and radius of the mark of method number `index`.
-fn style(index: usize) -> (RGBColor, i32) {
-    (
-        COLOURS[index % COLOURS.len()],
-        if index < COLOURS.len() { 3 } else { 5 },
-    )
+/// Returns the colour of method number `index`.
+fn colour(index: usize) -> RGBColor {
+    COLOURS[index % COLOURS.len()]
+}
+
+/// Returns the mark of method number `index`: a dot, a ring or a large dot.
+fn mark<C>(index: usize, point: C) -> Circle<C, i32> {
+    let (radius, style) = match index / COLOURS.len() {
+        0 => (3, colour(index).filled()),
+        1 => (5, colour(index).stroke_width(2)),
+        _ => (6, colour(index).filled()),
+    };
+    Circle::new(point, radius, style)
 }
 
 /// Draws on a white page.
@@ -50,12 +57,10 @@ fn legend(area: &DrawingArea<SVGBackend<'_>, Shift>, names: &[&str]) -> Result<(
         text_anchor::VPos::Center,
     ));
     for (index, name) in names.iter().enumerate() {
-        let (colour, radius) = style(index);
         let y = 24 + 20 * index as i32;
-        let line = PathElement::new([(4, y), (28, y)], colour.stroke_width(2));
+        let line = PathElement::new([(4, y), (28, y)], colour(index).stroke_width(2));
         area.draw(&line).map_err(plot_error)?;
-        area.draw(&Circle::new((16, y), radius, colour.filled()))
-            .map_err(plot_error)?;
+        area.draw(&mark(index, (16, y))).map_err(plot_error)?;
         area.draw_text(name, &text, (36, y)).map_err(plot_error)?;
     }
     Ok(())
@@ -77,7 +82,7 @@ pub fn first_task_svg(summary: &Summary) -> Result<String> {
         let (plot, side) = area.split_horizontally(600);
         let last = summary.tasks.len().max(2);
         let mut chart = ChartBuilder::on(&plot)
-            .caption("Accuracy on the first task, in %", (FONT, 16))
+            .caption("Accuracy on the first task after each task, in %", (FONT, 16))
             .margin(12)
             .x_label_area_size(40)
             .y_label_area_size(48)
@@ -91,14 +96,13 @@ pub fn first_task_svg(summary: &Summary) -> Result<String> {
             .draw()
             .map_err(plot_error)?;
         for (index, method) in methods.iter().enumerate() {
-            let (colour, radius) = style(index);
             let points = method.first_task.iter().enumerate();
             let points: Vec<(f64, f64)> = points
                 .filter_map(|(after, spread)| Some(((after + 1) as f64, percent(spread.as_ref()?.mean))))
                 .collect();
-            let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2));
+            let line = LineSeries::new(points.iter().copied(), colour(index).stroke_width(2));
             chart.draw_series(line).map_err(plot_error)?;
-            let marks = points.iter().map(|&point| Circle::new(point, radius, colour.filled()));
+            let marks = points.iter().map(|&point| mark(index, point));
             chart.draw_series(marks).map_err(plot_error)?;
         }
         legend(&side, &names)
@@ -109,15 +113,15 @@ pub fn first_task_svg(summary: &Summary) -> Result<String> {
 ///
 /// # Errors
 /// [`ContinualError::Plot`] if nothing can be drawn.
-pub fn final_means_svg(summary: &Summary) -> Result<String> {
+pub fn average_accuracy_svg(summary: &Summary) -> Result<String> {
     let mut bars: Vec<(&str, Spread)> = (summary.methods.iter())
-        .filter_map(|method| Some((method.method.as_str(), method.final_mean?)))
+        .filter_map(|method| Some((method.method.as_str(), method.average_accuracy?)))
         .collect();
     bars.sort_by(|a, b| b.1.mean.total_cmp(&a.1.mean));
     let (left, width, step) = (130, 520, 24);
     drawn((760, 70 + step * bars.len().max(1) as u32), |area| {
         let title = (FONT, 16).into_font().color(&BLACK);
-        area.draw_text("Mean accuracy on all tasks after the last one, in %", &title, (12, 12))
+        area.draw_text("Average accuracy after the last task, in %", &title, (12, 12))
             .map_err(plot_error)?;
         let position = |horizontal| text_anchor::Pos::new(horizontal, text_anchor::VPos::Center);
         let right = (FONT, 12)
@@ -159,24 +163,24 @@ pub fn final_means_svg(summary: &Summary) -> Result<String> {
 ///
 /// # Errors
 /// [`ContinualError::Plot`] if nothing can be drawn.
-pub fn accuracy_over_values_svg(summary: &Summary) -> Result<String> {
+pub fn accuracy_over_size_svg(summary: &Summary) -> Result<String> {
     let methods: Vec<&MethodSummary> = summary
         .methods
         .iter()
-        .filter(|method| method.final_mean.is_some())
+        .filter(|method| method.average_accuracy.is_some())
         .collect();
     let names: Vec<&str> = methods.iter().map(|method| method.method.as_str()).collect();
     let kilobytes = |method: &MethodSummary| ((method.bytes_per_task + method.head_bytes_per_task) / 1e3).max(0.1);
     let most = methods.iter().map(|method| kilobytes(method)).fold(1.0, f64::max);
     let least = methods.iter().map(|method| kilobytes(method)).fold(most, f64::min);
     let lowest = (methods.iter())
-        .filter_map(|method| Some(percent(method.final_mean?.mean)))
+        .filter_map(|method| Some(percent(method.average_accuracy?.mean)))
         .fold(100.0, f64::min);
     let height = (60 + 20 * names.len() as u32).max(420);
     drawn((760, height), |area| {
         let (plot, side) = area.split_horizontally(600);
         let mut chart = ChartBuilder::on(&plot)
-            .caption("Mean accuracy over what one more task stores", (FONT, 16))
+            .caption("Average accuracy over kB stored per task", (FONT, 16))
             .margin(12)
             .x_label_area_size(40)
             .y_label_area_size(48)
@@ -186,17 +190,15 @@ pub fn accuracy_over_values_svg(summary: &Summary) -> Result<String> {
             )
             .map_err(plot_error)?;
         (chart.configure_mesh().light_line_style(WHITE).bold_line_style(GRID))
-            .x_desc("kilobytes per task, head included")
+            .x_desc("kB stored per task, head included")
             .y_desc("accuracy in %")
             .label_style((FONT, 12))
             .draw()
             .map_err(plot_error)?;
         for (index, method) in methods.iter().enumerate() {
-            let (colour, radius) = style(index);
-            if let Some(spread) = method.final_mean {
+            if let Some(spread) = method.average_accuracy {
                 let point = (kilobytes(method), percent(spread.mean));
-                let mark = std::iter::once(Circle::new(point, radius + 2, colour.filled()));
-                chart.draw_series(mark).map_err(plot_error)?;
+                chart.draw_series([mark(index, point)]).map_err(plot_error)?;
             }
         }
         legend(&side, &names)

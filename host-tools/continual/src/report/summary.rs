@@ -41,9 +41,9 @@ pub struct SeedResult {
     /// `R[i][j]`: the accuracy on task `j` after task `i`.
     pub accuracies: Vec<Vec<f64>>,
     /// Mean accuracy on all tasks after the last one.
-    pub final_mean: f64,
+    pub average_accuracy: f64,
     /// Mean of the means after each task.
-    pub mean_of_means: Option<f64>,
+    pub average_incremental_accuracy: Option<f64>,
     /// Mean loss of accuracy since the best one before the last task.
     pub forgetting: Option<f64>,
     /// Mean change of accuracy since the task was learned.
@@ -62,7 +62,7 @@ pub struct MethodSummary {
     /// The finished seeds.
     pub seeds: Vec<SeedResult>,
     /// Final mean accuracy.
-    pub final_mean: Option<Spread>,
+    pub average_accuracy: Option<Spread>,
     /// Forgetting.
     pub forgetting: Option<Spread>,
     /// Backward transfer.
@@ -132,15 +132,15 @@ impl Summary {
                 .map(|task| tasks[task].clone())
                 .collect();
             let matrix = matrix(&cells, tasks.len());
-            let Some(final_mean) = matrix.final_mean() else {
+            let Some(average_accuracy) = matrix.average_accuracy() else {
                 missing.push(job.folder());
                 continue;
             };
             let seed = SeedResult {
                 seed: job.seed,
                 order,
-                final_mean,
-                mean_of_means: mean(matrix.means().into_iter().flatten()),
+                average_accuracy,
+                average_incremental_accuracy: mean(matrix.means().into_iter().flatten()),
                 forgetting: matrix.forgetting(),
                 backward_transfer: matrix.backward_transfer(),
                 seconds: timing.seconds.iter().sum(),
@@ -150,7 +150,7 @@ impl Summary {
                 Some(method) => method.seeds.push(seed),
                 None => methods.push(MethodSummary {
                     summary: registry::find(&job.method).map_or("", |entry| entry.summary),
-                    final_mean: None,
+                    average_accuracy: None,
                     forgetting: None,
                     backward_transfer: None,
                     first_task: Vec::new(),
@@ -225,7 +225,7 @@ impl MethodSummary {
             let values: Vec<f64> = self.seeds.iter().filter_map(value).collect();
             Spread::of(&values)
         };
-        let final_mean = of(&|seed| Some(seed.final_mean));
+        let average_accuracy = of(&|seed| Some(seed.average_accuracy));
         let forgetting = of(&|seed| seed.forgetting);
         let backward_transfer = of(&|seed| seed.backward_transfer);
         let first_task = (0..tasks.len()).map(|after| of(&|seed| seed.accuracies.get(after)?.first().copied()));
@@ -237,7 +237,7 @@ impl MethodSummary {
             })
         });
         let final_accuracies = final_accuracies.collect();
-        self.final_mean = final_mean;
+        self.average_accuracy = average_accuracy;
         self.forgetting = forgetting;
         self.backward_transfer = backward_transfer;
         self.first_task = first_task;

@@ -31,6 +31,10 @@ pub struct Cell {
 /// Seconds of a job, and what its method stores.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
+    /// What the job was computed from: see [`State`].
+    pub(super) key: String,
+    /// As in [`State`], hexadecimal.
+    pub(super) data: Vec<String>,
     /// Seconds of learning each task, without measuring.
     pub seconds: Vec<f64>,
     /// What is stored and computed after the last task.
@@ -42,6 +46,8 @@ pub struct Timing {
 /// What a job needs to continue.
 #[derive(Serialize, Deserialize)]
 pub(super) struct State {
+    /// Backbone, settings, sizes and epochs of the job, as JSON.
+    pub(super) key: String,
     /// SHA-256 of the images of the tasks so far, in their order.
     pub(super) data: Vec<[u8; 32]>,
     pub(super) seconds: Vec<f64>,

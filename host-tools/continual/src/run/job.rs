@@ -4,17 +4,16 @@ use std::{path::Path, time::Instant};
 
 use candle_core::Device;
 use clr_onnx::Backbone;
-use clr_training::Augmentation;
 
 use super::{
-    files::{Cell, JobFiles, State, Timing},
+    files::{Cell, JobFiles, State, Timing, file_error},
     plan::{Job, Plan},
 };
 use crate::{
     error::{ContinualError, Result},
     learner::{Learner, LearnerOptions, correct},
     registry,
-    task::Task,
+    task::{AUGMENTATION, Task},
     task_data::TaskData,
 };
 
@@ -47,29 +46,30 @@ pub fn run_job(
     progress: &mut dyn FnMut(Event),
 ) -> Result<Vec<Cell>> {
     let folder = results.join("jobs").join(job.folder());
-    if let Some(timing) = super::read_timing(&folder)?
-        && timing.seconds.len() == tasks.len()
-    {
+    let key = key(plan, job)?;
+    let digests: Vec<[u8; 32]> = tasks.iter().map(|task| task.digest.0).collect();
+    let hexadecimal: Vec<String> = tasks.iter().map(|task| task.digest.to_string()).collect();
+    if let Some(timing) = super::read_timing(&folder)? {
+        if timing.key != key || timing.data != hexadecimal {
+            return Err(other_data(&folder));
+        }
         return super::read_cells(&folder);
     }
+    let path = folder.clone();
     let files = JobFiles::new(folder)?;
     let entry = registry::find(&job.method).ok_or_else(|| unknown(&job.method))?;
     let classes: Vec<usize> = tasks.iter().map(|task| task.classes.len()).collect();
     let mut learner = entry.learner(backbone, &job.settings, &classes, device)?;
-    let digests: Vec<[u8; 32]> = tasks.iter().map(|task| task.digest.0).collect();
     let mut state = State {
+        key: key.clone(),
         data: Vec::new(),
         seconds: Vec::new(),
         answers: Vec::new(),
         learner: Vec::new(),
     };
     if let Some(saved) = files.load_state()? {
-        if !digests.starts_with(&saved.data) {
-            return Err(ContinualError::Mismatch {
-                what: "the images of a job that was begun",
-                expected: "the same images in the same order".to_owned(),
-                got: "others\nhint: use another output folder".to_owned(),
-            });
+        if saved.key != key || !digests.starts_with(&saved.data) {
+            return Err(other_data(&path));
         }
         learner.restore(saved.data.len(), job.seed, &saved.learner)?;
         state = saved;
@@ -94,7 +94,7 @@ pub fn run_job(
             classes: data.classes.len(),
             train: &data.train,
             seed: job.seed,
-            augmentation: &Augmentation::MILD,
+            augmentation: &AUGMENTATION,
         };
         let start = Instant::now();
         learner.learn(&task, &data.validation, &options, &mut |epoch, loss| {
@@ -106,7 +106,7 @@ pub fn run_job(
         })?;
         state.seconds.push(start.elapsed().as_secs_f64());
         state.data.push(digests[index]);
-        if learner.keeps_answers() {
+        if learner.has_constant_logits() {
             state.answers.push(answers(&*learner, index, data)?);
         }
         // A method that learns all tasks at once has nothing to continue from before the last.
@@ -120,15 +120,35 @@ pub fn run_job(
         }
     }
     files.save_timing(&Timing {
+        key,
+        data: hexadecimal,
         seconds: state.seconds,
         cost: learner.cost(),
-        head_values: classes
-            .iter()
-            .map(|classes| (backbone.feature_count() + 1) * classes)
-            .sum(),
+        head_values: learner.head_values(),
     })?;
     files.remove_state()?;
     Ok(cells)
+}
+
+/// Returns what a job is computed from, apart from its images.
+fn key(plan: &Plan, job: &Job) -> Result<String> {
+    let parts = (
+        &plan.backbone_digest,
+        plan.size,
+        plan.limits,
+        plan.epochs,
+        plan.batch,
+        job,
+    );
+    serde_json::to_string(&parts).map_err(|error| file_error(Path::new("plan.json"), error.into()))
+}
+
+fn other_data(folder: &Path) -> ContinualError {
+    ContinualError::Mismatch {
+        what: "a job that was begun",
+        expected: "the same backbone, settings, sizes and images in the same order".to_owned(),
+        got: format!("others in {}\nhint: use another output folder", folder.display()),
+    }
 }
 
 /// Measures all tasks so far.
@@ -143,7 +163,7 @@ fn measure(
         let earlier = cells.iter().find(|cell| cell.after == task && cell.task == task);
         let correct = match earlier {
             // The same answers: they are compared in place of measured.
-            Some(earlier) if learner.keeps_answers() => {
+            Some(earlier) if learner.has_constant_logits() => {
                 if answers(learner, task, data)? != state.answers[task] {
                     return Err(ContinualError::Forgot {
                         task: data.name.clone(),

@@ -1,4 +1,4 @@
-//! Runs: a method learns a stream of tasks, and is measured after each.
+//! Runs: a method learns a sequence of tasks, and is measured after each.
 //!
 //! A job is one method with one seed. Its folder has `records.jsonl`, one line per cell of the accuracy matrix, and
 //! `timing.json`. While it is not finished, `state.bin` has what the next task needs. All of them are written to a

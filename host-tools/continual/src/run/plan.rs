@@ -1,4 +1,4 @@
-//! What a run consists of: the backbone, the tasks, the methods and the seeds.
+//! The plan of a run: backbone, tasks, sizes and jobs.
 
 use std::path::PathBuf;
 

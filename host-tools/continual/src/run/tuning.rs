@@ -1,8 +1,7 @@
-//! Choice of settings on a stream of other tasks.
+//! Choice of settings on a sequence of other tasks.
 
 use candle_core::Device;
 use clr_onnx::Backbone;
-use clr_training::Augmentation;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -10,7 +9,7 @@ use crate::{
     learner::{LearnerOptions, correct},
     metrics::mean,
     registry::{Entry, Settings},
-    task::Task,
+    task::{AUGMENTATION, Task},
     task_data::TaskData,
 };
 
@@ -34,7 +33,7 @@ pub struct Choice {
     pub best: usize,
 }
 
-/// Tries all settings of a method on a stream of tasks and compares the mean validation accuracy at its end. `rate` is
+/// Tries all settings of a method on a sequence of tasks and compares the mean validation accuracy at its end. `rate` is
 /// that of plain fine-tuning.
 ///
 /// For plain fine-tuning itself, each task is validated directly after it was learned: its rate should learn, not forget
@@ -65,7 +64,7 @@ pub fn tune(
                     classes: data.classes.len(),
                     train: &data.train,
                     seed,
-                    augmentation: &Augmentation::MILD,
+                    augmentation: &AUGMENTATION,
                 };
                 learner.learn(&task, &data.validation, options, &mut |_, _| ())?;
                 if entry.name == "sgd" {

@@ -1,11 +1,15 @@
 //! What must hold of each method, whatever it learns.
 
+use candle_core::{Device, Tensor};
+use clr_onnx::Padding;
+use clr_training::ops::ConvOptions;
+
 use super::fixture::{CLASSES, Fixture, RATE, SEED, STEPS};
 use crate::{
-    Buffer, Example, Method, NetworkLearner, Stored, Vectors,
+    Buffer, ConvLayer, Example, Method, NetworkLearner, Stored, Vectors, distillation,
     methods::{
         Ccll, Confit, DerPlusPlus, Eft, Ewc, ExperienceReplay, Independent, Lwf, OnlineEwc, Psp, Sgd, SgdLastLayer,
-        SupSup, SynapticIntelligence,
+        SupSup, SynapticIntelligence, kept, mask,
     },
     values,
 };
@@ -191,4 +195,32 @@ fn a_reservoir_keeps_each_of_its_offers_equally_often() {
         let share = f64::from(kept) / RUNS as f64;
         assert!((share - 0.25).abs() < 0.012, "offer {offer}: {share}");
     }
+}
+
+/// Reference: softmax of (2, 0) / 2 and log softmax of (1, 0) / 2.
+#[test]
+fn the_distillation_of_two_logits_is_its_closed_form() {
+    let row = |values: [f32; 2]| Tensor::from_slice(&values, (1, 2), &Device::Cpu).expect("a row");
+    let loss = distillation(&row([1.0, 0.0]), &row([2.0, 0.0]), 2.0).expect("a loss");
+    let loss: f32 = loss.to_scalar().expect("a number");
+    assert!((loss - 0.608_55).abs() < 1e-5, "{loss}");
+}
+
+/// The stem of EfficientNet-Lite0 with s = 8 keeps 280 of its 864 weights.
+#[test]
+fn a_mask_keeps_the_number_of_weights_that_its_density_gives() {
+    let layer = ConvLayer {
+        name: "stem".to_owned(),
+        shape: [32, 3, 3, 3],
+        options: ConvOptions {
+            stride: [2; 2],
+            dilation: [1; 2],
+            groups: 1,
+            padding: Padding::SameUpper,
+        },
+        norm: None,
+    };
+    assert_eq!(kept(&layer, 8), 280);
+    let mask = mask(&[0.5, -2.0, 2.0, 0.1, -2.0], 2);
+    assert_eq!(mask, [false, true, true, false, false]);
 }

@@ -12,7 +12,7 @@ use super::fixture::{CLASSES, Fixture};
 use crate::{
     ContinualError, ImageLimits, LearnerOptions, TaskData,
     registry::{self, METHODS},
-    report::{Summary, accuracy_over_values_svg, final_means_svg, first_task_svg, html},
+    report::{Summary, accuracy_over_size_svg, average_accuracy_svg, first_task_svg, html},
     run::{Event, Job, Plan, read_cells, run_job, tune},
 };
 
@@ -210,7 +210,7 @@ fn a_report_has_all_methods_and_says_what_is_missing() {
         panic!("three methods");
     };
     assert_eq!(clr.forgetting.map(|spread| spread.mean), Some(0.0));
-    assert!(joint.forgetting.is_none() && joint.final_mean.is_some());
+    assert!(joint.forgetting.is_none() && joint.average_accuracy.is_some());
     // Three tasks have six cells; joint training has a last row only.
     assert_eq!(summary.csv().lines().count(), 1 + 6 + 6 + 3);
     let page = html(&summary).expect("a page");
@@ -219,8 +219,8 @@ fn a_report_has_all_methods_and_says_what_is_missing() {
     }
     for svg in [
         first_task_svg(&summary),
-        final_means_svg(&summary),
-        accuracy_over_values_svg(&summary),
+        average_accuracy_svg(&summary),
+        accuracy_over_size_svg(&summary),
     ] {
         assert!(svg.expect("a plot").contains("clr"));
     }

@@ -1,8 +1,14 @@
 //! `clr continual`.
 
+mod args;
+mod folders;
+mod jobs;
+mod methods;
+mod planning;
 mod presets;
 mod report;
 mod run;
+mod settings;
 
 use std::path::Path;
 
@@ -28,7 +34,7 @@ pub(crate) struct ContinualCommand {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    Run(run::RunArgs),
+    Run(args::RunArgs),
     Report(report::ReportArgs),
     /// List the methods and the values that are tried for their settings
     Methods,
@@ -38,7 +44,7 @@ pub(crate) fn run(command: &ContinualCommand, context: &Context<'_>) -> anyhow::
     match &command.action {
         Action::Run(args) => run::run(args, context),
         Action::Report(args) => report::run(args, context),
-        Action::Methods => run::list(context),
+        Action::Methods => methods::list(context),
     }
 }
 
@@ -51,5 +57,5 @@ fn read_plan(results: &Path) -> anyhow::Result<Plan> {
             path.display()
         )
     })?;
-    serde_json::from_str(&text).with_context(|| format!("'{}' is no plan", path.display()))
+    serde_json::from_str(&text).with_context(|| format!("cannot parse the plan '{}'", path.display()))
 }

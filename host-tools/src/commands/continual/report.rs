@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use clr_continual::report::{Spread, Summary, accuracy_over_values_svg, final_means_svg, first_task_svg, html};
+use clr_continual::report::{Spread, Summary, accuracy_over_size_svg, average_accuracy_svg, first_task_svg, html};
 
 use super::read_plan;
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     output::{Table, document, human_bytes},
 };
 
-/// Write the results of a run as table, CSV, JSON, plots and one page
+/// Write the results as HTML, JSON, CSV and SVG, and print a table
 #[derive(Args, Debug)]
 #[command(
     after_help = "Example:\n  clr continual report results/\n\nWrites report.html, which needs no other file, report.json, cells.csv, first-task.svg, all-tasks.svg and accuracy-over-size.svg to the folder. Jobs that are not finished are listed and left out."
@@ -38,8 +38,8 @@ pub(crate) fn run(args: &ReportArgs, context: &Context<'_>) -> anyhow::Result<u8
         ("report.json", document("continual-report", &summary)? + "\n"),
         ("cells.csv", summary.csv()),
         ("first-task.svg", first_task_svg(&summary)?),
-        ("all-tasks.svg", final_means_svg(&summary)?),
-        ("accuracy-over-size.svg", accuracy_over_values_svg(&summary)?),
+        ("all-tasks.svg", average_accuracy_svg(&summary)?),
+        ("accuracy-over-size.svg", accuracy_over_size_svg(&summary)?),
     ] {
         write_atomically(&args.results.join(name), text.as_bytes())?;
     }
@@ -50,10 +50,10 @@ pub(crate) fn run(args: &ReportArgs, context: &Context<'_>) -> anyhow::Result<u8
     let mut table = Table::new([
         "method",
         "seeds",
-        "all tasks",
+        "average accuracy",
         "forgetting",
         "backward transfer",
-        "per task",
+        "stored per task",
         "head",
         "for training",
         "time",
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &ReportArgs, context: &Context<'_>) -> anyhow::Result<u8
         table.row([
             method.method.clone(),
             method.seeds.len().to_string(),
-            percent(method.final_mean),
+            percent(method.average_accuracy),
             percent(method.forgetting),
             percent(method.backward_transfer),
             human_bytes(method.bytes_per_task as u64),
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &ReportArgs, context: &Context<'_>) -> anyhow::Result<u8
     for missing in &summary.missing {
         tracing::warn!("{missing} is not finished");
     }
-    tracing::info!("the page is {}", args.results.join("report.html").display());
+    tracing::info!("report written to {}", args.results.join("report.html").display());
     Ok(0)
 }
 
