@@ -7,17 +7,14 @@ use clr_learning::{
     smoothed_target,
 };
 use clr_onnx::{Backbone, Op};
-use clr_training::{Executor, LogisticOptions, Mode, NormStatistics, Schedule, TrainError};
-use rand::seq::SliceRandom as _;
+use clr_training::{Executor, LogisticOptions, Mode, Schedule, TrainError};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{ContinualError, Result},
-    images::{Images, augmented},
+    images::Images,
     learner::{Cost, Learner, LearnerOptions},
-    network_learner::batches,
-    random::{Purpose, stream},
-    saved::check,
+    saved::{check, decode, encode},
     task::Task,
 };
 
@@ -78,18 +75,6 @@ impl AdapterLearner {
         })
     }
 
-    /// Uses the statistics of each batch, as the paper's code does.
-    #[must_use]
-    pub fn with_batch_statistics(mut self) -> Self {
-        self.schedule.statistics = NormStatistics::Batch { momentum: 0.1 };
-        self
-    }
-
-    /// Returns the networks of the tasks so far.
-    pub fn tasks(&self) -> &[Network] {
-        &self.tasks
-    }
-
     /// Returns the multiplications of the recipe's kernels relative to those of the convolutions.
     fn share_of_kernels(&self) -> f64 {
         let backbone = self.base.backbone();
@@ -138,20 +123,10 @@ impl AdapterLearner {
         schedule: clr_training::LrSchedule,
         (adam, average): (&mut Adam, Option<&mut Ema>),
     ) -> Result<f64> {
-        let mode = match self.schedule.statistics {
-            NormStatistics::Fixed { .. } => Mode::Train,
-            NormStatistics::Batch { momentum } => Mode::TrainOnBatch { momentum },
-        };
-        let mut order: Vec<usize> = (0..task.train.examples().len()).collect();
-        order.shuffle(&mut stream(task.seed, Purpose::Order, task.index, epoch, 0));
-        let batches = batches(&order, batch);
+        let batches = task.batches(epoch, batch);
         let (steps, mut sum, mut average) = (batches.len(), 0.0, average);
-        for (index, indices) in batches.into_iter().enumerate() {
-            let images = indices.iter().map(|&index| {
-                let random = stream(task.seed, Purpose::Augment, task.index, epoch, index as u64);
-                (&*task.train.examples()[index].image, random)
-            });
-            let x = augmented(task.train.preprocessing(), task.augmentation, images, &Device::Cpu)?;
+        for (index, indices) in batches.iter().enumerate() {
+            let x = task.augmented(indices, epoch, &Device::Cpu)?;
             let values = x.flatten_all()?.to_vec1::<f32>()?;
             let labels = task.train.labels(indices);
             let targets: Vec<Vec<f32>> = (labels.iter())
@@ -159,7 +134,7 @@ impl AdapterLearner {
                 .collect();
             let loss = mean_cross_entropy(&targets);
             let x = view(task.train, &values);
-            let output = self.executor.forward_backward(network, x, mode, None, &loss)?;
+            let output = self.executor.forward_backward(network, x, Mode::Train, None, &loss)?;
             sum += f64::from(output.loss);
             let position = epoch as f64 + (index + 1) as f64 / steps as f64;
             let values = adam.step(&output.gradients, schedule.factor(position, epochs));
@@ -292,11 +267,11 @@ impl Learner for AdapterLearner {
             values: network.snapshot().values,
         });
         let tasks: Vec<Saved> = tasks.collect();
-        postcard::to_allocvec(&(self.recipe.name(), tasks)).map_err(unreadable)
+        encode(&(self.recipe.name(), tasks))
     }
 
     fn restore(&mut self, tasks: usize, seed: u64, state: &[u8]) -> Result<()> {
-        let (recipe, saved): (String, Vec<Saved>) = postcard::from_bytes(state).map_err(unreadable)?;
+        let (recipe, saved): (String, Vec<Saved>) = decode(state)?;
         if recipe != self.recipe.name() {
             return Err(ContinualError::Mismatch {
                 what: "the recipe of a saved state",
@@ -312,13 +287,5 @@ impl Learner for AdapterLearner {
             self.tasks.push(network);
         }
         Ok(())
-    }
-}
-
-fn unreadable(error: postcard::Error) -> ContinualError {
-    ContinualError::Mismatch {
-        what: "a saved state",
-        expected: "one that can be encoded and decoded".to_owned(),
-        got: format!("{error}\nhint: delete the job's state.bin, and it starts from its first task"),
     }
 }

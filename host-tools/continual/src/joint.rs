@@ -1,6 +1,6 @@
 //! Joint training on all tasks at once: what a network could learn without forgetting.
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use clr_onnx::Backbone;
 use rand::seq::SliceRandom as _;
 
@@ -9,15 +9,14 @@ use crate::{
     gradients::{gradients, set_values, values},
     images::{Images, augmented},
     learner::{Cost, Learner, LearnerOptions},
-    loss::cross_entropies,
     methods::MOMENTUM,
     model::Model,
     network::{Mode, NoTransform},
-    network_learner::{NetworkLearner, batches},
+    network_learner::NetworkLearner,
     optimiser::Optimiser,
     random::{Purpose, stream},
     saved::check,
-    task::Task,
+    task::{Task, batches},
 };
 
 /// Collects the tasks, and trains on their union when the last one comes. Each image goes through the head of its task.
@@ -70,18 +69,9 @@ impl JointLearner {
                         .structure
                         .forward(&model.weights, &model.norms[0], &NoTransform, Mode::Train, &x)?;
                 features.update(&mut model.norms[0]);
-                let mut loss = Tensor::zeros((), x.dtype(), x.device())?;
-                for (of, head) in model.heads.iter().enumerate() {
-                    let rows = pairs.iter().enumerate().filter(|(_, pair)| pair.0 == of);
-                    let (rows, labels): (Vec<u32>, Vec<u32>) = rows
-                        .map(|(row, &(_, index))| (row as u32, self.seen[of].examples()[index].label))
-                        .unzip();
-                    if !rows.is_empty() {
-                        let rows = Tensor::from_slice(&rows, rows.len(), x.device())?;
-                        let logits = head.logits(&features.values.index_select(&rows, 0)?)?;
-                        loss = (loss + cross_entropies(&logits, &labels)?.sum_all()?)?;
-                    }
-                }
+                let class = |&(of, index): &(usize, usize)| (of, self.seen[of].examples()[index].label);
+                let rows: Vec<(usize, u32)> = pairs.iter().map(class).collect();
+                let loss = model.sum_of_cross_entropies(&features.values, &rows)?;
                 let loss = (loss / pairs.len() as f64)?;
                 let value = f64::from(loss.to_scalar::<f32>()?);
                 if !value.is_finite() {

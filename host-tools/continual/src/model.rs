@@ -8,6 +8,7 @@ use rand::RngExt as _;
 
 use crate::{
     error::Result,
+    loss::cross_entropies,
     network::{ConvLayer, Norms, Structure, Weights},
     random::{Purpose, stream},
 };
@@ -125,5 +126,26 @@ impl Model {
             all += layer.shape.iter().product::<usize>() as f64 * *pixels as f64;
         }
         if all > 0.0 { added / all } else { 0.0 }
+    }
+
+    /// Returns the sum of the cross-entropies of features `[N, F]`, each row through the head of its task. `rows` are the
+    /// tasks and classes.
+    ///
+    /// # Errors
+    /// [`ContinualError::Tensor`](crate::ContinualError::Tensor) if the sizes differ.
+    pub fn sum_of_cross_entropies(&self, features: &Tensor, rows: &[(usize, u32)]) -> Result<Tensor> {
+        let mut sum = Tensor::zeros((), features.dtype(), features.device())?;
+        for (task, head) in self.heads.iter().enumerate() {
+            let of_task = |&(_, &(row, _)): &(usize, &(usize, u32))| row == task;
+            let (indices, labels): (Vec<u32>, Vec<u32>) = (rows.iter().enumerate().filter(of_task))
+                .map(|(index, &(_, label))| (index as u32, label))
+                .unzip();
+            if !indices.is_empty() {
+                let indices = Tensor::from_slice(&indices, indices.len(), features.device())?;
+                let logits = head.logits(&features.index_select(&indices, 0)?)?;
+                sum = (sum + cross_entropies(&logits, &labels)?.sum_all()?)?;
+            }
+        }
+        Ok(sum)
     }
 }

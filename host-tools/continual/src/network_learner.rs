@@ -2,19 +2,17 @@
 
 use clr_learning::{LabelledFeatures, fit_head};
 use clr_training::{LogisticOptions, TrainError};
-use rand::seq::SliceRandom as _;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{ContinualError, Result},
     gradients::{gradients, set_values, values},
-    images::{Images, augmented},
+    images::Images,
     learner::{Cost, Learner, LearnerOptions},
     methods::Method,
     model::{Head, Model},
     optimiser::Optimiser,
-    random::{Purpose, stream},
-    saved::{Kept, SavedModel},
+    saved::{Kept, SavedModel, decode, encode},
     task::{Batch, Task},
 };
 
@@ -83,7 +81,7 @@ impl NetworkLearner {
         let mut values = values(&trained.variables)?;
         let optimiser = match &mut self.optimiser {
             Some((count, optimiser)) if *count == values.len() => optimiser,
-            // A phase with other variables starts anew.
+            // A phase with other variables has a new optimiser.
             other => &mut other.insert((values.len(), Optimiser::new(trained.kind, &values))).1,
         };
         let loss = self.method.loss(&mut self.model, task, batch)?;
@@ -96,11 +94,10 @@ impl NetworkLearner {
                 epoch: batch.epoch + 1,
             });
         }
-        let before = values.clone();
         let rates: Vec<f32> = trained.rates.iter().map(|rate| rate * factor).collect();
         optimiser.step(&mut values, &gradients, &rates);
         set_values(&trained.variables, &values)?;
-        self.method.stepped(task, batch, &before, &values)?;
+        self.method.stepped(task, batch, &values)?;
         Ok(loss)
     }
 
@@ -109,21 +106,10 @@ impl NetworkLearner {
     /// # Errors
     /// As [`NetworkLearner::step`].
     pub fn epoch(&mut self, task: &Task<'_>, epoch: usize, options: &LearnerOptions) -> Result<f64> {
-        let mut order: Vec<usize> = (0..task.train.examples().len()).collect();
-        order.shuffle(&mut stream(task.seed, Purpose::Order, task.index, epoch, 0));
-        let batches = batches(&order, options.batch);
+        let batches = task.batches(epoch, options.batch);
         let (steps, mut sum) = (batches.len(), 0.0);
-        for (index, indices) in batches.into_iter().enumerate() {
-            let images = indices.iter().map(|&index| {
-                let random = stream(task.seed, Purpose::Augment, task.index, epoch, index as u64);
-                (&*task.train.examples()[index].image, random)
-            });
-            let x = augmented(
-                task.train.preprocessing(),
-                task.augmentation,
-                images,
-                &self.model.device,
-            )?;
+        for (index, indices) in batches.iter().enumerate() {
+            let x = task.augmented(indices, epoch, &self.model.device)?;
             let batch = Batch {
                 x,
                 labels: task.train.labels(indices),
@@ -222,11 +208,11 @@ impl Learner for NetworkLearner {
             model: SavedModel::of(&self.model)?,
             kept: self.method.save()?,
         };
-        postcard::to_allocvec(&saved).map_err(unreadable)
+        encode(&saved)
     }
 
     fn restore(&mut self, tasks: usize, seed: u64, state: &[u8]) -> Result<()> {
-        let saved: Saved = postcard::from_bytes(state).map_err(unreadable)?;
+        let saved: Saved = decode(state)?;
         if saved.method != self.method.name() {
             return Err(ContinualError::Mismatch {
                 what: "the method of a saved state",
@@ -237,25 +223,4 @@ impl Learner for NetworkLearner {
         self.method.restore(&self.model, tasks, seed, saved.kept)?;
         saved.model.restore(&mut self.model)
     }
-}
-
-fn unreadable(error: postcard::Error) -> ContinualError {
-    ContinualError::Mismatch {
-        what: "a saved state",
-        expected: "one that can be encoded and decoded".to_owned(),
-        got: format!("{error}\nhint: delete the job's state.bin, and it starts from its first task"),
-    }
-}
-
-/// Divides an order into batches. A single image at the end joins the batch before, because statistics of one image are
-/// none.
-pub(crate) fn batches(order: &[usize], size: usize) -> Vec<&[usize]> {
-    let size = size.max(2);
-    let mut batches: Vec<&[usize]> = order.chunks(size).collect();
-    if batches.len() > 1 && order.len() % size == 1 {
-        let from = (batches.len() - 2) * size;
-        batches.truncate(batches.len() - 2);
-        batches.push(&order[from..]);
-    }
-    batches
 }

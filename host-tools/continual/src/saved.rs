@@ -1,6 +1,6 @@
 //! Serialised state of a job between two tasks.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     error::{ContinualError, Result},
@@ -109,4 +109,22 @@ pub(crate) fn check(what: &'static str, expected: usize, got: usize) -> Result<(
         expected: expected.to_string(),
         got: got.to_string(),
     })
+}
+
+/// Encodes a state.
+pub(crate) fn encode(state: &impl Serialize) -> Result<Vec<u8>> {
+    postcard::to_allocvec(state).map_err(unreadable)
+}
+
+/// Decodes a state.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    postcard::from_bytes(bytes).map_err(unreadable)
+}
+
+fn unreadable(error: postcard::Error) -> ContinualError {
+    ContinualError::Mismatch {
+        what: "a saved state",
+        expected: "one that can be encoded and decoded".to_owned(),
+        got: format!("{error}\nhint: delete the job's state.bin, and it starts from its first task"),
+    }
 }

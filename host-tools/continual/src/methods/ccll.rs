@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 
 use candle_core::{Device, Tensor, Var};
+use clr_learning::ChannelStatistics;
 use clr_onnx::Padding;
 use clr_training::ops::ConvOptions;
 
@@ -18,7 +19,7 @@ use crate::{
     loss::cross_entropy,
     model::Model,
     network::{Mode, RunningStatistics, Transform},
-    ops::{BatchStatistics, batch_norm, conv},
+    ops::{batch_norm, conv},
     optimiser::OptimiserKind,
     saved::{Kept, check},
 };
@@ -72,7 +73,7 @@ impl Calibration {
         })
     }
 
-    fn apply(&self, y: &Tensor, mode: Mode) -> candle_core::Result<(Tensor, BatchStatistics)> {
+    fn apply(&self, y: &Tensor, mode: Mode) -> candle_core::Result<(Tensor, ChannelStatistics)> {
         let options = ConvOptions {
             stride: [1; 2],
             dilation: [1; 2],
@@ -82,7 +83,7 @@ impl Calibration {
         let spatial = (y + conv(y, &self.kernel, options)?)?;
         let means = spatial.mean_keepdim((2, 3))?;
         let weighted = means.broadcast_mul(&self.factor.reshape((1, (), 1, 1))?)?;
-        let fixed = (mode == Mode::Eval).then(|| BatchStatistics {
+        let fixed = (mode == Mode::Eval).then(|| ChannelStatistics {
             mean: self.running.mean.clone(),
             variance: self.running.variance.clone(),
             count: 0,
@@ -100,7 +101,7 @@ struct Calibrations {
     /// Whether the network's weights do not change.
     frozen: bool,
     /// Statistics of the current batch.
-    collected: RefCell<Vec<(usize, BatchStatistics)>>,
+    collected: RefCell<Vec<(usize, ChannelStatistics)>>,
 }
 
 impl Calibrations {

@@ -3,7 +3,7 @@
 
 use candle_core::{D, Tensor};
 
-use super::{Batch, Method, Task, Trained, er::sum_of_cross_entropies, sgd::everything, train_features};
+use super::{Batch, Method, Task, Trained, sgd::everything, train_features};
 use crate::{
     buffer::{Buffer, Stored, augmented_draw},
     error::Result,
@@ -74,13 +74,13 @@ impl Method for DerPlusPlus {
             let old = augmented_draw(&drawn, task, batch, 1, &model.device)?;
             let features = train_features(model, 0, &NoTransform, &old)?;
             let rows: Vec<_> = drawn.iter().map(|stored| (stored.task, stored.example.label)).collect();
-            let sum = sum_of_cross_entropies(model, &features, &rows)?;
+            let sum = model.sum_of_cross_entropies(&features, &rows)?;
             loss = (loss + (sum * (f64::from(self.labels) / drawn.len() as f64))?)?;
         }
         Ok(loss)
     }
 
-    fn stepped(&mut self, task: &Task<'_>, batch: &Batch<'_>, _: &[Vec<f32>], _: &[Vec<f32>]) -> Result<()> {
+    fn stepped(&mut self, task: &Task<'_>, batch: &Batch<'_>, _: &[Vec<f32>]) -> Result<()> {
         for (&index, logits) in batch.indices.iter().zip(&self.current) {
             self.buffer.offer(task.seed, || Stored {
                 example: task.train.examples()[index].clone(),

@@ -7,7 +7,7 @@ use crate::{
     buffer::{Buffer, Stored, augmented_draw},
     error::Result,
     learner::Cost,
-    loss::{cross_entropies, cross_entropy},
+    loss::cross_entropy,
     model::Model,
     network::NoTransform,
     saved::Kept,
@@ -56,11 +56,11 @@ impl Method for ExperienceReplay {
         let features = train_features(model, 0, &NoTransform, &Tensor::cat(&[&batch.x, &old], 0)?)?;
         let mut rows: Vec<(usize, u32)> = batch.labels.iter().map(|&label| (task.index, label)).collect();
         rows.extend(drawn.iter().map(|stored| (stored.task, stored.example.label)));
-        let sum = sum_of_cross_entropies(model, &features, &rows)?;
+        let sum = model.sum_of_cross_entropies(&features, &rows)?;
         Ok((sum / rows.len() as f64)?)
     }
 
-    fn stepped(&mut self, task: &Task<'_>, batch: &Batch<'_>, _: &[Vec<f32>], _: &[Vec<f32>]) -> Result<()> {
+    fn stepped(&mut self, task: &Task<'_>, batch: &Batch<'_>, _: &[Vec<f32>]) -> Result<()> {
         for &index in batch.indices {
             self.buffer.offer(task.seed, || Stored {
                 example: task.train.examples()[index].clone(),
@@ -86,21 +86,4 @@ impl Method for ExperienceReplay {
             ..Cost::default()
         }
     }
-}
-
-/// Returns the sum of the cross-entropies of rows of features, each through the head of its task.
-pub(super) fn sum_of_cross_entropies(model: &Model, features: &Tensor, rows: &[(usize, u32)]) -> Result<Tensor> {
-    let mut sum = Tensor::zeros((), features.dtype(), features.device())?;
-    for (task, head) in model.heads.iter().enumerate() {
-        let of_task = |&(_, &(row, _)): &(usize, &(usize, u32))| row == task;
-        let (indices, labels): (Vec<u32>, Vec<u32>) = (rows.iter().enumerate().filter(of_task))
-            .map(|(index, &(_, label))| (index as u32, label))
-            .unzip();
-        if !indices.is_empty() {
-            let indices = Tensor::from_slice(&indices, indices.len(), features.device())?;
-            let logits = head.logits(&features.index_select(&indices, 0)?)?;
-            sum = (sum + cross_entropies(&logits, &labels)?.sum_all()?)?;
-        }
-    }
-    Ok(sum)
 }

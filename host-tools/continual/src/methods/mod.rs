@@ -124,12 +124,12 @@ pub trait Method {
         0.0
     }
 
-    /// Called after each step with the values before and after it.
+    /// Called after each step with the new values.
     ///
     /// # Errors
     /// [`ContinualError`](crate::ContinualError) of the network.
-    fn stepped(&mut self, task: &Task<'_>, batch: &Batch<'_>, before: &[Vec<f32>], after: &[Vec<f32>]) -> Result<()> {
-        let _ = (task, batch, before, after);
+    fn stepped(&mut self, task: &Task<'_>, batch: &Batch<'_>, after: &[Vec<f32>]) -> Result<()> {
+        let _ = (task, batch, after);
         Ok(())
     }
 

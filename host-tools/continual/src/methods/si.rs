@@ -27,6 +27,8 @@ pub struct SynapticIntelligence {
     path: Vectors,
     /// g of the current step.
     gradient: Vectors,
+    /// θ before the current step.
+    before: Vectors,
 }
 
 impl SynapticIntelligence {
@@ -40,6 +42,7 @@ impl SynapticIntelligence {
             anchor: Vec::new(),
             path: Vec::new(),
             gradient: Vec::new(),
+            before: Vec::new(),
         }
     }
 }
@@ -65,6 +68,7 @@ impl Method for SynapticIntelligence {
 
     fn penalise(&mut self, values: &[Vec<f32>], gradients: &mut [Vec<f32>]) -> f64 {
         self.gradient = gradients[..self.anchor.len()].to_vec();
+        self.before = values[..self.anchor.len()].to_vec();
         if self.strength == 0.0 {
             return 0.0;
         }
@@ -82,9 +86,9 @@ impl Method for SynapticIntelligence {
         f64::from(self.strength) * penalty
     }
 
-    fn stepped(&mut self, _: &Task<'_>, _: &Batch<'_>, before: &[Vec<f32>], after: &[Vec<f32>]) -> Result<()> {
+    fn stepped(&mut self, _: &Task<'_>, _: &Batch<'_>, after: &[Vec<f32>]) -> Result<()> {
         for (index, path) in self.path.iter_mut().enumerate() {
-            let moves = before[index].iter().zip(&after[index]);
+            let moves = self.before[index].iter().zip(&after[index]);
             for ((path, gradient), (before, after)) in path.iter_mut().zip(&self.gradient[index]).zip(moves) {
                 *path -= gradient * (after - before);
             }

@@ -1,6 +1,7 @@
 //! The forward pass.
 
 use candle_core::{D, Tensor};
+use clr_learning::ChannelStatistics;
 use clr_training::ops as plain;
 
 use super::{
@@ -9,7 +10,7 @@ use super::{
 };
 use crate::{
     error::{ContinualError, Result},
-    ops::{BatchStatistics, activation, batch_norm, conv},
+    ops::{activation, batch_norm, conv},
 };
 
 /// Which statistics the norms use.
@@ -26,7 +27,7 @@ pub struct Features {
     /// `[N, F]`.
     pub values: Tensor,
     /// The statistics of the batch at each norm, with [`Mode::Train`].
-    pub statistics: Vec<(usize, BatchStatistics)>,
+    pub statistics: Vec<(usize, ChannelStatistics)>,
 }
 
 impl Features {

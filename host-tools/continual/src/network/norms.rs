@@ -1,10 +1,11 @@
 //! Batch norms: scales, biases and running statistics.
 
 use candle_core::{Device, Var};
+use clr_learning::ChannelStatistics;
 use clr_onnx::BatchNorm;
 
 use super::weights::{copied, variable};
-use crate::{error::Result, ops::BatchStatistics};
+use crate::error::Result;
 
 /// Mean and variance `[C]` that a norm uses for inference.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +18,7 @@ pub struct RunningStatistics {
 
 impl RunningStatistics {
     /// Moves the averages towards a batch, as PyTorch's `BatchNorm2d` does.
-    pub fn update(&mut self, batch: &BatchStatistics, momentum: f32) {
+    pub fn update(&mut self, batch: &ChannelStatistics, momentum: f32) {
         let unbiased = batch.count as f32 / (batch.count as f32 - 1.0);
         let pairs = |running: &mut [f32], new: &[f32], factor: f32| {
             for (running, new) in running.iter_mut().zip(new) {
@@ -29,8 +30,8 @@ impl RunningStatistics {
     }
 
     /// Returns the statistics in the form that [`batch_norm`](crate::ops::batch_norm) uses.
-    pub(super) fn fixed(&self) -> BatchStatistics {
-        BatchStatistics {
+    pub(super) fn fixed(&self) -> ChannelStatistics {
+        ChannelStatistics {
             mean: self.mean.clone(),
             variance: self.variance.clone(),
             count: 0,

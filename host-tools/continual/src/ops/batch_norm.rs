@@ -3,23 +3,13 @@
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use clr_learning::ChannelStatistics;
 use rayon::prelude::*;
 
 use super::{
     slices::{contiguous, with_values},
     vectors::{centred_dot, norm_gradient, normalise, sum, sum_of_squares},
 };
-
-/// Mean and biased variance `[C]` of a batch, and the number of values per channel.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BatchStatistics {
-    /// μ.
-    pub mean: Vec<f32>,
-    /// σ², divided by the number of values.
-    pub variance: Vec<f32>,
-    /// Values per channel: images × pixels.
-    pub count: usize,
-}
 
 /// Computes `gamma · (x − μ) / √(σ² + epsilon) + beta` (ONNX `BatchNormalization`): x `[N, C, H, W]`, gamma and beta
 /// `[C]`. The statistics are `fixed` ones, or without them those of this batch, which are returned. Gradients: all
@@ -32,8 +22,8 @@ pub fn batch_norm(
     gamma: &Tensor,
     beta: &Tensor,
     epsilon: f32,
-    fixed: Option<&BatchStatistics>,
-) -> Result<(Tensor, BatchStatistics)> {
+    fixed: Option<&ChannelStatistics>,
+) -> Result<(Tensor, ChannelStatistics)> {
     let (images, channels, rows, columns) = x.dims4()?;
     for vector in [gamma, beta] {
         if vector.dims() != [channels] {
@@ -48,7 +38,7 @@ pub fn batch_norm(
         candle_core::bail!("batch norm: the statistics of a batch need at least two values per channel, got {count}");
     }
     if !x.device().is_cpu() {
-        return composed(x, [gamma, beta], epsilon, fixed);
+        return on_gpu(x, [gamma, beta], epsilon, fixed);
     }
     let used = Arc::new(OnceLock::new());
     let op = BatchNorm {
@@ -65,47 +55,34 @@ pub fn batch_norm(
     }
 }
 
-/// The same in candle's operations.
-fn composed(
+/// The same on a GPU.
+fn on_gpu(
     x: &Tensor,
     [gamma, beta]: [&Tensor; 2],
     epsilon: f32,
-    fixed: Option<&BatchStatistics>,
-) -> Result<(Tensor, BatchStatistics)> {
-    let (images, channels, rows, columns) = x.dims4()?;
-    let per_channel = |vector: &Tensor| vector.reshape((1, channels, 1, 1));
-    let [mean, variance] = if let Some(statistics) = fixed {
-        let vector = |values: &[f32]| Tensor::from_slice(values, (1, channels, 1, 1), x.device());
-        [vector(&statistics.mean)?, vector(&statistics.variance)?]
-    } else {
-        let mean = x.mean_keepdim((0, 2, 3))?;
-        let variance = x.broadcast_sub(&mean)?.sqr()?.mean_keepdim((0, 2, 3))?;
-        [mean, variance]
+    fixed: Option<&ChannelStatistics>,
+) -> Result<(Tensor, ChannelStatistics)> {
+    let Some(fixed) = fixed else {
+        return clr_training::ops::batch_norm(x, gamma, beta, epsilon, None);
     };
+    let channels = fixed.mean.len();
+    let vector = |values: &[f32]| Tensor::from_slice(values, (1, channels, 1, 1), x.device());
+    let per_channel = |vector: &Tensor| vector.reshape((1, channels, 1, 1));
     let normal = x
-        .broadcast_sub(&mean)?
-        .broadcast_div(&(&variance + f64::from(epsilon))?.sqrt()?)?;
+        .broadcast_sub(&vector(&fixed.mean)?)?
+        .broadcast_div(&(vector(&fixed.variance)? + f64::from(epsilon))?.sqrt()?)?;
     let y = normal
         .broadcast_mul(&per_channel(gamma)?)?
         .broadcast_add(&per_channel(beta)?)?;
-    if let Some(fixed) = fixed {
-        return Ok((y, fixed.clone()));
-    }
-    let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1();
-    let statistics = BatchStatistics {
-        mean: values(&mean)?,
-        variance: values(&variance)?,
-        count: images * rows * columns,
-    };
-    Ok((y, statistics))
+    Ok((y, fixed.clone()))
 }
 
 /// A norm on the CPU, as an operator of candle's graph.
 struct BatchNorm {
     epsilon: f32,
-    fixed: Option<BatchStatistics>,
+    fixed: Option<ChannelStatistics>,
     /// Set by the forward pass.
-    used: Arc<OnceLock<BatchStatistics>>,
+    used: Arc<OnceLock<ChannelStatistics>>,
 }
 
 /// The planes of one channel in all images.
@@ -132,7 +109,7 @@ impl<'a> Planes<'a> {
 
 impl BatchNorm {
     /// Computes mean and biased variance.
-    fn statistics(x: &Planes<'_>, count: usize) -> BatchStatistics {
+    fn statistics(x: &Planes<'_>, count: usize) -> ChannelStatistics {
         let moments = (0..x.channels).into_par_iter().map(|channel| {
             let all: f64 = x.of(channel).map(|x| f64::from(sum(x))).sum();
             let mean = (all / count as f64) as f32;
@@ -140,15 +117,22 @@ impl BatchNorm {
             (mean, (squares / count as f64) as f32)
         });
         let (mean, variance) = moments.unzip();
-        BatchStatistics { mean, variance, count }
+        ChannelStatistics { mean, variance, count }
     }
 
     /// Returns `1 / √(σ² + ε)` of a channel.
-    fn inverse(&self, statistics: &BatchStatistics, channel: usize) -> f32 {
+    fn inverse(&self, statistics: &ChannelStatistics, channel: usize) -> f32 {
         1.0 / (statistics.variance[channel] + self.epsilon).sqrt()
     }
 
-    fn forward(&self, x: &[f32], gamma: &[f32], beta: &[f32], plane: usize, statistics: &BatchStatistics) -> Vec<f32> {
+    fn forward(
+        &self,
+        x: &[f32],
+        gamma: &[f32],
+        beta: &[f32],
+        plane: usize,
+        statistics: &ChannelStatistics,
+    ) -> Vec<f32> {
         let channels = gamma.len();
         let mut y = vec![0.0; x.len()];
         let planes = y.par_chunks_mut(plane).zip(x.par_chunks(plane));
@@ -161,7 +145,13 @@ impl BatchNorm {
     }
 
     /// Returns the gradients of x, gamma and beta.
-    fn backward(&self, x: &Planes<'_>, dy: &Planes<'_>, gamma: &[f32], statistics: &BatchStatistics) -> [Vec<f32>; 3] {
+    fn backward(
+        &self,
+        x: &Planes<'_>,
+        dy: &Planes<'_>,
+        gamma: &[f32],
+        statistics: &ChannelStatistics,
+    ) -> [Vec<f32>; 3] {
         let sums = (0..x.channels).into_par_iter().map(|channel| {
             let mean = statistics.mean[channel];
             let inverse = f64::from(self.inverse(statistics, channel));

@@ -17,5 +17,5 @@ mod slices;
 mod vectors;
 
 pub use activation::activation;
-pub use batch_norm::{BatchStatistics, batch_norm};
+pub use batch_norm::batch_norm;
 pub use convolution::{conv, conv_weight_gradient};

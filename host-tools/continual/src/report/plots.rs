@@ -148,10 +148,7 @@ pub fn average_accuracy_svg(summary: &Summary) -> Result<String> {
                 area.draw(&line).map_err(plot_error)?;
             }
             area.draw_text(name, &right, (left - 8, y + 8)).map_err(plot_error)?;
-            let text = match spread.deviation {
-                Some(deviation) => format!("{:.1} ± {:.1}", percent(spread.mean), percent(deviation)),
-                None => format!("{:.1}", percent(spread.mean)),
-            };
+            let text = spread.percent();
             let after = x(spread.mean + spread.deviation.unwrap_or(0.0)) + 8;
             area.draw_text(&text, &start, (after, y + 8)).map_err(plot_error)?;
         }

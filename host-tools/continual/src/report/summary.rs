@@ -23,6 +23,14 @@ pub struct Spread {
 }
 
 impl Spread {
+    /// Returns mean and deviation in per cent, such as `81.3 ± 0.4`.
+    pub fn percent(self) -> String {
+        match self.deviation {
+            Some(deviation) => format!("{:.1} ± {:.1}", 100.0 * self.mean, 100.0 * deviation),
+            None => format!("{:.1}", 100.0 * self.mean),
+        }
+    }
+
     fn of(values: &[f64]) -> Option<Self> {
         Some(Self {
             mean: mean(values.iter().copied())?,

@@ -82,12 +82,5 @@ pub(crate) fn run(args: &ReportArgs, context: &Context<'_>) -> anyhow::Result<u8
 }
 
 fn percent(spread: Option<Spread>) -> String {
-    match spread {
-        Some(Spread {
-            mean,
-            deviation: Some(deviation),
-        }) => format!("{:.1} ± {:.1}", 100.0 * mean, 100.0 * deviation),
-        Some(Spread { mean, .. }) => format!("{:.1}", 100.0 * mean),
-        None => "-".to_owned(),
-    }
+    spread.map_or_else(|| "-".to_owned(), Spread::percent)
 }
