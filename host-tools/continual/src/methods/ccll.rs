@@ -19,7 +19,7 @@ use crate::{
     loss::cross_entropy,
     model::Model,
     network::{Mode, RunningStatistics, Transform},
-    ops::{batch_norm, conv},
+    ops::{batch_norm, conv, scale_planes},
     optimiser::OptimiserKind,
     saved::{Kept, check},
 };
@@ -91,7 +91,7 @@ impl Calibration {
         let [scale, bias] = &self.affine;
         let (normal, statistics) = batch_norm(&weighted, scale, bias, EPSILON, fixed.as_ref())?;
         let gate = ((normal.neg()?.exp()? + 1.0)?.recip()? * 2.0)?;
-        Ok((spatial.broadcast_mul(&gate)?, statistics))
+        Ok((scale_planes(&spatial, &gate)?, statistics))
     }
 }
 

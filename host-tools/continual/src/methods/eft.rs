@@ -13,7 +13,7 @@ use crate::{
     loss::cross_entropy,
     model::Model,
     network::{ConvLayer, Mode, Transform, copied},
-    ops::conv,
+    ops::{add_bias, conv},
     saved::{Kept, check},
 };
 
@@ -80,7 +80,7 @@ impl Grouped {
             groups: self.groups,
             padding: Padding::SameUpper,
         };
-        conv(x, &self.weight, options)?.broadcast_add(&self.bias.reshape((1, (), 1, 1))?)
+        add_bias(&conv(x, &self.weight, options)?, &self.bias)
     }
 
     fn copied(&self) -> Result<Self> {

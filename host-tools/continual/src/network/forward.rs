@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::{ContinualError, Result},
-    ops::{activation, batch_norm, conv},
+    ops::{activation, add_bias, batch_norm, conv},
 };
 
 /// Which statistics the norms use.
@@ -65,7 +65,7 @@ impl Structure {
                     let weight = transform.weight(at, weights.conv(at))?;
                     let y = conv(x, &weight, self.convs()[at].options)?;
                     let y = match weights.bias(at) {
-                        Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?,
+                        Some(bias) => add_bias(&y, bias)?,
                         None => y,
                     };
                     transform.output(at, y, mode)?

@@ -13,9 +13,11 @@ mod activation;
 mod batch_norm;
 mod convolution;
 mod matrix;
+mod planes;
 mod slices;
 mod vectors;
 
 pub use activation::activation;
 pub use batch_norm::batch_norm;
 pub use convolution::{conv, conv_weight_gradient};
+pub use planes::{add_bias, scale_planes};

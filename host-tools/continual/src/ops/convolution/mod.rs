@@ -2,7 +2,8 @@
 
 mod columns;
 mod dense;
-mod depthwise;
+mod grouped;
+mod phases;
 mod shape;
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
@@ -45,8 +46,8 @@ fn weight_gradient(shape: &ConvShape, x: &Tensor, dy: &Tensor, weight: &Shape) -
     let mut dw = vec![0.0; weight.elem_count()];
     with_values(NAME, x, |x| {
         with_values(NAME, dy, |dy| {
-            if shape.is_depthwise() {
-                depthwise::weight_gradient(shape, x, dy, &mut dw);
+            if grouped::applies(shape) {
+                grouped::weight_gradient(shape, x, dy, &mut dw);
                 return Ok(());
             }
             dense::weight_gradient(shape, x, dy, &mut dw)
@@ -59,8 +60,8 @@ fn input_gradient(shape: &ConvShape, dy: &Tensor, w: &Tensor, x: &Shape) -> Resu
     let mut dx = vec![0.0; x.elem_count()];
     with_values(NAME, w, |w| {
         with_values(NAME, dy, |dy| {
-            if shape.is_depthwise() {
-                depthwise::input_gradient(shape, dy, w, &mut dx);
+            if grouped::applies(shape) {
+                grouped::input_gradient(shape, dy, w, &mut dx);
                 return Ok(());
             }
             dense::input_gradient(shape, dy, w, &mut dx)
@@ -89,8 +90,8 @@ impl CustomOp2 for Conv {
         let shape = &self.0;
         let (x, w) = (contiguous(NAME, x, x_layout)?, contiguous(NAME, w, w_layout)?);
         let mut y = vec![0.0; shape.images * shape.outputs * shape.output_plane()];
-        if shape.is_depthwise() {
-            depthwise::forward(shape, x, w, &mut y);
+        if grouped::applies(shape) {
+            grouped::forward(shape, x, w, &mut y);
         } else {
             dense::forward(shape, x, w, &mut y)?;
         }

@@ -88,11 +88,6 @@ impl ConvShape {
         self.kernel[0] * self.kernel[1]
     }
 
-    /// Whether each channel is convolved alone.
-    pub(super) fn is_depthwise(&self) -> bool {
-        self.groups > 1 && self.groups == self.inputs && self.outputs == self.inputs
-    }
-
     /// Whether each output pixel reads one input pixel, at the same place.
     pub(super) fn is_pointwise(&self) -> bool {
         self.kernel == [1, 1] && self.stride == [1, 1] && self.pads == [0; 4]
