@@ -134,11 +134,13 @@ fn settings_are_chosen_on_other_tasks_and_used() {
         let text = std::fs::read_to_string(bench.path("results").join(name)).expect(name);
         serde_json::from_str(&text).expect("a document")
     };
-    let (choices, plan) = (read("tuning.json"), read("plan.json"));
-    let choice = &choices["choices"][0];
-    let best = choice["best"].as_u64().expect("an index") as usize;
-    assert_eq!(choice["tried"].as_array().expect("settings").len(), 2);
-    assert_eq!(plan["jobs"][0]["settings"], choice["tried"][best]["settings"]);
+    let (tuning, plan) = (read("tuning.json"), read("plan.json"));
+    let trials = tuning["trials"].as_array().expect("trials");
+    assert_eq!(trials.len(), 2);
+    let accuracy = |trial: &Value| trial["accuracy"].as_f64().expect("an accuracy");
+    let chosen = trials.iter().find(|trial| trial["settings"] == plan["jobs"][0]["settings"]);
+    let chosen = accuracy(chosen.expect("settings that were tried"));
+    assert!(trials.iter().all(|trial| accuracy(trial) <= chosen), "{trials:?}");
 
     let mut same = small(&tasks, "confit", "others");
     same.extend(["--tune", "second"]);

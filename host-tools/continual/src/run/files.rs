@@ -106,9 +106,7 @@ impl JobFiles {
     }
 
     pub(super) fn save_timing(&self, timing: &Timing) -> Result<()> {
-        let path = self.timing();
-        let text = serde_json::to_string_pretty(timing).map_err(|error| file_error(&path, error.into()))?;
-        replace(&path, (text + "\n").as_bytes())
+        written(&self.timing(), timing)
     }
 
     pub(super) fn remove_state(&self) -> Result<()> {
@@ -139,7 +137,18 @@ pub fn read_cells(folder: &Path) -> Result<Vec<Cell>> {
 /// [`ContinualError::File`] if the file cannot be read.
 pub fn read_timing(folder: &Path) -> Result<Option<Timing>> {
     let path = folder.join("timing.json");
-    read(&path)?.map(|text| parse(&path, &text)).transpose()
+    parsed(&path)
+}
+
+/// Reads a JSON file, if it exists.
+pub(super) fn parsed<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    read(path)?.map(|text| parse(path, &text)).transpose()
+}
+
+/// Replaces a JSON file.
+pub(super) fn written(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| file_error(path, error.into()))?;
+    replace(path, (text + "\n").as_bytes())
 }
 
 fn read(path: &Path) -> Result<Option<String>> {

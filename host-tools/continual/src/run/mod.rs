@@ -13,4 +13,4 @@ mod tuning;
 pub use files::{Cell, Timing, read_cells, read_timing};
 pub use job::{Event, run_job};
 pub use plan::{Job, Plan};
-pub use tuning::{Choice, Tried, tune};
+pub use tuning::{TUNING, Trial, Tuning, TuningBasis, validation_accuracy};

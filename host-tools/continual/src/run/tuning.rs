@@ -1,9 +1,12 @@
 //! Choice of settings on a sequence of other tasks.
 
+use std::path::Path;
+
 use candle_core::Device;
 use clr_onnx::Backbone;
 use serde::{Deserialize, Serialize};
 
+use super::files::{parsed, written};
 use crate::{
     error::{ContinualError, Result},
     learner::{LearnerOptions, correct},
@@ -13,87 +16,125 @@ use crate::{
     task_data::TaskData,
 };
 
+/// Name of the trials in a results folder.
+pub const TUNING: &str = "tuning.json";
+
+/// The conditions of all trials.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TuningBasis {
+    /// Digest of the backbone.
+    pub backbone: String,
+    /// Names of the tasks, in order.
+    pub tasks: Vec<String>,
+    /// Digests of the tasks' images.
+    pub digests: Vec<String>,
+    /// Rows and columns of the input in pixels.
+    pub size: [u32; 2],
+    /// Largest number of training images of a task.
+    pub images: usize,
+    /// Passes over a task's training images.
+    pub epochs: usize,
+    /// Seed of every random choice.
+    pub seed: u64,
+}
+
 /// Settings that were tried.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Tried {
-    /// Values of the settings.
+pub struct Trial {
+    /// Name of the method.
+    pub method: String,
+    /// Values of its settings.
     pub settings: Settings,
-    /// Mean validation accuracy of all tasks after the last one; `None` if the loss became infinite.
+    /// Mean validation accuracy of all tasks after the last one, or directly after each for plain fine-tuning; `None` if
+    /// the loss became infinite.
     pub accuracy: Option<f64>,
 }
 
-/// The settings of a method.
+/// All trials of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Choice {
-    /// Name of the method.
-    pub method: String,
-    /// All settings that were tried, in the order of the grid.
-    pub tried: Vec<Tried>,
-    /// Index of the best one. Of equal ones it is the first.
-    pub best: usize,
+pub struct Tuning {
+    /// Their conditions.
+    pub basis: TuningBasis,
+    /// The trials, in the order in which they ended.
+    pub trials: Vec<Trial>,
 }
 
-/// Tries all settings of a method on a sequence of tasks and compares the mean validation accuracy at its end. `rate` is
-/// that of plain fine-tuning.
+impl Tuning {
+    /// Reads the trials of a results folder, if it has some.
+    ///
+    /// # Errors
+    /// [`ContinualError::File`] if the file cannot be read.
+    pub fn read(results: &Path) -> Result<Option<Self>> {
+        parsed(&results.join(TUNING))
+    }
+
+    /// Writes the trials to a results folder.
+    ///
+    /// # Errors
+    /// [`ContinualError::File`] if the file cannot be written.
+    pub fn write(&self, results: &Path) -> Result<()> {
+        written(&results.join(TUNING), self)
+    }
+
+    /// Returns the trial of a method's settings.
+    pub fn trial(&self, method: &str, settings: &Settings) -> Option<&Trial> {
+        let same = |trial: &&Trial| trial.method == method && trial.settings == *settings;
+        self.trials.iter().find(same)
+    }
+
+    /// Returns the best settings of a method if all of `combinations` were tried. Of equal ones it is the first.
+    pub fn best<'a>(&self, method: &str, combinations: &'a [Settings]) -> Option<&'a Settings> {
+        let mut best: Option<(&Settings, Option<f64>)> = None;
+        for settings in combinations {
+            let accuracy = self.trial(method, settings)?.accuracy;
+            if best.is_none_or(|(_, highest)| accuracy > highest) {
+                best = Some((settings, accuracy));
+            }
+        }
+        best.map(|(settings, _)| settings)
+    }
+}
+
+/// Trains a method on a sequence of tasks and returns the mean validation accuracy at its end, or nothing if the loss
+/// becomes infinite.
 ///
-/// For plain fine-tuning itself, each task is validated directly after it was learned: its rate should learn, not forget
-/// little.
+/// For plain fine-tuning, each task is validated directly after it was learned: its rate should learn, not forget little.
 ///
 /// # Errors
 /// [`ContinualError`] of the method.
-pub fn tune(
+pub fn validation_accuracy(
     entry: &Entry,
-    rate: f64,
+    settings: &Settings,
     backbone: &Backbone,
     tasks: &[TaskData],
     seed: u64,
     options: &LearnerOptions,
     device: &Device,
-) -> Result<Choice> {
+) -> Result<Option<f64>> {
     let classes: Vec<usize> = tasks.iter().map(|task| task.classes.len()).collect();
-    let mut tried = Vec::new();
-    for settings in entry.combinations(rate) {
-        let run = || -> Result<f64> {
-            let mut learner = entry.learner(backbone, &settings, &classes, device)?;
-            let mut directly = Vec::new();
-            let share =
-                |correct: usize, data: &TaskData| correct as f64 / data.validation.examples().len().max(1) as f64;
-            for (index, data) in tasks.iter().enumerate() {
-                let task = Task {
-                    index,
-                    classes: data.classes.len(),
-                    train: &data.train,
-                    seed,
-                    augmentation: &AUGMENTATION,
-                };
-                learner.learn(&task, &data.validation, options, &mut |_, _| ())?;
-                if entry.name == "sgd" {
-                    directly.push(share(correct(&*learner, index, &data.validation)?, data));
-                }
-            }
-            if directly.is_empty() {
-                for (index, data) in tasks.iter().enumerate() {
-                    directly.push(share(correct(&*learner, index, &data.validation)?, data));
-                }
-            }
-            Ok(mean(directly).unwrap_or_default())
+    let mut learner = entry.learner(backbone, settings, &classes, device)?;
+    let mut accuracies = Vec::new();
+    let share = |correct: usize, data: &TaskData| correct as f64 / data.validation.examples().len().max(1) as f64;
+    for (index, data) in tasks.iter().enumerate() {
+        let task = Task {
+            index,
+            classes: data.classes.len(),
+            train: &data.train,
+            seed,
+            augmentation: &AUGMENTATION,
         };
-        let accuracy = match run() {
-            Ok(accuracy) => Some(accuracy),
-            Err(ContinualError::Diverged { .. }) => None,
-            Err(error) => return Err(error),
-        };
-        tried.push(Tried { settings, accuracy });
-    }
-    let mut best = 0;
-    for (index, one) in tried.iter().enumerate() {
-        if one.accuracy > tried[best].accuracy {
-            best = index;
+        match learner.learn(&task, &data.validation, options, &mut |_, _| ()) {
+            Err(ContinualError::Diverged { .. }) => return Ok(None),
+            other => other?,
+        }
+        if entry.name == "sgd" {
+            accuracies.push(share(correct(&*learner, index, &data.validation)?, data));
         }
     }
-    Ok(Choice {
-        method: entry.name.to_owned(),
-        tried,
-        best,
-    })
+    if accuracies.is_empty() {
+        for (index, data) in tasks.iter().enumerate() {
+            accuracies.push(share(correct(&*learner, index, &data.validation)?, data));
+        }
+    }
+    Ok(mean(accuracies))
 }

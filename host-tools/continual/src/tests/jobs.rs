@@ -13,7 +13,7 @@ use crate::{
     ContinualError, ImageLimits, LearnerOptions, TaskData,
     registry::{self, METHODS},
     report::{Summary, accuracy_over_size_svg, average_accuracy_svg, first_task_svg, html},
-    run::{Event, Job, Plan, read_cells, run_job, tune},
+    run::{Event, Job, Plan, Trial, Tuning, TuningBasis, read_cells, run_job, validation_accuracy},
 };
 
 /// Returns three tasks; training, validation and test images are the same here.
@@ -243,7 +243,7 @@ fn seeds_permute_all_tasks_but_the_first() {
 }
 
 #[test]
-fn tuning_takes_the_best_of_its_grid_and_counts_divergence_as_worst() {
+fn a_loss_that_becomes_infinite_has_no_validation_accuracy() {
     let fixture = Fixture::new();
     let data = tasks(&fixture);
     let options = LearnerOptions {
@@ -252,14 +252,39 @@ fn tuning_takes_the_best_of_its_grid_and_counts_divergence_as_worst() {
         ..LearnerOptions::default()
     };
     let entry = registry::find("si").expect("si");
-    let choice = tune(entry, 0.01, &fixture.backbone, &data, 100, &options, &Device::Cpu).expect("a choice");
-    assert_eq!(choice.tried.len(), 3);
-    let best = choice.tried[choice.best].accuracy;
-    assert!(choice.tried.iter().all(|tried| tried.accuracy <= best));
-    assert!(choice.tried.iter().all(|tried| tried.settings["network-rate"] == 0.01));
-    // A rate so high that the loss is infinite.
-    let choice = tune(entry, 1e30, &fixture.backbone, &data, 100, &options, &Device::Cpu).expect("a choice");
-    assert!(choice.tried.iter().all(|tried| tried.accuracy.is_none()));
+    let accuracy = |rate| {
+        let settings = &entry.combinations(rate)[0];
+        validation_accuracy(entry, settings, &fixture.backbone, &data, 100, &options, &Device::Cpu).expect("a trial")
+    };
+    assert!(accuracy(0.01).is_some_and(|accuracy| (0.0..=1.0).contains(&accuracy)));
+    assert_eq!(accuracy(1e30), None);
+}
+
+#[test]
+fn the_best_settings_are_those_of_the_highest_accuracy_when_all_were_tried() {
+    let all = registry::find("si").expect("si").combinations(0.01);
+    let trial = |index: usize, accuracy| Trial {
+        method: "si".to_owned(),
+        settings: all[index].clone(),
+        accuracy,
+    };
+    let mut tuning = Tuning {
+        basis: TuningBasis {
+            backbone: String::new(),
+            tasks: Vec::new(),
+            digests: Vec::new(),
+            size: [8, 8],
+            images: 12,
+            epochs: 2,
+            seed: 100,
+        },
+        trials: vec![trial(2, Some(0.5)), trial(0, None)],
+    };
+    assert_eq!(tuning.best("si", &all), None);
+    tuning.trials.push(trial(1, Some(0.5)));
+    // The first of two equal ones in the order of the grid, not of the trials.
+    assert_eq!(tuning.best("si", &all), Some(&all[1]));
+    assert_eq!(tuning.best("lwf", &all), None);
 }
 
 #[test]

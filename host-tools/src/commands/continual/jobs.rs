@@ -1,21 +1,18 @@
 //! Jobs, several at a time.
 
-use std::{
-    collections::VecDeque,
-    path::Path,
-    sync::{Mutex, PoisonError},
-};
+use std::path::Path;
 
 use anyhow::Context as _;
 use candle_core::Device;
 use clr_continual::{
     ContinualError, TaskData,
-    run::{Plan, run_job},
+    run::{Event, Plan, run_job},
 };
 use clr_onnx::Backbone;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use super::parallel::in_parallel;
 use crate::output::Output;
 
 /// The result of a job.
@@ -28,26 +25,14 @@ pub(super) struct FinishedJob {
     pub(super) average_accuracy: Option<f64>,
 }
 
-/// Tasks of a seed, loaded once for all its jobs.
-struct Loaded {
-    seed: u64,
-    tasks: Vec<TaskData>,
-}
-
-fn load(plan: &Plan, backbone: &Backbone, seed: u64) -> anyhow::Result<Loaded> {
+/// Loads the tasks of a seed, once for all its jobs.
+fn load(plan: &Plan, backbone: &Backbone, seed: u64) -> anyhow::Result<Vec<TaskData>> {
     let order = plan.order(seed);
     let tasks = order.into_iter().map(|index| {
-        Ok(TaskData::load(
-            &plan.tasks[index],
-            backbone.preprocessing(),
-            plan.limits,
-            seed,
-        )?)
+        let folder = &plan.tasks[index];
+        Ok(TaskData::load(folder, backbone.preprocessing(), plan.limits, seed)?)
     });
-    Ok(Loaded {
-        seed,
-        tasks: tasks.collect::<anyhow::Result<_>>()?,
-    })
+    tasks.collect()
 }
 
 /// Runs jobs, `parallel` at a time, seed after seed.
@@ -66,35 +51,10 @@ pub(super) fn run_jobs(
     seeds.dedup();
     for seed in seeds {
         let loaded = load(plan, backbone, seed)?;
-        let queue: VecDeque<usize> = indices
-            .iter()
-            .copied()
-            .filter(|&index| plan.jobs[index].seed == loaded.seed)
-            .collect();
-        let queue = Mutex::new(queue);
-        let results_of_jobs = Mutex::new(Vec::new());
-        let threads = (rayon::current_num_threads() / parallel).max(1);
-        std::thread::scope(|scope| {
-            for _ in 0..parallel {
-                scope.spawn(|| {
-                    while let Some(index) = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
-                        let result = one_job(plan, index, backbone, &loaded, results, threads, &bar);
-                        if result.is_err() {
-                            queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
-                        }
-                        results_of_jobs
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .push((index, result));
-                    }
-                });
-            }
-        });
-        let mut done = results_of_jobs.into_inner().unwrap_or_else(PoisonError::into_inner);
-        done.sort_by_key(|(index, _)| *index);
-        for (_, result) in done {
-            finished.push(result?);
-        }
+        let of_seed = indices.iter().copied().filter(|&index| plan.jobs[index].seed == seed);
+        finished.extend(in_parallel(of_seed.collect(), parallel, |index| {
+            one_job(plan, index, backbone, &loaded, results, &bar)
+        })?);
     }
     bar.finish_and_clear();
     Ok(finished)
@@ -104,34 +64,23 @@ fn one_job(
     plan: &Plan,
     index: usize,
     backbone: &Backbone,
-    loaded: &Loaded,
+    loaded: &[TaskData],
     results: &Path,
-    threads: usize,
     bar: &ProgressBar,
 ) -> anyhow::Result<FinishedJob> {
     let job = &plan.jobs[index];
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-    let cells = pool.install(|| {
-        bar.set_message(format!("{}, seed {}", job.method, job.seed));
-        run_job(
-            plan,
-            job,
-            backbone,
-            &loaded.tasks,
-            results,
-            &Device::Cpu,
-            &mut |event| {
-                tracing::debug!(
-                    "{}: task {}, epoch {}: loss {:.3}",
-                    job.folder(),
-                    event.task + 1,
-                    event.epoch,
-                    event.loss
-                );
-                bar.inc(1);
-            },
-        )
-    });
+    bar.set_message(format!("{}, seed {}", job.method, job.seed));
+    let mut progress = |event: Event| {
+        tracing::debug!(
+            "{}: task {}, epoch {}: loss {:.3}",
+            job.folder(),
+            event.task + 1,
+            event.epoch,
+            event.loss
+        );
+        bar.inc(1);
+    };
+    let cells = run_job(plan, job, backbone, loaded, results, &Device::Cpu, &mut progress);
     let diverged = |error: &ContinualError| matches!(error, ContinualError::Diverged { .. });
     if let Err(error) = &cells
         && diverged(error)

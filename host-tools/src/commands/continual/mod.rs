@@ -4,6 +4,7 @@ mod args;
 mod folders;
 mod jobs;
 mod methods;
+mod parallel;
 mod planning;
 mod presets;
 mod report;

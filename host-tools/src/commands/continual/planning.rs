@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::Context as _;
 use clr_continual::{
     ImageLimits,
-    registry::{Entry, Settings},
-    run::{Choice, Job, Plan},
+    registry,
+    run::{Job, Plan, TUNING},
 };
 use clr_onnx::Backbone;
 
@@ -15,7 +15,7 @@ use super::{
     args::RunArgs,
     folders::absolute,
     read_plan,
-    settings::{TUNING, choices},
+    settings::{settings, tuned},
 };
 use crate::{backbones::read_backbone, commands::Context, destination::write_atomically};
 
@@ -102,14 +102,18 @@ pub(super) fn planned(args: &RunArgs, context: &Context<'_>) -> anyhow::Result<P
             file.display()
         );
         // Otherwise hours of tuning could end in settings that differ from those of finished jobs.
+        let depends = |job: &Job| {
+            let entry = registry::find(&job.method);
+            entry.is_none_or(|entry| entry.rate_of_sgd || entry.combinations(0.0).len() > 1)
+        };
         anyhow::ensure!(
-            args.tune.is_empty() || known.jobs.is_empty() || args.output.join(TUNING).exists(),
+            args.tune.is_empty() || !known.jobs.iter().any(depends) || args.output.join(TUNING).exists(),
             "the jobs of '{}' have settings that were not tuned\nhint: use another output folder for `--tune`",
             file.display()
         );
     }
     let entries = args.entries();
-    let choices = choices(args, &entries, &plan, &backbone, context)?;
+    let tuning = tuned(args, &entries, &plan, &backbone, context)?;
     let mut seeds = args.seeds.clone();
     seeds.sort_unstable();
     seeds.dedup();
@@ -117,7 +121,7 @@ pub(super) fn planned(args: &RunArgs, context: &Context<'_>) -> anyhow::Result<P
         for entry in &entries {
             plan.jobs.push(Job {
                 method: entry.name.to_owned(),
-                settings: settings(entry, &choices),
+                settings: settings(entry, tuning.as_ref()),
                 seed,
             });
         }
@@ -146,22 +150,4 @@ pub(super) fn planned(args: &RunArgs, context: &Context<'_>) -> anyhow::Result<P
         plan,
         backbone,
     })
-}
-
-/// Returns the settings that were chosen for a method, or its defaults with the learning rate that was chosen for sgd.
-fn settings(entry: &Entry, choices: &[Choice]) -> Settings {
-    let chosen = |name: &str| {
-        let choice = choices.iter().find(|choice| choice.method == name)?;
-        Some(&choice.tried[choice.best].settings)
-    };
-    if let Some(settings) = chosen(entry.name) {
-        return settings.clone();
-    }
-    let mut settings = entry.defaults();
-    if let Some(rate) = chosen("sgd").and_then(|settings| settings.get("rate"))
-        && entry.rate_of_sgd
-    {
-        settings.insert("network-rate".to_owned(), *rate);
-    }
-    settings
 }
