@@ -124,6 +124,11 @@ fn read_entry(entry: &mut impl Read, archive: &str, name: &str) -> Result<Vec<u8
     Ok(bytes)
 }
 
+/// Returns the content of a gzip file in memory.
+pub(crate) fn gunzip(bytes: &[u8], name: &str) -> Result<Vec<u8>, FetchError> {
+    read_entry(&mut flate2::read::GzDecoder::new(bytes), name, name)
+}
+
 fn open(path: &Path) -> Result<BufReader<File>, FetchError> {
     File::open(path).map(BufReader::new).map_err(|source| FetchError::Io {
         action: "read",

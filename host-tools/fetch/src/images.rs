@@ -133,23 +133,51 @@ fn decode(bytes: &[u8], entry: &str) -> Result<DynamicImage, FetchError> {
 
 /// Renders an SVG on white. Refuses one that embeds a bitmap or text, because neither would be drawn.
 fn draw(bytes: &[u8], entry: &str, side: u32) -> Result<RgbImage, FetchError> {
-    let broken = |detail: String| FetchError::content(entry, detail);
     if [b"<image".as_slice(), b"<text"]
         .iter()
         .any(|tag| bytes.windows(tag.len()).any(|window| window == *tag))
     {
-        return Err(broken("it embeds a bitmap or text".to_owned()));
+        return Err(FetchError::content(entry, "it embeds a bitmap or text"));
     }
-    let tree = usvg::Tree::from_data(bytes, &usvg::Options::default()).map_err(|error| broken(error.to_string()))?;
+    let tree = parse(bytes, entry)?;
     let size = tree.size();
     let scale = side as f32 / size.width().max(size.height());
     let length = |length: f32| ((length * scale).round() as u32).clamp(1, side);
-    let mut pixmap = tiny_skia::Pixmap::new(length(size.width()), length(size.height()))
-        .ok_or_else(|| broken("no size".to_owned()))?;
+    let size = [length(size.width()), length(size.height())];
+    rasterise(&tree, [scale; 2], size, entry)
+}
+
+/// Renders an SVG of `columns` × `rows` equal cells on white. A cell is `height` pixels high; its width in proportion is
+/// rounded, so that every cell begins at a whole pixel. Embedded bitmaps and text are not drawn.
+pub(crate) fn render_svg_grid(
+    bytes: &[u8],
+    entry: &str,
+    [columns, rows]: [u32; 2],
+    height: u32,
+) -> Result<RgbImage, FetchError> {
+    let tree = parse(bytes, entry)?;
+    let cell = [tree.size().width() / columns as f32, tree.size().height() / rows as f32];
+    let width = ((height as f32 * cell[0] / cell[1]).round() as u32).clamp(1, height);
+    let scale = [width as f32 / cell[0], height as f32 / cell[1]];
+    rasterise(&tree, scale, [width * columns, height * rows], entry)
+}
+
+fn parse(bytes: &[u8], entry: &str) -> Result<usvg::Tree, FetchError> {
+    usvg::Tree::from_data(bytes, &usvg::Options::default())
+        .map_err(|error| FetchError::content(entry, error.to_string()))
+}
+
+fn rasterise(
+    tree: &usvg::Tree,
+    scale: [f32; 2],
+    [width, height]: [u32; 2],
+    entry: &str,
+) -> Result<RgbImage, FetchError> {
+    let mut pixmap = tiny_skia::Pixmap::new(width, height).ok_or_else(|| FetchError::content(entry, "no size"))?;
     pixmap.fill(tiny_skia::Color::WHITE);
     resvg::render(
-        &tree,
-        tiny_skia::Transform::from_scale(scale, scale),
+        tree,
+        tiny_skia::Transform::from_scale(scale[0], scale[1]),
         &mut pixmap.as_mut(),
     );
     Ok(RgbImage::from_fn(pixmap.width(), pixmap.height(), |x, y| {

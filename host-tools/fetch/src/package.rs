@@ -94,6 +94,9 @@ packages! {
         15_792_027, "MIT", "c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58";
     FASHION = Apt "dataset-fashion-mnist" "0.0~git20200523.55506a9-1", "dataset-fashion-mnist_0.0~git20200523.55506a9-1_all.deb",
         30_900_652, "Expat", "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0";
+    CARDS = Apt "gnome-cards-data" "1:3.22.23-1", "gnome-cards-data_1%3a3.22.23-1_all.deb",
+        10_526_800, "GPL-3.0-or-later (package); single decks LGPL or public domain",
+        "54ef445826dd7701d3ea83f999fbc8f058d304b714732425b23cde5c632596e0";
     OPENCV_DOC = Apt "opencv-doc" "4.6.0+dfsg-12", "opencv-doc_4.6.0+dfsg-12_all.deb",
         95_715_012, "Apache-2.0 and BSD-3-Clause", "4b12681df35878207ac7097dc66184b2ae552e4bf4ddd2af04a0f03ed0b8682a";
     TUXPAINT = Apt "tuxpaint-stamps-default" "2022.06.04-1", "tuxpaint-stamps-default_2022.06.04-1_all.deb",

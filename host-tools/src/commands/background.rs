@@ -56,7 +56,7 @@ pub(crate) fn run(args: &BackgroundArgs, context: &Context<'_>) -> anyhow::Resul
     anyhow::ensure!(
         args.folders.len() >= LEAST_FOLDERS,
         "{} folders, expected at least {LEAST_FOLDERS}\nhint: give a folder for each kind of images; `clr fetch \
-         all-tasks` downloads twelve kinds",
+         all-tasks` downloads thirteen kinds",
         args.folders.len()
     );
     let path = args

@@ -1,5 +1,6 @@
 //! Table of the tasks, with the packages, image size, split and selection of each.
 
+mod cards;
 mod climate;
 mod clipart;
 mod dermoscopy;
@@ -180,6 +181,20 @@ pub static TASKS: &[Task] = &[
         default_limit: Some(1_500),
         near_duplicates: true,
         collect: emoji::collect,
+    },
+    Task {
+        name: "cards",
+        title: "how many pips are on a playing card",
+        goal: "counting",
+        nature: "drawn",
+        packages: &[&package::CARDS],
+        classes: 10,
+        pixels: "112×112 RGB, drawn from SVG: a card of 96 pixels on white",
+        split_by: "family (decks whose names begin with the same word), and near-duplicates",
+        note: "ace to ten of 28 decks; most cards also show their number in two corners, so a network may read instead of count; 'swiss-xvii' and 'tango_nuevo' left out, because not all of their cards show their number of pips; text and bitmaps are not drawn, so 'bellot' has no numbers, 'tango' only their outlines, and the aces of 'slavic_costumes' no pictures; 21 decks resemble each other and are all in training, seven are in validation and test",
+        default_limit: None,
+        near_duplicates: true,
+        collect: cards::collect,
     },
     Task {
         name: "climate",
