@@ -1,4 +1,4 @@
-//! Vector loops, dispatched to AVX-512 or AVX2 at run time.
+//! Vector loops, dispatched to AVX2 at run time.
 //!
 //! Results are bit-identical on every CPU: partial sums are the same, and multiply-add is never fused.
 
@@ -7,7 +7,7 @@ pub(super) const LANES: usize = 16;
 /// Vectors of a sum that are kept in registers.
 const BLOCK: usize = 4;
 
-/// Defines functions that are compiled for AVX-512, for AVX2, and for every CPU.
+/// Defines functions that are compiled twice: for AVX2, and for every CPU.
 macro_rules! vectorised {
     ($($(#[$doc:meta])* fn $name:ident($($argument:ident: $kind:ty),*) $(-> $result:ty)? $body:block)*) => {$(
         $(#[$doc])*
@@ -17,18 +17,9 @@ macro_rules! vectorised {
 
             #[cfg(target_arch = "x86_64")]
             {
-                #[target_feature(enable = "avx512f")]
-                fn widest($($argument: $kind),*) $(-> $result)? {
-                    loops($($argument),*)
-                }
                 #[target_feature(enable = "avx2")]
                 fn wide($($argument: $kind),*) $(-> $result)? {
                     loops($($argument),*)
-                }
-                if is_x86_feature_detected!("avx512f") {
-                    // SAFETY: the CPU has AVX-512F.
-                    #[expect(unsafe_code, reason = "with SSE2 alone, a training step of Lite0 took 1.1 times as long")]
-                    return unsafe { widest($($argument),*) };
                 }
                 if is_x86_feature_detected!("avx2") {
                     // SAFETY: the CPU has AVX2.
