@@ -1,12 +1,21 @@
 """Steps of every continual-learning method in PyTorch, for the tests of `clr-continual`.
 
-    cargo test --release -p clr-continual -- --ignored writes_the_random_draws    # writes draws.json and prints its path
+    cargo test --release -p clr-continual -- --ignored writes_the_random_draws    # writes draws.json to the temporary directory
     python tests/tools/continual_fixture.py draws.json host-tools/continual/src/tests/fixture.pkl
 
-A tiny network with batch norms, two tasks of twelve images, five steps each with batches of four, no augmentation. The pickle has, for
-every method: the loss of each step, all values after the first and last step of each task, the method's own state, and the logits of
-both tasks at the end. It is written from the formulas of the papers and shares no code with the project. Random choices (signs, masks,
-draws from a buffer) come from the project, as `draws.json`.
+A tiny network with batch norms, two tasks of twelve images, five steps each with batches of four, no augmentation. It is written from the
+formulas of the papers and shares no code with the project. Random choices (signs, masks, draws from a buffer) come from the project, as
+`draws.json`. All is computed in float64 and rounded to float32 in the pickle, so that differences are rounding errors of the project alone.
+
+Arrays of a method, each the concatenation of tensors in a fixed order:
+
+    losses                   the loss with its penalty, of each step
+    task<t>.step<s>          after every step: weights, scales and biases of the norms, their statistics, the task's head
+    task<t>.step<s>.state    after every step: state of the method that a step changes (`step_state`)
+    task<t>.end              after the task: state that the method keeps for later tasks (`kept`)
+    logits<t>                logits of the task's images after both tasks
+
+An array that equals that of `sgd`, such as those of a penalty's first task, is left out.
 
 Needs: numpy, torch.
 """
@@ -25,11 +34,17 @@ RATE = 0.02
 STEPS, BATCH, IMAGES = 5, 4, 12
 SIZES = {"a": (8, 3, 3, 3), "b": (8, 1, 3, 3), "c": (16, 8, 1, 1)}
 EPS = 1e-3
+torch.set_default_dtype(torch.float64)
+
+
+def single(values):
+    """Values in float32, as the project has them."""
+    return torch.tensor(values, dtype=torch.float32).double()
 
 
 def make():
     random = torch.Generator().manual_seed(7)
-    normal = lambda *shape: torch.randn(*shape, generator=random)
+    normal = lambda *shape: torch.randn(*shape, generator=random, dtype=torch.float32)
     values = {}
     for name, shape in SIZES.items():
         fan = shape[1] * shape[2] * shape[3]
@@ -38,13 +53,13 @@ def make():
         values[f"{name}.gamma"] = 1 + 0.2 * normal(shape[0])
         values[f"{name}.beta"] = 0.2 * normal(shape[0])
         values[f"{name}.mean"] = 0.2 * normal(shape[0])
-        values[f"{name}.variance"] = 1 + 0.3 * torch.rand(shape[0], generator=random)
+        values[f"{name}.variance"] = 1 + 0.3 * torch.rand(shape[0], generator=random, dtype=torch.float32)
     for task, classes in enumerate(CLASSES):
         values[f"head{task}.weight"] = 0.2 * normal(classes, 16)
         values[f"head{task}.bias"] = 0.1 * normal(classes)
     images = torch.randint(0, 256, (2, IMAGES, 8, 8, 3), generator=random, dtype=torch.uint8)
     labels = torch.tensor([[i % classes for i in range(IMAGES)] for classes in CLASSES])
-    return values, images, labels
+    return {name: value.double() for name, value in values.items()}, images, labels
 
 
 START, PIXELS, LABELS = make()
@@ -52,7 +67,7 @@ START, PIXELS, LABELS = make()
 
 def tensor(images):
     """Preprocessed: (value / 255 − 0.5) / 0.25, NCHW."""
-    return ((images.float() / 255 - 0.5) / 0.25).permute(0, 3, 1, 2).contiguous()
+    return ((images.double() / 255 - 0.5) / 0.25).permute(0, 3, 1, 2).contiguous()
 
 
 class Norms:
@@ -103,21 +118,8 @@ class Net:
         return list(self.weights.values()) + self.norms[norms].variables()
 
 
-class Record:
-    """What the test compares."""
-
-    def __init__(self, name):
-        self.name, self.losses, self.values, self.state = name, [], {}, {}
-
-    def snapshot(self, key, net, norms, task):
-        parts = [w for w in net.weights.values()] + net.norms[norms].variables()
-        parts += [value for name in SIZES for value in net.norms[norms].running[name]]
-        parts += net.heads[0 if len(net.heads) == 1 else task]
-        self.values[key] = flat(parts)
-
-
 def flat(parts):
-    return torch.cat([part.detach().flatten() for part in parts]).numpy().astype("<f4")
+    return numpy.concatenate([numpy.zeros(0)] + [part.detach().flatten().numpy() for part in parts]).astype("<f4")
 
 
 def indices(step):
@@ -172,8 +174,20 @@ class Method:
     def answer(self, task):
         return self.net.logits(self.eval_features(task, images(task)), task)
 
+    def snapshot(self, task):
+        norms = self.net.norms[self.norms(task)]
+        running = [value for name in SIZES for value in norms.running[name]]
+        head = self.net.heads[0 if len(self.net.heads) == 1 else task]
+        return list(self.net.weights.values()) + norms.variables() + running + head
+
+    def step_state(self, task):
+        return []
+
+    def kept(self):
+        return []
+
     def run(self):
-        record = Record(self.name)
+        record, losses = {}, []
         for task in (0, 1):
             self.begin(task)
             optimiser, trained = None, None
@@ -194,21 +208,15 @@ class Method:
                     value.grad = sum(part for part in (grad, extra) if part is not None) if (grad is not None or extra is not None) else None
                 optimiser.step()
                 self.stepped(task, step, before, grads)
-                record.losses.append((loss + penalty).item())
-                if step in (0, STEPS - 1):
-                    record.snapshot(f"task{task}.step{step}", self.net, self.norms(task), task)
+                losses.append((loss + penalty).item())
+                record[f"task{task}.step{step}"] = flat(self.snapshot(task))
+                record[f"task{task}.step{step}.state"] = flat(self.step_state(task))
             self.end(task)
+            record[f"task{task}.end"] = flat(self.kept())
         for task in (0, 1):
-            record.values[f"logits{task}"] = flat([self.answer(task)])
-        record.values["losses"] = numpy.array(record.losses, "<f4")
-        for key, value in record.state.items():
-            record.values[key] = value
-        for key, parts in self.state().items():
-            record.values[key] = flat(parts)
-        return record.values
-
-    def state(self):
-        return {}
+            record[f"logits{task}"] = flat([self.answer(task)])
+        record["losses"] = numpy.array(losses, "<f4")
+        return {key: values for key, values in record.items() if values.size}
 
 
 class SgdLastLayer(Method):
@@ -269,9 +277,11 @@ class Ewc(Method):
         assert max(f.max() for f in fisher) < 0.5 / (RATE * self.strength), [f.max() for f in fisher]
         self.old.append((fisher, [value.detach().clone() for value in self.net.backbone()]))
 
-    def state(self):
-        total = [a + b for a, b in zip(self.old[0][0], self.old[1][0])]
-        return {"importance": total}
+    def kept(self):
+        """A = ΣFˢ and θ̄ = ΣFˢθ*ˢ / A, 0 where A is 0."""
+        total = [sum(parts) for parts in zip(*(fisher for fisher, _ in self.old))]
+        weighted = [sum(f * a for f, a in parts) for parts in zip(*(zip(fisher, anchor) for fisher, anchor in self.old))]
+        return total + [torch.where(a > 0, w / a, 0) for w, a in zip(weighted, total)]
 
 
 class OnlineEwc(Ewc):
@@ -291,8 +301,8 @@ class OnlineEwc(Ewc):
             fisher = [self.keep * old + new for old, new in zip(self.old[0][0], fisher)]
         self.old = [(fisher, [value.detach().clone() for value in self.net.backbone()])]
 
-    def state(self):
-        return {"importance": self.old[0][0]}
+    def kept(self):
+        return self.old[0][0] + self.old[0][1]
 
 
 class SynapticIntelligence(Method):
@@ -322,8 +332,11 @@ class SynapticIntelligence(Method):
             omega.clamp_(min=0)
         self.anchor = [value.detach().clone() for value in self.net.backbone()]
 
-    def state(self):
-        return {"importance": self.importance}
+    def step_state(self, task):
+        return self.path
+
+    def kept(self):
+        return self.importance + self.anchor
 
 
 class Lwf(Method):
@@ -348,6 +361,9 @@ class Lwf(Method):
             log = functional.log_softmax(self.net.logits(features, old) / self.temperature, 1)
             loss = loss - self.strength * (soft * log).sum(1).mean()
         return loss
+
+    def step_state(self, task):
+        return self.targets
 
 
 class ExperienceReplay(Method):
@@ -389,8 +405,13 @@ class ExperienceReplay(Method):
     def stored(self, row):
         return None
 
-    def state(self):
-        return {"buffer": [torch.tensor([[s["task"], LABELS[s["task"]][s["index"]].item()] for s in self.buffer]).float()]}
+    def step_state(self, task):
+        """Of each place: task, label and sum of the pixels of its image, then its logits."""
+        rows = []
+        for s in self.buffer:
+            numbers = [s["task"], LABELS[s["task"]][s["index"]].item(), PIXELS[s["task"]][s["index"]].sum().item()]
+            rows += [torch.tensor(numbers).double()] + ([] if s["logits"] is None else [s["logits"]])
+        return rows
 
 
 class DerPlusPlus(ExperienceReplay):
@@ -434,7 +455,7 @@ class Psp(OwnNorms):
     def signs(self, name, task):
         if name == "a":
             return torch.ones(SIZES[name])
-        return torch.tensor(DRAWS["signs"][task][name]).reshape(SIZES[name])
+        return single(DRAWS["signs"][task][name]).reshape(SIZES[name])
 
     def begin(self, task):
         super().begin(task)
@@ -483,7 +504,7 @@ class SupSup(OwnNorms):
         self.finished = []
         with torch.no_grad():
             for name in SIZES:
-                self.net.weights[name].copy_(torch.tensor(DRAWS["constants"][name]).reshape(SIZES[name]))
+                self.net.weights[name].copy_(single(DRAWS["constants"][name]).reshape(SIZES[name]))
                 self.net.weights[name].requires_grad_(False)
         self.net.norms = []
 
@@ -504,7 +525,7 @@ class SupSup(OwnNorms):
     def begin(self, task):
         super().begin(task)
         self.net.norms.append(self.plain_norms())
-        self.scores = {name: torch.tensor(DRAWS["scores"][task][name]).reshape(SIZES[name]).requires_grad_() for name in SIZES}
+        self.scores = {name: single(DRAWS["scores"][task][name]).reshape(SIZES[name]).requires_grad_() for name in SIZES}
 
     def variables(self, task, step):
         return list(self.scores.values()) + self.net.heads[task]
@@ -523,6 +544,9 @@ class SupSup(OwnNorms):
 
     def eval_features(self, task, x):
         return self.net.features(x, self.net.norms[task], False, weight=lambda name, w: self.finished[task][name])
+
+    def step_state(self, task):
+        return list(self.scores.values())
 
 
 class Eft(OwnNorms):
@@ -583,14 +607,14 @@ class Eft(OwnNorms):
     def eval_features(self, task, x):
         return self.features(task, x, False)
 
-    def state(self):
-        return {"own": self.own(1)}
+    def step_state(self, task):
+        return self.own(task)
 
 
 class Ccll(Eft):
     name = "ccll"
     # Behind the calibration is a norm, so that the gradient of a gate is rounding, which Adam makes as large as a step.
-    later_rate = 0.0001
+    later_rates = {"norms": 0.0002, "head": 0.0005, "calibrations": 0.0001}
 
     def begin(self, task):
         self.net.add_head(task)
@@ -607,7 +631,8 @@ class Ccll(Eft):
     def optimiser(self, task, variables):
         if task == 0:
             return super().optimiser(task, variables)
-        return torch.optim.Adam(variables, self.later_rate)
+        groups = {"norms": self.net.norms[task].variables(), "head": self.net.heads[task], "calibrations": self.own(task)}
+        return torch.optim.Adam([{"params": group, "lr": self.later_rates[name]} for name, group in groups.items()])
 
     def features(self, task, x, train):
         def apply(name, y):
@@ -618,6 +643,9 @@ class Ccll(Eft):
             return 2 * torch.sigmoid(normal) * first
 
         return self.net.features(x, self.net.norms[task], train, after=apply)
+
+    def step_state(self, task):
+        return self.own(task) + [value for values in self.running[task].values() for value in values]
 
 
 class Confit(OwnNorms):
@@ -656,6 +684,9 @@ class Confit(OwnNorms):
 
     def end(self, task):
         self.finished.append({name: value.clone() for name, value in self.means.items()})
+
+    def step_state(self, task):
+        return list(self.means.values())
 
     def eval_features(self, task, x):
         norms = self.net.norms[task]
@@ -701,8 +732,10 @@ def main():
     result = {"start": {name: value.numpy().astype("<f4") for name, value in START.items()}}
     result["start"]["images"] = PIXELS.numpy().astype("<f4")
     for method in methods:
-        result[method.name] = method().run()
-        print(method.name, numpy.round(result[method.name]["losses"], 4))
+        values = method().run()
+        print(method.name, " ".join(f"{loss:.4f}" for loss in values["losses"]))
+        plain = result.get("sgd", {})
+        result[method.name] = {key: value for key, value in values.items() if not numpy.array_equal(value, plain.get(key))}
     # Arrays must not share memory, so that the reader sees each of them.
     with open(sys.argv[2], "wb") as file:
         pickle.dump(result, file, protocol=4)

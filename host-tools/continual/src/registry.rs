@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::Device;
 use clr_adapters::Recipe;
 use clr_onnx::Backbone;
+use clr_training::Schedule;
 
 use crate::{
     adapter_learner::AdapterLearner,
@@ -12,8 +13,8 @@ use crate::{
     joint::JointLearner,
     learner::Learner,
     methods::{
-        Ccll, Confit, DerPlusPlus, Eft, Ewc, ExperienceReplay, Independent, Lwf, Method, OnlineEwc, Psp, Sgd,
-        SgdLastLayer, SupSup, SynapticIntelligence,
+        Ccll, Confit, DerPlusPlus, Eft, Ewc, ExperienceReplay, Independent, LaterRates, Lwf, Method, OnlineEwc, Psp,
+        Sgd, SgdLastLayer, SupSup, SynapticIntelligence,
     },
     model::Model,
     network_learner::NetworkLearner,
@@ -108,7 +109,7 @@ pub const METHODS: &[Entry] = &[
     entry(
         "ccll",
         "calibrations after each convolution of the first task's network",
-        &[("rate", &[3e-3])],
+        &[],
         true,
     ),
     entry(
@@ -247,7 +248,16 @@ impl Entry {
             }
             "psp" => Box::new(Psp::new(rate("network-rate")?)),
             "supsup" => Box::new(SupSup::new(rate("rate")?, of("density")? as usize)),
-            "ccll" => Box::new(Ccll::new(rate("network-rate")?, rate("rate")?)),
+            "ccll" => {
+                // Those of the recipes of CLR.
+                let rates = Schedule::default().rates;
+                let later = LaterRates {
+                    calibrations: rates.kernel as f32,
+                    norms: rates.norm as f32,
+                    head: rates.head as f32,
+                };
+                Box::new(Ccll::new(rate("network-rate")?, later))
+            }
             "confit" => Box::new(Confit::new(rate("rate")?)),
             "eft" => Box::new(Eft::new(rate("rate")?)),
             "eft-pretrained" => Box::new(Eft::new(rate("rate")?).on_the_backbone()),

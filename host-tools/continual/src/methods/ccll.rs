@@ -27,22 +27,33 @@ use crate::{
 /// ε of the norm in the channel-wise calibration (PyTorch's default).
 const EPSILON: f32 = 1e-5;
 
+/// Learning rates of tasks after the first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LaterRates {
+    /// Of kernels, factors, and scales and biases of gates.
+    pub calibrations: f32,
+    /// Of the network's norms.
+    pub norms: f32,
+    /// Of the head.
+    pub head: f32,
+}
+
 /// Forward pass: `F¹ = F + conv3×3(F)`, then `a = 2 · sigmoid(norm(w · mean(F¹)))` and `F² = a · F¹`, between each convolution and
 /// its norm. It starts as the identity: kernel 0, and scale and bias of the norm 0.
 pub struct Ccll {
     /// Learning rate of the network in the first task.
     pub first_rate: f32,
-    /// Learning rate of calibrations, norms and heads in later tasks, by Adam.
-    pub rate: f32,
+    /// Learning rates of later tasks, by Adam.
+    pub later: LaterRates,
     tasks: Vec<Calibrations>,
 }
 
 impl Ccll {
     /// Creates the method with the learning rates of the first task and of later ones.
-    pub fn new(first_rate: f32, rate: f32) -> Self {
+    pub fn new(first_rate: f32, later: LaterRates) -> Self {
         Self {
             first_rate,
-            rate,
+            later,
             tasks: Vec::new(),
         }
     }
@@ -164,9 +175,13 @@ impl Method for Ccll {
         if task.index == 0 {
             return everything(model, 0, self.first_rate).and(own, self.first_rate);
         }
-        Trained::all(model.norms[task.index].variables(), OptimiserKind::Adam, self.rate)
-            .and(model.heads[task.index].variables(), self.rate)
-            .and(own, self.rate)
+        Trained::all(
+            model.norms[task.index].variables(),
+            OptimiserKind::Adam,
+            self.later.norms,
+        )
+        .and(model.heads[task.index].variables(), self.later.head)
+        .and(own, self.later.calibrations)
     }
 
     fn loss(&mut self, model: &mut Model, task: &Task<'_>, batch: &Batch<'_>) -> Result<Tensor> {
@@ -174,6 +189,18 @@ impl Method for Ccll {
         let features = train_features(model, task.index, own, &batch.x)?;
         own.update();
         cross_entropy(&model.heads[task.index].logits(&features)?, &batch.labels)
+    }
+
+    #[cfg(test)]
+    fn step_state(&self) -> Result<crate::Vectors> {
+        let Some(own) = self.tasks.last() else {
+            return Ok(Vec::new());
+        };
+        let mut vectors = values(&own.variables().collect::<Vec<_>>())?;
+        for RunningStatistics { mean, variance } in own.each.iter().map(|calibration| &calibration.running) {
+            vectors.extend([mean.clone(), variance.clone()]);
+        }
+        Ok(vectors)
     }
 
     fn norms(&self, task: usize) -> usize {
@@ -224,7 +251,10 @@ impl Method for Ccll {
         Cost {
             // Kernel, factor, scale and bias, without the statistics of the norm.
             values: (12 * channels + 4 * model.norm_channels()) as f64,
-            training_passes: 2.0 + 3.0 * model.share_of_multiplications(|layer| 9 * layer.shape[0]),
+            // The first task also trains the weights.
+            training_passes: 2.0
+                + 1.0 / model.heads.len().max(1) as f64
+                + 3.0 * model.share_of_multiplications(|layer| 9 * layer.shape[0]),
             ..Cost::default()
         }
     }

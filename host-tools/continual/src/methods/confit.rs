@@ -181,6 +181,12 @@ impl Method for Confit {
         cross_entropy(&model.heads[task.index].logits(&features)?, &batch.labels)
     }
 
+    #[cfg(test)]
+    fn step_state(&self) -> Result<crate::Vectors> {
+        let means = self.current.means.borrow();
+        Ok(means.iter().flatten().map(|mean| mean.phases.concat()).collect())
+    }
+
     fn end(&mut self, _: &mut Model, _: &Task<'_>) -> Result<()> {
         self.finished.push(self.current.means.borrow().clone());
         Ok(())

@@ -27,7 +27,7 @@ pub(crate) use self::{
 
 use candle_core::{Tensor, Var};
 
-pub use ccll::Ccll;
+pub use ccll::{Ccll, LaterRates};
 pub use confit::Confit;
 pub use der::DerPlusPlus;
 pub use eft::Eft;
@@ -131,6 +131,12 @@ pub trait Method {
     fn stepped(&mut self, task: &Task<'_>, batch: &Batch<'_>, after: &[Vec<f32>]) -> Result<()> {
         let _ = (task, batch, after);
         Ok(())
+    }
+
+    /// Returns what a step changes besides the model and a buffer, to be compared with PyTorch.
+    #[cfg(test)]
+    fn step_state(&self) -> Result<crate::Vectors> {
+        Ok(Vec::new())
     }
 
     /// Finishes a task after its last batch.

@@ -96,6 +96,11 @@ impl Method for SynapticIntelligence {
         Ok(())
     }
 
+    #[cfg(test)]
+    fn step_state(&self) -> Result<Vectors> {
+        Ok(self.path.clone())
+    }
+
     fn end(&mut self, model: &mut Model, _: &Task<'_>) -> Result<()> {
         let now = values(&model.backbone_variables(0))?;
         for (index, importance) in self.importance.iter_mut().enumerate() {

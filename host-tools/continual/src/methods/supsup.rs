@@ -226,6 +226,11 @@ impl Method for SupSup {
         cross_entropy(&model.heads[task.index].logits(&features)?, &batch.labels)
     }
 
+    #[cfg(test)]
+    fn step_state(&self) -> Result<crate::Vectors> {
+        crate::values(&self.scores)
+    }
+
     fn end(&mut self, model: &mut Model, _: &Task<'_>) -> Result<()> {
         let layers = self.scores.iter().zip(model.structure.convs());
         let masks = layers.map(|(scores, layer)| {

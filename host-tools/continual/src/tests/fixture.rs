@@ -25,6 +25,35 @@ pub(super) fn arrays() -> BTreeMap<String, Vec<f32>> {
     values.collect()
 }
 
+/// Creates a backbone of named operators, each of which reads the one before. The last one computes the features.
+pub(super) fn chain(ops: Vec<(String, Op)>, preprocessing: &Preprocessing) -> Backbone {
+    let nodes = (ops.into_iter().enumerate()).map(|(index, (name, op))| Node {
+        name,
+        op,
+        inputs: vec![ValueId(index)],
+    });
+    let nodes: Vec<Node> = nodes.collect();
+    let graph = Graph {
+        input_channels: 3,
+        features: ValueId(nodes.len()),
+        nodes,
+    };
+    Backbone::new("tiny", graph, None, None, preprocessing.clone()).expect("a backbone")
+}
+
+/// Returns a preprocessing to `[height, width]` without resampling.
+pub(super) fn preprocessing([height, width]: [u32; 2], mean: f32, std: f32) -> Preprocessing {
+    Preprocessing {
+        height,
+        width,
+        fit: Fit::Stretch,
+        filter: Filter::Bilinear,
+        channel_order: ChannelOrder::Rgb,
+        mean: [mean; 3],
+        std: [std; 3],
+    }
+}
+
 /// Two tasks on a tiny backbone.
 pub(super) struct Fixture {
     pub(super) backbone: Backbone,
@@ -37,15 +66,8 @@ impl Fixture {
         let arrays = arrays();
         let of = |name: &str| arrays[&format!("start.{name}")].clone();
         let tensor = |name: &str, shape: &[usize]| clr_onnx::Tensor::new(shape, of(name));
-        let mut nodes = Vec::new();
-        let mut push = |name: &str, op: Op| {
-            let inputs = vec![ValueId(nodes.len())];
-            nodes.push(Node {
-                name: name.to_owned(),
-                op,
-                inputs,
-            });
-        };
+        let mut ops = Vec::new();
+        let mut push = |name: &str, op: Op| ops.push((name.to_owned(), op));
         let layers = [
             ("a", [8, 3, 3, 3], 2, 1, 1),
             ("b", [8, 1, 3, 3], 1, 8, 1),
@@ -77,20 +99,7 @@ impl Fixture {
         }
         push("pool", Op::GlobalAveragePool);
         push("flatten", Op::Flatten);
-        let graph = Graph {
-            input_channels: 3,
-            features: ValueId(nodes.len()),
-            nodes,
-        };
-        let preprocessing = Preprocessing {
-            height: 8,
-            width: 8,
-            fit: Fit::Stretch,
-            filter: Filter::Bilinear,
-            channel_order: ChannelOrder::Rgb,
-            mean: [127.5; 3],
-            std: [63.75; 3],
-        };
+        let preprocessing = preprocessing([8; 2], 127.5, 63.75);
         let pixels = of("images");
         let images = |task: usize| {
             let each = pixels
@@ -110,7 +119,7 @@ impl Fixture {
         Self {
             tasks: [images(0), images(1)],
             heads: [0, 1].map(|task| ["weight", "bias"].map(|part| of(&format!("head{task}.{part}")))),
-            backbone: Backbone::new("tiny", graph, None, None, preprocessing.clone()).expect("a backbone"),
+            backbone: chain(ops, &preprocessing),
         }
     }
 

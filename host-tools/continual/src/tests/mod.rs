@@ -1,3 +1,5 @@
+mod closed_forms;
+mod confit;
 mod fixture;
 mod gradients;
 mod invariants;

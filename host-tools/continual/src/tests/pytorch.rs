@@ -4,30 +4,57 @@ use std::collections::BTreeMap;
 
 use super::fixture::{BATCH, CLASSES, Fixture, IMAGES, RATE, SEED, STEPS, arrays, batch, indices};
 use crate::{
-    Buffer, Method, NetworkLearner, Vectors,
+    Batch, Buffer, Cost, Kept, Method, Model, NetworkLearner, Result, Task, Trained, Vectors,
     methods::{
-        Ccll, Confit, DerPlusPlus, Eft, Ewc, ExperienceReplay, Independent, Lwf, OnlineEwc, Psp, Sgd, SgdLastLayer,
-        SupSup, SynapticIntelligence, constants, scores, signs,
+        Ccll, Confit, DerPlusPlus, Eft, Ewc, ExperienceReplay, Independent, LaterRates, Lwf, OnlineEwc, Psp, Sgd,
+        SgdLastLayer, SupSup, SynapticIntelligence, constants, scores, signs,
     },
     values,
 };
 
-/// Asserts that values are equal within `1e-5` of the largest.
-#[track_caller]
-fn assert_close(what: &str, got: &[f32], expected: &[f32]) {
-    assert_eq!(got.len(), expected.len(), "{what}");
-    let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
-    for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
-        let apart = (got - expected).abs();
-        assert!(
-            apart <= 1e-5 * largest.max(1.0),
-            "{what}, value {index}: got {got}, PyTorch {expected}"
-        );
+/// Tolerance of a tensor, relative to its largest absolute value.
+const RELATIVE: f32 = 1e-5;
+
+/// Largest absolute value that a tensor counts as having at least: differences below 1e-8 are none.
+const FLOOR: f32 = 1e-3;
+
+/// As [`FLOOR`], for the calibrations of CCLL in the second task: differences below 5e-6 are none.
+///
+/// A norm follows a calibration, so the gradient of a channel's scale is zero but for ε. Adam makes a full step of it,
+/// with an error of 1 % in float32, in PyTorch as well.
+const CALIBRATION_FLOOR: f32 = 0.5;
+
+/// The largest difference from PyTorch.
+#[derive(Default)]
+struct Difference {
+    /// In units of the tolerance.
+    size: f32,
+    place: String,
+}
+
+impl Difference {
+    /// Compares tensors with their concatenation in the fixture.
+    fn compare(&mut self, key: &str, got: &[Vec<f32>], expected: &[f32], floor: f32) {
+        let count: usize = got.iter().map(Vec::len).sum();
+        assert_eq!(count, expected.len(), "{key}");
+        let mut rest = expected;
+        for (tensor, got) in got.iter().enumerate() {
+            let expected = rest.split_off(..got.len()).expect("as many values");
+            let largest = expected.iter().fold(floor, |largest, value| largest.max(value.abs()));
+            for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
+                let size = (got - expected).abs() / (RELATIVE * largest);
+                if size > self.size || size.is_nan() {
+                    let size = if size.is_nan() { f32::INFINITY } else { size };
+                    let place = format!("{key}, tensor {tensor}, value {index}: got {got}, PyTorch {expected}");
+                    *self = Self { size, place };
+                }
+            }
+        }
     }
 }
 
 /// Returns weights, norms and head of a task in the fixture's order.
-fn snapshot(learner: &NetworkLearner, task: usize) -> Vec<f32> {
+fn snapshot(learner: &NetworkLearner, task: usize) -> Vectors {
     let model = learner.model();
     let norms = &model.norms[learner.method().norms(task)];
     let mut all: Vectors = values(&model.weights.variables()).expect("weights");
@@ -37,120 +64,203 @@ fn snapshot(learner: &NetworkLearner, task: usize) -> Vec<f32> {
     }
     let head = if model.heads.len() == 1 { 0 } else { task };
     all.extend(values(&model.heads[head].variables()).expect("a head"));
-    all.concat()
+    all
 }
 
-/// Compares two tasks of five steps each. `kept` names the array of the method's state, if it is compared.
-fn compare(method: impl Method + 'static, kept: Option<&str>) {
+/// Returns the state of a method, and the task, class, sum of pixels and logits of each image in its buffer.
+fn state(method: &dyn Method) -> Vectors {
+    let mut all = method.step_state().expect("the state");
+    for image in method.save().expect("the state").images {
+        let sum: u32 = image.pixels.iter().map(|&value| u32::from(value)).sum();
+        all.extend([image.task as f32, image.label as f32, sum as f32].map(|number| vec![number]));
+        all.extend((!image.logits.is_empty()).then_some(image.logits));
+    }
+    all
+}
+
+/// Returns the difference from PyTorch over two tasks of five steps each, in the loss, values and state of every step, in
+/// a penalty's state after each task, and in the final logits.
+fn difference(method: impl Method + 'static) -> Difference {
     let (fixture, arrays) = (Fixture::new(), arrays());
     let mut learner = fixture.learner(method);
     let name = learner.method().name();
-    let expected = |key: &str| &arrays[&format!("{name}.{key}")];
+    // An array that equals that of SGD is stored once.
+    let find = |key: &str| (arrays.get(&format!("{name}.{key}"))).or_else(|| arrays.get(&format!("sgd.{key}")));
+    let expected = |key: &str| &find(key).unwrap_or_else(|| panic!("{key} of {name}"))[..];
+    let mut difference = Difference::default();
     let mut losses = Vec::new();
     for task in 0..2 {
         fixture.begin(&mut learner, task);
         for step in 0..STEPS {
-            losses.push(fixture.step(&mut learner, task, step) as f32);
-            if step == 0 || step == STEPS - 1 {
-                let key = format!("task{task}.step{step}");
-                assert_close(&format!("{name} {key}"), &snapshot(&learner, task), expected(&key));
+            losses.push(vec![fixture.step(&mut learner, task, step) as f32]);
+            let key = format!("task{task}.step{step}");
+            difference.compare(&key, &snapshot(&learner, task), expected(&key), FLOOR);
+            let (key, state) = (format!("{key}.state"), state(learner.method()));
+            if !state.is_empty() || find(&key).is_some() {
+                let floor = if (name, task) == ("ccll", 1) {
+                    CALIBRATION_FLOOR
+                } else {
+                    FLOOR
+                };
+                difference.compare(&key, &state, expected(&key), floor);
             }
         }
         learner.end(&fixture.task(task)).expect("the end of a task");
+        if ["ewc", "online-ewc", "si"].contains(&name) {
+            let (key, kept) = (format!("task{task}.end"), learner.method().save().expect("the state"));
+            difference.compare(&key, &kept.vectors, expected(&key), FLOOR);
+        }
     }
-    assert_close(&format!("losses of {name}"), &losses, expected("losses"));
+    difference.compare("losses", &losses, expected("losses"), FLOOR);
     for task in 0..2 {
         let key = format!("logits{task}");
-        assert_close(
-            &format!("{name} {key}"),
-            &fixture.logits(&learner, task),
-            expected(&key),
-        );
+        difference.compare(&key, &[fixture.logits(&learner, task)], expected(&key), FLOOR);
     }
-    if let Some(kept) = kept {
-        let (got, expected) = (learner.method().save().expect("the method's state"), expected(kept));
-        let of_images = got
-            .images
-            .iter()
-            .flat_map(|image| [image.task as f32, image.label as f32]);
-        let got: Vec<f32> = if got.images.is_empty() {
-            got.vectors.concat()
-        } else {
-            of_images.collect()
-        };
-        let start = if kept == "own" { expected.len() } else { 0 };
-        assert_close(&format!("{kept} of {name}"), &got[start..][..expected.len()], expected);
-    }
+    difference
+}
+
+#[track_caller]
+fn assert_equal(method: impl Method + 'static) {
+    let name = method.name();
+    let Difference { size, place } = difference(method);
+    assert!(size <= 1.0, "{name}: {size} tolerances at {place}");
 }
 
 #[test]
 fn sgd_steps_equal_pytorch() {
-    compare(Sgd { rate: RATE }, None);
+    assert_equal(Sgd { rate: RATE });
 }
 
 #[test]
 fn sgd_of_the_last_layer_steps_equal_pytorch() {
-    compare(SgdLastLayer::new(RATE, 3), None);
+    assert_equal(SgdLastLayer::new(RATE, 3));
 }
 
 #[test]
 fn ewc_steps_equal_pytorch() {
-    compare(Ewc::new(RATE, 100.0), Some("importance"));
+    assert_equal(Ewc::new(RATE, 100.0));
 }
 
 #[test]
 fn online_ewc_steps_equal_pytorch() {
-    compare(OnlineEwc::new(RATE, 100.0, 0.9), Some("importance"));
+    assert_equal(OnlineEwc::new(RATE, 100.0, 0.9));
 }
 
 #[test]
 fn synaptic_intelligence_steps_equal_pytorch() {
-    compare(SynapticIntelligence::new(RATE, 200.0, 0.1), Some("importance"));
+    assert_equal(SynapticIntelligence::new(RATE, 200.0, 0.1));
 }
 
 #[test]
 fn lwf_steps_equal_pytorch() {
-    compare(Lwf::new(RATE, 1.0, 2.0), None);
+    assert_equal(Lwf::new(RATE, 1.0, 2.0));
 }
 
 #[test]
 fn experience_replay_steps_equal_pytorch() {
-    compare(ExperienceReplay::new(RATE, 6), Some("buffer"));
+    assert_equal(ExperienceReplay::new(RATE, 6));
 }
 
 #[test]
 fn der_steps_equal_pytorch() {
-    compare(DerPlusPlus::new(RATE, 0.3, 0.5, 6), None);
+    assert_equal(DerPlusPlus::new(RATE, 0.3, 0.5, 6));
 }
 
 #[test]
 fn psp_steps_equal_pytorch() {
-    compare(Psp::new(RATE), None);
+    assert_equal(Psp::new(RATE));
 }
 
 #[test]
 fn supsup_steps_equal_pytorch() {
-    compare(SupSup::new(RATE, 8), None);
+    assert_equal(SupSup::new(RATE, 8));
 }
 
 #[test]
 fn eft_steps_equal_pytorch() {
-    compare(Eft::new(RATE), Some("own"));
+    assert_equal(Eft::new(RATE));
 }
 
 #[test]
 fn ccll_steps_equal_pytorch() {
-    compare(Ccll::new(RATE, 0.0001), Some("own"));
+    // Different rates would hide a variable of the wrong group.
+    let later = LaterRates {
+        calibrations: 0.0001,
+        norms: 0.0002,
+        head: 0.0005,
+    };
+    assert_equal(Ccll::new(RATE, later));
 }
 
 #[test]
 fn confit_steps_equal_pytorch() {
-    compare(Confit::new(RATE), None);
+    assert_equal(Confit::new(RATE));
 }
 
 #[test]
 fn independent_networks_steps_equal_pytorch() {
-    compare(Independent::new(RATE), None);
+    assert_equal(Independent::new(RATE));
+}
+
+/// A method whose penalty has the wrong sign.
+struct Opposed<M>(M);
+
+impl<M: Method> Method for Opposed<M> {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn begin(&mut self, model: &mut Model, task: &Task<'_>) -> Result<()> {
+        self.0.begin(model, task)
+    }
+
+    fn trained(&self, model: &Model, task: &Task<'_>, epoch: usize, epochs: usize) -> Trained {
+        self.0.trained(model, task, epoch, epochs)
+    }
+
+    fn penalise(&mut self, values: &[Vec<f32>], gradients: &mut [Vec<f32>]) -> f64 {
+        let before = gradients.to_vec();
+        let penalty = self.0.penalise(values, gradients);
+        for (gradient, before) in gradients.iter_mut().flatten().zip(before.iter().flatten()) {
+            *gradient = 2.0 * before - *gradient;
+        }
+        -penalty
+    }
+
+    fn stepped(&mut self, task: &Task<'_>, batch: &Batch<'_>, after: &[Vec<f32>]) -> Result<()> {
+        self.0.stepped(task, batch, after)
+    }
+
+    fn step_state(&self) -> Result<Vectors> {
+        self.0.step_state()
+    }
+
+    fn end(&mut self, model: &mut Model, task: &Task<'_>) -> Result<()> {
+        self.0.end(model, task)
+    }
+
+    fn save(&self) -> Result<Kept> {
+        self.0.save()
+    }
+
+    fn cost(&self, model: &Model) -> Cost {
+        self.0.cost(model)
+    }
+}
+
+#[test]
+fn a_wrong_sign_or_temperature_differs_from_pytorch() {
+    let wrong = [
+        difference(Opposed(Ewc::new(RATE, 100.0))),
+        difference(Opposed(OnlineEwc::new(RATE, 100.0, 0.9))),
+        difference(Opposed(SynapticIntelligence::new(RATE, 200.0, 0.1))),
+        difference(Lwf::new(RATE, -1.0, 2.0)),
+        difference(Lwf::new(RATE, 1.0, 1.0)),
+        difference(DerPlusPlus::new(RATE, -0.3, 0.5, 6)),
+    ];
+    for (index, Difference { size, place }) in wrong.iter().enumerate() {
+        assert!(*size > 20.0, "{index}: {size} tolerances at {place}");
+    }
 }
 
 /// Writes the random choices that `tests/tools/continual_fixture.py` reads.
