@@ -144,15 +144,15 @@ pub(crate) struct Table {
 
 impl Table {
     /// Returns a table with these column heads.
-    pub(crate) fn new<const N: usize>(head: [&str; N]) -> Self {
+    pub(crate) fn new<'a>(head: impl IntoIterator<Item = &'a str>) -> Self {
         Self {
-            rows: vec![head.iter().map(|&cell| cell.to_owned()).collect()],
+            rows: vec![head.into_iter().map(str::to_owned).collect()],
         }
     }
 
     /// Adds a row.
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.into());
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
     }
 
     /// Returns the lines, with two spaces between columns and numbers aligned to the right.

@@ -95,6 +95,44 @@ fn every_method_learns_two_tasks_and_appears_in_the_report() {
 }
 
 #[test]
+fn runs_of_the_same_tasks_on_two_backbones_are_compared_and_others_refused() {
+    let bench = Workbench::new();
+    let tasks = write_tasks(&bench);
+    std::fs::copy(bench.path("backbone.onnx"), bench.path("other.onnx")).expect("a second backbone");
+    bench.clr(&small(&tasks, "linear,bn", "one")).assert().success();
+    let mut other = small(&tasks, "linear", "two");
+    other[3] = "other.onnx";
+    bench.clr(&other).assert().success();
+    let compared = json(&mut bench.clr(&["continual", "report", "one", "two", "-o", "both"]));
+    check_document("continual-backbones", &compared);
+    assert_eq!(compared["backbones"], serde_json::json!(["backbone", "other"]));
+    let [linear, bn] = [&compared["methods"][0], &compared["methods"][1]];
+    assert_eq!(linear["average_accuracy"][0], linear["average_accuracy"][1]);
+    assert!(
+        bn["average_accuracy"][0].is_object() && bn["average_accuracy"][1].is_null(),
+        "{bn}"
+    );
+    for file in ["backbones.html", "backbones.json", "backbones.csv", "backbones.svg"] {
+        assert!(bench.path("both").join(file).is_file(), "{file}");
+    }
+
+    let fails = |arguments: &[&str], expected: &str| {
+        let failed = bench.clr(arguments).assert().failure();
+        let stderr = String::from_utf8_lossy(&failed.get_output().stderr).into_owned();
+        assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
+    };
+    bench
+        .clr(&small("second,first", "linear", "swapped"))
+        .assert()
+        .success();
+    fails(
+        &["continual", "report", "one", "swapped", "-o", "both"],
+        r#"tasks: expected ["first", "second"], got ["second", "first"]"#,
+    );
+    fails(&["continual", "report", "one", "two"], "hint: name one with `--output`");
+}
+
+#[test]
 fn a_job_of_a_plan_runs_alone_with_the_same_result() {
     let bench = Workbench::new();
     let tasks = write_tasks(&bench);
@@ -138,7 +176,9 @@ fn settings_are_chosen_on_other_tasks_and_used() {
     let trials = tuning["trials"].as_array().expect("trials");
     assert_eq!(trials.len(), 2);
     let accuracy = |trial: &Value| trial["accuracy"].as_f64().expect("an accuracy");
-    let chosen = trials.iter().find(|trial| trial["settings"] == plan["jobs"][0]["settings"]);
+    let chosen = trials
+        .iter()
+        .find(|trial| trial["settings"] == plan["jobs"][0]["settings"]);
     let chosen = accuracy(chosen.expect("settings that were tried"));
     assert!(trials.iter().all(|trial| accuracy(trial) <= chosen), "{trials:?}");
 

@@ -41,8 +41,15 @@ pub struct Cost {
     pub training_bytes: usize,
     /// Values whose importance was reduced in the last step, so that it could not diverge.
     pub capped: usize,
-    /// Multiplications of training per image and epoch, relative to those of a forward pass of the backbone.
+    /// 32-bit values that further training needs in the form of the method's paper, in all; 0 if it is the same form.
+    pub reference_values: usize,
+    /// Multiplications of training per image and epoch, relative to those of a forward pass of the backbone, in the mean
+    /// over the tasks.
     pub training_passes: f64,
+    /// The same per task, apart from those of the epochs.
+    pub passes_per_task: f64,
+    /// The same once per image of a task, apart from those of the epochs.
+    pub passes_per_image: f64,
 }
 
 /// A method with what it has learned.

@@ -70,6 +70,17 @@ fn mean_of(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     mean(values.collect::<Option<Vec<f64>>>()?)
 }
 
+/// Returns the standard error of a mean of accuracies that were measured on images: pairs of correct images and all
+/// images. It is that of the choice of images, not of seeds.
+pub(crate) fn standard_error(counts: &[(usize, usize)]) -> Option<f64> {
+    let variance = counts.iter().map(|&(correct, total)| {
+        let share = correct as f64 / total as f64;
+        share * (1.0 - share) / total as f64
+    });
+    let sum: f64 = variance.sum();
+    (!counts.is_empty() && sum.is_finite()).then(|| sum.sqrt() / counts.len() as f64)
+}
+
 /// Returns the standard deviation of a sample; `None` for fewer than two values.
 pub fn standard_deviation(values: &[f64]) -> Option<f64> {
     let mean = mean(values.iter().copied()).filter(|_| values.len() > 1)?;
@@ -101,6 +112,13 @@ mod tests {
         let matrix = AccuracyMatrix::new(vec![vec![], vec![0.5, 0.7]]);
         close(matrix.average_accuracy(), 0.6);
         assert_eq!((matrix.forgetting(), matrix.backward_transfer()), (None, None));
+    }
+
+    #[test]
+    fn the_error_of_a_mean_is_smaller_than_that_of_its_accuracies() {
+        close(standard_error(&[(80, 100)]), 0.04);
+        close(standard_error(&[(80, 100), (80, 100), (20, 100), (20, 100)]), 0.02);
+        assert_eq!((standard_error(&[]), standard_error(&[(0, 0)])), (None, None));
     }
 
     #[test]

@@ -188,6 +188,12 @@ impl Method for Eft {
         cross_entropy(&model.heads[task.index].logits(&features)?, &batch.labels)
     }
 
+    #[cfg(test)]
+    fn step_state(&self) -> Result<crate::Vectors> {
+        let own = self.tasks.last().map(Transformations::variables);
+        values(&own.into_iter().flatten().collect::<Vec<_>>())
+    }
+
     fn norms(&self, task: usize) -> usize {
         task
     }
@@ -223,9 +229,15 @@ impl Method for Eft {
         };
         let layers = model.structure.convs().iter();
         let values: usize = layers.map(|layer| of(layer) + 2 * layer.shape[0]).sum();
+        // The first task also trains the weights.
+        let first = if self.pretrained {
+            0.0
+        } else {
+            1.0 / model.heads.len().max(1) as f64
+        };
         Cost {
             values: (values + 4 * model.norm_channels()) as f64,
-            training_passes: 2.0 + 3.0 * model.share_of_multiplications(of),
+            training_passes: 2.0 + first + 3.0 * model.share_of_multiplications(of),
             ..Cost::default()
         }
     }

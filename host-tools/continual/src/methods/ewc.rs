@@ -157,11 +157,20 @@ impl Method for Ewc {
         // A and θ̄ only. The paper stores F and θ* of every task, which grows with the tasks.
         Cost {
             training_values: 2 * model.values(),
+            reference_values: 2 * model.values() * model.heads.len(),
+            passes_per_task: fisher_passes(model),
             capped: self.anchor.capped,
             training_passes: 3.0,
             ..Cost::default()
         }
     }
+}
+
+/// Returns the passes of [`fisher_information`] in the mean over the tasks: one forward pass of each image, and one
+/// backward pass of twice its multiplications per class.
+pub(super) fn fisher_passes(model: &Model) -> f64 {
+    let classes: usize = model.heads.iter().map(|head| head.bias.elem_count()).sum();
+    IMAGES as f64 * (1.0 + 2.0 * classes as f64 / model.heads.len().max(1) as f64)
 }
 
 /// Returns the exact Fisher information of the backbone's values: the mean over images of

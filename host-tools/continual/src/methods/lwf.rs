@@ -80,9 +80,17 @@ impl Method for Lwf {
         Ok(loss)
     }
 
+    #[cfg(test)]
+    fn step_state(&self) -> Result<crate::Vectors> {
+        let targets = self.targets.iter();
+        targets.map(|rows| Ok(rows.flatten_all()?.to_vec1()?)).collect()
+    }
+
     fn cost(&self, _: &Model) -> Cost {
         Cost {
             training_passes: 3.0,
+            // The targets.
+            passes_per_image: 1.0,
             ..Cost::default()
         }
     }

@@ -32,7 +32,11 @@ pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
 pub fn scale_planes(x: &Tensor, factor: &Tensor) -> Result<Tensor> {
     let (images, channels, _, _) = x.dims4()?;
     if factor.dims() != [images, channels, 1, 1] {
-        candle_core::bail!("factors: expected {:?}, got {:?}", [images, channels, 1, 1], factor.dims());
+        candle_core::bail!(
+            "factors: expected {:?}, got {:?}",
+            [images, channels, 1, 1],
+            factor.dims()
+        );
     }
     if x.device().is_cpu() {
         return x.contiguous()?.apply_op2(&factor.contiguous()?, ScalePlanes);

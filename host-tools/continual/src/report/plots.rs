@@ -2,7 +2,10 @@
 
 use plotters::{coord::Shift, prelude::*, style::text_anchor};
 
-use super::summary::{MethodSummary, Spread, Summary};
+use super::{
+    backbones::Backbones,
+    summary::{MethodSummary, Spread, Summary},
+};
 use crate::error::{ContinualError, Result};
 
 /// Colours that are distinct with any colour vision. Methods of the same colour have different marks.
@@ -199,5 +202,61 @@ pub fn accuracy_over_size_svg(summary: &Summary) -> Result<String> {
             }
         }
         legend(&side, &names)
+    })
+}
+
+/// Draws the average accuracy of each method on each backbone, one row per method.
+///
+/// # Errors
+/// [`ContinualError::Plot`] if nothing can be drawn.
+pub fn backbones_svg(backbones: &Backbones) -> Result<String> {
+    let (left, width, step, top) = (130, 520, 24, 72 + 20 * backbones.backbones.len() as i32);
+    let height = top + step * backbones.methods.len().max(1) as i32 + 40;
+    let means = backbones
+        .methods
+        .iter()
+        .flat_map(|method| method.average_accuracy.iter().flatten());
+    let lowest = means.map(|spread| spread.mean).fold(1.0, f64::min);
+    let lowest = (10.0 * lowest).floor() / 10.0;
+    drawn((760, height as u32), |area| {
+        let title = (FONT, 16).into_font().color(&BLACK);
+        area.draw_text("Average accuracy after the last task, in %", &title, (12, 12))
+            .map_err(plot_error)?;
+        let text = |horizontal| {
+            let position = text_anchor::Pos::new(horizontal, text_anchor::VPos::Center);
+            (FONT, 12).into_font().color(&BLACK).pos(position)
+        };
+        for (index, name) in backbones.backbones.iter().enumerate() {
+            let y = 48 + 20 * index as i32;
+            area.draw(&mark(index, (left, y))).map_err(plot_error)?;
+            area.draw_text(name, &text(text_anchor::HPos::Left), (left + 12, y))
+                .map_err(plot_error)?;
+        }
+        let x = |value: f64| left + (f64::from(width) * (value - lowest) / (1.0 - lowest)) as i32;
+        let bottom = top + step * backbones.methods.len() as i32;
+        let tenths = (10.0 * lowest).round() as i32;
+        for tenth in tenths..=10 {
+            let at = x(f64::from(tenth) / 10.0);
+            let line = PathElement::new([(at, top - 12), (at, bottom)], GRID.stroke_width(1));
+            area.draw(&line).map_err(plot_error)?;
+            let label = (10 * tenth).to_string();
+            area.draw_text(&label, &text(text_anchor::HPos::Center), (at, bottom + 14))
+                .map_err(plot_error)?;
+        }
+        for (row, method) in backbones.methods.iter().enumerate() {
+            let y = top + step * row as i32;
+            area.draw_text(&method.method, &text(text_anchor::HPos::Right), (left - 12, y))
+                .map_err(plot_error)?;
+            for (index, spread) in method.average_accuracy.iter().enumerate() {
+                let Some(spread) = spread else { continue };
+                if let Some(deviation) = spread.deviation {
+                    let [low, high] = [spread.mean - deviation, spread.mean + deviation].map(x);
+                    let line = PathElement::new([(low, y), (high, y)], colour(index).stroke_width(2));
+                    area.draw(&line).map_err(plot_error)?;
+                }
+                area.draw(&mark(index, (x(spread.mean), y))).map_err(plot_error)?;
+            }
+        }
+        Ok(())
     })
 }

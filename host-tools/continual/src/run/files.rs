@@ -37,6 +37,8 @@ pub struct Timing {
     pub(super) data: Vec<String>,
     /// Seconds of learning each task, without measuring.
     pub seconds: Vec<f64>,
+    /// Training images of each task.
+    pub images: Vec<usize>,
     /// What is stored and computed after the last task.
     pub cost: Cost,
     /// Values of the heads of all tasks.

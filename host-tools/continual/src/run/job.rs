@@ -123,6 +123,7 @@ pub fn run_job(
         key,
         data: hexadecimal,
         seconds: state.seconds,
+        images: tasks.iter().map(|task| task.train.examples().len()).collect(),
         cost: learner.cost(),
         head_values: learner.head_values(),
     })?;

@@ -6,7 +6,7 @@ use candle_core::Device;
 use clr_onnx::Backbone;
 use serde::{Deserialize, Serialize};
 
-use super::files::{parsed, written};
+use super::files::{file_error, parsed, written};
 use crate::{
     error::{ContinualError, Result},
     learner::{LearnerOptions, correct},
@@ -68,11 +68,12 @@ impl Tuning {
         parsed(&results.join(TUNING))
     }
 
-    /// Writes the trials to a results folder.
+    /// Writes the trials to a results folder, which is created if it does not exist.
     ///
     /// # Errors
     /// [`ContinualError::File`] if the file cannot be written.
     pub fn write(&self, results: &Path) -> Result<()> {
+        std::fs::create_dir_all(results).map_err(|source| file_error(results, source))?;
         written(&results.join(TUNING), self)
     }
 

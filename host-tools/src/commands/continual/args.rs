@@ -43,7 +43,7 @@ pub(crate) struct RunArgs {
     /// Passes over the training images of a task [default: the preset's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) epochs: Option<u32>,
-    /// Jobs to run in parallel; distorts measured times
+    /// Jobs, or trials of settings, to run in parallel; distorts measured times
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(super) jobs: u32,
     /// Run only job INDEX of an existing plan, from 0

@@ -4,8 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use clr_continual::{
-    ImageLimits,
-    registry,
+    ImageLimits, registry,
     run::{Job, Plan, TUNING},
 };
 use clr_onnx::Backbone;

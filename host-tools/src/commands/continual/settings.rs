@@ -57,9 +57,7 @@ pub(super) fn tuned(
     trials.run(&sgd.into_iter().collect::<Vec<_>>(), RATE, context)?;
     let rate = rate(&trials.tuning.lock().unwrap_or_else(PoisonError::into_inner));
     trials.run(&others.collect::<Vec<_>>(), rate, context)?;
-    Ok(Some(
-        trials.tuning.into_inner().unwrap_or_else(PoisonError::into_inner),
-    ))
+    Ok(Some(trials.tuning.into_inner().unwrap_or_else(PoisonError::into_inner)))
 }
 
 /// Loads the tasks on which settings are chosen.
@@ -109,7 +107,9 @@ impl Trials<'_> {
         let all = entries.iter().flat_map(|&entry| {
             let all = entry.combinations(rate);
             let several = all.len() > 1;
-            all.into_iter().filter(move |_| several).map(move |settings| (entry, settings))
+            all.into_iter()
+                .filter(move |_| several)
+                .map(move |settings| (entry, settings))
         });
         let all: Vec<(&Entry, Settings)> = all.filter(missing).collect();
         let bar = context.output.bar(all.len() as u64, "settings");

@@ -1,0 +1,155 @@
+//! Tables as HTML.
+
+use std::fmt::Write as _;
+
+use super::summary::{Difference, MethodSummary, Spread, Summary};
+use crate::run::Tuning;
+
+/// Returns text for the inside of an element.
+pub(super) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+pub(super) fn percent(spread: Option<Spread>) -> String {
+    spread.map_or_else(|| "–".to_owned(), Spread::percent)
+}
+
+pub(super) fn row(cells: &[String]) -> String {
+    let cells = cells.iter().map(|cell| format!("<td>{}</td>", escaped(cell)));
+    format!("<tr>{}</tr>\n", cells.collect::<String>())
+}
+
+pub(super) fn head(cells: &[&str]) -> String {
+    let cells = cells.iter().map(|cell| format!("<th>{}</th>", escaped(cell)));
+    format!("<tr>{}</tr>\n", cells.collect::<String>())
+}
+
+/// Returns the table of all methods, with the definitions of its columns.
+pub(super) fn methods_table(summary: &Summary) -> String {
+    let mut table = head(&[
+        "method",
+        "seeds",
+        "average accuracy",
+        "forgetting",
+        "backward transfer",
+        "intransigence",
+        "against clr",
+        "stored per task",
+        "kB per task",
+        "kB of a head",
+        "kB for training",
+        "multiplications",
+        "time",
+    ]);
+    for method in &summary.methods {
+        table.push_str(&row(&[
+            method.method.clone(),
+            method.seeds.len().to_string(),
+            percent(method.average_accuracy),
+            percent(method.forgetting),
+            percent(method.backward_transfer),
+            percent(method.intransigence),
+            method.against_clr.map_or_else(|| "–".to_owned(), Difference::points),
+            format!("{:.2} %", 100.0 * method.share_of_backbone),
+            format!("{:.1}", method.bytes_per_task / 1e3),
+            format!("{:.1}", method.head_bytes_per_task / 1e3),
+            if method.reference_bytes > 0.0 {
+                format!(
+                    "{:.1} (paper: {:.1})",
+                    method.training_bytes / 1e3,
+                    method.reference_bytes / 1e3
+                )
+            } else {
+                format!("{:.1}", method.training_bytes / 1e3)
+            },
+            format!("{:.2}", method.relative_multiplications),
+            method
+                .relative_seconds
+                .map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}")),
+        ]));
+    }
+    format!(
+        "<table>\n{table}</table>\n<p>Average accuracy: the mean over all tasks after the last one. Forgetting: the mean drop from the best earlier accuracy, \
+         without the last task. Backward transfer: the mean change since a task was learned. Intransigence: the mean lead of independent directly after each task. Against clr: the difference of the \
+         average accuracies in points; below two standard errors (√(p(1 − p)/n) over the test images) it is called level. Standard deviations include the \
+         order of the tasks, which depends on the seed. Stored per task: 32-bit values that one more task stores for inference, as a share of \
+         the backbone's {} values, without the head; 32 bits count as one value. For training: what all tasks together need \
+         for further training, such as anchors or a buffer; in brackets, what it is in the form of the method's paper. Multiplications and time are relative to sgd. The recipes of CLR run \
+         on the project's kernels, the other methods operator by operator, so times compare implementations.</p>",
+        summary.backbone_values
+    )
+}
+
+/// Returns the accuracy of each method on each task after the last one.
+pub(super) fn tasks_table(summary: &Summary) -> String {
+    let mut names = vec!["method"];
+    names.extend(summary.tasks.iter().map(String::as_str));
+    let mut table = head(&names);
+    for method in &summary.methods {
+        let mut cells = vec![method.method.clone()];
+        cells.extend(method.final_accuracies.iter().map(|&spread| percent(spread)));
+        table.push_str(&row(&cells));
+    }
+    format!("<table>\n{table}</table>")
+}
+
+/// Returns the accuracy matrix of each seed.
+pub(super) fn matrices(method: &MethodSummary) -> String {
+    let mut text = String::new();
+    for seed in &method.seeds {
+        let mut names = vec!["after"];
+        names.extend(seed.order.iter().map(String::as_str));
+        let mut table = head(&names);
+        for (after, accuracies) in seed.accuracies.iter().enumerate() {
+            let mut cells = vec![seed.order[after].clone()];
+            cells.extend(accuracies.iter().map(|accuracy| format!("{:.1}", 100.0 * accuracy)));
+            table.push_str(&row(&cells));
+        }
+        let _ = writeln!(
+            text,
+            "<details><summary>seed {}</summary>\n<table>\n{table}</table></details>",
+            seed.seed
+        );
+    }
+    text
+}
+
+/// Returns the trials of settings, with those that were chosen.
+pub(super) fn settings_table(tuning: &Tuning, summary: &Summary) -> String {
+    let mut table = head(&["method", "settings", "accuracy", "chosen"]);
+    for method in &summary.methods {
+        let mut trials: Vec<_> = tuning
+            .trials
+            .iter()
+            .filter(|trial| trial.method == method.method)
+            .collect();
+        trials.sort_by(|a, b| {
+            a.settings
+                .values()
+                .partial_cmp(b.settings.values())
+                .unwrap_or(std::cmp::Ordering::Equal)
+        });
+        for trial in trials {
+            let settings = trial.settings.iter().map(|(name, value)| format!("{name} {value}"));
+            let accuracy = trial.accuracy.map(|accuracy| format!("{:.1}", 100.0 * accuracy));
+            let chosen = if trial.settings == method.settings { "yes" } else { "" };
+            table.push_str(&row(&[
+                method.method.clone(),
+                settings.collect::<Vec<_>>().join(", "),
+                accuracy.unwrap_or_else(|| "diverged".to_owned()),
+                chosen.to_owned(),
+            ]));
+        }
+    }
+    format!(
+        "<table>\n{table}</table>\n<p>Mean validation accuracy on {} in turn, at most {} training images each, seed {}: after the last \
+         task, and for sgd directly after each task. The learning rate of sgd is that of all methods that train the whole \
+         network. Methods that are not in the table have one setting.</p>",
+        escaped(&tuning.basis.tasks.join(", ")),
+        tuning.basis.images,
+        tuning.basis.seed
+    )
+}
