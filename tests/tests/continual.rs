@@ -105,7 +105,9 @@ fn runs_of_the_same_tasks_on_two_backbones_are_compared_and_others_refused() {
     bench.clr(&other).assert().success();
     let compared = json(&mut bench.clr(&["continual", "report", "one", "two", "-o", "both"]));
     check_document("continual-backbones", &compared);
-    assert_eq!(compared["backbones"], serde_json::json!(["backbone", "other"]));
+    let names = compared["backbones"].as_array().expect("names");
+    assert!(names.len() == 2 && names[0] != names[1], "{names:?}");
+    assert_eq!(compared["methods"][1]["seeds"], serde_json::json!([1, 0]));
     let [linear, bn] = [&compared["methods"][0], &compared["methods"][1]];
     assert_eq!(linear["average_accuracy"][0], linear["average_accuracy"][1]);
     assert!(
@@ -175,12 +177,22 @@ fn settings_are_chosen_on_other_tasks_and_used() {
     let (tuning, plan) = (read("tuning.json"), read("plan.json"));
     let trials = tuning["trials"].as_array().expect("trials");
     assert_eq!(trials.len(), 2);
-    let accuracy = |trial: &Value| trial["accuracy"].as_f64().expect("an accuracy");
+    let accuracy = |trial: &Value| trial["accuracy"].as_u64().expect("an accuracy");
     let chosen = trials
         .iter()
         .find(|trial| trial["settings"] == plan["jobs"][0]["settings"]);
     let chosen = accuracy(chosen.expect("settings that were tried"));
     assert!(trials.iter().all(|trial| accuracy(trial) <= chosen), "{trials:?}");
+
+    // Other methods of this folder need trials as well.
+    let refused = bench.clr(&small(&tasks, "ewc", "results")).assert().failure();
+    let stderr = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
+    assert!(
+        stderr.contains("the settings of `ewc` were not chosen") && stderr.contains("add `--tune other`"),
+        "{stderr}"
+    );
+    // Methods without a choice do not.
+    bench.clr(&small(&tasks, "linear", "results")).assert().success();
 
     let mut same = small(&tasks, "confit", "others");
     same.extend(["--tune", "second"]);

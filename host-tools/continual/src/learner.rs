@@ -43,13 +43,28 @@ pub struct Cost {
     pub capped: usize,
     /// 32-bit values that further training needs in the form of the method's paper, in all; 0 if it is the same form.
     pub reference_values: usize,
-    /// Multiplications of training per image and epoch, relative to those of a forward pass of the backbone, in the mean
-    /// over the tasks.
+    /// Multiplications of training per image and epoch, relative to those of a forward pass of the backbone.
     pub training_passes: f64,
-    /// The same per task, apart from those of the epochs.
-    pub passes_per_task: f64,
-    /// The same once per image of a task, apart from those of the epochs.
+    /// What the first task needs in addition, per image and epoch.
+    pub first_task_passes: f64,
+    /// What each task needs once per image.
     pub passes_per_image: f64,
+    /// Images of a task, at most, that need passes once; a smaller task has only its own.
+    pub sampled_images: usize,
+    /// What each of these images needs.
+    pub passes_per_sampled_image: f64,
+}
+
+impl Cost {
+    /// Returns the multiplications of training tasks of `images` images, relative to three passes per image and epoch.
+    pub fn relative_multiplications(&self, images: &[usize], epochs: usize) -> f64 {
+        let all = images.iter().sum::<usize>() as f64;
+        let first = images.first().copied().unwrap_or(0) as f64;
+        let sampled = images.iter().map(|images| (*images).min(self.sampled_images));
+        let in_epochs = epochs as f64 * (self.training_passes * all + self.first_task_passes * first);
+        let once = self.passes_per_image * all + self.passes_per_sampled_image * sampled.sum::<usize>() as f64;
+        (in_epochs + once) / (3.0 * epochs as f64 * all).max(1.0)
+    }
 }
 
 /// A method with what it has learned.
@@ -117,4 +132,45 @@ pub fn correct(learner: &dyn Learner, task: usize, images: &Images) -> Result<us
             .count();
     }
     Ok(correct)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn multiplications_include_what_is_computed_once() {
+        let relative = |cost: Cost| cost.relative_multiplications(&[100, 300], 10);
+        let sgd = Cost {
+            training_passes: 3.0,
+            ..Cost::default()
+        };
+        let close = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-9, "{got} {expected}");
+        close(relative(sgd), 1.0);
+        // 400 images once, of 12,000 passes.
+        close(
+            relative(Cost {
+                passes_per_image: 1.0,
+                ..sgd
+            }),
+            1.0 + 400.0 / 12_000.0,
+        );
+        // All 100 images of the first task and 200 of the second.
+        close(
+            relative(Cost {
+                sampled_images: 200,
+                passes_per_sampled_image: 5.0,
+                ..sgd
+            }),
+            1.0 + 1_500.0 / 12_000.0,
+        );
+        // Ten epochs of the first task.
+        close(
+            relative(Cost {
+                first_task_passes: 1.0,
+                ..sgd
+            }),
+            1.0 + 1_000.0 / 12_000.0,
+        );
+    }
 }

@@ -32,8 +32,8 @@ pub struct Entry {
     pub rate_of_sgd: bool,
 }
 
-/// Rates of fine-tuning everything.
-const RATES: &[f64] = &[0.01, 0.003, 0.03];
+/// Learning rates of fine-tuning everything. The first is the default.
+pub(crate) const RATES: &[f64] = &[0.01, 0.003, 0.03];
 
 const fn entry(
     name: &'static str,
@@ -163,6 +163,16 @@ pub fn find(name: &str) -> Option<&'static Entry> {
 }
 
 impl Entry {
+    /// Returns whether the settings depend on trials: those of the method, or those of plain fine-tuning.
+    pub fn depends_on_trials(&self) -> bool {
+        self.rate_of_sgd || self.has_choice()
+    }
+
+    /// Returns whether there are several combinations of settings.
+    pub fn has_choice(&self) -> bool {
+        self.combinations(RATES[0]).len() > 1
+    }
+
     /// Returns the settings' defaults.
     pub fn defaults(&self) -> Settings {
         let mut settings: Settings = self

@@ -251,10 +251,9 @@ impl Method for Ccll {
         Cost {
             // Kernel, factor, scale and bias, without the statistics of the norm.
             values: (12 * channels + 4 * model.norm_channels()) as f64,
-            // The first task also trains the weights.
-            training_passes: 2.0
-                + 1.0 / model.heads.len().max(1) as f64
-                + 3.0 * model.share_of_multiplications(|layer| 9 * layer.shape[0]),
+            training_passes: 2.0 + 3.0 * model.share_of_multiplications(|layer| 9 * layer.shape[0]),
+            // It also trains the weights.
+            first_task_passes: 1.0,
             ..Cost::default()
         }
     }

@@ -229,15 +229,11 @@ impl Method for Eft {
         };
         let layers = model.structure.convs().iter();
         let values: usize = layers.map(|layer| of(layer) + 2 * layer.shape[0]).sum();
-        // The first task also trains the weights.
-        let first = if self.pretrained {
-            0.0
-        } else {
-            1.0 / model.heads.len().max(1) as f64
-        };
         Cost {
             values: (values + 4 * model.norm_channels()) as f64,
-            training_passes: 2.0 + first + 3.0 * model.share_of_multiplications(of),
+            training_passes: 2.0 + 3.0 * model.share_of_multiplications(of),
+            // It also trains the weights.
+            first_task_passes: if self.pretrained { 0.0 } else { 1.0 },
             ..Cost::default()
         }
     }

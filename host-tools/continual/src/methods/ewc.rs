@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Images that a Fisher information is the mean of.
-const IMAGES: usize = 200;
+pub(super) const IMAGES: usize = 200;
 
 /// Loss: `CE + (λ/2) Σ_s Σᵢ Fᵢˢ (θᵢ − θ*ᵢˢ)²` over the old tasks `s`.
 ///
@@ -158,7 +158,8 @@ impl Method for Ewc {
         Cost {
             training_values: 2 * model.values(),
             reference_values: 2 * model.values() * model.heads.len(),
-            passes_per_task: fisher_passes(model),
+            sampled_images: IMAGES,
+            passes_per_sampled_image: fisher_passes(model),
             capped: self.anchor.capped,
             training_passes: 3.0,
             ..Cost::default()
@@ -166,11 +167,11 @@ impl Method for Ewc {
     }
 }
 
-/// Returns the passes of [`fisher_information`] in the mean over the tasks: one forward pass of each image, and one
-/// backward pass of twice its multiplications per class.
+/// Returns the passes of an image in [`fisher_information`], in the mean over the tasks: one forward pass, and per class a
+/// backward pass of twice its multiplications.
 pub(super) fn fisher_passes(model: &Model) -> f64 {
     let classes: usize = model.heads.iter().map(|head| head.bias.elem_count()).sum();
-    IMAGES as f64 * (1.0 + 2.0 * classes as f64 / model.heads.len().max(1) as f64)
+    1.0 + 2.0 * classes as f64 / model.heads.len().max(1) as f64
 }
 
 /// Returns the exact Fisher information of the backbone's values: the mean over images of

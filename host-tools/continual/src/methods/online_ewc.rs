@@ -2,7 +2,7 @@
 
 use super::{
     Method, Task, Trained,
-    ewc::{Anchor, fisher_information, fisher_passes},
+    ewc::{Anchor, IMAGES, fisher_information, fisher_passes},
     sgd::everything,
 };
 use crate::{error::Result, gradients::values, learner::Cost, model::Model, saved::Kept};
@@ -72,7 +72,8 @@ impl Method for OnlineEwc {
     fn cost(&self, model: &Model) -> Cost {
         Cost {
             training_values: 2 * model.values(),
-            passes_per_task: fisher_passes(model),
+            sampled_images: IMAGES,
+            passes_per_sampled_image: fisher_passes(model),
             capped: self.anchor.capped,
             training_passes: 3.0,
             ..Cost::default()

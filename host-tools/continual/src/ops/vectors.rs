@@ -64,6 +64,7 @@ pub(super) fn total(mut sums: [f32; LANES]) -> f32 {
 /// Returns values `from..from + N` of a [`weighted_sum`].
 #[inline(always)]
 fn weighted<const N: usize>(from: usize, starts: &[usize], weights: &[f32], x: &[f32]) -> [f32; N] {
+    debug_assert!(starts.iter().all(|start| start + from + N <= x.len()));
     let mut sum = [0.0; N];
     for (start, weight) in starts.iter().zip(weights) {
         if let Some(x) = x[start + from..].first_chunk::<N>() {
@@ -84,6 +85,7 @@ fn products<const N: usize>(
     y: &[f32],
     lengths: [usize; 2],
 ) {
+    debug_assert!(starts.iter().all(|start| start + lengths[1] <= lengths[0]));
     let mut local = *sums;
     for (x, y) in x.chunks_exact(lengths[0]).zip(y.chunks_exact(lengths[1])) {
         for (index, y) in y.as_chunks::<LANES>().0.iter().enumerate() {

@@ -12,7 +12,7 @@ use crate::error::Result;
 /// Limits of the comparison, on every page.
 pub(super) const LIMITS: &str = "The task of an image is known in training and at test. Each task has its own head, except with sgd-ll. \
 Images and augmentation are the same for all methods; the schedule too, except with clr-default. All methods but supsup start \
-from the pretrained backbone, so the baselines are stronger than in papers that train from scratch. If the tasks are those of \
+from the backbone; if it is pretrained, the baselines are stronger than in papers that train from scratch. If the tasks are those of \
 clr fetch: many of them are drawn or rendered, none is a clinical diagnosis, and no number is comparable with those on the 53 \
 tasks of the CLR paper (Ge et al. 2023, arXiv 2307.11386).";
 
@@ -54,7 +54,7 @@ pub fn html(summary: &Summary) -> Result<String> {
     }
     let _ = writeln!(body, "<h2>Each task after the last one</h2>\n{}", tasks_table(summary));
     if let Some(tuning) = &summary.tuning {
-        let _ = writeln!(body, "<h2>Settings</h2>\n{}", settings_table(tuning, summary));
+        let _ = writeln!(body, "<h2>Settings</h2>\n{}", settings_table(tuning));
     }
     for method in &summary.methods {
         let _ = writeln!(

@@ -4,7 +4,8 @@ use plotters::{coord::Shift, prelude::*, style::text_anchor};
 
 use super::{
     backbones::Backbones,
-    summary::{MethodSummary, Spread, Summary},
+    results::{MethodSummary, Spread},
+    summary::Summary,
 };
 use crate::error::{ContinualError, Result};
 
@@ -212,12 +213,9 @@ pub fn accuracy_over_size_svg(summary: &Summary) -> Result<String> {
 pub fn backbones_svg(backbones: &Backbones) -> Result<String> {
     let (left, width, step, top) = (130, 520, 24, 72 + 20 * backbones.backbones.len() as i32);
     let height = top + step * backbones.methods.len().max(1) as i32 + 40;
-    let means = backbones
-        .methods
-        .iter()
-        .flat_map(|method| method.average_accuracy.iter().flatten());
-    let lowest = means.map(|spread| spread.mean).fold(1.0, f64::min);
-    let lowest = (10.0 * lowest).floor() / 10.0;
+    let spreads = (backbones.methods.iter()).flat_map(|method| method.average_accuracy.iter().flatten());
+    let lowest = spreads.map(|spread| spread.mean - spread.deviation.unwrap_or(0.0));
+    let lowest = (10.0 * lowest.fold(0.9, f64::min)).floor().max(0.0) / 10.0;
     drawn((760, height as u32), |area| {
         let title = (FONT, 16).into_font().color(&BLACK);
         area.draw_text("Average accuracy after the last task, in %", &title, (12, 12))
@@ -232,7 +230,7 @@ pub fn backbones_svg(backbones: &Backbones) -> Result<String> {
             area.draw_text(name, &text(text_anchor::HPos::Left), (left + 12, y))
                 .map_err(plot_error)?;
         }
-        let x = |value: f64| left + (f64::from(width) * (value - lowest) / (1.0 - lowest)) as i32;
+        let x = |value: f64| left + (f64::from(width) * (value.clamp(lowest, 1.0) - lowest) / (1.0 - lowest)) as i32;
         let bottom = top + step * backbones.methods.len() as i32;
         let tenths = (10.0 * lowest).round() as i32;
         for tenth in tenths..=10 {

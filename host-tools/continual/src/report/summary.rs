@@ -5,125 +5,16 @@ use std::path::Path;
 use clr_onnx::Backbone;
 use serde::Serialize;
 
+use super::{
+    comparison::compare,
+    results::{MethodSummary, SeedResult},
+};
 use crate::{
     error::Result,
-    learner::Cost,
-    metrics::{AccuracyMatrix, mean, standard_deviation, standard_error},
-    registry::{self, Settings},
-    run::{Cell, Plan, Timing, Tuning, read_cells, read_timing},
+    metrics::{AccuracyMatrix, mean, standard_error},
+    registry,
+    run::{Cell, Plan, Tuning, read_cells, read_timing},
 };
-
-/// Mean and standard deviation over seeds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Spread {
-    /// Mean.
-    pub mean: f64,
-    /// Standard deviation; `None` for one seed.
-    pub deviation: Option<f64>,
-}
-
-impl Spread {
-    /// Returns mean and deviation in per cent, such as `81.3 ± 0.4`.
-    pub fn percent(self) -> String {
-        match self.deviation {
-            Some(deviation) => format!("{:.1} ± {:.1}", 100.0 * self.mean, 100.0 * deviation),
-            None => format!("{:.1}", 100.0 * self.mean),
-        }
-    }
-
-    fn of(values: &[f64]) -> Option<Self> {
-        Some(Self {
-            mean: mean(values.iter().copied())?,
-            deviation: standard_deviation(values),
-        })
-    }
-}
-
-/// A difference of two average accuracies.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Difference {
-    /// Mean over the seeds that both methods have.
-    pub mean: f64,
-    /// Whether it is below two standard errors, by the number of test images.
-    pub level: bool,
-}
-
-impl Difference {
-    /// Returns the difference in points, such as `-3.2` or `+0.4, level`.
-    pub fn points(self) -> String {
-        let level = if self.level { ", level" } else { "" };
-        format!("{:+.1}{level}", 100.0 * self.mean)
-    }
-}
-
-/// A finished job.
-#[derive(Clone, Debug, Serialize)]
-pub struct SeedResult {
-    /// Seed.
-    pub seed: u64,
-    /// Names of the tasks in the order in which they were learned.
-    pub order: Vec<String>,
-    /// `R[i][j]`: the accuracy on task `j` after task `i`.
-    pub accuracies: Vec<Vec<f64>>,
-    /// Mean accuracy on all tasks after the last one.
-    pub average_accuracy: f64,
-    /// Standard error of the average accuracy, by the number of test images.
-    pub standard_error: Option<f64>,
-    /// Mean of the means after each task.
-    pub average_incremental_accuracy: Option<f64>,
-    /// Mean loss of accuracy since the best one before the last task.
-    pub forgetting: Option<f64>,
-    /// Mean change of accuracy since the task was learned.
-    pub backward_transfer: Option<f64>,
-    /// Mean of what a network fine-tuned for each task alone is ahead directly after the task was learned.
-    pub intransigence: Option<f64>,
-    /// Seconds of learning all tasks.
-    pub seconds: f64,
-}
-
-/// A method over all seeds that are finished.
-#[derive(Clone, Debug, Serialize)]
-pub struct MethodSummary {
-    /// Name.
-    pub method: String,
-    /// One line on it.
-    pub summary: &'static str,
-    /// Values of its settings.
-    pub settings: Settings,
-    /// The finished seeds.
-    pub seeds: Vec<SeedResult>,
-    /// Final mean accuracy.
-    pub average_accuracy: Option<Spread>,
-    /// Forgetting.
-    pub forgetting: Option<Spread>,
-    /// Backward transfer.
-    pub backward_transfer: Option<Spread>,
-    /// Intransigence.
-    pub intransigence: Option<Spread>,
-    /// Comparison of the average accuracy with that of `clr`.
-    pub against_clr: Option<Difference>,
-    /// Accuracy on the first task after each task.
-    pub first_task: Vec<Option<Spread>>,
-    /// Accuracy on each task of the plan after the last one.
-    pub final_accuracies: Vec<Option<Spread>>,
-    /// What is stored and computed.
-    pub cost: Cost,
-    /// 32-bit values stored for one more task, as a share of the backbone's, without heads and statistics of shared
-    /// norms. 32 bits count as one value.
-    pub share_of_backbone: f64,
-    /// Bytes of these values.
-    pub bytes_per_task: f64,
-    /// Bytes of a task's head, in the mean.
-    pub head_bytes_per_task: f64,
-    /// Bytes that only further training needs, in all.
-    pub training_bytes: f64,
-    /// The same in the form of the method's paper; 0 if it is the same form.
-    pub reference_bytes: f64,
-    /// Multiplications of training, relative to plain fine-tuning.
-    pub relative_multiplications: f64,
-    /// Seconds of training, relative to plain fine-tuning in the same run.
-    pub relative_seconds: Option<f64>,
-}
 
 /// All results of a run.
 #[derive(Clone, Debug, Serialize)]
@@ -142,6 +33,8 @@ pub struct Summary {
     pub size: [u32; 2],
     /// The methods in the order of the plan.
     pub methods: Vec<MethodSummary>,
+    /// Largest number of validation images of a task, and of test images.
+    pub held_out: usize,
     /// Folders of jobs that are not finished.
     pub missing: Vec<String>,
     /// The trials of settings on other tasks.
@@ -204,7 +97,7 @@ impl Summary {
                     head_bytes_per_task: 4.0 * timing.head_values as f64 / tasks.len().max(1) as f64,
                     training_bytes: 4.0 * timing.cost.training_values as f64 + timing.cost.training_bytes as f64,
                     reference_bytes: 4.0 * timing.cost.reference_values as f64,
-                    relative_multiplications: relative_multiplications(&timing, plan.epochs),
+                    relative_multiplications: timing.cost.relative_multiplications(&timing.images, plan.epochs),
                     relative_seconds: None,
                     cost: timing.cost,
                     method: job.method.clone(),
@@ -224,6 +117,7 @@ impl Summary {
             backbone_values,
             epochs: plan.epochs,
             images: plan.limits.train,
+            held_out: plan.limits.held_out,
             size: plan.size,
             tasks,
             methods,
@@ -264,83 +158,6 @@ pub(super) fn quoted(field: &str) -> String {
     } else {
         field.to_owned()
     }
-}
-
-impl MethodSummary {
-    fn summarise(&mut self, tasks: &[String]) {
-        let of = |value: &dyn Fn(&SeedResult) -> Option<f64>| {
-            let values: Vec<f64> = self.seeds.iter().filter_map(value).collect();
-            Spread::of(&values)
-        };
-        let average_accuracy = of(&|seed| Some(seed.average_accuracy));
-        let forgetting = of(&|seed| seed.forgetting);
-        let backward_transfer = of(&|seed| seed.backward_transfer);
-        let intransigence = of(&|seed| seed.intransigence);
-        let first_task = (0..tasks.len()).map(|after| of(&|seed| seed.accuracies.get(after)?.first().copied()));
-        let first_task = first_task.collect();
-        let final_accuracies = tasks.iter().map(|name| {
-            of(&|seed| {
-                let task = seed.order.iter().position(|known| known == name)?;
-                seed.accuracies.last()?.get(task).copied()
-            })
-        });
-        let final_accuracies = final_accuracies.collect();
-        self.average_accuracy = average_accuracy;
-        self.forgetting = forgetting;
-        self.backward_transfer = backward_transfer;
-        self.intransigence = intransigence;
-        self.first_task = first_task;
-        self.final_accuracies = final_accuracies;
-    }
-}
-
-/// Returns the multiplications of training all tasks, relative to three passes per image and epoch.
-fn relative_multiplications(timing: &Timing, epochs: usize) -> f64 {
-    let cost = &timing.cost;
-    let (images, tasks) = (timing.images.iter().sum::<usize>() as f64, timing.images.len() as f64);
-    let in_epochs = images * epochs as f64;
-    let all = cost.training_passes * in_epochs + cost.passes_per_task * tasks + cost.passes_per_image * images;
-    all / (3.0 * in_epochs).max(1.0)
-}
-
-/// Compares methods with `independent` and with `clr`, seed by seed.
-fn compare(methods: &mut [MethodSummary]) {
-    let seeds_of = |name: &str| {
-        methods
-            .iter()
-            .find(|method| method.method == name)
-            .map(|of| of.seeds.clone())
-    };
-    let (alone, clr) = (seeds_of("independent"), seeds_of("clr"));
-    for method in methods {
-        for seed in &mut method.seeds {
-            let alone = alone.iter().flatten().find(|alone| alone.seed == seed.seed);
-            seed.intransigence = alone.and_then(|alone| mean_lead(&alone.accuracies, &seed.accuracies));
-        }
-        let Some(clr) = clr.as_ref().filter(|_| method.method != "clr") else {
-            continue;
-        };
-        let pairs = method.seeds.iter().filter_map(|seed| {
-            let clr = clr.iter().find(|clr| clr.seed == seed.seed)?;
-            let error = (seed.standard_error?.powi(2) + clr.standard_error?.powi(2)).sqrt();
-            Some((seed.average_accuracy - clr.average_accuracy, error))
-        });
-        let (differences, errors): (Vec<f64>, Vec<f64>) = pairs.unzip();
-        method.against_clr = mean(differences).zip(mean(errors)).map(|(mean, error)| Difference {
-            mean,
-            level: mean.abs() < 2.0 * error,
-        });
-    }
-}
-
-/// Returns how much one method is ahead of another directly after each task, in the mean.
-fn mean_lead(ahead: &[Vec<f64>], behind: &[Vec<f64>]) -> Option<f64> {
-    let directly = |rows: &[Vec<f64>]| -> Option<Vec<f64>> {
-        let diagonal = rows.iter().enumerate().map(|(task, row)| row.get(task).copied());
-        diagonal.collect()
-    };
-    let (ahead, behind) = (directly(ahead)?, directly(behind)?);
-    mean(ahead.into_iter().zip(behind).map(|(ahead, behind)| ahead - behind))
 }
 
 /// Returns the counts of correct images and of all images after the last task.

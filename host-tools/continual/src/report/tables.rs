@@ -2,8 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::summary::{Difference, MethodSummary, Spread, Summary};
-use crate::run::Tuning;
+use super::{
+    results::{Difference, MethodSummary, Spread},
+    summary::Summary,
+};
+use crate::{registry::METHODS, run::Tuning};
 
 /// Returns text for the inside of an element.
 pub(super) fn escaped(text: &str) -> String {
@@ -74,7 +77,7 @@ pub(super) fn methods_table(summary: &Summary) -> String {
     format!(
         "<table>\n{table}</table>\n<p>Average accuracy: the mean over all tasks after the last one. Forgetting: the mean drop from the best earlier accuracy, \
          without the last task. Backward transfer: the mean change since a task was learned. Intransigence: the mean lead of independent directly after each task. Against clr: the difference of the \
-         average accuracies in points; below two standard errors (√(p(1 − p)/n) over the test images) it is called level. Standard deviations include the \
+         average accuracies in points; up to two standard errors (√(p(1 − p)/n) over the test images) it is called level. Standard deviations include the \
          order of the tasks, which depends on the seed. Stored per task: 32-bit values that one more task stores for inference, as a share of \
          the backbone's {} values, without the head; 32 bits count as one value. For training: what all tasks together need \
          for further training, such as anchors or a buffer; in brackets, what it is in the form of the method's paper. Multiplications and time are relative to sgd. The recipes of CLR run \
@@ -118,26 +121,29 @@ pub(super) fn matrices(method: &MethodSummary) -> String {
 }
 
 /// Returns the trials of settings, with those that were chosen.
-pub(super) fn settings_table(tuning: &Tuning, summary: &Summary) -> String {
+pub(super) fn settings_table(tuning: &Tuning) -> String {
     let mut table = head(&["method", "settings", "accuracy", "chosen"]);
-    for method in &summary.methods {
-        let mut trials: Vec<_> = tuning
-            .trials
-            .iter()
-            .filter(|trial| trial.method == method.method)
+    for entry in METHODS {
+        let chosen = tuning.chosen(entry);
+        let mut trials: Vec<_> = (tuning.trials.iter())
+            .filter(|trial| trial.method == entry.name)
             .collect();
         trials.sort_by(|a, b| {
-            a.settings
-                .values()
-                .partial_cmp(b.settings.values())
-                .unwrap_or(std::cmp::Ordering::Equal)
+            let [a, b] = [a, b].map(|trial| trial.settings.values());
+            a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal)
         });
         for trial in trials {
             let settings = trial.settings.iter().map(|(name, value)| format!("{name} {value}"));
-            let accuracy = trial.accuracy.map(|accuracy| format!("{:.1}", 100.0 * accuracy));
-            let chosen = if trial.settings == method.settings { "yes" } else { "" };
+            let accuracy = trial
+                .accuracy
+                .map(|accuracy| format!("{:.1}", f64::from(accuracy) / 1e4));
+            let chosen = if chosen.as_ref() == Some(&trial.settings) {
+                "yes"
+            } else {
+                ""
+            };
             table.push_str(&row(&[
-                method.method.clone(),
+                entry.name.to_owned(),
                 settings.collect::<Vec<_>>().join(", "),
                 accuracy.unwrap_or_else(|| "diverged".to_owned()),
                 chosen.to_owned(),
@@ -146,8 +152,8 @@ pub(super) fn settings_table(tuning: &Tuning, summary: &Summary) -> String {
     }
     format!(
         "<table>\n{table}</table>\n<p>Mean validation accuracy on {} in turn, at most {} training images each, seed {}: after the last \
-         task, and for sgd directly after each task. The learning rate of sgd is that of all methods that train the whole \
-         network. Methods that are not in the table have one setting.</p>",
+         task, and for sgd directly after each task. The learning rate of sgd is the network-rate of other methods. Methods \
+         that are not in the table have one combination of settings.</p>",
         escaped(&tuning.basis.tasks.join(", ")),
         tuning.basis.images,
         tuning.basis.seed

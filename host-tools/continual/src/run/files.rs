@@ -162,7 +162,10 @@ fn read(path: &Path) -> Result<Option<String>> {
 }
 
 fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|error| file_error(path, error.into()))
+    serde_json::from_str(text).map_err(|error| {
+        let reason = format!("{error}\nhint: it is damaged or of another version; use another output folder");
+        file_error(path, std::io::Error::other(reason))
+    })
 }
 
 /// Writes a file through a temporary one next to it.
@@ -170,6 +173,10 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || {
         let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
         file.write_all(bytes)?;
+        // Temporary files are private, but others may read the results.
+        #[cfg(unix)]
+        file.as_file()
+            .set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
         file.as_file().sync_all()?;
         file.persist(path)?;
         Ok(())

@@ -11,7 +11,7 @@ use crate::{
     error::{ContinualError, Result},
     learner::{LearnerOptions, correct},
     metrics::mean,
-    registry::{Entry, Settings},
+    registry::{self, Entry, Settings},
     task::{AUGMENTATION, Task},
     task_data::TaskData,
 };
@@ -45,9 +45,9 @@ pub struct Trial {
     pub method: String,
     /// Values of its settings.
     pub settings: Settings,
-    /// Mean validation accuracy of all tasks after the last one, or directly after each for plain fine-tuning; `None` if
-    /// the loss became infinite.
-    pub accuracy: Option<f64>,
+    /// Mean validation accuracy of all tasks after the last one, or directly after each for plain fine-tuning, in
+    /// millionths, so that a file has it exactly; `None` if the loss became infinite.
+    pub accuracy: Option<u32>,
 }
 
 /// All trials of a run.
@@ -77,6 +77,26 @@ impl Tuning {
         written(&results.join(TUNING), self)
     }
 
+    /// Returns the learning rate that was chosen for plain fine-tuning.
+    pub fn network_rate(&self) -> Option<f64> {
+        let all = registry::find("sgd")?.combinations(registry::RATES[0]);
+        self.best("sgd", &all)?.get("rate").copied()
+    }
+
+    /// Returns the settings that were chosen for a method; `None` if trials are missing.
+    pub fn chosen(&self, entry: &Entry) -> Option<Settings> {
+        let rate = if entry.rate_of_sgd {
+            self.network_rate()?
+        } else {
+            registry::RATES[0]
+        };
+        match entry.combinations(rate).as_slice() {
+            // Without a choice there is no trial.
+            [settings] => Some(settings.clone()),
+            several => self.best(entry.name, several).cloned(),
+        }
+    }
+
     /// Returns the trial of a method's settings.
     pub fn trial(&self, method: &str, settings: &Settings) -> Option<&Trial> {
         let same = |trial: &&Trial| trial.method == method && trial.settings == *settings;
@@ -85,7 +105,7 @@ impl Tuning {
 
     /// Returns the best settings of a method if all of `combinations` were tried. Of equal ones it is the first.
     pub fn best<'a>(&self, method: &str, combinations: &'a [Settings]) -> Option<&'a Settings> {
-        let mut best: Option<(&Settings, Option<f64>)> = None;
+        let mut best: Option<(&Settings, Option<u32>)> = None;
         for settings in combinations {
             let accuracy = self.trial(method, settings)?.accuracy;
             if best.is_none_or(|(_, highest)| accuracy > highest) {
@@ -96,8 +116,8 @@ impl Tuning {
     }
 }
 
-/// Trains a method on a sequence of tasks and returns the mean validation accuracy at its end, or nothing if the loss
-/// becomes infinite.
+/// Trains a method on a sequence of tasks and returns the mean validation accuracy at its end in millionths, or nothing
+/// if the loss becomes infinite.
 ///
 /// For plain fine-tuning, each task is validated directly after it was learned: its rate should learn, not forget little.
 ///
@@ -111,7 +131,7 @@ pub fn validation_accuracy(
     seed: u64,
     options: &LearnerOptions,
     device: &Device,
-) -> Result<Option<f64>> {
+) -> Result<Option<u32>> {
     let classes: Vec<usize> = tasks.iter().map(|task| task.classes.len()).collect();
     let mut learner = entry.learner(backbone, settings, &classes, device)?;
     let mut accuracies = Vec::new();
@@ -137,5 +157,5 @@ pub fn validation_accuracy(
             accuracies.push(share(correct(&*learner, index, &data.validation)?, data));
         }
     }
-    Ok(mean(accuracies))
+    Ok(mean(accuracies).map(|accuracy| (1e6 * accuracy).round() as u32))
 }

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 use clr_training::ops::{self, ConvOptions};
 
-use crate::ops::{activation, batch_norm, conv};
+use crate::ops::{activation, add_bias, batch_norm, conv, scale_planes};
 
 fn random(shape: &[usize], seed: u64) -> Tensor {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
@@ -72,6 +72,15 @@ fn convolutions_have_the_gradients_of_a_composition() {
         (2, 3, 4, 1, [3, 3], 1, 2, [9, 9], Padding::Explicit([2; 4])),
         (1, 5, 5, 5, [3, 3], 1, 2, [4, 3], Padding::Explicit([2; 4])),
         (2, 2, 3, 1, [3, 3], 3, 1, [2, 2], Padding::Explicit([2, 1, 1, 3])),
+        // Few channels per group: other numbers of outputs, strides without a position of the kernel, kernels larger than
+        // the input, padding on one side.
+        (3, 24, 24, 3, [3, 3], 1, 1, [5, 6], Padding::Explicit([1; 4])),
+        (2, 32, 16, 2, [1, 1], 1, 1, [4, 4], Padding::Explicit([0; 4])),
+        (2, 6, 3, 3, [3, 3], 2, 1, [7, 8], Padding::Explicit([0, 1, 1, 0])),
+        (2, 4, 4, 4, [2, 2], 3, 1, [9, 8], Padding::Explicit([0; 4])),
+        (2, 4, 8, 2, [1, 1], 3, 1, [7, 7], Padding::Explicit([0; 4])),
+        (2, 3, 3, 3, [5, 5], 1, 1, [3, 2], Padding::Explicit([2; 4])),
+        (2, 3, 3, 3, [5, 5], 2, 2, [6, 9], Padding::Explicit([4, 3, 4, 5])),
     ];
     for (images, inputs, outputs, groups, kernel, stride, dilation, size, padding) in cases {
         let x = Var::from_tensor(&random(&[images, inputs, size[0], size[1]], 1)).expect("x");
@@ -107,6 +116,43 @@ fn large_maps_are_divided_into_tiles_without_a_difference() {
             || ops::conv(&x, &w, options),
         );
     }
+}
+
+#[test]
+fn blocks_of_small_images_are_added_without_a_difference() {
+    // More images than one block of a weight's gradient, and a rest.
+    let x = Var::from_tensor(&random(&[37, 16, 7, 7], 1)).expect("x");
+    let w = Var::from_tensor(&random(&[16, 8, 3, 3], 2)).expect("w");
+    let options = ConvOptions {
+        stride: [1; 2],
+        dilation: [1; 2],
+        groups: 2,
+        padding: Padding::SameUpper,
+    };
+    assert_same(
+        &[x.clone(), w.clone()],
+        || conv(&x, &w, options),
+        || ops::conv(&x, &w, options),
+    );
+}
+
+#[test]
+fn values_per_plane_have_the_gradients_of_a_composition() {
+    let x = Var::from_tensor(&random(&[3, 5, 4, 7], 1)).expect("x");
+    let bias = Var::from_tensor(&random(&[5], 2)).expect("a bias");
+    assert_same(
+        &[x.clone(), bias.clone()],
+        || add_bias(&x, &bias),
+        || x.broadcast_add(&bias.reshape((1, 5, 1, 1))?),
+    );
+    let factor = Var::from_tensor(&random(&[3, 5, 1, 1], 3)).expect("factors");
+    assert_same(
+        &[x.clone(), factor.clone()],
+        || scale_planes(&x, &factor),
+        || x.broadcast_mul(&factor),
+    );
+    let error = add_bias(&x, &factor.flatten_all().expect("a vector")).expect_err("15 values");
+    assert!(error.to_string().contains("expected 5 values"), "{error}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub(super) fn in_parallel<T: Send, R: Send>(
     parallel: usize,
     work: impl Fn(T) -> anyhow::Result<R> + Sync,
 ) -> anyhow::Result<Vec<R>> {
+    let parallel = parallel.min(items.len()).max(1);
     let threads = (rayon::current_num_threads() / parallel).max(1);
     let queue: Mutex<VecDeque<(usize, T)>> = Mutex::new(items.into_iter().enumerate().collect());
     let results = Mutex::new(Vec::new());

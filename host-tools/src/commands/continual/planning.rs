@@ -101,10 +101,7 @@ pub(super) fn planned(args: &RunArgs, context: &Context<'_>) -> anyhow::Result<P
             file.display()
         );
         // Otherwise hours of tuning could end in settings that differ from those of finished jobs.
-        let depends = |job: &Job| {
-            let entry = registry::find(&job.method);
-            entry.is_none_or(|entry| entry.rate_of_sgd || entry.combinations(0.0).len() > 1)
-        };
+        let depends = |job: &Job| registry::find(&job.method).is_none_or(registry::Entry::depends_on_trials);
         anyhow::ensure!(
             args.tune.is_empty() || !known.jobs.iter().any(depends) || args.output.join(TUNING).exists(),
             "the jobs of '{}' have settings that were not tuned\nhint: use another output folder for `--tune`",
@@ -120,7 +117,7 @@ pub(super) fn planned(args: &RunArgs, context: &Context<'_>) -> anyhow::Result<P
         for entry in &entries {
             plan.jobs.push(Job {
                 method: entry.name.to_owned(),
-                settings: settings(entry, tuning.as_ref()),
+                settings: settings(entry, tuning.as_ref())?,
                 seed,
             });
         }

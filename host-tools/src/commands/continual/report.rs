@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use clr_continual::report::{
-    Backbones, Difference, Spread, Summary, accuracy_over_size_svg, average_accuracy_svg, backbones_svg,
-    first_task_svg, html,
+    Backbones, Difference, Spread, Summary, accuracy_over_size_svg, average_accuracy_svg, backbones_html,
+    backbones_svg, first_task_svg, html,
 };
 
 use super::read_plan;
@@ -70,17 +70,13 @@ fn write(folder: &Path, files: &[(&str, String)]) -> anyhow::Result<()> {
 
 /// Compares the runs of several backbones.
 fn of_several_runs(runs: &[PathBuf], output: &Path, context: &Context<'_>) -> anyhow::Result<u8> {
-    let mut names = Vec::new();
-    for run in runs {
-        let backbone = read_plan(run)?.backbone;
-        names.push(backbone.file_stem().unwrap_or_default().to_string_lossy().into_owned());
-    }
+    let folders: Vec<String> = runs.iter().map(|run| run.display().to_string()).collect();
     let summaries = runs.iter().map(|run| read(run)).collect::<anyhow::Result<Vec<_>>>()?;
-    let compared = Backbones::new(names, &summaries).context("the runs cannot be compared")?;
+    let compared = Backbones::new(&folders, &summaries).context("the runs cannot be compared")?;
     write(
         output,
         &[
-            ("backbones.html", compared.html()?),
+            ("backbones.html", backbones_html(&compared)?),
             ("backbones.json", document("continual-backbones", &compared)? + "\n"),
             ("backbones.csv", compared.csv()),
             ("backbones.svg", backbones_svg(&compared)?),

@@ -19,10 +19,8 @@ use crate::commands::Context;
 const TUNING_SEED: u64 = 100;
 /// Maximum number of training images of a task on which settings are chosen.
 const TUNING_IMAGES: usize = 300;
-/// Learning rate of plain fine-tuning without a choice.
-const RATE: f64 = 0.01;
 
-/// Reads the trials that were made before, after those that are missing were made.
+/// Returns the trials in the output folder. With `--tune`, those that are missing are made first.
 pub(super) fn tuned(
     args: &RunArgs,
     entries: &[&'static Entry],
@@ -30,7 +28,7 @@ pub(super) fn tuned(
     backbone: &Backbone,
     context: &Context<'_>,
 ) -> anyhow::Result<Option<Tuning>> {
-    let known = Tuning::read(&args.output).context("hint: delete the file to repeat the tuning")?;
+    let known = Tuning::read(&args.output)?;
     if args.tune.is_empty() {
         return Ok(known);
     }
@@ -54,10 +52,10 @@ pub(super) fn tuned(
     // The learning rate of plain fine-tuning comes first, because others use it.
     let sgd = find("sgd").filter(|_| entries.iter().any(|entry| entry.rate_of_sgd || entry.name == "sgd"));
     let others = entries.iter().copied().filter(|entry| entry.name != "sgd");
-    trials.run(&sgd.into_iter().collect::<Vec<_>>(), RATE, context)?;
-    let rate = rate(&trials.tuning.lock().unwrap_or_else(PoisonError::into_inner));
-    trials.run(&others.collect::<Vec<_>>(), rate, context)?;
-    Ok(Some(trials.tuning.into_inner().unwrap_or_else(PoisonError::into_inner)))
+    trials.run(&sgd.into_iter().collect::<Vec<_>>(), context)?;
+    trials.run(&others.collect::<Vec<_>>(), context)?;
+    let tuning = trials.tuning.into_inner();
+    Ok(Some(tuning.unwrap_or_else(PoisonError::into_inner)))
 }
 
 /// Loads the tasks on which settings are chosen.
@@ -99,17 +97,15 @@ struct Trials<'a> {
 
 impl Trials<'_> {
     /// Makes the missing trials of methods that have several settings.
-    fn run(&self, entries: &[&Entry], rate: f64, context: &Context<'_>) -> anyhow::Result<()> {
+    fn run(&self, entries: &[&Entry], context: &Context<'_>) -> anyhow::Result<()> {
+        let rate = self.network_rate();
         let missing = |(entry, settings): &(&Entry, Settings)| {
             let tuning = self.tuning.lock().unwrap_or_else(PoisonError::into_inner);
             tuning.trial(entry.name, settings).is_none()
         };
-        let all = entries.iter().flat_map(|&entry| {
-            let all = entry.combinations(rate);
-            let several = all.len() > 1;
-            all.into_iter()
-                .filter(move |_| several)
-                .map(move |settings| (entry, settings))
+        let all = entries.iter().filter(|entry| entry.has_choice()).flat_map(|&entry| {
+            let all = entry.combinations(rate).into_iter();
+            all.map(move |settings| (entry, settings))
         });
         let all: Vec<(&Entry, Settings)> = all.filter(missing).collect();
         let bar = context.output.bar(all.len() as u64, "settings");
@@ -119,6 +115,13 @@ impl Trials<'_> {
             self.show(entry, rate);
         }
         Ok(())
+    }
+
+    /// Returns the learning rate of the methods that use that of plain fine-tuning.
+    fn network_rate(&self) -> f64 {
+        let tuning = self.tuning.lock().unwrap_or_else(PoisonError::into_inner);
+        // Without a choice, no method needs it.
+        tuning.network_rate().unwrap_or_default()
     }
 
     fn one(&self, entry: &Entry, settings: Settings, bar: &ProgressBar) -> anyhow::Result<()> {
@@ -157,7 +160,9 @@ impl Trials<'_> {
         };
         for settings in &all {
             let accuracy = tuning.trial(entry.name, settings).and_then(|trial| trial.accuracy);
-            let text = accuracy.map_or("diverged".to_owned(), |accuracy| format!("{:.1} %", 100.0 * accuracy));
+            let text = accuracy.map_or("diverged".to_owned(), |accuracy| {
+                format!("{:.1} %", f64::from(accuracy) / 1e4)
+            });
             let chosen = if settings == best { ", chosen" } else { "" };
             tracing::info!("{} with {settings:?}: {text}{chosen}", entry.name);
             if settings == best && accuracy.is_none() {
@@ -167,31 +172,16 @@ impl Trials<'_> {
     }
 }
 
-/// Returns the learning rate that was chosen for plain fine-tuning.
-fn rate(tuning: &Tuning) -> f64 {
-    let best = find("sgd").and_then(|sgd| {
-        let all = sgd.combinations(RATE);
-        tuning.best("sgd", &all)?.get("rate").copied()
-    });
-    best.unwrap_or(RATE)
-}
-
-/// Returns the settings that were chosen for a method, or its defaults with the learning rate that was chosen for plain
-/// fine-tuning.
-pub(super) fn settings(entry: &Entry, tuning: Option<&Tuning>) -> Settings {
-    let chosen = tuning.and_then(|tuning| {
-        let all = entry.combinations(rate(tuning));
-        match all.as_slice() {
-            // Without a choice there is no trial.
-            [settings] => Some(settings.clone()),
-            several => tuning.best(entry.name, several).cloned(),
-        }
-    });
-    chosen.unwrap_or_else(|| {
-        let mut settings = entry.defaults();
-        if let (Some(tuning), true) = (tuning, entry.rate_of_sgd) {
-            settings.insert("network-rate".to_owned(), rate(tuning));
-        }
-        settings
+/// Returns the settings of a method: those that were chosen, or its defaults without any trials.
+pub(super) fn settings(entry: &Entry, tuning: Option<&Tuning>) -> anyhow::Result<Settings> {
+    let Some(tuning) = tuning else {
+        return Ok(entry.defaults());
+    };
+    tuning.chosen(entry).with_context(|| {
+        format!(
+            "the settings of `{}` were not chosen in this folder, those of other methods were\nhint: add `--tune {}`, or use another output folder",
+            entry.name,
+            tuning.basis.tasks.join(",")
+        )
     })
 }

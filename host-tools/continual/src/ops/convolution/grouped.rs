@@ -11,7 +11,7 @@ use crate::ops::vectors::{LANES, add_products, total, weighted_sum};
 /// Largest number of channels of a group, of the input or the output.
 const CHANNELS: usize = 16;
 
-/// Values of input planes that are read many times.
+/// Values of the input of several images that stay in a core's cache.
 const CACHED: usize = 1 << 13;
 
 /// Returns whether a convolution has groups of few channels.
@@ -90,7 +90,7 @@ fn by_input(shape: &ConvShape, phases: &Phases, group: &Group, w: &[f32]) -> Vec
     weights
 }
 
-/// Computes the gradient of the input.
+/// Computes the gradient of the input. `dx` starts as zeros: inputs that no output reads are not written.
 pub(super) fn input_gradient(shape: &ConvShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
     let (phases, group) = (Phases::new(shape), Group::new(shape));
     let weights = by_input(shape, &phases, &group, w);

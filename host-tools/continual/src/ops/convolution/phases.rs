@@ -13,7 +13,7 @@ pub(super) struct Phases {
     pitch: usize,
     /// Columns of an output plane.
     width: usize,
-    /// Distance of the values that a phase takes from a row of the input.
+    /// Column stride of the convolution.
     stride: usize,
     /// Values of an output plane, rounded up to whole vectors.
     pub(super) length: usize,

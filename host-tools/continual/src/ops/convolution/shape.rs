@@ -46,6 +46,9 @@ impl ConvShape {
                 "convolution: kernel {kernel:?}, stride {stride:?} and dilation {dilation:?} must be above zero"
             );
         }
+        if [images, inputs, outputs, height, width].contains(&0) {
+            candle_core::bail!("convolution: an input of {images} × {inputs} × {height} × {width} has no values");
+        }
         let pads = padding.resolve(from, kernel, stride, dilation);
         let mut to = [0; 2];
         for axis in 0..2 {
