@@ -94,7 +94,7 @@ impl Calibration {
         let spatial = (y + conv(y, &self.kernel, options)?)?;
         let means = spatial.mean_keepdim((2, 3))?;
         let weighted = means.broadcast_mul(&self.factor.reshape((1, (), 1, 1))?)?;
-        let fixed = (mode == Mode::Eval).then(|| ChannelStatistics {
+        let fixed = (mode != Mode::Train).then(|| ChannelStatistics {
             mean: self.running.mean.clone(),
             variance: self.running.variance.clone(),
             count: 0,

@@ -59,7 +59,7 @@ impl InputMeans {
 impl Transform for InputMeans {
     fn input(&self, conv: usize, x: &Tensor, mode: Mode) -> candle_core::Result<()> {
         let layer = &self.layers[conv];
-        if mode == Mode::Eval || layer.norm.is_none() {
+        if mode != Mode::Train || layer.norm.is_none() {
             return Ok(());
         }
         let phases = phase_means(x, layer.options.stride)?;

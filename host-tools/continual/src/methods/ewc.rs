@@ -11,7 +11,7 @@ use crate::{
     learner::Cost,
     loss::log_softmax,
     model::Model,
-    network::NoTransform,
+    network::{Mode, NoTransform},
     random::{Purpose, stream},
     saved::{Kept, check},
 };
@@ -187,7 +187,14 @@ pub(super) fn fisher_information(model: &Model, task: &Task<'_>) -> Result<Vecto
     order.truncate(IMAGES);
     for &image in &order {
         let x = task.train.tensor(&[image], &model.device)?;
-        let features = super::eval_features(model, 0, &NoTransform, &x)?;
+        let features = (model.structure).forward(
+            &model.weights,
+            &model.norms[0],
+            &NoTransform,
+            Mode::EvalWithGradient,
+            &x,
+        )?;
+        let features = features.values;
         let log_p: Tensor = log_softmax(&model.heads[task.index].logits(&features)?)?.squeeze(0)?;
         for (class, log_p_class) in log_p.to_vec1::<f32>()?.into_iter().enumerate() {
             let p = f64::from(log_p_class).exp();

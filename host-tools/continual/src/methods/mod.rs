@@ -213,7 +213,7 @@ fn train_features(model: &mut Model, norms: usize, transform: &dyn Transform, x:
     Ok(features.values)
 }
 
-/// Computes features with the running statistics of set `norms`.
+/// Computes features with the running statistics of set `norms`, without gradients.
 fn eval_features(model: &Model, norms: usize, transform: &dyn Transform, x: &Tensor) -> Result<Tensor> {
     let norms = &model.norms[norms];
     let features = model

@@ -18,8 +18,10 @@ use crate::{
 pub enum Mode {
     /// Those of the batch.
     Train,
-    /// The running ones.
+    /// The running ones. The features have no gradient, so that each map is freed as soon as no step reads it.
     Eval,
+    /// The running ones, with gradients.
+    EvalWithGradient,
 }
 
 /// Features of a batch.
@@ -72,7 +74,7 @@ impl Structure {
                 }
                 Kind::Norm { norm, epsilon } => {
                     let [gamma, beta] = norms.affine(norm);
-                    let fixed = (mode == Mode::Eval).then(|| norms.running()[norm].fixed());
+                    let fixed = (mode != Mode::Train).then(|| norms.running()[norm].fixed());
                     let (y, of_batch) = batch_norm(x, gamma, beta, epsilon, fixed.as_ref())?;
                     if mode == Mode::Train {
                         statistics.push((norm, of_batch));
@@ -81,7 +83,7 @@ impl Structure {
                 }
                 _ => compute(step, weights, x, &inputs)?,
             };
-            values[index + 1] = Some(y);
+            values[index + 1] = Some(if mode == Mode::Eval { y.detach() } else { y });
             for &released in &step.release {
                 values[released] = None;
             }

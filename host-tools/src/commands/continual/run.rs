@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clr_continual::keep_freed_memory;
 use serde::Serialize;
 
 use super::{
@@ -21,6 +22,7 @@ struct Document {
 
 pub(crate) fn run(args: &RunArgs, context: &Context<'_>) -> anyhow::Result<u8> {
     try_folder(&args.output, 256 << 20)?;
+    keep_freed_memory();
     let Planned { plan, backbone, wanted } = match args.job {
         Some(index) => planned_before(&args.output, index)?,
         None => planned(args, context)?,
