@@ -11,7 +11,7 @@ use crate::error::Result;
 /// Returns the page.
 ///
 /// # Errors
-/// [`ContinualError::Plot`] if the plot cannot be drawn.
+/// [`ContinualError::Plot`](crate::ContinualError::Plot) if the plot cannot be drawn.
 pub fn backbones_html(compared: &Backbones) -> Result<String> {
     let names = compared.backbones.iter().map(String::as_str);
     let mut accuracies = head(&std::iter::once("method").chain(names.clone()).collect::<Vec<_>>());
