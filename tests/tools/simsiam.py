@@ -4,19 +4,19 @@
     clr import simsiam/resnet18-simsiam.pth -o resnet18-simsiam.onnx --size 64
     python tests/tools/simsiam.py TASK... --limit 64 --measure 8             # measures the speed, writes nothing
 
-SimSiam on images of these very tasks, not DINO or SwAV; it has seen all tasks' images, unlabelled, before task 1.
+SimSiam on images of these very tasks, not DINO or SwAV: the network has seen the training images of all tasks, unlabelled, before task 1.
 
 TASK is a folder of `clr fetch`. Training reads images of train/. Labels and val/ serve the accuracy of nearest neighbours alone; without
 val/, a fifth of the chosen images is held out for it. test/ is never read. Files in the output folder:
 
-    resnet18-simsiam.pth      the backbone in torchvision's names, without `fc`: `clr import` ends it with its 512 features
-    resnet18-untrained.pth    the network before training, with torchvision's initialisation: all γ are 1
+    resnet18-simsiam.pth      the backbone in torchvision's names, without `fc`; after `clr import`, its output is 512 features
+    resnet18-untrained.pth    torchvision's initialisation, all γ 1; training then starts with the last γ of each residual block at 0
     resnet18-simsiam.json     arguments, sha256 of both files and of the images, measurements of every epoch
     resnet18-simsiam.run      run state, replaced after every epoch: the same command resumes from it, with the same result
 
 Views: crop of 0.2 to 1 of the area, colour jitter 0.4/0.4/0.4/0.1 (p 0.8; one order of the four per batch), grey (p 0.2); no mirroring, no
-blur. Pixels are normalised as ImageNet's, which `clr import` assumes. The last γ of each residual block starts at 0. The rate follows a
-cosine, the predictor's is constant (as in the reference code). Each view has its own batch statistics; a last partial batch is left out.
+blur. Pixels are normalised as ImageNet's, which `clr import` assumes. The rate follows a cosine, the predictor's is constant (as in the
+reference code). Each view has its own batch statistics; a last partial batch is left out.
 
 Prints one JSON object per epoch: loss (−1 to 0); deviation, the mean standard deviation of the values of z/|z| (0.044 = 1/√512 is
 right, 0 a collapse); every tenth epoch the accuracy of 20 nearest neighbours on features (epoch 0: the untrained network).

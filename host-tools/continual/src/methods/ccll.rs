@@ -249,8 +249,8 @@ impl Method for Ccll {
     fn cost(&self, model: &Model) -> Cost {
         let channels: usize = model.structure.convs().iter().map(|layer| layer.shape[0]).sum();
         Cost {
-            // Kernel, factor, scale and bias, without the statistics of the norm.
-            values: (12 * channels + 4 * model.norm_channels()) as f64,
+            // Kernel, factor, and the gate's norm with its statistics.
+            values: (14 * channels + 4 * model.norm_channels()) as f64,
             training_passes: 2.0 + 3.0 * model.share_of_multiplications(|layer| 9 * layer.shape[0]),
             // It also trains the weights.
             first_task_passes: 1.0,

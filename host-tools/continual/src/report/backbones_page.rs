@@ -60,10 +60,10 @@ pub fn backbones_html(compared: &Backbones) -> Result<String> {
     });
     let missing: String = missing.collect();
     let body = format!(
-        "<h1>Continual learning on {} backbones</h1>\n<p>{} tasks in turn: {}. At most {} training images of {} × {} pixels per \
+        "<h1>Continual learning on {} backbones</h1>\n<p>{} tasks, in the order of seed 0: {}. Other seeds keep the first and permute the rest. At most {} training images of {} × {} pixels per \
          task, {} epochs. Average accuracy on test images after the last task in per cent, mean ± standard deviation over \
-         seeds.</p>\n{missing}<p>The backbones differ in whatever distinguishes their files: architecture, and images and method of \
-         pretraining. Those of the CLR paper differ in pretraining alone. {LIMITS}</p>\n<table>\n{accuracies}</table>\n<figure>{}</figure>\n<h2>Stored per task</h2>\n<p>For \
+         seeds.</p>\n{missing}<p>The backbones may differ in architecture, and in images and method of pretraining, so a difference has no single cause. \
+             In the CLR paper, only pretraining differs. {LIMITS}</p>\n<table>\n{accuracies}</table>\n<figure>{}</figure>\n<h2>Stored per task</h2>\n<p>For \
          inference, without the head; in brackets as a share of the backbone's values.</p>\n<table>\n{stored}</table>\n",
         compared.backbones.len(),
         compared.tasks.len(),

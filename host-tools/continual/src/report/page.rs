@@ -24,7 +24,7 @@ pub fn html(summary: &Summary) -> Result<String> {
     let mut body = String::new();
     let _ = write!(
         body,
-        "<h1>Continual learning on {}</h1>\n<p>{} tasks in turn: {}. At most {} training images of {} × {} pixels per task, \
+        "<h1>Continual learning on {}</h1>\n<p>{} tasks, in the order of seed 0: {}. Other seeds keep the first and permute the rest. At most {} training images of {} × {} pixels per task, \
          {} epochs. Accuracy on test images in per cent, mean ± standard deviation over seeds.</p>\n",
         escaped(&summary.backbone),
         summary.tasks.len(),
@@ -34,25 +34,27 @@ pub fn html(summary: &Summary) -> Result<String> {
         summary.size[1],
         summary.epochs,
     );
-    if !summary.missing.is_empty() {
-        let _ = writeln!(
-            body,
-            "<p><strong>Not finished:</strong> {}.</p>",
-            escaped(&summary.missing.join(", "))
-        );
+    for (what, jobs) in [("Not finished", &summary.missing), ("Diverged", &summary.diverged)] {
+        if !jobs.is_empty() {
+            let _ = writeln!(body, "<p><strong>{what}:</strong> {}.</p>", escaped(&jobs.join(", ")));
+        }
     }
     let _ = writeln!(body, "<p>{LIMITS}</p>\n<h2>Methods</h2>\n{}", methods_table(summary));
     for (title, svg) in [
         ("Accuracy on the first task after each task", first_task_svg(summary)?),
         ("Average accuracy after the last task", average_accuracy_svg(summary)?),
         (
-            "Average accuracy over kB stored per task",
+            "Average accuracy over kB per task, head included",
             accuracy_over_size_svg(summary)?,
         ),
     ] {
         let _ = writeln!(body, "<h2>{title}</h2>\n<figure>{}</figure>", inline(&svg));
     }
-    let _ = writeln!(body, "<h2>Each task after the last one</h2>\n{}", tasks_table(summary));
+    let _ = writeln!(
+        body,
+        "<h2>Accuracy on each task after the last task</h2>\n{}",
+        tasks_table(summary)
+    );
     if let Some(tuning) = &summary.tuning {
         let _ = writeln!(body, "<h2>Settings</h2>\n{}", settings_table(tuning));
     }

@@ -181,7 +181,7 @@ pub fn accuracy_over_size_svg(summary: &Summary) -> Result<String> {
     drawn((760, height), |area| {
         let (plot, side) = area.split_horizontally(600);
         let mut chart = ChartBuilder::on(&plot)
-            .caption("Average accuracy over kB stored per task", (FONT, 16))
+            .caption("Average accuracy over kB per task", (FONT, 16))
             .margin(12)
             .x_label_area_size(40)
             .y_label_area_size(48)
@@ -191,7 +191,7 @@ pub fn accuracy_over_size_svg(summary: &Summary) -> Result<String> {
             )
             .map_err(plot_error)?;
         (chart.configure_mesh().light_line_style(WHITE).bold_line_style(GRID))
-            .x_desc("kB stored per task, head included")
+            .x_desc("kB per task, head included")
             .y_desc("accuracy in %")
             .label_style((FONT, 12))
             .draw()

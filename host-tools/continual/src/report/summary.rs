@@ -13,7 +13,7 @@ use crate::{
     error::Result,
     metrics::{AccuracyMatrix, mean, standard_error},
     registry,
-    run::{Cell, Plan, Tuning, read_cells, read_timing},
+    run::{Cell, Plan, Tuning, read_cells, read_divergence, read_timing},
 };
 
 /// All results of a run.
@@ -37,6 +37,8 @@ pub struct Summary {
     pub held_out: usize,
     /// Folders of jobs that are not finished.
     pub missing: Vec<String>,
+    /// Folders of jobs whose loss became infinite.
+    pub diverged: Vec<String>,
     /// The trials of settings on other tasks.
     pub tuning: Option<Tuning>,
 }
@@ -49,10 +51,14 @@ impl Summary {
     pub fn read(plan: &Plan, backbone: &Backbone, results: &Path) -> Result<Self> {
         let tasks = plan.names();
         let mut methods: Vec<MethodSummary> = Vec::new();
-        let mut missing = Vec::new();
+        let (mut missing, mut diverged) = (Vec::new(), Vec::new());
         let backbone_values = backbone_values(backbone);
         for job in &plan.jobs {
             let folder = results.join("jobs").join(job.folder());
+            if read_divergence(&folder)?.is_some() {
+                diverged.push(job.folder());
+                continue;
+            }
             let (cells, timing) = (read_cells(&folder)?, read_timing(&folder)?);
             let Some(timing) = timing else {
                 missing.push(job.folder());
@@ -122,6 +128,7 @@ impl Summary {
             tasks,
             methods,
             missing,
+            diverged,
             tuning: Tuning::read(results)?,
         })
     }

@@ -40,7 +40,7 @@ pub(super) fn methods_table(summary: &Summary) -> String {
         "backward transfer",
         "intransigence",
         "against clr",
-        "stored per task",
+        "share of backbone",
         "kB per task",
         "kB of a head",
         "kB for training",
@@ -75,12 +75,14 @@ pub(super) fn methods_table(summary: &Summary) -> String {
         ]));
     }
     format!(
-        "<table>\n{table}</table>\n<p>Average accuracy: the mean over all tasks after the last one. Forgetting: the mean drop from the best earlier accuracy, \
-         without the last task. Backward transfer: the mean change since a task was learned. Intransigence: the mean lead of independent directly after each task. Against clr: the difference of the \
-         average accuracies in points; up to two standard errors (√(p(1 − p)/n) over the test images) it is called level. Standard deviations include the \
-         order of the tasks, which depends on the seed. Stored per task: 32-bit values that one more task stores for inference, as a share of \
-         the backbone's {} values, without the head; 32 bits count as one value. For training: what all tasks together need \
-         for further training, such as anchors or a buffer; in brackets, what it is in the form of the method's paper. Multiplications and time are relative to sgd. The recipes of CLR run \
+        "<table>\n{table}</table>\n<p>Average accuracy: the mean over all tasks after the last task. Forgetting: the best accuracy on a task before the last task \
+         minus that after it, averaged over all tasks but the last. Backward transfer: the mean change since a task was learned, over \
+         all tasks but the last. Intransigence: the accuracy of <code>independent</code> minus that of the method directly after each \
+         task, averaged. Against <code>clr</code>: the difference of the average accuracies in points; level: at most two standard \
+         errors, √(Σ p(1 − p)/n) / T for T tasks with n test images each, both methods added in squares. Standard deviations are over \
+         seeds, so they include the effect of the order of the tasks. Per task: 32-bit values that one more task stores for \
+         inference, without the head, also as a share of the backbone's {} values; 32 bits count as one value. For training: what all tasks together need \
+         for further training, such as anchors or a buffer; in brackets, what it is in the form of the method's paper. Multiplications and time are relative to <code>sgd</code>. The recipes of CLR run \
          on the project's kernels, the other methods operator by operator, so times compare implementations.</p>",
         summary.backbone_values
     )

@@ -13,6 +13,9 @@ use crate::{
     learner::Cost,
 };
 
+/// Name of the file of a job that diverged.
+const DIVERGENCE: &str = "diverged.json";
+
 /// A cell of the accuracy matrix. Tasks are numbered in the order in which the job learned them, from 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
@@ -45,6 +48,19 @@ pub struct Timing {
     pub head_values: usize,
 }
 
+/// A loss that was not finite, which ended a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Divergence {
+    /// As in [`Timing`].
+    pub(super) key: String,
+    /// As in [`Timing`].
+    pub(super) data: Vec<String>,
+    /// Number of the task, from 1.
+    pub task: usize,
+    /// Number of the epoch, from 1.
+    pub epoch: usize,
+}
+
 /// What a job needs to continue.
 #[derive(Serialize, Deserialize)]
 pub(super) struct State {
@@ -53,8 +69,8 @@ pub(super) struct State {
     /// SHA-256 of the images of the tasks so far, in their order.
     pub(super) data: Vec<[u8; 32]>,
     pub(super) seconds: Vec<f64>,
-    /// Per task: the bits of some logits directly after it was learned, for methods that keep their answers.
-    pub(super) answers: Vec<Vec<u32>>,
+    /// Per task: the bits of some logits directly after it was learned, for methods with constant logits.
+    pub(super) logit_bits: Vec<Vec<u32>>,
     pub(super) learner: Vec<u8>,
 }
 
@@ -77,6 +93,10 @@ impl JobFiles {
 
     pub(super) fn timing(&self) -> PathBuf {
         self.0.join("timing.json")
+    }
+
+    pub(super) fn save_divergence(&self, divergence: &Divergence) -> Result<()> {
+        written(&self.0.join(DIVERGENCE), divergence)
     }
 
     pub(super) fn load_state(&self) -> Result<Option<State>> {
@@ -140,6 +160,14 @@ pub fn read_cells(folder: &Path) -> Result<Vec<Cell>> {
 pub fn read_timing(folder: &Path) -> Result<Option<Timing>> {
     let path = folder.join("timing.json");
     parsed(&path)
+}
+
+/// Reads the divergence that ended a job; `None` if none did.
+///
+/// # Errors
+/// [`ContinualError::File`] if the file cannot be read.
+pub fn read_divergence(folder: &Path) -> Result<Option<Divergence>> {
+    parsed(&folder.join(DIVERGENCE))
 }
 
 /// Reads a JSON file, if it exists.

@@ -6,7 +6,7 @@ use candle_core::Device;
 use clr_onnx::Backbone;
 
 use super::{
-    files::{Cell, JobFiles, State, Timing, file_error},
+    files::{Cell, Divergence, JobFiles, State, Timing, file_error},
     plan::{Job, Plan},
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     task_data::TaskData,
 };
 
-/// Images whose logits are compared after every task, for methods that keep their answers.
+/// Images whose logits are compared after every task, for methods with constant logits.
 const COMPARED: usize = 8;
 
 /// Progress of a job.
@@ -35,7 +35,8 @@ pub struct Event {
 /// cells.
 ///
 /// # Errors
-/// [`ContinualError`] of a method or file; [`ContinualError::Forgot`] if a method that keeps its answers does not.
+/// [`ContinualError`] of a method or file; [`ContinualError::Forgot`] if constant logits changed;
+/// [`ContinualError::Diverged`] if the loss is not finite, now or when the job ran before.
 pub fn run_job(
     plan: &Plan,
     job: &Job,
@@ -55,16 +56,29 @@ pub fn run_job(
         }
         return super::read_cells(&folder);
     }
+    let entry = registry::find(&job.method).ok_or_else(|| unknown(&job.method))?;
+    if let Some(Divergence {
+        key: known,
+        data,
+        task,
+        epoch,
+    }) = super::read_divergence(&folder)?
+    {
+        if known != key || data != hexadecimal {
+            return Err(other_data(&folder));
+        }
+        let method = entry.name;
+        return Err(ContinualError::Diverged { method, task, epoch });
+    }
     let path = folder.clone();
     let files = JobFiles::new(folder)?;
-    let entry = registry::find(&job.method).ok_or_else(|| unknown(&job.method))?;
     let classes: Vec<usize> = tasks.iter().map(|task| task.classes.len()).collect();
     let mut learner = entry.learner(backbone, &job.settings, &classes, device)?;
     let mut state = State {
         key: key.clone(),
         data: Vec::new(),
         seconds: Vec::new(),
-        answers: Vec::new(),
+        logit_bits: Vec::new(),
         learner: Vec::new(),
     };
     if let Some(saved) = files.load_state()? {
@@ -97,17 +111,26 @@ pub fn run_job(
             augmentation: &AUGMENTATION,
         };
         let start = Instant::now();
-        learner.learn(&task, &data.validation, &options, &mut |epoch, loss| {
+        let learned = learner.learn(&task, &data.validation, &options, &mut |epoch, loss| {
             progress(Event {
                 task: index,
                 epoch,
                 loss,
             });
-        })?;
+        });
+        if let Err(ContinualError::Diverged { task, epoch, .. }) = &learned {
+            files.save_divergence(&Divergence {
+                key: key.clone(),
+                data: hexadecimal.clone(),
+                task: *task,
+                epoch: *epoch,
+            })?;
+        }
+        learned?;
         state.seconds.push(start.elapsed().as_secs_f64());
         state.data.push(digests[index]);
         if learner.has_constant_logits() {
-            state.answers.push(answers(&*learner, index, data)?);
+            state.logit_bits.push(logit_bits(&*learner, index, data)?);
         }
         // A method that learns all tasks at once has nothing to continue from before the last.
         if !learner.learns_all_at_once() {
@@ -163,9 +186,9 @@ fn measure(
     for (task, data) in tasks[..=after].iter().enumerate() {
         let earlier = cells.iter().find(|cell| cell.after == task && cell.task == task);
         let correct = match earlier {
-            // The same answers: they are compared in place of measured.
+            // Constant logits are compared, not measured again.
             Some(earlier) if learner.has_constant_logits() => {
-                if answers(learner, task, data)? != state.answers[task] {
+                if logit_bits(learner, task, data)? != state.logit_bits[task] {
                     return Err(ContinualError::Forgot {
                         task: data.name.clone(),
                         after: tasks[after].name.clone(),
@@ -187,7 +210,7 @@ fn measure(
 }
 
 /// Returns the bits of the logits of some test images.
-fn answers(learner: &dyn Learner, task: usize, data: &TaskData) -> Result<Vec<u32>> {
+fn logit_bits(learner: &dyn Learner, task: usize, data: &TaskData) -> Result<Vec<u32>> {
     let indices: Vec<usize> = (0..data.test.examples().len().min(COMPARED)).collect();
     let rows = learner.logits(task, &data.test, &indices)?;
     Ok(rows.into_iter().flatten().map(f32::to_bits).collect())

@@ -261,6 +261,41 @@ fn a_loss_that_becomes_infinite_has_no_validation_accuracy() {
 }
 
 #[test]
+fn a_job_that_diverged_is_reported_and_not_run_again() {
+    let fixture = Fixture::new();
+    let mut plan = plan(&fixture, &["sgd", "linear"]);
+    plan.jobs[0].settings.insert("rate".to_owned(), 1e30);
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = tasks(&fixture);
+    let mut epochs = 0;
+    let mut run = |job: usize| {
+        run_job(
+            &plan,
+            &plan.jobs[job],
+            &fixture.backbone,
+            &data,
+            folder.path(),
+            &Device::Cpu,
+            &mut |_| epochs += 1,
+        )
+    };
+    run(1).expect("a job");
+    let errors = [run(0), run(0)].map(|result| result.expect_err("a divergence").to_string());
+    assert_eq!(errors[0], errors[1]);
+    assert!(errors[0].contains("the loss is not finite"), "{}", errors[0]);
+    let after_two = epochs;
+    let mut again = |_: Event| epochs += 1;
+    let job = &plan.jobs[0];
+    let device = Device::Cpu;
+    let result = run_job(&plan, job, &fixture.backbone, &data, folder.path(), &device, &mut again);
+    assert!(result.is_err());
+    assert_eq!(epochs, after_two);
+    let summary = Summary::read(&plan, &fixture.backbone, folder.path()).expect("a summary");
+    assert_eq!(summary.diverged, ["sgd-1"]);
+    assert!(summary.missing.is_empty() && summary.methods.len() == 1);
+}
+
+#[test]
 fn the_best_settings_are_those_of_the_highest_accuracy_when_all_were_tried() {
     let all = registry::find("si").expect("si").combinations(0.01);
     let trial = |index: usize, accuracy| Trial {

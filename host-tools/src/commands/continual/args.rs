@@ -11,7 +11,7 @@ use crate::commands::parse_size;
 /// Train methods on a sequence of tasks, and test after each task
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  clr continual run --backbone lite0.onnx --tasks signs,emoji,fashion -o results/\n  clr continual run --backbone lite0.onnx --tasks signs,emoji,fashion --methods sgd,ewc,er,clr --seeds 0,1,2 \
+    after_help = "Examples:\n  clr continual run --backbone lite0.onnx --tasks signs,climate,furniture -o results/\n  clr continual run --backbone lite0.onnx --tasks signs,climate,furniture --methods sgd,ewc,er,clr --seeds 0,1,2 \
                   --tune digits,stamps,clipart -o results/\n  clr continual run --job 3 -o results/              one job of that run, by its index\n\n\
                   A run that was stopped continues with the same command, from each job's last complete task. Seed 0 learns the tasks in the given order; the others keep the first and permute the rest."
 )]
@@ -19,7 +19,7 @@ pub(crate) struct RunArgs {
     /// Pretrained backbone (ONNX)
     #[arg(short, long, value_name = "FILE", required_unless_present = "job")]
     pub(super) backbone: Option<PathBuf>,
-    /// Folders with train/, val/ and test/, comma-separated, in order
+    /// Folders with train/, test/ and perhaps val/, comma-separated, in order
     #[arg(long, value_name = "FOLDERS", value_delimiter = ',', required_unless_present = "job")]
     pub(super) tasks: Vec<PathBuf>,
     /// Methods, comma-separated, or `all`
@@ -28,10 +28,10 @@ pub(crate) struct RunArgs {
     /// Seeds, comma-separated
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "0")]
     pub(super) seeds: Vec<u64>,
-    /// Choose settings on these other tasks first, on validation images
+    /// Choose settings on these tasks first, by validation images; none of them is in --tasks
     #[arg(long, value_name = "FOLDERS", value_delimiter = ',')]
     pub(super) tune: Vec<PathBuf>,
-    /// Numbers of images and epochs
+    /// Numbers of images, input size and epochs
     #[arg(long, value_enum, default_value_t = Preset::Study)]
     pub(super) preset: Preset,
     /// Input size in pixels [default: the preset's]

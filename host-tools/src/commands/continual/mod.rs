@@ -26,7 +26,7 @@ const PLAN: &str = "plan.json";
 #[derive(Args, Debug)]
 #[command(
     arg_required_else_help = true,
-    after_help = "Examples:\n  clr fetch lite0 signs emoji fashion --to .\n  clr continual run --backbone lite0.onnx --tasks signs,emoji,fashion -o results/\n  clr continual report results/\n\nMethods learn the tasks one after the other and are measured on all tasks so far after each. docs/reference/continual.md explains them."
+    after_help = "Examples:\n  clr fetch lite0 signs climate furniture --to .\n  clr continual run --backbone lite0.onnx --tasks signs,climate,furniture -o results/\n  clr continual report results/\n\nMethods learn the tasks one after the other and are measured on all tasks so far after each. docs/reference/continual.md explains them."
 )]
 pub(crate) struct ContinualCommand {
     #[command(subcommand)]

@@ -27,7 +27,7 @@ pub(crate) struct ReportArgs {
     /// Output folders of `clr continual run`
     #[arg(value_name = "FOLDER", required = true)]
     results: Vec<PathBuf>,
-    /// Folder of the report [default: that of the run]
+    /// Folder of the report, required for several runs [default: that of the run]
     #[arg(short, long, value_name = "FOLDER")]
     output: Option<PathBuf>,
 }
@@ -49,6 +49,9 @@ fn read(results: &Path) -> anyhow::Result<Summary> {
     let plan = read_plan(results)?;
     let backbone = read_backbone(&plan.backbone)?;
     let summary = Summary::read(&plan, &backbone, results)?;
+    for diverged in &summary.diverged {
+        tracing::warn!("{}: {diverged} diverged", results.display());
+    }
     anyhow::ensure!(
         !summary.methods.is_empty(),
         "no job of '{}' is finished\nhint: `clr continual run` continues it",
@@ -121,7 +124,7 @@ fn of_one_run(results: &Path, output: &Path, context: &Context<'_>) -> anyhow::R
         "forgetting",
         "backward transfer",
         "against clr",
-        "stored per task",
+        "per task",
         "head",
         "for training",
         "time",
