@@ -28,7 +28,7 @@ pub(crate) struct RunArgs {
     /// Seeds, comma-separated
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "0")]
     pub(super) seeds: Vec<u64>,
-    /// Choose settings on these tasks first, by validation images; none of them is in --tasks
+    /// Choose settings on these other tasks first, by validation images
     #[arg(long, value_name = "FOLDERS", value_delimiter = ',')]
     pub(super) tune: Vec<PathBuf>,
     /// Numbers of images, input size and epochs
