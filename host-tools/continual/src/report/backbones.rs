@@ -42,6 +42,8 @@ pub struct Backbones {
     pub methods: Vec<MethodOnBackbones>,
     /// Per backbone: the folders of jobs that are not finished.
     pub missing: Vec<Vec<String>>,
+    /// Per backbone: the folders of jobs whose loss became infinite.
+    pub diverged: Vec<Vec<String>>,
 }
 
 impl Backbones {
@@ -73,21 +75,22 @@ impl Backbones {
             }
         }
         let methods = methods.into_iter().map(|name| {
-            let of_run = |run: &Summary| run.methods.iter().find(|method| method.method == name).cloned();
-            let found: Vec<_> = runs.iter().map(of_run).collect();
-            let of = |value: &dyn Fn(&MethodSummary) -> Option<f64>| {
-                found.iter().map(|method| method.as_ref().and_then(value)).collect()
-            };
+            let found: Vec<Option<&MethodSummary>> = (runs.iter())
+                .map(|run| run.methods.iter().find(|method| method.method == name))
+                .collect();
             MethodOnBackbones {
                 average_accuracy: found
                     .iter()
-                    .map(|method| method.as_ref().and_then(|method| method.average_accuracy))
+                    .map(|method| method.and_then(|method| method.average_accuracy))
                     .collect(),
                 seeds: found
                     .iter()
-                    .map(|method| method.as_ref().map_or(0, |method| method.seeds.len()))
+                    .map(|method| method.map_or(0, |method| method.seeds.len()))
                     .collect(),
-                bytes_per_task: of(&|method| Some(method.bytes_per_task)),
+                bytes_per_task: found
+                    .iter()
+                    .map(|method| method.map(|method| method.bytes_per_task))
+                    .collect(),
                 method: name,
             }
         });
@@ -102,6 +105,7 @@ impl Backbones {
         Ok(Self {
             backbones: runs.iter().zip(folders).map(name).collect(),
             missing: runs.iter().map(|run| run.missing.clone()).collect(),
+            diverged: runs.iter().map(|run| run.diverged.clone()).collect(),
             values: runs.iter().map(|run| run.backbone_values).collect(),
             tasks: first.tasks.clone(),
             images: first.images,

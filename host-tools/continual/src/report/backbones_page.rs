@@ -1,8 +1,10 @@
 //! The comparison of backbones on one page that needs nothing else.
 
+use std::fmt::Write as _;
+
 use super::{
     backbones::Backbones,
-    page::{LIMITS, document, inline},
+    page::{LIMITS, conditions, document, inline},
     plots::backbones_svg,
     tables::{escaped, head, percent, row},
 };
@@ -46,32 +48,21 @@ pub fn backbones_html(compared: &Backbones) -> Result<String> {
             });
         stored.push_str(&row(&name.chain(cells).collect::<Vec<_>>()));
     }
-    let missing = compared
-        .backbones
-        .iter()
-        .zip(&compared.missing)
-        .filter(|(_, jobs)| !jobs.is_empty());
-    let missing = missing.map(|(backbone, jobs)| {
-        let jobs = escaped(&jobs.join(", "));
-        format!(
-            "<p><strong>Not finished on {}:</strong> {jobs}.</p>\n",
-            escaped(backbone)
-        )
-    });
-    let missing: String = missing.collect();
+    let mut unfinished = String::new();
+    for (what, jobs) in [("Not finished", &compared.missing), ("Diverged", &compared.diverged)] {
+        for (backbone, jobs) in compared.backbones.iter().zip(jobs).filter(|(_, jobs)| !jobs.is_empty()) {
+            let (backbone, jobs) = (escaped(backbone), escaped(&jobs.join(", ")));
+            let _ = writeln!(unfinished, "<p><strong>{what} on {backbone}:</strong> {jobs}.</p>");
+        }
+    }
     let body = format!(
-        "<h1>Continual learning on {} backbones</h1>\n<p>{} tasks, in the order of seed 0: {}. Other seeds keep the first and permute the rest. At most {} training images of {} × {} pixels per \
-         task, {} epochs. Average accuracy on test images after the last task in per cent, mean ± standard deviation over \
-         seeds.</p>\n{missing}<p>The backbones may differ in architecture, and in images and method of pretraining, so a difference has no single cause. \
-             In the CLR paper, only pretraining differs. {LIMITS}</p>\n<table>\n{accuracies}</table>\n<figure>{}</figure>\n<h2>Stored per task</h2>\n<p>For \
-         inference, without the head; in brackets as a share of the backbone's values.</p>\n<table>\n{stored}</table>\n",
+        "<h1>Continual learning on {} backbones</h1>\n<p>{} Average accuracy on test images after the last task in per cent, \
+         mean ± standard deviation over seeds.</p>\n{unfinished}<p>The backbones may differ in architecture, and in images and \
+         method of pretraining, so a difference has no single cause. In the CLR paper, only pretraining differs. {LIMITS}</p>\n\
+         <table>\n{accuracies}</table>\n<figure>{}</figure>\n<h2>Stored per task</h2>\n<p>For inference, without the head; in \
+         brackets as a share of the backbone's values.</p>\n<table>\n{stored}</table>\n",
         compared.backbones.len(),
-        compared.tasks.len(),
-        escaped(&compared.tasks.join(", ")),
-        compared.images,
-        compared.size[0],
-        compared.size[1],
-        compared.epochs,
+        conditions(&compared.tasks, compared.images, compared.size, compared.epochs),
         inline(&backbones_svg(compared)?),
     );
     Ok(document("Continual learning on several backbones", &body))

@@ -46,7 +46,7 @@ fn mean_lead(ahead: &[Vec<f64>], behind: &[Vec<f64>]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Cost, registry::Settings, report::SeedResult};
+    use crate::report::SeedResult;
 
     /// A method whose accuracy on two tasks is the same after each.
     fn method(name: &str, accuracies: &[(u64, [f64; 2])]) -> MethodSummary {
@@ -59,32 +59,12 @@ mod tests {
             },
             average_accuracy: f64::midpoint(first, second),
             standard_error: Some(0.01),
-            average_incremental_accuracy: None,
-            forgetting: None,
-            backward_transfer: None,
-            intransigence: None,
-            seconds: 1.0,
+            ..SeedResult::default()
         };
         MethodSummary {
             method: name.to_owned(),
-            summary: "",
-            settings: Settings::new(),
             seeds: accuracies.iter().map(seed).collect(),
-            average_accuracy: None,
-            forgetting: None,
-            backward_transfer: None,
-            intransigence: None,
-            against_clr: None,
-            first_task: Vec::new(),
-            final_accuracies: Vec::new(),
-            cost: Cost::default(),
-            share_of_backbone: 0.0,
-            bytes_per_task: 0.0,
-            head_bytes_per_task: 0.0,
-            training_bytes: 0.0,
-            reference_bytes: 0.0,
-            relative_multiplications: 0.0,
-            relative_seconds: None,
+            ..MethodSummary::default()
         }
     }
 

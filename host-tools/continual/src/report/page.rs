@@ -24,15 +24,9 @@ pub fn html(summary: &Summary) -> Result<String> {
     let mut body = String::new();
     let _ = write!(
         body,
-        "<h1>Continual learning on {}</h1>\n<p>{} tasks, in the order of seed 0: {}. Other seeds keep the first and permute the rest. At most {} training images of {} × {} pixels per task, \
-         {} epochs. Accuracy on test images in per cent, mean ± standard deviation over seeds.</p>\n",
+        "<h1>Continual learning on {}</h1>\n<p>{} Accuracy on test images in per cent, mean ± standard deviation over seeds.</p>\n",
         escaped(&summary.backbone),
-        summary.tasks.len(),
-        escaped(&summary.tasks.join(", ")),
-        summary.images,
-        summary.size[0],
-        summary.size[1],
-        summary.epochs,
+        conditions(&summary.tasks, summary.images, summary.size, summary.epochs),
     );
     for (what, jobs) in [("Not finished", &summary.missing), ("Diverged", &summary.diverged)] {
         if !jobs.is_empty() {
@@ -71,6 +65,18 @@ pub fn html(summary: &Summary) -> Result<String> {
         &format!("Continual learning on {}", escaped(&summary.backbone)),
         &body,
     ))
+}
+
+/// Returns the sentences on tasks and sizes that begin a page.
+pub(super) fn conditions(tasks: &[String], images: usize, size: [u32; 2], epochs: usize) -> String {
+    format!(
+        "{} tasks, in the order of seed 0: {}. Other seeds keep the first and permute the rest. At most {images} training images \
+         of {} × {} pixels per task, {epochs} epochs.",
+        tasks.len(),
+        escaped(&tasks.join(", ")),
+        size[0],
+        size[1],
+    )
 }
 
 /// Returns a page with its style.

@@ -52,7 +52,7 @@ impl Difference {
 }
 
 /// A finished job.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct SeedResult {
     /// Seed.
     pub seed: u64,
@@ -77,7 +77,7 @@ pub struct SeedResult {
 }
 
 /// A method over all seeds that are finished.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct MethodSummary {
     /// Name.
     pub method: String,

@@ -91,23 +91,16 @@ impl Summary {
                 None => methods.push(MethodSummary {
                     summary: registry::find(&job.method).map_or("", |entry| entry.summary),
                     settings: job.settings.clone(),
-                    average_accuracy: None,
-                    forgetting: None,
-                    backward_transfer: None,
-                    intransigence: None,
-                    against_clr: None,
-                    first_task: Vec::new(),
-                    final_accuracies: Vec::new(),
                     share_of_backbone: (timing.cost.values + timing.cost.bits / 32.0) / backbone_values.max(1) as f64,
                     bytes_per_task: 4.0 * timing.cost.values + timing.cost.bits / 8.0,
                     head_bytes_per_task: 4.0 * timing.head_values as f64 / tasks.len().max(1) as f64,
                     training_bytes: 4.0 * timing.cost.training_values as f64 + timing.cost.training_bytes as f64,
                     reference_bytes: 4.0 * timing.cost.reference_values as f64,
                     relative_multiplications: timing.cost.relative_multiplications(&timing.images, plan.epochs),
-                    relative_seconds: None,
                     cost: timing.cost,
                     method: job.method.clone(),
                     seeds: vec![seed],
+                    ..MethodSummary::default()
                 }),
             }
         }

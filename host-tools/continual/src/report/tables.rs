@@ -136,9 +136,6 @@ pub(super) fn settings_table(tuning: &Tuning) -> String {
         });
         for trial in trials {
             let settings = trial.settings.iter().map(|(name, value)| format!("{name} {value}"));
-            let accuracy = trial
-                .accuracy
-                .map(|accuracy| format!("{:.1}", f64::from(accuracy) / 1e4));
             let chosen = if chosen.as_ref() == Some(&trial.settings) {
                 "yes"
             } else {
@@ -147,7 +144,7 @@ pub(super) fn settings_table(tuning: &Tuning) -> String {
             table.push_str(&row(&[
                 entry.name.to_owned(),
                 settings.collect::<Vec<_>>().join(", "),
-                accuracy.unwrap_or_else(|| "diverged".to_owned()),
+                trial.percent(),
                 chosen.to_owned(),
             ]));
         }

@@ -94,7 +94,7 @@ pub fn run_job(
         ..LearnerOptions::default()
     };
     let known = state.data.len();
-    let mut cells: Vec<Cell> = super::read_cells(&results.join("jobs").join(job.folder()))?;
+    let mut cells: Vec<Cell> = super::read_cells(&path)?;
     cells.retain(|cell| cell.after < known);
     // The records of the last task may not have been written.
     if known > 0 && !cells.iter().any(|cell| cell.after == known - 1) {

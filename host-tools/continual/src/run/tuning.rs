@@ -50,6 +50,14 @@ pub struct Trial {
     pub accuracy: Option<u32>,
 }
 
+impl Trial {
+    /// Returns the accuracy in per cent, such as `59.9`, or `diverged`.
+    pub fn percent(&self) -> String {
+        let percent = |accuracy| format!("{:.1}", f64::from(accuracy) / 1e4);
+        self.accuracy.map_or_else(|| "diverged".to_owned(), percent)
+    }
+}
+
 /// All trials of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tuning {

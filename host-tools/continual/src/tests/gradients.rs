@@ -55,6 +55,26 @@ fn assert_same(variables: &[Var], ours: impl Fn() -> Result<Tensor>, reference: 
     }
 }
 
+/// Asserts that a convolution has the values and gradients of candle's operations.
+fn assert_convolution(x: &Tensor, w: &Tensor, options: ConvOptions) {
+    let [x, w] = [x, w].map(|tensor| Var::from_tensor(tensor).expect("a variable"));
+    assert_same(
+        &[x.clone(), w.clone()],
+        || conv(&x, &w, options),
+        || ops::conv(&x, &w, options),
+    );
+}
+
+/// Options of a convolution whose output has the size of its input.
+fn same_size(groups: usize) -> ConvOptions {
+    ConvOptions {
+        stride: [1; 2],
+        dilation: [1; 2],
+        groups,
+        padding: Padding::SameUpper,
+    }
+}
+
 #[test]
 fn convolutions_have_the_gradients_of_a_composition() {
     // Images, input and output channels, groups, kernel, stride, dilation, size, padding.
@@ -83,18 +103,17 @@ fn convolutions_have_the_gradients_of_a_composition() {
         (2, 3, 3, 3, [5, 5], 2, 2, [6, 9], Padding::Explicit([4, 3, 4, 5])),
     ];
     for (images, inputs, outputs, groups, kernel, stride, dilation, size, padding) in cases {
-        let x = Var::from_tensor(&random(&[images, inputs, size[0], size[1]], 1)).expect("x");
-        let w = Var::from_tensor(&random(&[outputs, inputs / groups, kernel[0], kernel[1]], 2)).expect("w");
         let options = ConvOptions {
             stride: [stride; 2],
             dilation: [dilation; 2],
             groups,
             padding,
         };
-        assert_same(
-            &[x.clone(), w.clone()],
-            || conv(&x, &w, options),
-            || ops::conv(&x, &w, options),
+        let x = random(&[images, inputs, size[0], size[1]], 1);
+        assert_convolution(
+            &x,
+            &random(&[outputs, inputs / groups, kernel[0], kernel[1]], 2),
+            options,
         );
     }
 }
@@ -102,38 +121,15 @@ fn convolutions_have_the_gradients_of_a_composition() {
 #[test]
 fn large_maps_are_divided_into_tiles_without_a_difference() {
     for (images, inputs, outputs, kernel, size) in [(3, 64, 8, 3, 60), (40, 128, 16, 1, 9), (20, 256, 8, 3, 8)] {
-        let x = Var::from_tensor(&random(&[images, inputs, size, size], 1)).expect("x");
-        let w = Var::from_tensor(&(random(&[outputs, inputs, kernel, kernel], 2) * 0.1).expect("w")).expect("w");
-        let options = ConvOptions {
-            stride: [1; 2],
-            dilation: [1; 2],
-            groups: 1,
-            padding: Padding::SameUpper,
-        };
-        assert_same(
-            &[x.clone(), w.clone()],
-            || conv(&x, &w, options),
-            || ops::conv(&x, &w, options),
-        );
+        let w = (random(&[outputs, inputs, kernel, kernel], 2) * 0.1).expect("w");
+        assert_convolution(&random(&[images, inputs, size, size], 1), &w, same_size(1));
     }
 }
 
 #[test]
 fn blocks_of_small_images_are_added_without_a_difference() {
     // More images than one block of a weight's gradient, and a rest.
-    let x = Var::from_tensor(&random(&[37, 16, 7, 7], 1)).expect("x");
-    let w = Var::from_tensor(&random(&[16, 8, 3, 3], 2)).expect("w");
-    let options = ConvOptions {
-        stride: [1; 2],
-        dilation: [1; 2],
-        groups: 2,
-        padding: Padding::SameUpper,
-    };
-    assert_same(
-        &[x.clone(), w.clone()],
-        || conv(&x, &w, options),
-        || ops::conv(&x, &w, options),
-    );
+    assert_convolution(&random(&[37, 16, 7, 7], 1), &random(&[16, 8, 3, 3], 2), same_size(2));
 }
 
 #[test]
@@ -245,12 +241,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
             let w = Var::from_tensor(&random(&[64, 48, 3, 3], 2)).expect("w");
             let depthwise = Var::from_tensor(&random(&[64, 1, 3, 3], 3)).expect("depthwise");
             let vectors = [4, 5].map(|seed| Var::from_tensor(&random(&[64], seed)).expect("a vector"));
-            let options = ConvOptions {
-                stride: [1; 2],
-                dilation: [1; 2],
-                groups: 1,
-                padding: Padding::SameUpper,
-            };
+            let options = same_size(1);
             let y = conv(&x, &w, options).expect("a convolution");
             let (y, _) = batch_norm(&y, &vectors[0], &vectors[1], 1e-5, None).expect("a norm");
             let y = activation(&y, Activation::Relu).expect("an activation");

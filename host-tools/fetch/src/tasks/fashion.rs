@@ -1,7 +1,5 @@
 //! Fashion-MNIST in IDX files: big-endian magic `00 00 08 <dimensions>`, the sizes, and then the bytes.
 
-use std::io::Read;
-
 use image::GrayImage;
 
 use super::{Collected, owned};
@@ -24,10 +22,7 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
     let source = &sources[0];
     let mut files = std::collections::BTreeMap::new();
     archive::visit(source, &|name| name.ends_with("ubyte.gz"), &mut |name, bytes| {
-        let mut raw = Vec::new();
-        flate2::read::GzDecoder::new(bytes.as_slice())
-            .read_to_end(&mut raw)
-            .map_err(|error| FetchError::content(name, error.to_string()))?;
+        let raw = archive::gunzip(&bytes, name)?;
         files.insert(name.rsplit('/').next().unwrap_or(name).to_owned(), raw);
         Ok(())
     })?;

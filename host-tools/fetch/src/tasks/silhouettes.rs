@@ -1,7 +1,5 @@
 //! Animal outlines: a gzipped `numpy` pickle with 10,000 images, and one with their labels.
 
-use std::io::Read;
-
 use clr_onnx::NumpyArray;
 use image::GrayImage;
 
@@ -16,11 +14,7 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
     let source = &sources[0];
     let file = |part: &'static str| -> Result<Vec<u8>, FetchError> {
         let packed = archive::one(source, &move |name| name.contains(part) && is_kind(name, "gz"), part)?;
-        let mut raw = Vec::new();
-        flate2::read::GzDecoder::new(packed.as_slice())
-            .read_to_end(&mut raw)
-            .map_err(|error| FetchError::content(part, error.to_string()))?;
-        Ok(raw)
+        archive::gunzip(&packed, part)
     };
     let (images, labels) = (file("animal_data")?, file("animal_label")?);
     let (images, labels) = (only_array(&images, source)?, only_array(&labels, source)?);

@@ -159,13 +159,13 @@ impl Trials<'_> {
             return;
         };
         for settings in &all {
-            let accuracy = tuning.trial(entry.name, settings).and_then(|trial| trial.accuracy);
-            let text = accuracy.map_or("diverged".to_owned(), |accuracy| {
-                format!("{:.1} %", f64::from(accuracy) / 1e4)
-            });
+            let Some(trial) = tuning.trial(entry.name, settings) else {
+                continue;
+            };
+            let unit = if trial.accuracy.is_some() { " %" } else { "" };
             let chosen = if settings == best { ", chosen" } else { "" };
-            tracing::info!("{} with {settings:?}: {text}{chosen}", entry.name);
-            if settings == best && accuracy.is_none() {
+            tracing::info!("{} with {settings:?}: {}{unit}{chosen}", entry.name, trial.percent());
+            if settings == best && trial.accuracy.is_none() {
                 tracing::warn!("{}: the loss diverged with every setting", entry.name);
             }
         }

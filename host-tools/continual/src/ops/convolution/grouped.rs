@@ -96,7 +96,7 @@ pub(super) fn input_gradient(shape: &ConvShape, dy: &[f32], w: &[f32], dx: &mut 
     let weights = by_input(shape, &phases, &group, w);
     // Zeros around the gradient of an output plane: what is outside of the plane has no part in a sum.
     let margin = phases.reach();
-    let room = margin + phases.phase.max(phases.length) + LANES;
+    let room = margin + phases.phase;
     let starts = (0..phases.count).map(|phase| {
         let starts = (0..group.outputs).flat_map(|output| {
             let taps = phases.taps.iter().filter(move |(of, _)| *of == phase);
