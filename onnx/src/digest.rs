@@ -9,6 +9,7 @@
 //! node    = name | list of input values | tag (u8) | fields of the operation in the order of the Rust type
 //! padding = 0 top left bottom right | 1 (SAME_UPPER) | 2 (SAME_LOWER)      (tag: u8)
 //! option  = 0 | 1 value                                                    (tag: u8)
+//! weights = a tensor, or (with tag 26 in place of 0) dimensions, integers (i8) and a scale for each output channel
 //! opaque  = length | bytes of its ModelProto, in which names and constants have one form | batch of one only (u8)
 //! ```
 //! The digest does not depend on the classifier, labels, preprocessing, the backbone's name or the bytes of any file.
@@ -17,7 +18,7 @@ use clr_adapters::Digest;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Tensor,
+    ConvWeight, Quantisation, Tensor,
     graph::{Activation, Graph, Op, PadMode, Padding, Pool},
     resize::{Coordinates, Resize, ResizeMode, ResizeTarget, Rounding},
 };
@@ -76,6 +77,29 @@ impl Encoder {
         }
     }
 
+    /// Encodes the tag and the weights of a convolution.
+    fn weight(&mut self, weight: &ConvWeight) {
+        match weight {
+            ConvWeight::Float(tensor) => {
+                self.tag(0);
+                self.tensor(tensor);
+            }
+            ConvWeight::Int8(tensor) => {
+                self.tag(26);
+                self.number(tensor.shape().len());
+                self.numbers(tensor.shape());
+                let mut buffer = [0; 4096];
+                for chunk in tensor.values().chunks(buffer.len()) {
+                    for (byte, value) in buffer.iter_mut().zip(chunk) {
+                        *byte = value.cast_unsigned();
+                    }
+                    self.0.update(&buffer[..chunk.len()]);
+                }
+                tensor.scale().iter().for_each(|scale| self.float(*scale));
+            }
+        }
+    }
+
     fn padding(&mut self, padding: Padding) {
         match padding {
             Padding::Explicit(pads) => {
@@ -98,8 +122,7 @@ impl Encoder {
     fn op(&mut self, op: &Op) {
         match op {
             Op::Conv(conv) => {
-                self.tag(0);
-                self.tensor(&conv.weight);
+                self.weight(&conv.weight);
                 self.tag(conv.bias.is_some().into());
                 if let Some(bias) = &conv.bias {
                     self.tensor(bias);
@@ -222,6 +245,11 @@ impl Encoder {
                 self.number(bytes.len());
                 self.0.update(&bytes);
                 self.tag(opaque.is_single().into());
+            }
+            Op::FakeQuantise(Quantisation { scale, zero_point }) => {
+                self.tag(25);
+                self.float(*scale);
+                self.tag(*zero_point);
             }
             // `Encoder::op` encodes all other operations.
             _ => {}

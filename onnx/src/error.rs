@@ -90,8 +90,8 @@ pub enum OnnxError {
     },
     /// The model is quantised.
     #[error(
-        "{origin}: the model is quantised ({}): its arithmetic is int8 or narrower, expected float\nhint: give the float \
-         model that it was made from; quantised ones are left to a later version",
+        "{origin}: the model is quantised in a form that cannot be read ({})\nhint: give the float model that it was made from, and \
+         quantise that with `clr quantize`; QuantizeLinear and DequantizeLinear with fixed scales are read too",
         counted(operators)
     )]
     Quantised {

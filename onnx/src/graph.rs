@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::{Tensor, opaque::Opaque, resize::Resize};
+use crate::{ConvWeight, Quantisation, Tensor, opaque::Opaque, resize::Resize};
 
 /// A value of the graph: 0 is the image, `i + 1` is the output of node `i`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,6 +46,42 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     /// The features: `[N, F]`, which the classifier reads.
     pub features: ValueId,
+}
+
+impl Graph {
+    /// Returns the grid on which each value lies, by [`ValueId`]: that of its rounding, which operations that only move or
+    /// compare values keep.
+    pub fn grids(&self) -> Vec<Option<Quantisation>> {
+        let mut grids = vec![None];
+        for node in &self.nodes {
+            let grid = node.grid(&grids);
+            grids.push(grid);
+        }
+        grids
+    }
+}
+
+impl Node {
+    /// Returns the grid on which the node's value lies, from those of earlier values.
+    pub(crate) fn grid(&self, grids: &[Option<Quantisation>]) -> Option<Quantisation> {
+        let mut inputs = self.inputs.iter().map(|input| grids.get(input.0).copied().flatten());
+        let first = inputs.next().flatten();
+        match &self.op {
+            Op::FakeQuantise(grid) => Some(*grid),
+            Op::MaxPool(_)
+            | Op::Flatten
+            | Op::Unflatten
+            | Op::GatherChannels { .. }
+            | Op::Crop { .. }
+            | Op::Activation(Activation::Relu)
+            | Op::Pad {
+                mode: PadMode::Constant(0.0) | PadMode::Reflect | PadMode::Edge | PadMode::Wrap,
+                ..
+            } => first,
+            Op::Concat => first.filter(|_| inputs.all(|other| other == first)),
+            _ => None,
+        }
+    }
 }
 
 /// An operation. Weights are part of it and never change.
@@ -163,6 +199,9 @@ pub enum Op {
         /// G.
         groups: usize,
     },
+    /// Rounding to a grid of 256 values (ONNX `QuantizeLinear` followed by `DequantizeLinear`, opset 13). It is what a
+    /// value loses where it is stored in 8 bits.
+    FakeQuantise(Quantisation),
     /// Interpolation of a map (ONNX `Resize`).
     Resize(Resize),
     /// A part of the network that no other operation expresses, kept as the ONNX nodes that compute it.
@@ -208,6 +247,7 @@ impl Op {
             Self::GlobalResponseNorm { .. } => "global response normalisation",
             Self::ChannelConv { .. } => "Conv along channels",
             Self::Softmax { .. } => "Softmax",
+            Self::FakeQuantise(_) => "QuantizeLinear and DequantizeLinear",
             Self::Resize(_) => "Resize",
             Self::Opaque(_) => "opaque step",
         }
@@ -218,7 +258,7 @@ impl Op {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conv {
     /// `[O, I / group, kh, kw]`.
-    pub weight: Tensor,
+    pub weight: ConvWeight,
     /// `[O]`, if the convolution has a bias.
     pub bias: Option<Tensor>,
     /// Rows, columns.

@@ -36,7 +36,7 @@ pub(crate) fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, String> {
         | (Op::GroupNorm { scale, .. } | Op::GlobalResponseNorm { scale, .. }, &[input @ Shape::Map(_)]) => {
             per_channel("scale", scale.data().len(), input)?
         }
-        (Op::Activation(_), &[input]) => input,
+        (Op::Activation(_) | Op::FakeQuantise(_), &[input]) => input,
         (Op::Add | Op::Mul, &[left, right]) => broadcast(left, right)?,
         (Op::Concat, inputs) => concat(inputs)?,
         (Op::MaxPool(pool) | Op::AveragePool(pool), &[Shape::Map(input)]) => window(pool, input)?,

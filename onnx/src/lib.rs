@@ -24,6 +24,7 @@ mod preprocess;
 mod program;
 #[doc(hidden)]
 pub mod proto;
+mod quantisation;
 mod resize;
 mod rewrite;
 mod shape;
@@ -51,6 +52,7 @@ pub use preprocess::{
     has_further_images, imagenet_preprocessing, read_image_file, shrink_to_fit,
 };
 pub use program::{ConvStep, Program, Step, StepOp};
+pub use quantisation::{ConvWeight, Quantisation, QuantisedTensor};
 pub use resize::{Coordinates, Resize, ResizeMode, ResizeTarget, Rounding, Taps};
 pub use rewrite::{
     HeadPart, OnnxModel, Parameter, ParameterSource, Reprogrammed, absolute_sites, aligned_sites, check_adapter,

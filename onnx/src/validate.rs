@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use clr_adapters::{Head, Preprocessing};
 
 use crate::{
-    OnnxError, Tensor,
+    ConvWeight, OnnxError, Tensor,
     graph::{Conv, Graph, Op, PadMode, Padding, Pool, ValueId},
     limits::{MAX_CHANNELS, MAX_NODES, MAX_PIXELS, MAX_WINDOW, RESERVED_NAME},
 };
@@ -213,6 +213,7 @@ pub(crate) fn op(op: &Op, arity: usize) -> Result<(), String> {
             Ok(())
         }
         Op::Resize(resize) => resize.check(),
+        Op::FakeQuantise(quantisation) => quantisation.check(),
         Op::Add | Op::Mul | Op::Concat | Op::GlobalAveragePool | Op::Flatten | Op::Unflatten | Op::Opaque(_) => Ok(()),
     }
 }
@@ -248,7 +249,19 @@ fn convolution(conv: &Conv) -> Result<(), String> {
     sides("stride", conv.stride)?;
     sides("dilation", conv.dilation)?;
     pads(conv.padding)?;
-    finite("weight", &conv.weight)?;
+    match &conv.weight {
+        ConvWeight::Float(tensor) => finite("weight", tensor)?,
+        ConvWeight::Int8(tensor) => {
+            // The real values are finite too.
+            let usable = |scale: &f32| *scale > 0.0 && (scale * 128.0).is_finite();
+            if let Some(channel) = tensor.scale().iter().position(|scale| !usable(scale)) {
+                let scale = tensor.scale()[channel];
+                return Err(format!(
+                    "scale of channel {channel}: expected a positive finite number, got {scale}"
+                ));
+            }
+        }
+    }
     match &conv.bias {
         Some(bias) if bias.shape() != [outputs] => Err(format!("bias: expected [{outputs}], got {:?}", bias.shape())),
         Some(bias) => finite("bias", bias),

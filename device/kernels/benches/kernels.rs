@@ -25,7 +25,7 @@ fn values(count: usize) -> Vec<f32> {
 fn conv([out, input, kernel, stride, group]: [usize; 5]) -> Conv {
     let shape = [out, input / group, kernel, kernel];
     Conv {
-        weight: Tensor::new(shape, values(shape.iter().product())),
+        weight: Tensor::new(shape, values(shape.iter().product())).into(),
         bias: None,
         stride: [stride; 2],
         dilation: [1; 2],

@@ -23,6 +23,7 @@ mod channel_map;
 mod channels;
 mod depthwise;
 mod elementwise;
+mod grid;
 mod head;
 mod layout;
 mod learn;
@@ -44,6 +45,7 @@ pub use channel_map::ChannelMap;
 pub use channels::{channel_conv, channel_conv_outputs, softmax_groups};
 pub use elementwise::{Binary, Broadcast, affine, binary, broadcast_binary, prelu};
 pub use fused::{ConvImage, Epilogue, FusedConv, winograd_scratch};
+pub use grid::round_to_grid;
 pub use head::{dense, dense_gradient};
 pub use layout::{block, block_channels, block_planes, interleave, pad, unblock};
 pub use learn::{

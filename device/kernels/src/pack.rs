@@ -206,7 +206,7 @@ fn pack_narrow(conv: &Conv, width: usize) -> Weights {
     let [rows, columns] = conv.kernel();
     let count = rows * columns;
     let mut taps = vec![0.0; conv.channels().div_ceil(LANES) * count * width * LANES];
-    for (channel, filters) in conv.weight.data().chunks_exact(count * width).enumerate() {
+    for (channel, filters) in conv.weight.values().chunks_exact(count * width).enumerate() {
         for (input, filter) in filters.chunks_exact(count).enumerate() {
             for (tap, &weight) in filter.iter().enumerate() {
                 let at = ((channel / LANES * count + tap) * width + input) * LANES;
@@ -222,7 +222,7 @@ fn pack_dense(conv: &Conv, lanes: usize) -> Weights {
     let groups @ [out_group, in_group] = [out_channels / conv.group, conv.weight.shape()[1]];
     let [rows, columns] = conv.kernel();
     let taps = rows * columns;
-    let weight = conv.weight.data();
+    let weight = conv.weight.values();
     let mut data = Vec::new();
     let mut reads = Vec::new();
     for first_out in (0..out_channels).step_by(LANES) {

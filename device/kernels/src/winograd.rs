@@ -79,7 +79,7 @@ pub(crate) fn transform_weights(conv: &Conv, winograd: Winograd) -> TransformedW
     let (span, points) = (winograd.span(), winograd.points());
     let (outs, ins) = (conv.channels(), conv.weight.shape()[1]);
     let mut data = vec![0.0; outs.div_ceil(LANES) * points * ins * LANES];
-    for (index, filter) in conv.weight.data().chunks_exact(9).enumerate() {
+    for (index, filter) in conv.weight.values().chunks_exact(9).enumerate() {
         let (out, input) = (index / ins, index % ins);
         let mut half = [[0.0; 3]; MAX_SPAN];
         for row in 0..span {

@@ -55,7 +55,8 @@ fn compile(program: &Program, options: &ExecutableOptions) -> Result<Executable,
         let (work, reads, differentiable) = match &step.op {
             StepOp::Conv(conv) => {
                 let activation = Activate::of(conv.activation)
-                    .ok_or_else(|| RuntimeError::unsupported(&step.name, "the runtime lacks its activation"))?;
+                    .ok_or_else(|| RuntimeError::unsupported(&step.name, "the runtime lacks its activation"))?
+                    .rounded(step.grid);
                 let conv = Convolution::new(
                     conv,
                     size(shapes[0]),
@@ -69,7 +70,7 @@ fn compile(program: &Program, options: &ExecutableOptions) -> Result<Executable,
                 (Work::Convolution(Box::new(conv)), reads, true)
             }
             op => {
-                let operator = prepare(&step.name, op, &shapes, output, &context)?;
+                let operator = prepare(&step.name, op, step.grid, &shapes, output, &context)?;
                 let (reads, differentiable) = (operator.reads(), operator.is_differentiable());
                 (Work::Operator(operator), reads, differentiable)
             }

@@ -6,11 +6,14 @@ use clr_kernels::{
     Binary, Bounds, ConvGradient, ConvImage, Epilogue, Form, FusedConv, LANES, PackedConv, accumulate, affine_forward,
     affine_gradient, binary, clr_forward, clr_gradient, pack_parameters, winograd_scratch,
 };
-use clr_onnx::{Conv, ConvStep};
+use clr_onnx::{Conv, ConvStep, Quantisation};
 
 use crate::{
     PackedWeights, SiteParameters,
-    operators::{Context, Reads, activation::Activate},
+    operators::{
+        Context, Reads,
+        activation::{Activate, round},
+    },
 };
 
 /// Bytes of the part of a feature map to which all kernels of an epilogue are applied before the next part, so that the
@@ -27,6 +30,8 @@ pub(crate) struct Convolution {
     output: [usize; 2],
     pads: [usize; 4],
     form: Form,
+    /// The rounding of the epilogue's result before the shortcut is added.
+    inner: Option<Quantisation>,
     activation: Activate,
     /// The backbone's own epilogue.
     pub(crate) frozen: SiteParameters,
@@ -91,6 +96,7 @@ impl Convolution {
             input,
             output,
             pads: step.pads,
+            inner: step.inner,
             activation,
             frozen: SiteParameters::scale(&step.scale, &step.bias),
             context: context.clone(),
@@ -114,7 +120,8 @@ impl Convolution {
                 threads: self.context.threads,
                 arena: Arc::clone(&self.context.arena),
             };
-            let Activate { bounds, smooth } = self.activation;
+            // A sum of rounded values is computed after the fused pass.
+            let Activate { bounds, smooth, .. } = self.inner.map_or(self.activation, |_| Activate::NONE);
             let channels = self.conv.channels();
             Forms {
                 affine: fused(Epilogue::Affine, bounds, smooth),
@@ -145,7 +152,26 @@ impl Convolution {
             Epilogue::Kernel => &forms.kernel,
             Epilogue::Affine => &forms.affine,
         };
+        if self.inner.is_some() {
+            fused.run(inputs[0], &parameters.blocks, None, out);
+            return self.add_shortcut(inputs[1], out);
+        }
         fused.run(inputs[0], &parameters.blocks, self.shortcut.then(|| inputs[1]), out);
+        round(&self.context, self.activation.grid, out);
+    }
+
+    /// Replaces the epilogue's result by the step's: rounds it, adds the shortcut, and applies the activation.
+    fn add_shortcut(&self, shortcut: &[f32], out: &mut [f32]) {
+        let Context { isa, arena, .. } = &self.context;
+        let (part, bounds) = (self.part_blocks() * self.plane(), self.activation.bounds);
+        for (out, shortcut) in out.chunks_mut(part).zip(shortcut.chunks(part)) {
+            arena.lend(out.len(), |before| {
+                before.copy_from_slice(out);
+                round(&self.context, self.inner, before);
+                binary(*isa, Binary::Add, before, shortcut, out.len(), out, bounds);
+            });
+            self.activation.finish(&self.context, out);
+        }
     }
 
     /// Applies only the epilogue and the clamp.
@@ -212,6 +238,7 @@ impl Convolution {
         if self.activation.smooth.is_some() {
             arena.lend(dy.len(), |before| {
                 self.apply(epilogue, blocks, x, before, Bounds::NONE);
+                round(&self.context, self.inner, before);
                 if self.shortcut {
                     accumulate(*isa, before, shortcut);
                 }
@@ -264,13 +291,14 @@ impl Convolution {
                 let shortcut = &inputs[1][index * length..][..out.len()];
                 self.context.arena.lend(out.len(), |reprogrammed| {
                     self.apply(epilogue, blocks, z, reprogrammed, Bounds::NONE);
+                    round(&self.context, self.inner, reprogrammed);
                     let (isa, bounds) = (self.context.isa, self.activation.bounds);
                     binary(isa, Binary::Add, reprogrammed, shortcut, out.len(), out, bounds);
                 });
             } else {
                 self.apply(epilogue, blocks, z, out, self.activation.bounds);
             }
-            self.activation.smooth(&self.context, out);
+            self.activation.finish(&self.context, out);
         }
     }
 

@@ -36,7 +36,7 @@ pub(crate) fn backbone() -> Backbone {
     let conv = |seed: u64, shape: [usize; 4], stride: usize, group: usize| {
         let bound = (3.0 / (shape[1] * shape[2] * shape[3]) as f32).sqrt();
         Op::Conv(Conv {
-            weight: Tensor::new(shape, uniform(seed, shape.iter().product(), -bound, bound)),
+            weight: Tensor::new(shape, uniform(seed, shape.iter().product(), -bound, bound)).into(),
             bias: None,
             stride: [stride; 2],
             dilation: [1, 1],

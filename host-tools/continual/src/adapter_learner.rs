@@ -95,7 +95,7 @@ impl AdapterLearner {
             } else {
                 0.0
             };
-            all += (conv.weight.data().len() * pixels) as f64;
+            all += (conv.weight.count() * pixels) as f64;
         }
         if all > 0.0 { kernels / all } else { 0.0 }
     }

@@ -146,7 +146,7 @@ impl Network<'_> {
         let kernel = self.weights.kernel(name, channels, side)?;
         let bias = self.weights.values(&format!("{name}.1"), &[outputs])?;
         let conv = Conv {
-            weight: Tensor::new([outputs, inputs, side, side], kernel),
+            weight: Tensor::new([outputs, inputs, side, side], kernel).into(),
             bias: Some(Tensor::new([outputs], bias)),
             stride: [stride; 2],
             dilation: [1, 1],

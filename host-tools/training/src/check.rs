@@ -106,7 +106,7 @@ fn operators() -> Vec<Operator> {
         ("depthwise convolution", [6, 1, 5, 5], 2, 6),
     ] {
         let conv = Conv {
-            weight: clr_onnx::Tensor::new(shape, values(shape.iter().product(), 7)),
+            weight: clr_onnx::Tensor::new(shape, values(shape.iter().product(), 7)).into(),
             bias: None,
             stride: [stride; 2],
             dilation: [1; 2],

@@ -94,7 +94,7 @@ impl ArchitectureSpec {
                     };
                     let weight = weights(index, Wanted::Conv(&parameter)).swap_remove(0);
                     Op::Conv(Conv {
-                        weight,
+                        weight: weight.into(),
                         bias: None,
                         stride: [*stride; 2],
                         dilation: [1, 1],

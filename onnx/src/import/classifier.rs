@@ -139,6 +139,7 @@ impl Tail {
                 | Op::AveragePool(_)
                 | Op::Activation(_)
                 | Op::BatchNorm(_)
+                | Op::FakeQuantise(_)
                 | Op::ChannelAffine { .. } => {
                     after.push(index);
                     value = graph.nodes[index].inputs[0];
@@ -178,6 +179,7 @@ impl Tail {
             return End::Features;
         };
         let units = self.units(graph);
+        let rounded = (self.after.iter()).any(|&index| matches!(graph.nodes[index].op, Op::FakeQuantise(_)));
         self.move_features(graph, &form);
         let Some(head) = head else {
             let reason = match last {
@@ -190,6 +192,11 @@ impl Tail {
             ));
             return End::Dropped;
         };
+        if rounded {
+            notes.push(format!(
+                "the rounding of the logits after `{name}` is left out: they are floats"
+            ));
+        }
         // A file of this library has a classifier.
         if evidence.known == Some(true) {
             return End::Classifier(head);
@@ -245,18 +252,18 @@ impl Tail {
     fn head(&self, graph: &Graph) -> Option<Head> {
         let units = self.units(graph);
         let (weight, bias) = match &graph.nodes[self.layer].op {
-            Op::Dense { weight, bias } => (weight, bias.data().to_vec()),
+            Op::Dense { weight, bias } => (weight.data().to_vec(), bias.data().to_vec()),
             Op::Conv(Conv { weight, bias, .. }) => {
                 let bias = bias
                     .as_ref()
                     .map_or_else(|| vec![0.0; units], |bias| bias.data().to_vec());
-                (weight, bias)
+                (weight.values().into_owned(), bias)
             }
             _ => return None,
         };
         let mut head = Head {
-            features: weight.data().len() / units.max(1),
-            weight: weight.data().to_vec(),
+            features: weight.len() / units.max(1),
+            weight,
             bias,
         };
         for &index in &self.after {

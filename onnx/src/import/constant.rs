@@ -5,15 +5,13 @@ use half::{bf16, f16};
 use super::{
     external::External,
     folding::{MAX_INTEGERS, MAX_RANK},
-    value::{Dim, Value},
+    value::{Bytes, Dim, Value},
 };
 use crate::{OnnxError, Tensor, proto::TensorProto};
 
 /// Maximum number of elements of a constant.
 const MAX_ELEMENTS: usize = 1 << 28;
 
-const UINT8: i32 = 2;
-const INT8: i32 = 3;
 pub(super) const BOOL: i32 = 9;
 const BFLOAT16: i32 = 16;
 /// The supported float types. All become f32.
@@ -97,7 +95,20 @@ fn read(tensor: &TensorProto, external: &External) -> Result<Value, String> {
         (TensorProto::INT32, Some(raw)) => integers(words(raw)?.map(|word| i32::from_le_bytes(word).into()).collect()),
         (BOOL, Some(raw)) => integers(raw.iter().map(|&byte| byte.into()).collect()),
         (TensorProto::INT32 | BOOL, None) => integers(tensor.int32_data.iter().map(|&value| value.into()).collect()),
-        (UINT8 | INT8, _) => Ok(Value::Other("an 8-bit tensor (quantised models are not supported)")),
+        (TensorProto::UINT8 | TensorProto::INT8, raw) => {
+            let narrow = || tensor.int32_data.iter().map(|&value| value as u8).collect();
+            let values: Vec<u8> = raw.map_or_else(narrow, <[u8]>::to_vec);
+            let (got, signed) = (values.len(), tensor.data_type == Some(TensorProto::INT8));
+            (got == count)
+                .then(|| {
+                    Value::Bytes(Bytes {
+                        dims: dims.clone(),
+                        signed,
+                        values,
+                    })
+                })
+                .ok_or_else(|| length(&dims, count, got))
+        }
         _ => Ok(Value::Other("a tensor of a type that is not supported")),
     }
 }

@@ -48,6 +48,10 @@ pub(super) fn quantised(graph: &GraphProto, origin: &str) -> Option<OnnxError> {
 /// training with simulated quantisation. `operator` may start with its domain.
 fn is_quantised(operator: &str) -> bool {
     let name = operator.rsplit('.').next().unwrap_or(operator);
+    if matches!(operator, "QuantizeLinear" | "DequantizeLinear") {
+        // Supported in the default domain, so a refusal has its own reason.
+        return false;
+    }
     name.to_lowercase().contains("quant")
         || [
             "QLinear",

@@ -158,5 +158,7 @@ fn accompanies(operator: &str) -> bool {
             | "ReduceMax"
             | "Round"
             | "Sigmoid"
+            | "QuantizeLinear"
+            | "DequantizeLinear"
     )
 }

@@ -22,7 +22,7 @@ pub(super) fn convert(graph: Graph) -> Graph {
     let conversion = Node {
         name: order::free(&mut taken, "grey".to_owned()),
         op: Op::Conv(Conv {
-            weight: Tensor::new([1, 3, 1, 1], SHARES),
+            weight: Tensor::new([1, 3, 1, 1], SHARES).into(),
             bias: None,
             stride: [1, 1],
             dilation: [1, 1],

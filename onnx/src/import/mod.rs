@@ -21,6 +21,7 @@ mod options;
 mod order;
 mod outputs;
 mod patterns;
+mod qoperator;
 mod sparse;
 mod value;
 mod view;
@@ -35,7 +36,7 @@ use std::{
 };
 
 use crate::{
-    Backbone, Missing, OnnxError, Origin, PreprocessingOrigins, Shape,
+    Backbone, Missing, OnnxError, Origin, PreprocessingOrigins, Quantisation, Shape,
     graph::{Node, Op, ValueId},
     metadata,
     preprocess::stated_next_to,
@@ -63,6 +64,7 @@ pub(crate) fn backbone(
         reason: "there is no graph".to_owned(),
     };
     let mut graph = model.graph.take().ok_or_else(no_graph)?;
+    qoperator::rewrite(&mut graph);
     let external = External::new(&graph, path, origin)?;
     sparse::densify(&mut graph, &external, origin)?;
     // The metadata of a file written by this library is complete.
@@ -157,6 +159,12 @@ struct Import<'a> {
     nodes: Vec<Node>,
     /// Shapes by [`ValueId`].
     shapes: Vec<Shape>,
+    /// Grids by [`ValueId`].
+    grids: Vec<Option<Quantisation>>,
+    /// The names that are read as weights of convolutions only.
+    conv_weights: HashSet<&'a str>,
+    /// The number of convolutions whose weights are integers in the file, but not here.
+    float_weights: usize,
     missing: Vec<Missing>,
     notes: Vec<String>,
     budget: folding::Budget,
@@ -223,6 +231,9 @@ impl<'a> Import<'a> {
             names,
             nodes: Vec::new(),
             shapes: vec![shape],
+            grids: vec![None],
+            conv_weights: operators::conv_weights(&file.node),
+            float_weights: 0,
             missing: Vec::new(),
             notes: Vec::new(),
             budget: folding::Budget::default(),
@@ -283,8 +294,10 @@ impl<'a> Import<'a> {
             return Err(dialect::refusal(self.file, missing, unchecked, read_until, self.origin));
         }
         self.notes.extend(self.half.note());
+        self.notes.extend(self.float_weights_note());
         let output = match self.values.get(self.output).cloned() {
             Some(Value::Foreign(foreign)) => self.materialised(self.output, &foreign),
+            Some(Value::Quantised(real)) => Some(*real),
             value => value,
         };
         let fail = |reason: String| OnnxError::Output {
@@ -374,6 +387,7 @@ impl<'a> Import<'a> {
     fn roll_back(&mut self, nodes: usize) {
         self.nodes.truncate(nodes);
         self.shapes.truncate(nodes + 1);
+        self.grids.truncate(nodes + 1);
         self.placeholders.retain(|id, _| id.0 <= nodes);
         self.materialised
             .retain(|_, value| value.computed().is_none_or(|value| value.0 <= nodes));
@@ -434,7 +448,18 @@ impl<'a> Import<'a> {
         {
             return value::unsupported(format!("its second output `{extra}` is used"));
         }
-        let value = operator(self, source)?;
+        let quantised = if operators::moves(source.operator()) {
+            self.with_real_inputs(source)
+        } else {
+            Vec::new()
+        };
+        let value = operator(self, source);
+        let wrap = !quantised.is_empty();
+        self.values.extend(quantised);
+        let mut value = value?;
+        if wrap {
+            value = Value::Quantised(Box::new(value));
+        }
         if let Value::Integers { values, .. } = &value {
             self.budget.make(values.len())?;
         }

@@ -59,6 +59,7 @@ impl<'a> Import<'a> {
                 self.half.tensor(tensor.data_type.unwrap_or(0));
             }
             Value::Integers { values, .. } => self.budget.read(values.len()),
+            Value::Bytes(bytes) => self.budget.read(bytes.values.len()),
             _ => {}
         }
         Ok(value)
@@ -92,6 +93,7 @@ impl<'a> Import<'a> {
     pub(super) fn tensor(&mut self, source: Source<'a>, index: usize) -> Result<crate::Tensor, Refusal> {
         match self.value(source, index)? {
             Value::Tensor(tensor) => Ok(tensor),
+            Value::Weight(tensor) => Ok(crate::ConvWeight::from(tensor).tensor()),
             other => value::unsupported(format!(
                 "input {index}: expected a float constant, got {}",
                 other.describe()
@@ -129,11 +131,13 @@ impl<'a> Import<'a> {
         validate::op(&op, inputs.len()).map_err(Refusal::Invalid)?;
         let shapes: Vec<Shape> = inputs.iter().map(|input| self.shapes[input.0]).collect();
         let shape = infer::infer(&op, &shapes).map_err(Refusal::Unsupported)?;
-        self.nodes.push(Node {
+        let node = Node {
             name: name.to_owned(),
             op,
             inputs,
-        });
+        };
+        self.grids.push(node.grid(&self.grids));
+        self.nodes.push(node);
         self.shapes.push(shape);
         Ok(Value::Data(ValueId(self.nodes.len())))
     }

@@ -1,7 +1,7 @@
 //! Values that the file's names stand for during an import.
 
 use super::{opaque::Foreign, view::View};
-use crate::{Missing, OnnxError, Tensor, graph::ValueId};
+use crate::{Missing, OnnxError, QuantisedTensor, Tensor, graph::ValueId};
 
 /// Maximum number of characters of a reason.
 const MAX_REASON: usize = 1000;
@@ -14,6 +14,30 @@ pub(super) enum Dim {
     Known(i64),
 }
 
+/// A constant of 8-bit integers, row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Bytes {
+    pub(super) dims: Vec<usize>,
+    /// Whether the bytes are `int8`; otherwise they are `uint8`.
+    pub(super) signed: bool,
+    pub(super) values: Vec<u8>,
+}
+
+impl Bytes {
+    /// Returns the integers.
+    pub(super) fn integers(&self) -> impl Iterator<Item = i32> {
+        let signed = self.signed;
+        let integer = move |value: &u8| {
+            if signed {
+                value.cast_signed().into()
+            } else {
+                i32::from(*value)
+            }
+        };
+        self.values.iter().map(integer)
+    }
+}
+
 /// The value of a name.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
@@ -23,8 +47,14 @@ pub(super) enum Value {
     View(View),
     /// Computed from the image or from sizes, by nodes that no operation of the graph expresses.
     Foreign(Foreign),
+    /// Computed from the image and quantised: the real value.
+    Quantised(Box<Value>),
     /// A constant of floats.
     Tensor(Tensor),
+    /// A constant of 8-bit integers.
+    Bytes(Bytes),
+    /// Weights of a convolution in 8-bit integers, with their scales.
+    Weight(QuantisedTensor),
     /// Integers that are known at import, except for the batch: axes, pads and the shape arithmetic of exporters.
     Integers { dims: Vec<usize>, values: Vec<Dim> },
     /// A constant of another type.
@@ -49,7 +79,10 @@ impl Value {
             Self::Data(_) => "a computed value",
             Self::View(_) => "a computed value in another layout",
             Self::Foreign(_) => "the output of an operator outside the graph",
+            Self::Quantised(_) => "a quantised value",
             Self::Tensor(_) => "a float constant",
+            Self::Bytes(_) => "an 8-bit constant",
+            Self::Weight(_) => "quantised weights",
             Self::Integers { .. } => "an integer constant",
             Self::Other(what) => what,
             Self::Unknown => "the output of a node that is not supported",

@@ -1,6 +1,6 @@
 //! Fusion: selection of the nodes that one step computes.
 
-use crate::{Activation, Graph, Op, Shape, SiteInfo, ValueId, sites};
+use crate::{Activation, Graph, Op, Quantisation, Shape, SiteInfo, ValueId, sites};
 
 /// The nodes that are replaced by a fused convolution.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -9,8 +9,12 @@ pub(super) struct Group {
     pub(super) site: usize,
     /// The other operand of the fused sum.
     pub(super) shortcut: Option<ValueId>,
+    /// The rounding before the sum.
+    pub(super) inner: Option<Quantisation>,
     /// The fused activation.
     pub(super) activation: Option<Activation>,
+    /// The rounding of the result.
+    pub(super) grid: Option<Quantisation>,
 }
 
 /// The part of a node in its step.
@@ -22,8 +26,15 @@ pub(super) enum Role {
     Inside,
     /// The last node of a convolution's group. The step is placed here, where all its inputs have been computed.
     Ends(Group),
-    /// The activation of the sum or affine map at this node, which has the role [`Role::Inside`].
-    Activates(usize),
+    /// The end of the step of this node, which has the role [`Role::Inside`]: its activation, its rounding, or both.
+    Finishes {
+        /// The node.
+        start: usize,
+        /// The fused activation of a sum or an affine map.
+        activation: Option<Activation>,
+        /// The rounding of the result.
+        grid: Option<Quantisation>,
+    },
 }
 
 /// Returns the role of every node.
@@ -39,8 +50,26 @@ pub(super) fn fuse(graph: &Graph, sites: &[SiteInfo], shapes: &[Shape]) -> Vec<R
         let mut group = Group {
             site,
             shortcut: None,
+            inner: None,
             activation: None,
+            grid: None,
         };
+        let rounding = |node: usize| match (sole_reader(node), sole_reader(node).map(|next| &nodes[next].op)) {
+            (Some(next), Some(Op::FakeQuantise(grid))) => Some((next, *grid)),
+            _ => None,
+        };
+        // A sum of quantised values: the convolution's result is rounded before.
+        let before = rounding(last).filter(|(next, _)| {
+            sole_reader(*next).is_some_and(|add| {
+                let other = matches!(nodes[add].op, Op::Add).then(|| other_summand(shapes, &nodes[add].inputs, *next));
+                roles[add] == Role::Alone && other.flatten().is_some()
+            })
+        });
+        if let Some((next, grid)) = before {
+            group.inner = Some(grid);
+            members.push(next);
+            last = next;
+        }
         if let Some(add) = sole_reader(last)
             && roles[add] == Role::Alone
             && matches!(nodes[add].op, Op::Add)
@@ -57,19 +86,40 @@ pub(super) fn fuse(graph: &Graph, sites: &[SiteInfo], shapes: &[Shape]) -> Vec<R
             members.push(next);
             last = next;
         }
+        if let Some((next, grid)) = rounding(last) {
+            group.grid = Some(grid);
+            members.push(next);
+            last = next;
+        }
         for member in members {
             roles[member] = Role::Inside;
         }
         roles[last] = Role::Ends(group);
     }
     for (index, node) in nodes.iter().enumerate() {
-        if roles[index] == Role::Alone
-            && matches!(node.op, Op::Add | Op::BatchNorm(_) | Op::ChannelAffine { .. })
-            && let Some(next) = sole_reader(index)
-            && matches!(nodes[next].op, Op::Activation(_))
+        if roles[index] != Role::Alone || matches!(node.op, Op::FakeQuantise(_)) {
+            continue;
+        }
+        let (mut last, mut activation, mut grid) = (index, None, None);
+        if matches!(node.op, Op::Add | Op::BatchNorm(_) | Op::ChannelAffine { .. })
+            && let Some(next) = sole_reader(last)
+            && let Op::Activation(own) = nodes[next].op
         {
-            roles[index] = Role::Inside;
-            roles[next] = Role::Activates(index);
+            roles[last] = Role::Inside;
+            (last, activation) = (next, Some(own));
+        }
+        if let Some(next) = sole_reader(last)
+            && let Op::FakeQuantise(own) = nodes[next].op
+        {
+            roles[last] = Role::Inside;
+            (last, grid) = (next, Some(own));
+        }
+        if last != index {
+            roles[last] = Role::Finishes {
+                start: index,
+                activation,
+                grid,
+            };
         }
     }
     roles

@@ -16,35 +16,43 @@ pub(super) fn lower(backbone: &Backbone, size: [usize; 2]) -> Result<Program, On
     let roles = fuse(graph, backbone.sites(), &shapes);
     let mut steps = Vec::with_capacity(roles.len());
     for (index, role) in roles.into_iter().enumerate() {
-        let (start, op, inputs) = match role {
+        let (start, activation, grid) = match role {
             Role::Inside => continue,
-            Role::Ends(group) => conv(backbone, &group, &shapes),
-            Role::Alone => {
-                let node = &graph.nodes[index];
-                let op = match &node.op {
-                    Op::Concat => {
-                        let channels: usize = node.inputs.iter().map(|input| shapes[input.0].channels()).sum();
-                        let index = (0..channels as u32).collect();
-                        StepOp::Gather { index }
-                    }
-                    op => plain(op, None),
-                };
-                (index, op, node.inputs.clone())
+            Role::Ends(group) => {
+                let (start, op, inputs) = conv(backbone, &group, &shapes);
+                steps.push(Step {
+                    name: graph.nodes[start].name.clone(),
+                    op,
+                    inputs,
+                    output: ValueId::of_node(index),
+                    last_uses: Vec::new(),
+                    grid: group.grid,
+                });
+                continue;
             }
-            Role::Activates(start) => {
-                let Op::Activation(activation) = graph.nodes[index].op else {
-                    unreachable!("fusion joins activations only")
-                };
-                let node = &graph.nodes[start];
-                (start, plain(&node.op, Some(activation)), node.inputs.clone())
+            Role::Alone => (index, None, None),
+            Role::Finishes {
+                start,
+                activation,
+                grid,
+            } => (start, activation, grid),
+        };
+        let node = &graph.nodes[start];
+        let op = match &node.op {
+            Op::Concat => {
+                let channels: usize = node.inputs.iter().map(|input| shapes[input.0].channels()).sum();
+                let index = (0..channels as u32).collect();
+                StepOp::Gather { index }
             }
+            op => plain(op, activation),
         };
         steps.push(Step {
-            name: graph.nodes[start].name.clone(),
+            name: node.name.clone(),
             op,
-            inputs,
+            inputs: node.inputs.clone(),
             output: ValueId::of_node(index),
             last_uses: Vec::new(),
+            grid,
         });
     }
     simplify(&mut steps, &shapes, graph.features);
@@ -79,6 +87,7 @@ fn conv(backbone: &Backbone, group: &Group, shapes: &[Shape]) -> (usize, StepOp,
         bias,
         shortcut: group.shortcut.is_some(),
         activation: group.activation,
+        inner: group.inner,
     };
     let inputs = node.inputs.iter().copied().chain(group.shortcut).collect();
     (site.conv, StepOp::Conv(Box::new(step)), inputs)

@@ -15,7 +15,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use crate::{Activation, Conv, OnnxError, Op, Shape, ValueId, backbone::Backbone};
+use crate::{Activation, Conv, OnnxError, Op, Quantisation, Shape, ValueId, backbone::Backbone};
 
 /// A backbone's computation for images of one size, as a list of fused steps.
 #[derive(Clone, Debug)]
@@ -44,6 +44,8 @@ pub struct Step {
     pub output: ValueId,
     /// Values that the step reads and no later step reads.
     pub last_uses: Vec<ValueId>,
+    /// The grid to which the result is rounded last, if there is one.
+    pub grid: Option<Quantisation>,
 }
 
 /// The operation of a step.
@@ -76,7 +78,8 @@ pub enum StepOp {
     Node(Op),
 }
 
-/// A convolution with its fused post-operations: `activation(epilogue(conv(x)) + shortcut)`.
+/// A convolution with its fused post-operations: `round(activation(round(epilogue(conv(x))) + shortcut))`, with the roundings of a
+/// quantised backbone.
 ///
 /// The convolution itself has no bias. The epilogue is either the backbone's own ([`ConvStep::scale`] and
 /// [`ConvStep::bias`]) or the adapter's at this site (CLR, ICCV 2023, section 3.2, with the norm folded in).
@@ -96,6 +99,8 @@ pub struct ConvStep {
     pub shortcut: bool,
     /// The activation that is applied last, if any.
     pub activation: Option<Activation>,
+    /// The grid to which the epilogue's result is rounded before the shortcut is added, if there is one.
+    pub inner: Option<Quantisation>,
 }
 
 impl Program {

@@ -18,7 +18,7 @@ fn pad_in_convolutions(steps: &mut [Step]) {
         StepOp::Node(Op::Pad {
             pads,
             mode: PadMode::Constant(0.0),
-        }) => Some((step.output, (pads, step.inputs[0]))),
+        }) if step.grid.is_none() => Some((step.output, (pads, step.inputs[0]))),
         _ => None,
     });
     let zeros: HashMap<ValueId, ([usize; 4], ValueId)> = zeros.collect();
@@ -83,7 +83,8 @@ fn join_gathers(steps: &mut [Step], shapes: &[Shape], features: ValueId) {
             .map(|(value, channel)| offsets[value] + channel)
             .collect();
         step.inputs = inputs;
-        if !needed.contains(&step.output) {
+        // A gather that rounds has other values than its inputs.
+        if !needed.contains(&step.output) && step.grid.is_none() {
             moved.insert(step.output, channels);
         }
     }

@@ -53,7 +53,7 @@ fn program_of(ops: Vec<(Op, Vec<usize>)>) -> Program {
 fn conv(out: usize, input: usize, kernel: usize, padding: Padding) -> Op {
     let shape = [out, input, kernel, kernel];
     Op::Conv(Conv {
-        weight: crate::Tensor::new(shape, vec![0.5; shape.iter().product()]),
+        weight: crate::Tensor::new(shape, vec![0.5; shape.iter().product()]).into(),
         bias: None,
         stride: [2; 2],
         dilation: [1; 2],

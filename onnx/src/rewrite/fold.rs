@@ -7,7 +7,7 @@ use clr_adapters::{
 use super::check::aligned_sites;
 
 use crate::{
-    Backbone, SiteInfo,
+    Backbone, ConvWeight, QuantisedTensor, SiteInfo, Tensor,
     graph::{Conv, Graph, Op},
 };
 
@@ -80,11 +80,36 @@ pub fn compacted(backbone: &Backbone, adapter: &Adapter, sites: SiteSteps, head:
 }
 
 /// Returns a convolution's weights with every output channel multiplied by its factor.
-pub(crate) fn scaled(conv: &Conv, factors: impl Iterator<Item = f64>) -> Vec<f32> {
-    let per_channel = conv.weight.data().len() / conv.channels();
-    let rows = conv.weight.data().chunks_exact(per_channel).zip(factors);
-    rows.flat_map(|(row, factor)| row.iter().map(move |&weight| (f64::from(weight) * factor) as f32))
-        .collect()
+pub(crate) fn scaled(conv: &Conv, factors: impl Iterator<Item = f64>) -> ConvWeight {
+    let factors: Vec<f64> = factors.collect();
+    if let Some(integers) = conv.weight.int8().and_then(|weight| scaled_integers(weight, &factors)) {
+        return integers.into();
+    }
+    let values = conv.weight.values();
+    let per_channel = values.len() / conv.channels();
+    let rows = values.chunks_exact(per_channel).zip(factors);
+    let scaled = rows.flat_map(|(row, factor)| row.iter().map(move |&weight| (f64::from(weight) * factor) as f32));
+    Tensor::new(conv.weight.shape(), scaled.collect::<Vec<_>>()).into()
+}
+
+/// Returns the same integers with other scales. Integers of a channel with a negative factor change their sign. Returns
+/// `None` if this is impossible: −128 has no opposite, and a factor of zero leaves no scale.
+fn scaled_integers(weight: &QuantisedTensor, factors: &[f64]) -> Option<QuantisedTensor> {
+    let (mut values, mut scales) = (
+        Vec::with_capacity(weight.values().len()),
+        Vec::with_capacity(factors.len()),
+    );
+    for ((row, scale), factor) in weight.rows().zip(factors) {
+        let scaled = (f64::from(scale) * factor.abs()) as f32;
+        if !(scaled.is_normal() && (scaled * 128.0).is_finite()) {
+            return None;
+        }
+        scales.push(scaled);
+        for value in row {
+            values.push(if *factor < 0.0 { value.checked_neg()? } else { *value });
+        }
+    }
+    Some(QuantisedTensor::new(weight.shape(), values, scales))
 }
 
 /// Returns the adapter with which the backbone's function stays the same. It has the backbone's own folded norm at

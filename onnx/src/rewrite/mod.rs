@@ -26,7 +26,7 @@ use std::collections::HashMap;
 use clr_adapters::{Adapter, Preprocessing, Recipe};
 
 use crate::{
-    Backbone, OnnxError, Origin, PreprocessingOrigins, Shape,
+    Backbone, OnnxError, Origin, PreprocessingOrigins, Quantisation, Shape,
     graph::{Node, Op, Padding},
     write::{Builder, Dim, FEATURES, IMAGE, LOGITS, batch},
 };
@@ -150,6 +150,8 @@ struct Rewrite<'a> {
     mode: Mode<'a>,
     size: [usize; 2],
     shapes: Vec<Shape>,
+    /// The grid on which each value of the graph lies.
+    grids: Vec<Option<Quantisation>>,
     builder: Builder,
     /// The name in the model of each value of the graph.
     values: Vec<String>,
@@ -175,6 +177,7 @@ impl<'a> Rewrite<'a> {
             mode,
             size,
             shapes,
+            grids: backbone.graph().grids(),
             builder,
             values,
             parameters: Vec::new(),
@@ -211,7 +214,9 @@ impl<'a> Rewrite<'a> {
                 let output = self.value_of(index, &node.name);
                 let inputs: Vec<&str> = node.inputs.iter().map(|input| self.values[input.0].as_str()).collect();
                 let node = self.padded(node);
-                self.builder.graph_node(&node, &inputs, &output, self.shapes[index + 1]);
+                let grid = node.inputs.first().and_then(|input| self.grids[input.0]);
+                self.builder
+                    .graph_node(&node, &inputs, &output, self.shapes[index + 1], grid);
                 output
             };
             self.values.push(value);

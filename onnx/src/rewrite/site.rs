@@ -7,9 +7,9 @@ use super::{
     fold::{affine, convolution, scaled},
 };
 use crate::{
-    SiteInfo, Tensor,
+    ConvWeight, Quantisation, SiteInfo, Tensor,
     graph::{Conv, Node, Padding},
-    write::{int, ints},
+    write::{bias_steps, dequantised, int, ints, nearest},
 };
 
 impl Rewrite<'_> {
@@ -48,7 +48,10 @@ impl Rewrite<'_> {
             return String::new();
         };
         let conv = &self.explicit(conv, node);
-        let input = self.values[node.inputs[0].0].clone();
+        let input = Input {
+            name: &self.values[node.inputs[0].0].clone(),
+            grid: self.grids[node.inputs[0].0],
+        };
         let kind = self.recipe.site_kind(site.kernel);
         let own = match self.mode {
             Mode::Constants(adapter) => adapter.sites.get(*reprogrammed).filter(|_| kind != SiteKind::Frozen),
@@ -60,25 +63,31 @@ impl Rewrite<'_> {
                 let affine = affine(graph, site);
                 let weight = scaled(conv, affine.iter().map(|&[factor, _]| factor));
                 let bias: Vec<f32> = affine.iter().map(|&[_, offset]| offset as f32).collect();
-                self.constant_convolution(node, site, conv, &weight, Some(&bias), &input)
+                self.constant_convolution(node, site, conv, &weight, &bias, input)
             }
             (_, Some((SiteWeights::Scale(scale), bias))) => {
                 let weight = scaled(conv, scale.iter().map(|&factor| factor.into()));
-                self.constant_convolution(node, site, conv, &weight, Some(bias), &input)
+                self.constant_convolution(node, site, conv, &weight, bias, input)
             }
             (_, Some((SiteWeights::Kernel(kernel), bias))) => {
-                let plain = self.plain_convolution(node, conv, &input);
+                let plain = self.plain_convolution(node, conv, input);
                 let (name, output) = (
                     self.builder.helper(&format!("{}.clr", site.name)),
                     self.site_value(site),
                 );
                 let depthwise = depthwise(site.channels, kernel);
-                self.builder
-                    .convolution(&name, &depthwise, kernel, Some(bias), &plain, &output);
+                self.builder.convolution(
+                    &name,
+                    &depthwise,
+                    &depthwise.weight,
+                    Some(bias),
+                    (&plain, None),
+                    &output,
+                );
                 output
             }
             (SiteKind::Kernel, None) => {
-                let plain = self.plain_convolution(node, conv, &input);
+                let plain = self.plain_convolution(node, conv, input);
                 let (name, output) = (
                     self.builder.helper(&format!("{}.clr", site.name)),
                     self.site_value(site),
@@ -95,7 +104,7 @@ impl Rewrite<'_> {
                 output
             }
             (SiteKind::Scale, None) => {
-                let plain = self.plain_convolution(node, conv, &input);
+                let plain = self.plain_convolution(node, conv, input);
                 let multiply = self.builder.helper(&format!("{}.mul", site.name));
                 let (scaled, output) = (
                     self.builder.value(&format!("{}.scaled", site.name)),
@@ -111,10 +120,10 @@ impl Rewrite<'_> {
     }
 
     /// Returns the convolution without a bias.
-    fn plain_convolution(&mut self, node: &Node, conv: &Conv, input: &str) -> String {
+    fn plain_convolution(&mut self, node: &Node, conv: &Conv, input: Input<'_>) -> String {
         let output = self.builder.value(&node.name);
         self.builder
-            .convolution(&node.name, conv, conv.weight.data(), None, input, &output);
+            .convolution(&node.name, conv, &conv.weight, None, (input.name, input.grid), &output);
         output
     }
 
@@ -123,12 +132,15 @@ impl Rewrite<'_> {
         node: &Node,
         site: &SiteInfo,
         conv: &Conv,
-        weight: &[f32],
-        bias: Option<&[f32]>,
-        input: &str,
+        weight: &ConvWeight,
+        bias: &[f32],
+        input: Input<'_>,
     ) -> String {
         let output = self.site_value(site);
-        self.builder.convolution(&node.name, conv, weight, bias, input, &output);
+        let bias = rounded_bias(weight, bias, input.grid);
+        let input = (input.name, input.grid);
+        self.builder
+            .convolution(&node.name, conv, weight, Some(&bias), input, &output);
         output
     }
 
@@ -146,9 +158,29 @@ impl Rewrite<'_> {
     }
 }
 
+/// The input of a convolution in the model.
+#[derive(Clone, Copy)]
+struct Input<'a> {
+    name: &'a str,
+    /// The grid on which it lies.
+    grid: Option<Quantisation>,
+}
+
+/// Rounds the bias of integer weights to the steps in which a file has it as integers, where all of them have 32 bits.
+fn rounded_bias(weight: &ConvWeight, bias: &[f32], grid: Option<Quantisation>) -> Vec<f32> {
+    let rounded = weight.int8().zip(grid).and_then(|(weight, grid)| {
+        let steps = bias_steps(weight.scale(), grid);
+        let rounded = bias.iter().zip(steps);
+        rounded
+            .map(|(&bias, step)| nearest(bias, step).map(|integer| dequantised(integer, step)))
+            .collect()
+    });
+    rounded.unwrap_or_else(|| bias.to_vec())
+}
+
 fn depthwise(channels: usize, kernel: &[f32]) -> Conv {
     Conv {
-        weight: Tensor::new([channels, 1, 3, 3], kernel),
+        weight: Tensor::new([channels, 1, 3, 3], kernel).into(),
         bias: None,
         stride: [1, 1],
         dilation: [1, 1],

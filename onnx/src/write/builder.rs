@@ -92,6 +92,19 @@ impl Builder {
         self.constant(wanted, tensor.shape(), tensor.data())
     }
 
+    /// Adds a tensor of type `kind` from its little-endian bytes, under an unused name based on `wanted`.
+    pub(super) fn bytes(&mut self, wanted: &str, kind: i32, shape: &[usize], raw: Vec<u8>) -> String {
+        let name = self.value(wanted);
+        self.graph.initializer.push(TensorProto {
+            dims: shape.iter().map(|&dim| dim as i64).collect(),
+            data_type: Some(kind),
+            name: Some(name.clone()),
+            raw_data: Some(raw),
+            ..TensorProto::default()
+        });
+        name
+    }
+
     /// Adds an integer vector under an unused name based on `wanted`.
     pub(crate) fn integers(&mut self, wanted: &str, values: &[i64]) -> String {
         let name = self.value(wanted);

@@ -4,11 +4,13 @@ mod atomic;
 mod builder;
 mod nodes;
 mod norms;
+mod quantised;
 mod steps;
 mod vectors;
 
 pub(crate) use atomic::atomically;
 pub(crate) use builder::{Builder, Dim, OPSET, int, ints, raw_floats, raw_integers};
+pub(crate) use quantised::{bias_steps, dequantised, nearest};
 
 use crate::{
     Backbone, Shape,
@@ -43,6 +45,7 @@ pub(crate) fn backbone(backbone: &Backbone) -> ModelProto {
         builder.reserve_value(name);
     }
     graph.nodes.iter().for_each(|node| builder.reserve_node(&node.name));
+    let grids = graph.grids();
     builder.input(
         IMAGE,
         &[
@@ -62,7 +65,8 @@ pub(crate) fn backbone(backbone: &Backbone) -> ModelProto {
             builder.value(&node.name)
         };
         let inputs: Vec<&str> = node.inputs.iter().map(|input| values[input.0].as_str()).collect();
-        builder.graph_node(node, &inputs, &output, *shape);
+        let grid = node.inputs.first().and_then(|input| grids[input.0]);
+        builder.graph_node(node, &inputs, &output, *shape, grid);
         values.push(output);
     }
     match backbone.classifier() {

@@ -3,20 +3,28 @@
 
 use super::builder::{Builder, float, int, ints, string};
 use crate::{
-    Shape, Tensor,
+    ConvWeight, Quantisation, Shape, Tensor,
     graph::{Activation, Conv, Node, Op, PadMode, Padding, Pool},
     proto::AttributeProto,
     resize::{Coordinates, Resize, ResizeMode, ResizeTarget, Rounding},
 };
 
 impl Builder {
-    /// Writes `node` with the given inputs and output. `shape` is the output's shape.
-    pub(crate) fn graph_node(&mut self, node: &Node, inputs: &[&str], output: &str, shape: Shape) {
+    /// Writes `node` with the given inputs and output. `shape` is the output's shape, and `grid` that on which the first
+    /// input lies.
+    pub(crate) fn graph_node(
+        &mut self,
+        node: &Node,
+        inputs: &[&str],
+        output: &str,
+        shape: Shape,
+        grid: Option<Quantisation>,
+    ) {
         let name = node.name.as_str();
         match &node.op {
             Op::Conv(conv) => {
                 let bias = conv.bias.as_ref().map(Tensor::data);
-                self.convolution(name, conv, conv.weight.data(), bias, inputs[0], output);
+                self.convolution(name, conv, &conv.weight, bias, (inputs[0], grid), output);
             }
             Op::BatchNorm(norm) => {
                 let vectors = [
@@ -93,6 +101,7 @@ impl Builder {
                 self.channel_conv(name, kernel, *bias, *pads, shape, inputs[0], output);
             }
             Op::Softmax { groups } => self.softmax(name, *groups, shape, inputs[0], output),
+            Op::FakeQuantise(grid) => self.fake_quantise(name, *grid, inputs[0], output),
             Op::Resize(resize) => self.resize(name, resize, inputs[0], output),
             Op::Opaque(step) => self.step(name, step, inputs, output),
         }
@@ -204,18 +213,18 @@ impl Builder {
         value
     }
 
-    /// Adds a convolution with the attributes of `conv` and with these weights and this bias.
+    /// Adds a convolution with the attributes of `conv` and with these weights and this bias. `input` is its input and
+    /// the grid on which this lies.
     pub(crate) fn convolution(
         &mut self,
         name: &str,
         conv: &Conv,
-        weight: &[f32],
+        weight: &ConvWeight,
         bias: Option<&[f32]>,
-        input: &str,
+        (input, grid): (&str, Option<Quantisation>),
         output: &str,
     ) {
-        let weight = self.constant(&format!("{name}.weight"), conv.weight.shape(), weight);
-        let bias = bias.map(|bias| self.constant(&format!("{name}.bias"), &[bias.len()], bias));
+        let (weight, bias) = self.convolution_weights(name, weight, bias, grid);
         let mut attributes = vec![
             ints("dilations", &conv.dilation),
             int("group", conv.group),

@@ -45,9 +45,9 @@ fn every_weight_name_and_number_matters() {
         let Op::Conv(conv) = &mut graph.nodes[2].op else {
             panic!("the stem moved")
         };
-        let mut weight = ramp(conv.weight.data().len());
+        let mut weight = ramp(conv.weight.count());
         weight[0] = f32::from_bits(weight[0].to_bits() + 1);
-        conv.weight = Tensor::new(conv.weight.shape(), weight);
+        conv.weight = Tensor::new(conv.weight.shape(), weight).into();
     };
     let stride = |graph: &mut Graph| {
         let Op::Conv(conv) = &mut graph.nodes[2].op else {

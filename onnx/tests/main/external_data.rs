@@ -75,7 +75,7 @@ fn one_file_is_read_by_offset_and_length_through_every_function() {
         let Op::Conv(conv) = &backbone.graph().nodes[0].op else {
             panic!("no convolution")
         };
-        assert_eq!(conv.weight.data(), &ramp(16)[2..8], "{location}");
+        assert_eq!(conv.weight.values(), &ramp(16)[2..8], "{location}");
         assert_eq!(clr_onnx::import(&path, &ImportOptions::default()).unwrap(), backbone);
     }
 }

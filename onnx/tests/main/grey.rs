@@ -42,7 +42,7 @@ fn a_network_of_one_channel_takes_images_after_a_frozen_conversion() {
         panic!("{:?}", nodes[0].op)
     };
     assert_eq!(grey.weight.shape(), [1, 3, 1, 1]);
-    assert!((grey.weight.data().iter().sum::<f32>() - 1.0).abs() < 1e-6);
+    assert!((grey.weight.values().iter().sum::<f32>() - 1.0).abs() < 1e-6);
     assert_eq!(nodes[1].inputs, [ValueId(1)]);
     assert!(backbone.notes()[0].contains("0.587 G"), "{:?}", backbone.notes());
     // Every convolution is a site, including the conversion.

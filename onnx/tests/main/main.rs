@@ -17,6 +17,7 @@ mod normalisation;
 mod opaque;
 mod operators;
 mod outputs;
+mod quantised;
 mod refusals;
 mod rewrite;
 mod round_trip;

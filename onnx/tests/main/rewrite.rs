@@ -24,7 +24,7 @@ fn small() -> Backbone {
         let weight = Tensor::new([2, inputs, kernel, kernel], values(2 * inputs * kernel * kernel, -1.0));
         let bias = bias.map(|offset| Tensor::new([2], values(2, offset)));
         Op::Conv(Conv {
-            weight,
+            weight: weight.into(),
             bias,
             stride: [1, 1],
             dilation: [1, 1],
@@ -195,7 +195,7 @@ fn frozen_sites_have_their_norm_folded_into_the_convolution() {
     let factor = 2.25 / 4.25_f64.sqrt();
     let expected: Vec<f32> = conv
         .weight
-        .data()
+        .values()
         .iter()
         .enumerate()
         .map(|(index, &w)| (f64::from(w) * [1.0, factor][index / 2]) as f32)

@@ -18,7 +18,7 @@ pub(crate) fn conv(outputs: usize, inputs: usize, group: usize, kernel: usize, p
         ramp(outputs * inputs / group * kernel * kernel),
     );
     Op::Conv(Conv {
-        weight,
+        weight: weight.into(),
         bias: bias.then(|| vector(outputs)),
         stride: [1, 2],
         dilation: [1, 1],

@@ -30,7 +30,7 @@ fn output(op: Op, size: [usize; 2]) -> [usize; 2] {
 fn conv(kernel: usize, stride: usize, dilation: usize, padding: Padding) -> Op {
     let weight = Tensor::new([1, 3, kernel, kernel], ramp(3 * kernel * kernel));
     Op::Conv(Conv {
-        weight,
+        weight: weight.into(),
         bias: None,
         stride: [stride; 2],
         dilation: [dilation; 2],

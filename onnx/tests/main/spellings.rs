@@ -317,7 +317,7 @@ fn weights_that_the_graph_standardises_are_standardised_once() {
         let Op::Conv(conv) = convolved(how).graph().nodes[0].op.clone() else {
             panic!("no convolution")
         };
-        conv.weight.data().to_vec()
+        conv.weight.values().into_owned()
     };
     // The same as a norm of the weights in training mode, as timm exports it.
     let norm = |model: Model| {

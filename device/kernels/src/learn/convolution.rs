@@ -277,7 +277,7 @@ fn transposed(conv: &Conv, down: &Axis, across: &Axis) -> Conv {
     let (outputs, per_group, group) = (conv.channels(), conv.weight.shape()[1], conv.group);
     let (inputs, out_group) = (per_group * group, outputs / group);
     let [kh, kw] = conv.kernel();
-    let weight = conv.weight.data();
+    let weight = conv.weight.values();
     let mut data = Vec::with_capacity(inputs * out_group * down.taps.len() * across.taps.len());
     for input in 0..inputs {
         let (g, within) = (input / per_group, input % per_group);
@@ -290,7 +290,7 @@ fn transposed(conv: &Conv, down: &Axis, across: &Axis) -> Conv {
         }
     }
     Conv {
-        weight: Tensor::new(vec![inputs, out_group, down.taps.len(), across.taps.len()], data),
+        weight: Tensor::new(vec![inputs, out_group, down.taps.len(), across.taps.len()], data).into(),
         bias: None,
         stride: [1; 2],
         dilation: [down.dilation, across.dilation],

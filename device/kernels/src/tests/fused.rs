@@ -28,7 +28,7 @@ fn fused_convolution_equals_its_definition_at_every_isa_and_thread_count() {
             let kernels = random.vector(out * 9);
             let biases = random.vector(out);
             let layer = Conv {
-                weight: Tensor::new([out, 1, 3, 3], kernels.clone()),
+                weight: Tensor::new([out, 1, 3, 3], kernels.clone()).into(),
                 stride: [1; 2],
                 dilation: [1; 2],
                 group: out,

@@ -86,7 +86,7 @@ pub(crate) fn convolve(x: &Map, conv: &Conv, pads: [usize; 4]) -> Map {
                         for kx in 0..kw {
                             let iy = (y * conv.stride[0] + ky * conv.dilation[0]) as isize - pads[0] as isize;
                             let ix = (column * conv.stride[1] + kx * conv.dilation[1]) as isize - pads[1] as isize;
-                            let weight = conv.weight.data()[((o * in_group + i) * kh + ky) * kw + kx];
+                            let weight = conv.weight.values()[((o * in_group + i) * kh + ky) * kw + kx];
                             sum += x.at(o / (out / conv.group) * in_group + i, iy, ix) * f64::from(weight);
                         }
                     }
@@ -117,7 +117,7 @@ impl Case {
     pub(crate) fn conv(&self, random: &mut Random) -> Conv {
         let shape = [self.out, self.input[0] / self.group, self.kernel, self.kernel];
         Conv {
-            weight: Tensor::new(shape, random.vector(shape.iter().product())),
+            weight: Tensor::new(shape, random.vector(shape.iter().product())).into(),
             bias: None,
             stride: [self.stride; 2],
             dilation: [self.dilation; 2],

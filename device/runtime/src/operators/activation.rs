@@ -1,6 +1,7 @@
-//! Activations: a clamp, followed by a smooth function.
+//! Activations: a clamp, followed by a smooth function and, in a quantised backbone, by rounding.
 
-use clr_kernels::{Bounds, Smooth, activate, activation_gradient, clamp_gradient, split};
+use clr_kernels::{Bounds, Smooth, activate, activation_gradient, clamp_gradient, round_to_grid, split};
+use clr_onnx::Quantisation;
 
 use super::{Backward, Context, Operator, Reads};
 
@@ -9,6 +10,8 @@ use super::{Backward, Context, Operator, Reads};
 pub(crate) struct Activate {
     pub(crate) bounds: Bounds,
     pub(crate) smooth: Option<Smooth>,
+    /// The grid to which the result is rounded.
+    pub(crate) grid: Option<Quantisation>,
 }
 
 impl Activate {
@@ -16,6 +19,7 @@ impl Activate {
     pub(crate) const NONE: Self = Self {
         bounds: Bounds::NONE,
         smooth: None,
+        grid: None,
     };
 
     /// Converts `activation`; `None` if the kernels do not support it.
@@ -24,14 +28,35 @@ impl Activate {
             return Some(Self::NONE);
         };
         let (bounds, smooth) = split(activation)?;
-        Some(Self { bounds, smooth })
+        Some(Self {
+            bounds,
+            smooth,
+            grid: None,
+        })
     }
 
-    /// Applies the smooth part in place. The kernels apply the clamp.
-    pub(crate) fn smooth(self, context: &Context, values: &mut [f32]) {
+    /// Adds rounding to a grid. Without a smooth part, the bounds become those of the grid where these are narrower: the
+    /// gradient of the rounding is 1 inside of them and 0 outside (the straight-through estimator). After a smooth part,
+    /// it is 1 everywhere.
+    #[must_use]
+    pub(crate) fn rounded(self, grid: Option<Quantisation>) -> Self {
+        let mut bounds = self.bounds;
+        if let (Some(grid), None) = (grid, self.smooth) {
+            let [low, high] = grid.range();
+            bounds = Bounds {
+                low: bounds.low.max(low),
+                high: bounds.high.min(high),
+            };
+        }
+        Self { bounds, grid, ..self }
+    }
+
+    /// Applies the smooth part and the rounding in place. The kernels apply the clamp.
+    pub(crate) fn finish(self, context: &Context, values: &mut [f32]) {
         if let Some(smooth) = self.smooth {
             activate(context.isa, values, smooth);
         }
+        round(context, self.grid, values);
     }
 
     /// Multiplies `dy` by the derivative of the clamp: 1 where the clamp's `output` is strictly inside the bounds, else 0.
@@ -59,6 +84,13 @@ impl Activate {
     }
 }
 
+/// Rounds values to a grid, if there is one, in place.
+pub(crate) fn round(context: &Context, grid: Option<Quantisation>, values: &mut [f32]) {
+    if let Some(Quantisation { scale, zero_point }) = grid {
+        round_to_grid(context.isa, values, scale, zero_point);
+    }
+}
+
 /// An activation that follows neither a convolution nor a sum.
 #[derive(Debug)]
 pub(super) struct Activation {
@@ -80,7 +112,7 @@ impl Operator for Activation {
             *to = if *from < bounds.low { bounds.low } else { *from };
             *to = if *to > bounds.high { bounds.high } else { *to };
         }
-        self.activation.smooth(&self.context, out);
+        self.activation.finish(&self.context, out);
     }
 
     fn reads(&self) -> Reads {

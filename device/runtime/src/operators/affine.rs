@@ -34,7 +34,7 @@ impl Affine {
 impl Operator for Affine {
     fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
         self.affine(inputs[0], out, self.activation.bounds);
-        self.activation.smooth(&self.context, out);
+        self.activation.finish(&self.context, out);
     }
 
     fn reads(&self) -> Reads {

@@ -88,7 +88,7 @@ impl Add {
 impl Operator for Add {
     fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
         self.operands.run(inputs, out, self.activation.bounds);
-        self.activation.smooth(&self.operands.context, out);
+        self.activation.finish(&self.operands.context, out);
     }
 
     fn reads(&self) -> Reads {

@@ -12,11 +12,12 @@ mod opaque;
 mod pixels;
 mod pool;
 mod prelu;
+mod rounded;
 
 use std::{fmt::Debug, sync::Arc};
 
 use clr_kernels::{Arena, Isa, LANES, PixelMap};
-use clr_onnx::{Op, Padding, Pool, Shape, StepOp, Tensor};
+use clr_onnx::{Op, Padding, Pool, Quantisation, Shape, StepOp, Tensor};
 
 use crate::RuntimeError;
 
@@ -100,6 +101,7 @@ impl Backward<'_> {
 pub(crate) fn prepare(
     name: &str,
     op: &StepOp,
+    grid: Option<Quantisation>,
     inputs: &[Shape],
     output: Shape,
     context: &Context,
@@ -111,7 +113,8 @@ pub(crate) fn prepare(
         let (plane, context) = (plane(output), context.clone());
         Box::new(Normalisation::new(kind, scale, bias, epsilon, plane, context))
     };
-    Ok(match op {
+    let rounding = context.clone();
+    let operator: Box<dyn Operator> = match op {
         StepOp::Affine {
             scale,
             bias,
@@ -119,18 +122,31 @@ pub(crate) fn prepare(
         } => {
             let activation =
                 activation::Activate::of(*activation).ok_or_else(|| unsupported(no_activation(*activation)))?;
-            Box::new(affine::Affine::new(scale, bias, plane(output), activation, context))
+            let activation = activation.rounded(grid);
+            return Ok(Box::new(affine::Affine::new(
+                scale,
+                bias,
+                plane(output),
+                activation,
+                context,
+            )));
         }
         StepOp::Add { activation } => {
             let activation =
                 activation::Activate::of(*activation).ok_or_else(|| unsupported(no_activation(*activation)))?;
-            Box::new(binary::Add::new([inputs[0], inputs[1]], activation, context))
+            let activation = activation.rounded(grid);
+            return Ok(Box::new(binary::Add::new([inputs[0], inputs[1]], activation, context)));
         }
         StepOp::Gather { index } => Box::new(channels::Gather::new(index, inputs, plane(output) / LANES)),
         StepOp::Node(op) => match op {
             Op::Activation(kind) => {
                 let activation =
                     activation::Activate::of(Some(*kind)).ok_or_else(|| unsupported(no_activation(Some(*kind))))?;
+                let activation = activation.rounded(grid);
+                return Ok(Box::new(activation::Activation::new(activation, context)));
+            }
+            Op::FakeQuantise(grid) => {
+                let activation = activation::Activate::NONE.rounded(Some(*grid));
                 Box::new(activation::Activation::new(activation, context))
             }
             Op::PRelu { slope } => Box::new(prelu::PRelu::new(slope.data(), plane(output), context)),
@@ -182,6 +198,10 @@ pub(crate) fn prepare(
             other => return Err(unsupported(format!("the runtime has no {}", other.name()))),
         },
         _ => return Err(unsupported("the runtime does not know this step".to_owned())),
+    };
+    Ok(match grid {
+        Some(grid) => Box::new(rounded::Rounded::new(operator, grid, rounding)),
+        None => operator,
     })
 }
 

@@ -63,7 +63,7 @@ impl Builder {
             .map(|value| 1.7 * value / fan)
             .collect();
         Op::Conv(Conv {
-            weight: Tensor::new(shape.to_vec(), weight),
+            weight: Tensor::new(shape.to_vec(), weight).into(),
             bias: Some(self.noise.tensor(&[to])),
             stride: [1, 1],
             dilation: [1, 1],

@@ -20,7 +20,7 @@ pub struct Weights {
 
 impl Weights {
     pub(super) fn push_conv(&mut self, conv: &Conv, device: &Device) -> Result<()> {
-        self.convs.push(variable(&conv.weight, device)?);
+        self.convs.push(variable(&conv.weight.tensor(), device)?);
         let bias = conv.bias.as_ref().map(|bias| variable(bias, device));
         self.biases.push(bias.transpose()?);
         Ok(())

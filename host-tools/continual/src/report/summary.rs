@@ -182,7 +182,7 @@ fn matrix(cells: &[Cell], tasks: usize) -> AccuracyMatrix {
 fn backbone_values(backbone: &Backbone) -> usize {
     use clr_onnx::Op;
     let of = |op: &Op| match op {
-        Op::Conv(conv) => conv.weight.data().len() + conv.bias.as_ref().map_or(0, |bias| bias.data().len()),
+        Op::Conv(conv) => conv.weight.count() + conv.bias.as_ref().map_or(0, |bias| bias.data().len()),
         Op::BatchNorm(norm) => norm.scale.data().len() + norm.bias.data().len(),
         Op::Dense { weight, bias } => weight.data().len() + bias.data().len(),
         Op::ChannelAffine { scale, bias } => scale.data().len() + bias.data().len(),

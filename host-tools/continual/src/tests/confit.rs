@@ -30,7 +30,7 @@ impl Case {
         let shape = [CHANNELS, 3, self.kernel, self.kernel];
         let vector = |values: Vec<f32>| Tensor::new([CHANNELS], values);
         let conv = Conv {
-            weight: Tensor::new(shape, spread(shape.iter().product(), 0.0)),
+            weight: Tensor::new(shape, spread(shape.iter().product(), 0.0)).into(),
             bias: self.bias.then(|| vector(spread(CHANNELS, 1.0))),
             stride: [self.stride; 2],
             dilation: [1; 2],

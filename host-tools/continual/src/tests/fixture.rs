@@ -75,7 +75,7 @@ impl Fixture {
         ];
         for (name, shape, stride, group, pad) in layers {
             let conv = Conv {
-                weight: tensor(&format!("{name}.weight"), &shape),
+                weight: tensor(&format!("{name}.weight"), &shape).into(),
                 bias: None,
                 stride: [stride; 2],
                 dilation: [1; 2],

@@ -94,6 +94,9 @@ impl CandleBackbone {
                     StepKind::Site(index) => {
                         let frozen = self.graph.sites[*index].as_ref().ok_or_else(|| missing(step))?;
                         let y = site(*index, frozen, &frozen.conv.forward(inputs[0])?)?;
+                        let y = frozen
+                            .inner
+                            .map_or(Ok(y.clone()), |grid| ops::round_to_grid(&y, grid))?;
                         match inputs.get(1) {
                             Some(shortcut) => add(&y, shortcut, frozen.sum_activation())?,
                             None => y,
@@ -102,7 +105,10 @@ impl CandleBackbone {
                     _ => execute(step, &inputs)?,
                 }
             };
-            values[step.output.0] = Some(output);
+            values[step.output.0] = Some(match step.grid {
+                Some(grid) => ops::round_to_grid(&output, grid)?,
+                None => output,
+            });
             for released in &step.release {
                 values[released.0] = None;
             }
@@ -133,6 +139,7 @@ fn execute(step: &Step, inputs: &[&Tensor]) -> Result<Tensor> {
             activation,
         } => ops::scale_shift(&spatial(x)?, scale, bias, *activation)?.reshape(x.shape())?,
         StepKind::Activation(activation) => ops::activation(x, *activation)?,
+        StepKind::Round(grid) => ops::round_to_grid(x, *grid)?,
         StepKind::PRelu(slope) => ops::prelu(x, slope)?,
         StepKind::Add { activation } => add(x, second()?, *activation)?,
         StepKind::Mul => {

@@ -1,7 +1,7 @@
 //! A convolution of the backbone with the backbone's own epilogue.
 
 use candle_core::{Device, Result, Tensor};
-use clr_onnx::{Activation, ConvStep};
+use clr_onnx::{Activation, ConvStep, Quantisation};
 
 use crate::ops::FrozenConv;
 
@@ -11,6 +11,8 @@ pub(crate) struct FrozenSite {
     /// Activation after the site or, with a shortcut, after the sum.
     activation: Option<Activation>,
     shortcut: bool,
+    /// The rounding of the site's result before the shortcut is added.
+    pub(crate) inner: Option<Quantisation>,
     /// Scale of the folded norm, `[C]`.
     pub(crate) scale: Tensor,
     /// Bias of the folded norm, `[C]`.
@@ -23,6 +25,7 @@ impl FrozenSite {
             conv: FrozenConv::new(&step.conv, device)?,
             activation: step.activation,
             shortcut: step.shortcut,
+            inner: step.inner,
             scale: Tensor::new(&step.scale[..], device)?,
             bias: Tensor::new(&step.bias[..], device)?,
         })

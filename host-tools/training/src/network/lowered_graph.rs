@@ -1,7 +1,7 @@
 //! The backbone's program in candle: steps with frozen tensors on a device.
 
 use candle_core::{Device, Tensor};
-use clr_onnx::{Activation, Backbone, Conv, Op, Padding, Pool, Program, StepOp, ValueId};
+use clr_onnx::{Activation, Backbone, Conv, Op, Padding, Pool, Program, Quantisation, StepOp, ValueId};
 
 use super::{frozen::FrozenSite, plain::Plain};
 use crate::{
@@ -21,6 +21,8 @@ pub(crate) enum StepKind {
         activation: Option<Activation>,
     },
     Activation(Activation),
+    /// Rounding to a grid.
+    Round(Quantisation),
     /// `PRelu` with this slope `[C]`.
     PRelu(Tensor),
     /// Sum of two values, then the activation.
@@ -53,6 +55,8 @@ pub(crate) struct Step {
     pub(crate) output: ValueId,
     /// Values that no later step reads.
     pub(crate) release: Vec<ValueId>,
+    /// The grid to which the result is rounded.
+    pub(crate) grid: Option<Quantisation>,
 }
 
 /// The frozen network.
@@ -106,6 +110,7 @@ impl LoweredGraph {
                 inputs: step.inputs,
                 output: step.output,
                 release: step.last_uses,
+                grid: step.grid,
             });
         }
         Ok(Self {
@@ -124,6 +129,7 @@ fn node(name: &str, op: &Op, device: &Device) -> Result<StepKind> {
     Ok(match op {
         Op::Activation(activation) => StepKind::Activation(*activation),
         Op::PRelu { slope } => StepKind::PRelu(vector(slope)?),
+        Op::FakeQuantise(grid) => StepKind::Round(*grid),
         Op::Mul => StepKind::Mul,
         Op::MaxPool(pool) => StepKind::MaxPool(*pool),
         Op::AveragePool(pool) => StepKind::AveragePool(*pool),
@@ -134,7 +140,7 @@ fn node(name: &str, op: &Op, device: &Device) -> Result<StepKind> {
                 return Err(node_error(name, "a dense weight must have 2 dimensions"));
             };
             let conv = Conv {
-                weight: clr_onnx::Tensor::new(vec![outputs, inputs, 1, 1], weight.shared()),
+                weight: clr_onnx::Tensor::new(vec![outputs, inputs, 1, 1], weight.shared()).into(),
                 bias: None,
                 stride: [1, 1],
                 dilation: [1, 1],

@@ -63,7 +63,7 @@ impl FrozenConv {
             ..conv.clone()
         };
         Ok(Self(Arc::new(Frozen {
-            weight: Tensor::from_slice(conv.weight.data(), conv.weight.shape(), device)?,
+            weight: Tensor::from_slice(&conv.weight.values(), conv.weight.shape(), device)?,
             conv,
         })))
     }

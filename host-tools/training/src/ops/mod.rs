@@ -10,6 +10,7 @@ mod arguments;
 mod conv;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod grid;
 mod norm;
 mod plain;
 mod pool;
@@ -18,6 +19,7 @@ mod site;
 
 pub use activation::{activation, add_activation, prelu};
 pub use conv::{ConvOptions, FrozenConv, conv};
+pub use grid::round_to_grid;
 pub use norm::{batch_norm, clr_batch_norm};
 pub use pool::{average_pool, global_average_pool, max_pool};
 pub use scale::scale_shift;

@@ -99,7 +99,7 @@ impl Builder {
             Padding::SameUpper
         };
         let conv = Conv {
-            weight,
+            weight: weight.into(),
             bias,
             stride: [stride; 2],
             dilation: [1, 1],

@@ -45,7 +45,7 @@ pub(super) fn features(backbone: &Backbone, image: &[f32]) -> Vec<f64> {
                             let (i, ky, kx) = (tap / (kh * kw), tap / kw % kh, tap % kw);
                             let (y, z) = ((row + ky).wrapping_sub(top), (column + kx).wrapping_sub(left));
                             if y < height && z < width {
-                                let weight = f64::from(conv.weight.data()[o * inputs * kh * kw + tap]);
+                                let weight = f64::from(conv.weight.values()[o * inputs * kh * kw + tap]);
                                 sum += weight * x.data[((first + i) * height + y) * width + z];
                             }
                         }

@@ -39,7 +39,7 @@ fn convolution(
 ) -> ops::FrozenConv {
     let weight = clr_onnx::Tensor::new(weight, values(weight.iter().product(), 2));
     let conv = Conv {
-        weight,
+        weight: weight.into(),
         bias: None,
         stride,
         dilation,

@@ -25,7 +25,7 @@ pub(super) fn spelled(architecture: Architecture, spelling: Spelling, backbone: 
     let mut state = BTreeMap::new();
     spec.graph(|index, wanted| {
         let tensors = match (&backbone.graph().nodes[index].op, &wanted) {
-            (Op::Conv(conv), Wanted::Conv(_)) => vec![conv.weight.clone()],
+            (Op::Conv(conv), Wanted::Conv(_)) => vec![conv.weight.tensor()],
             (Op::BatchNorm(norm), Wanted::Norm(_)) => [&norm.scale, &norm.bias, &norm.mean, &norm.variance]
                 .map(Tensor::clone)
                 .into(),

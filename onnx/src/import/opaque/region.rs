@@ -67,7 +67,8 @@ impl<'a> Import<'a> {
                 None => return Err(format!("nothing produces `{name}`")),
             },
             None if self.constants.contains_key(name) => Source::Constant,
-            Some(Value::Other(_) | Value::Unknown) | None => return Err(format!("`{name}` cannot be computed")),
+            Some(Value::Quantised(_) | Value::Bytes(_) | Value::Weight(_) | Value::Other(_) | Value::Unknown)
+            | None => return Err(format!("`{name}` cannot be computed")),
         })
     }
 

@@ -10,15 +10,20 @@ use super::{
     standardised,
 };
 use crate::{
-    Shape, Tensor,
+    ConvWeight, Shape, Tensor,
     graph::{BatchNorm, Conv, Op, PadMode, Padding},
 };
 
 pub(super) fn conv<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"])?;
-    let weight = import.tensor(source, 1)?;
-    if weight.shape().len() == 3 {
-        return along_channels(import, source, &weight);
+    let weight = match import.value(source, 1)? {
+        Value::Weight(weight) => weight.into(),
+        _ => ConvWeight::from(import.tensor(source, 1)?),
+    };
+    if let ConvWeight::Float(weight) = &weight
+        && weight.shape().len() == 3
+    {
+        return along_channels(import, source, weight);
     }
     let input = import.data(source, 0)?;
     let bias = match source.input(2) {

@@ -89,7 +89,7 @@ pub(super) fn matmul<'a>(import: &mut Import<'a>, source: Source<'a>) -> Convert
         }
         Shape::Map(_) if input.is_channels(input.rank() - 1) => {
             let conv = Conv {
-                weight: Tensor::new([outputs, features, 1, 1], transposed(&weight).shared()),
+                weight: Tensor::new([outputs, features, 1, 1], transposed(&weight).shared()).into(),
                 bias: None,
                 stride: [1, 1],
                 dilation: [1, 1],

@@ -8,6 +8,7 @@ mod dense;
 mod layout;
 mod norms;
 mod pooling;
+mod quantisation;
 mod reshape;
 mod resize;
 mod selection;
@@ -16,6 +17,7 @@ mod standardised;
 
 use super::{Import, attributes::Source, value::Converted};
 
+pub(super) use quantisation::{conv_weights, moves};
 pub(super) use reshape::normalise;
 pub(super) use selection::split;
 
@@ -36,6 +38,7 @@ pub(super) fn find(operator: &str) -> Option<Operator> {
         "Constant" => constants::constant,
         "ConstantOfShape" => constants::constant_of_shape,
         "Conv" => convolution::conv,
+        "DequantizeLinear" => quantisation::dequantise,
         "Div" => arithmetic::div,
         "Dropout" => constants::dropout,
         "Elu" => activations::elu,
@@ -68,6 +71,7 @@ pub(super) fn find(operator: &str) -> Option<Operator> {
         "PRelu" => activations::prelu,
         "Pad" => convolution::pad,
         "Pow" => arithmetic::pow,
+        "QuantizeLinear" => quantisation::quantise,
         "Range" => constants::range,
         "Reciprocal" => arithmetic::reciprocal,
         "ReduceMean" => pooling::reduce_mean,

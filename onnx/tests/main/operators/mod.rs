@@ -44,7 +44,7 @@ fn conv_keeps_group_stride_dilation_bias_and_padding() {
         .floats("b", &[6], &ramp(6));
     let got = conv(model.node("Conv", &["x", "w", "b"], "y", &attributes));
     let expected = Conv {
-        weight: Tensor::new([6, 1, 3, 2], ramp(36)),
+        weight: Tensor::new([6, 1, 3, 2], ramp(36)).into(),
         bias: Some(vector(&ramp(6))),
         stride: [2, 1],
         dilation: [1, 2],

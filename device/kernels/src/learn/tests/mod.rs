@@ -42,7 +42,7 @@ fn spread(dy: &Map, conv: &Conv, pads: [usize; 4], input: [usize; 3]) -> Vec<f32
                             let ix = (x * conv.stride[1] + kx * conv.dilation[1]).wrapping_sub(pads[1]);
                             if iy < height && ix < width {
                                 let channel = o / (out / conv.group) * in_group + i;
-                                let weight = conv.weight.data()[((o * in_group + i) * kh + ky) * kw + kx];
+                                let weight = conv.weight.values()[((o * in_group + i) * kh + ky) * kw + kx];
                                 dx[(channel * height + iy) * width + ix] +=
                                     dy.at(o, y as isize, x as isize) * f64::from(weight);
                             }
@@ -61,7 +61,7 @@ fn odd_convolutions() -> Vec<(Conv, [usize; 2])> {
     let conv = |shape: [usize; 4], group, stride, dilation, pads| {
         let weight = Random(shape.iter().sum::<usize>() as u64).vector(shape.iter().product());
         Conv {
-            weight: Tensor::new(shape, weight),
+            weight: Tensor::new(shape, weight).into(),
             bias: None,
             stride,
             dilation,
@@ -91,7 +91,7 @@ fn odd_convolutions() -> Vec<(Conv, [usize; 2])> {
         (conv([16, 4, 1, 3], 2, [1, 1], [1, 1], [0, 1, 0, 1]), [3, 6]),
     ];
     // Miri executes only some ten thousand multiplications per second.
-    all.retain(|(conv, _)| !cfg!(miri) || conv.weight.data().len() < 400);
+    all.retain(|(conv, _)| !cfg!(miri) || conv.weight.count() < 400);
     all
 }
 
@@ -140,7 +140,7 @@ fn the_convolutions_gradient_equals_its_definition() {
     let usual = cases().into_iter().filter(|case| !case.image).map(|case| {
         let shape = [case.out, case.input[0] / case.group, case.kernel, case.kernel];
         let conv = Conv {
-            weight: Tensor::new(shape, Random(20).vector(shape.iter().product())),
+            weight: Tensor::new(shape, Random(20).vector(shape.iter().product())).into(),
             bias: None,
             stride: [case.stride; 2],
             dilation: [case.dilation; 2],

@@ -35,7 +35,7 @@ pub(super) fn compare(compiled: &mut Compiled) -> Result<()> {
         let from = Map { n, c, h, w };
         let weight = values(outputs * c / groups * kernel[0] * kernel[1], 2);
         let conv = Conv {
-            weight: clr_onnx::Tensor::new([outputs, c / groups, kernel[0], kernel[1]], weight.clone()),
+            weight: clr_onnx::Tensor::new([outputs, c / groups, kernel[0], kernel[1]], weight.clone()).into(),
             bias: None,
             stride,
             dilation,
