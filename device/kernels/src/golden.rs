@@ -143,9 +143,9 @@ fn results_are_bit_identical_to_the_recorded_ones() {
         let mut digest = Digest(0xcbf2_9ce4_8422_2325);
         convolutions(isa, &mut digest);
         the_rest(isa, &mut digest);
-        // Vector instructions round once after a product and a sum, plain Rust rounds twice. The digests were recorded
-        // again when small maps began to use Winograd's algorithm; with the previous selection of forms, the kernels
-        // gave the original digests.
+        // Vector instructions and `Exact` round once after a product and a sum, `Portable` rounds twice. The digests were
+        // recorded again when small maps began to use Winograd's algorithm; with the previous selection of forms, the
+        // kernels gave the original digests.
         let recorded = match format!("{isa:?}").as_str() {
             "Portable" => 0xc9d7_368d_4b33_083b,
             _ => 0x2b69_560b_c83e_9921,

@@ -25,6 +25,7 @@ mod depthwise;
 mod elementwise;
 mod grid;
 mod head;
+mod int8;
 mod layout;
 mod learn;
 mod norm;
@@ -47,6 +48,7 @@ pub use elementwise::{Binary, Broadcast, affine, binary, broadcast_binary, prelu
 pub use fused::{ConvImage, Epilogue, FusedConv, winograd_scratch};
 pub use grid::round_to_grid;
 pub use head::{dense, dense_gradient};
+pub use int8::{Inner, Int8Conv, Int8Form, Int8Output, Int8Shape, Int8Sum, Int8Weights};
 pub use layout::{block, block_channels, block_planes, interleave, pad, unblock};
 pub use learn::{
     ConvGradient, accumulate, activation_gradient, affine_forward, affine_gradient, binary_gradient,
@@ -62,7 +64,7 @@ pub use parameters::{pack_parameters, unpack_parameters};
 pub use pixels::PixelMap;
 pub use pool::{PoolKind, PoolShape, global_average, pool};
 pub use rows::{AFFINE_PARAMETERS, Bounds};
-pub use simd::{Isa, LANES};
+pub use simd::{Isa, LANES, int8::Rounding};
 pub use winograd::Winograd;
 
 #[cfg(test)]

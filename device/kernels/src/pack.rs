@@ -108,7 +108,13 @@ pub(crate) struct Reads {
 impl Reads {
     /// Creates the entry for the output block whose first channel is `out`, in a convolution to `out_channels` with
     /// groups of `[out, in]` channels.
-    fn new(out: usize, out_channels: usize, [out_group, in_group]: [usize; 2], lanes: usize, offset: usize) -> Self {
+    pub(crate) fn new(
+        out: usize,
+        out_channels: usize,
+        [out_group, in_group]: [usize; 2],
+        lanes: usize,
+        offset: usize,
+    ) -> Self {
         let last_out = (out + LANES).min(out_channels) - 1;
         let (start, end) = (out / out_group * in_group, (last_out / out_group + 1) * in_group);
         let first = start / lanes;

@@ -63,6 +63,7 @@ pub(crate) type TileFn = unsafe fn(Isa, &Tile);
 pub(crate) fn tiles(isa: Isa, blocks: usize, x_pixel: usize) -> &'static [TileFn] {
     match isa.token() {
         Token::Portable(_) => portable::find(blocks, x_pixel),
+        Token::Exact(_) => exact::find(blocks, x_pixel),
         #[cfg(target_arch = "x86_64")]
         Token::Avx2(_) => avx2::find(blocks, x_pixel),
         #[cfg(target_arch = "x86_64")]
@@ -181,6 +182,7 @@ macro_rules! instruction_set {
 }
 
 instruction_set!(portable, Portable, 1: [1 2]);
+instruction_set!(exact, Exact, 1: [1 2]);
 #[cfg(target_arch = "x86_64")]
 instruction_set!(avx2, Avx2, 1: [1 2 3 4 5 6]);
 #[cfg(target_arch = "x86_64")]

@@ -8,6 +8,7 @@
 //! instructions: tokens can only be created by detection, and vectors only with a token. Only the backends (`x86`,
 //! `neon`) contain `unsafe`.
 
+pub(crate) mod int8;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
@@ -16,7 +17,7 @@ mod x86;
 
 #[cfg(target_arch = "aarch64")]
 use neon::Neon;
-use portable::Portable;
+use portable::{Exact, Portable, Scalar};
 #[cfg(target_arch = "x86_64")]
 use x86::{Avx2, Avx512};
 
@@ -32,6 +33,8 @@ pub struct Isa(Token);
 pub(crate) enum Token {
     /// The code that the compiler generates from plain Rust for the target.
     Portable(Portable),
+    /// The same code with `f32::mul_add`.
+    Exact(Exact),
     /// AVX2 and FMA: a vector is two registers.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
@@ -47,6 +50,7 @@ impl std::fmt::Debug for Isa {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.0 {
             Token::Portable(_) => "Portable",
+            Token::Exact(_) => "Exact",
             #[cfg(target_arch = "x86_64")]
             Token::Avx2(_) => "Avx2",
             #[cfg(target_arch = "x86_64")]
@@ -73,14 +77,23 @@ impl Isa {
         if let Some(proof) = Neon::detect() {
             return Self(Token::Neon(proof));
         }
-        Self(Token::Portable(Portable))
+        Self(Token::Portable(Scalar))
+    }
+
+    /// Returns the best instruction set of this machine whose f32 results are bit-identical on every machine: the one
+    /// of [`Isa::detect`], or plain Rust with `f32::mul_add` where that would be plain Rust without it.
+    pub fn exact() -> Self {
+        match Self::detect().0 {
+            Token::Portable(_) => Self(Token::Exact(Scalar)),
+            token => Self(token),
+        }
     }
 
     /// Returns every instruction set that this machine can run, slowest first.
     #[cfg(test)]
     pub(crate) fn available() -> Vec<Self> {
         #[allow(unused_mut, reason = "targets without vectors have the portable one alone")]
-        let mut sets = vec![Token::Portable(Portable)];
+        let mut sets = vec![Token::Portable(Scalar), Token::Exact(Scalar)];
         #[cfg(target_arch = "x86_64")]
         {
             sets.extend(Avx2::detect().map(Token::Avx2));
@@ -176,6 +189,7 @@ pub(crate) trait Kernel {
 pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     match isa.0 {
         Token::Portable(simd) => simd.run(kernel),
+        Token::Exact(simd) => simd.run(kernel),
         #[cfg(target_arch = "x86_64")]
         Token::Avx2(simd) => simd.run(kernel),
         #[cfg(target_arch = "x86_64")]

@@ -1,24 +1,32 @@
 //! Plain Rust on arrays.
 
+mod int8;
+
 use super::{Kernel, LANES, Simd, Vector};
 
-/// Plain Rust, which runs on every CPU.
+/// Plain Rust, which runs on every CPU. With `FUSED`, a product and a sum are rounded once (`f32::mul_add`), as vector
+/// instructions do; where the CPU has no such instruction, this takes a function call per lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Portable;
+pub(crate) struct Scalar<const FUSED: bool>;
+
+/// Plain Rust that rounds a product and a sum separately.
+pub(crate) type Portable = Scalar<false>;
+/// Plain Rust whose results are bit-identical to those of the vector instruction sets.
+pub(crate) type Exact = Scalar<true>;
 
 /// Sixteen f32 in an array.
 #[derive(Clone, Copy)]
-pub(crate) struct Array([f32; LANES]);
+pub(crate) struct Array<const FUSED: bool>([f32; LANES]);
 
-impl Simd for Portable {
-    type Vector = Array;
+impl<const FUSED: bool> Simd for Scalar<FUSED> {
+    type Vector = Array<FUSED>;
     const REGISTERS: usize = 4;
     #[inline(always)]
-    fn splat(self, value: f32) -> Array {
+    fn splat(self, value: f32) -> Array<FUSED> {
         Array([value; LANES])
     }
     #[inline(always)]
-    fn load(self, from: &[f32; LANES]) -> Array {
+    fn load(self, from: &[f32; LANES]) -> Array<FUSED> {
         Array(*from)
     }
     #[inline(always)]
@@ -27,21 +35,27 @@ impl Simd for Portable {
     }
 }
 
-impl Array {
+impl<const FUSED: bool> Array<FUSED> {
     #[inline(always)]
     fn with(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
         Self(std::array::from_fn(|lane| f(self.0[lane], other.0[lane])))
     }
 }
 
-impl Vector for Array {
+impl<const FUSED: bool> Vector for Array<FUSED> {
     #[inline(always)]
     fn store(self, to: &mut [f32; LANES]) {
         *to = self.0;
     }
     #[inline(always)]
     fn fma(self, a: Self, b: Self) -> Self {
-        Self(std::array::from_fn(|lane| self.0[lane] + a.0[lane] * b.0[lane]))
+        Self(std::array::from_fn(|lane| {
+            if FUSED {
+                a.0[lane].mul_add(b.0[lane], self.0[lane])
+            } else {
+                self.0[lane] + a.0[lane] * b.0[lane]
+            }
+        }))
     }
     #[inline(always)]
     fn add(self, other: Self) -> Self {

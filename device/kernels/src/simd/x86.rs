@@ -2,6 +2,9 @@
 //!
 //! x86's min and max return the second operand if either is NaN, so the bound is the first operand.
 
+mod int8;
+mod vnni512;
+
 use std::arch::x86_64::{
     __m256, __m512, _CMP_LT_OQ, _MM_HINT_T1, _mm_prefetch, _mm256_add_epi32, _mm256_add_ps, _mm256_and_ps,
     _mm256_andnot_ps, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtps_epi32, _mm256_div_ps, _mm256_fmadd_ps,
@@ -13,6 +16,8 @@ use std::arch::x86_64::{
 };
 
 use super::{Kernel, LANES, Simd, Vector};
+pub(crate) use int8::{Avx2Int8, AvxVnni};
+pub(crate) use vnni512::Vnni512;
 
 /// Evaluates intrinsics of an instruction set. A token or a vector of it must be available at the call.
 macro_rules! proven {

@@ -1,0 +1,160 @@
+//! A convolution followed by an adapter's CLR layer in f32, with a sliding band of rows between them.
+
+use std::ops::Range;
+
+use super::{
+    conv::{Int8Conv, Part, Source},
+    target::{Post, Target, Writer},
+    tile::MAX_BLOCKS,
+};
+use crate::{
+    rows::CLR_PARAMETERS,
+    simd::{
+        LANES, Simd, Vector,
+        int8::{Int8Kernel, Int8Simd, Level, dispatch},
+    },
+};
+
+/// Bytes of workspace for the rows between a convolution and its CLR layer.
+const BAND_BYTES: usize = 128 << 10;
+
+/// Pixels that are read beyond the last row of the band, for up to three outputs that are not written.
+const SLACK: usize = 3 * LANES;
+
+impl Int8Conv {
+    /// Computes the convolution's rows into a sliding band with a border of zeros, and applies the CLR layer to the band
+    /// to get the output. `parameters` are `[9 taps][16]`, bias `[16]` per output block.
+    pub(super) fn clr(
+        &self,
+        source: &Source<'_>,
+        part: &Part<'_>,
+        parameters: &[f32],
+        post: Post,
+        to: &mut [Target<'_>],
+    ) {
+        let [height, width] = self.output;
+        let count = to.len();
+        let row = (width + 2) * LANES;
+        let fitting = BAND_BYTES / (row * count * size_of::<f32>());
+        let band = fitting.max(2).min(part.rows.len());
+        let plane = (band + 2) * row + SLACK;
+        self.arena.lend(count * plane, |buffer| {
+            buffer.fill(0.0);
+            // Row r of the buffer contains row `start + r − 1` of the convolution's output.
+            let mut ready = 0;
+            let mut start = part.rows.start;
+            while start < part.rows.end {
+                let end = (start + band).min(part.rows.end);
+                if ready > 0 {
+                    for plane in buffer.chunks_exact_mut(plane) {
+                        plane.copy_within((ready - 2) * row..ready * row, 0);
+                    }
+                    ready = 2;
+                }
+                let wanted = end - start + 2;
+                let mut from = start + ready;
+                if from == 0 {
+                    ready = 1;
+                    from = 1;
+                }
+                // Rows are counted from 1: row y of the convolution has index y + 1, and index 0 is the row above the
+                // image.
+                let until = (start + wanted).min(height + 1);
+                if from < until {
+                    let mut rows: [Target<'_>; MAX_BLOCKS] = std::array::from_fn(|_| Target::Real(&mut [], &[]));
+                    for (rows, plane) in rows.iter_mut().zip(buffer.chunks_exact_mut(plane)) {
+                        let inside = ready * row + LANES..(ready + until - from) * row - LANES;
+                        *rows = Target::Real(&mut plane[inside], &[]);
+                    }
+                    let sums = Part {
+                        rows: from - 1..until - 1,
+                        pitch: width + 2,
+                        affine: None,
+                        post: Post::Nothing,
+                        ..*part
+                    };
+                    self.convolve(source, &sums, &mut rows[..count]);
+                }
+                if until < start + wanted {
+                    for plane in buffer.chunks_exact_mut(plane) {
+                        plane[(wanted - 1) * row..wanted * row].fill(0.0);
+                    }
+                }
+                ready = wanted;
+                let pixels = (start - part.rows.start) * width..(end - part.rows.start) * width;
+                let parameters = parameters.chunks_exact(CLR_PARAMETERS);
+                for ((plane, to), parameters) in buffer.chunks_exact(plane).zip(&mut *to).zip(parameters) {
+                    let rows = end - start;
+                    apply(part.level, plane, parameters, [rows, width], post, to, pixels.clone());
+                }
+                start = end;
+            }
+        });
+    }
+}
+
+/// Applies a CLR layer to `plane`, `[rows + 2, width + 2, 16]` and some unused values.
+fn apply(
+    level: Level,
+    plane: &[f32],
+    parameters: &[f32],
+    size: [usize; 2],
+    post: Post,
+    to: &mut Target<'_>,
+    pixels: Range<usize>,
+) {
+    assert_eq!(parameters.len(), CLR_PARAMETERS);
+    assert!(plane.len() >= (size[0] + 2) * (size[1] + 2) * LANES + SLACK);
+    let mut to = to.part(pixels);
+    assert_eq!(to.pixels(), size[0] * size[1]);
+    dispatch(
+        level,
+        ClrRows {
+            plane,
+            parameters,
+            size,
+            post,
+            to: &mut to,
+        },
+    );
+}
+
+struct ClrRows<'a, 'b> {
+    plane: &'a [f32],
+    parameters: &'a [f32],
+    /// Rows, columns of the output.
+    size: [usize; 2],
+    post: Post,
+    to: &'a mut Target<'b>,
+}
+
+impl Int8Kernel for ClrRows<'_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Int8Simd>(self, s: S) {
+        let f = s.float();
+        let parameters: &[[f32; LANES]] = self.parameters.as_chunks().0;
+        let mut taps = [f.zero(); 9];
+        for tap in 0..9 {
+            taps[tap] = f.load(&parameters[tap]);
+        }
+        let bias = f.load(&parameters[9]);
+        let writer = Writer::new(s, self.post);
+        let [rows, width] = self.size;
+        let pixels: &[[f32; LANES]] = self.plane.as_chunks().0;
+        for y in 0..rows {
+            for x in (0..width).step_by(4) {
+                let mut results = [bias; 4];
+                for row in 0..3 {
+                    let line = &pixels[(y + row) * (width + 2) + x..][..6];
+                    for column in 0..3 {
+                        for p in 0..4 {
+                            results[p] = results[p].fma(f.load(&line[p + column]), taps[row * 3 + column]);
+                        }
+                    }
+                }
+                writer.put(results, (width - x).min(4), y * width + x, self.to);
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Destinations of the kernels' results, and the operations before a result is written: quantisation, shortcut, clamp.
+
+use std::ops::Range;
+
+use crate::{
+    rows::Bounds,
+    simd::{
+        LANES, Simd, Vector,
+        int8::{Int8Kernel, Int8Simd, Real, Rounding},
+    },
+};
+
+/// A u8 shortcut that is added to a result before it is quantised, `r2 = (x − zero_point) · scale + r1`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Int8Sum {
+    /// The shortcut's zero point.
+    pub zero_point: u8,
+    /// The shortcut's scale, divided by the output's.
+    pub scale: f32,
+    /// The quantisation of the other summand, where the network quantises it before the sum; otherwise `r1 = r`.
+    pub inner: Option<Inner>,
+}
+
+/// A quantisation whose result is used in registers: `r1 = (clamp(round(r) + zero_point, 0, 255) − zero_point) · scale`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Inner {
+    /// The zero point.
+    pub zero_point: u8,
+    /// The scale, divided by the output's.
+    pub scale: f32,
+}
+
+/// The output of a convolution, in blocks `[⌈O / 16⌉, H, W, 16]`, and what is done to its results first.
+#[derive(Debug)]
+pub enum Int8Output<'a> {
+    /// Quantised values.
+    Bytes {
+        /// Receives the output.
+        out: &'a mut [u8],
+        /// The output's quantisation.
+        rounding: Rounding,
+        /// A value to add, in the layout of `out`.
+        shortcut: Option<(&'a [u8], Int8Sum)>,
+    },
+    /// Real values.
+    Real {
+        /// Receives the output.
+        out: &'a mut [f32],
+        /// The activation's bounds.
+        bounds: Bounds,
+        /// A value to add, in the layout of `out`.
+        shortcut: Option<&'a [f32]>,
+    },
+}
+
+/// What is done to a result before it is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Post {
+    /// Nothing; the result is real.
+    Nothing,
+    /// Quantisation.
+    Round(Rounding),
+    /// A sum with a u8 shortcut, then quantisation.
+    Sum(Rounding, Int8Sum),
+    /// A sum with a real shortcut, if there is one, and a clamp.
+    Clamp(Bounds),
+}
+
+/// Pixels of one block that are to be written, and the corresponding ones of the shortcut (empty if there is none).
+#[derive(Debug)]
+pub(crate) enum Target<'a> {
+    /// Quantised values.
+    Bytes(&'a mut [u8], &'a [u8]),
+    /// Real values.
+    Real(&'a mut [f32], &'a [f32]),
+}
+
+/// The part of a slice that may be empty.
+fn part<T>(values: &[T], range: Range<usize>) -> &[T] {
+    if values.is_empty() { values } else { &values[range] }
+}
+
+impl<'a> Target<'a> {
+    /// The number of pixels.
+    pub(crate) fn pixels(&self) -> usize {
+        match self {
+            Self::Bytes(out, _) => out.len() / LANES,
+            Self::Real(out, _) => out.len() / LANES,
+        }
+    }
+
+    /// Returns some of the pixels.
+    pub(crate) fn part(&mut self, pixels: Range<usize>) -> Target<'_> {
+        let range = pixels.start * LANES..pixels.end * LANES;
+        match self {
+            Self::Bytes(out, shortcut) => Target::Bytes(&mut out[range.clone()], part(shortcut, range)),
+            Self::Real(out, shortcut) => Target::Real(&mut out[range.clone()], part(shortcut, range)),
+        }
+    }
+
+    /// Divides the pixels into runs of `pixels` each; the last one may be shorter.
+    pub(crate) fn chunks(self, pixels: usize) -> Vec<Self> {
+        let length = pixels * LANES;
+        match self {
+            Self::Bytes(out, shortcut) => {
+                let mut shortcuts = shortcut.chunks(length);
+                out.chunks_mut(length)
+                    .map(|out| Self::Bytes(out, shortcuts.next().unwrap_or_default()))
+                    .collect()
+            }
+            Self::Real(out, shortcut) => {
+                let mut shortcuts = shortcut.chunks(length);
+                out.chunks_mut(length)
+                    .map(|out| Self::Real(out, shortcuts.next().unwrap_or_default()))
+                    .collect()
+            }
+        }
+    }
+}
+
+impl<'a> Int8Output<'a> {
+    /// Asserts that the operands have `length` values, and returns them as the target of all pixels.
+    pub(crate) fn target(self, length: usize) -> (Target<'a>, Post) {
+        match self {
+            Self::Bytes {
+                out,
+                rounding,
+                shortcut,
+            } => {
+                assert_eq!(out.len(), length);
+                let post = shortcut.map_or(Post::Round(rounding), |(_, sum)| Post::Sum(rounding, sum));
+                let shortcut = shortcut.map_or(&[][..], |(shortcut, _)| {
+                    assert_eq!(shortcut.len(), length);
+                    shortcut
+                });
+                (Target::Bytes(out, shortcut), post)
+            }
+            Self::Real { out, bounds, shortcut } => {
+                assert_eq!(out.len(), length);
+                assert!(shortcut.is_none_or(|shortcut| shortcut.len() == length));
+                (Target::Real(out, shortcut.unwrap_or_default()), Post::Clamp(bounds))
+            }
+        }
+    }
+}
+
+/// A [`Post`] in registers.
+#[derive(Clone, Copy)]
+pub(crate) struct Writer<S: Int8Simd> {
+    simd: S,
+    post: Post,
+    range: S::Range,
+}
+
+impl<S: Int8Simd> Writer<S> {
+    #[inline(always)]
+    pub(crate) fn new(simd: S, post: Post) -> Self {
+        let rounding = match post {
+            Post::Round(rounding) | Post::Sum(rounding, _) => rounding,
+            Post::Nothing | Post::Clamp(_) => Rounding::new(0),
+        };
+        Self {
+            simd,
+            post,
+            range: simd.range(rounding),
+        }
+    }
+
+    /// Writes the first `count` of four pixels to the pixels from `at` on.
+    #[inline(always)]
+    pub(crate) fn put(&self, results: [Real<S>; 4], count: usize, at: usize, to: &mut Target<'_>) {
+        let at = at * LANES;
+        match (self.post, to) {
+            (Post::Round(_), Target::Bytes(out, _)) => {
+                let rounded = results.map(|result| self.simd.round(result));
+                if count == 4
+                    && let Some(out) = out[at..].first_chunk_mut()
+                {
+                    self.simd.bytes(rounded, self.range, out);
+                } else {
+                    let mut bytes = [0; 4 * LANES];
+                    self.simd.bytes(rounded, self.range, &mut bytes);
+                    out[at..at + count * LANES].copy_from_slice(&bytes[..count * LANES]);
+                }
+            }
+            (Post::Nothing, Target::Real(out, _)) => {
+                let out = out[at..at + count * LANES].as_chunks_mut().0;
+                for (result, out) in results.iter().zip(out) {
+                    result.store(out);
+                }
+            }
+            (post, to) => self.simd.call(Shortcut {
+                results: results.map(Vector::lanes),
+                count,
+                at,
+                post,
+                to,
+            }),
+        }
+    }
+}
+
+/// The less frequent operations, which are not part of every tile.
+struct Shortcut<'a, 'b> {
+    results: [[f32; LANES]; 4],
+    count: usize,
+    /// The first value.
+    at: usize,
+    post: Post,
+    to: &'a mut Target<'b>,
+}
+
+impl Int8Kernel for Shortcut<'_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Int8Simd>(self, s: S) {
+        let range = self.at..self.at + self.count * LANES;
+        match (self.post, self.to) {
+            (Post::Sum(rounding, sum), Target::Bytes(out, shortcut)) => {
+                let mut sums = [s.splat(0); 4];
+                let shortcut = shortcut[range.clone()].as_chunks().0;
+                for ((result, shortcut), to) in self.results.iter().zip(shortcut).zip(&mut sums) {
+                    *to = s.round(sum.add(s, s.float().load(result), s.widen(shortcut)));
+                }
+                let mut bytes = [0; 4 * LANES];
+                s.bytes(sums, s.range(rounding), &mut bytes);
+                let out = &mut out[range];
+                out.copy_from_slice(&bytes[..out.len()]);
+            }
+            (Post::Clamp(bounds), Target::Real(out, shortcut)) => {
+                let f = s.float();
+                let (low, high) = (f.splat(bounds.low), f.splat(bounds.high));
+                let mut shortcut = part(shortcut, range.clone()).as_chunks().0.iter();
+                for (result, out) in self.results.iter().zip(out[range].as_chunks_mut().0) {
+                    let mut result = f.load(result);
+                    if let Some(shortcut) = shortcut.next() {
+                        result = result.add(f.load(shortcut));
+                    }
+                    result.clamp(low, high).store(out);
+                }
+            }
+            (post, _) => unreachable!("{post:?} does not belong to this output"),
+        }
+    }
+}
+
+impl Int8Sum {
+    /// Returns the real sum, before it is rounded.
+    #[inline(always)]
+    pub(crate) fn add<S: Int8Simd>(&self, s: S, result: Real<S>, shortcut: S::Sums) -> Real<S> {
+        let f = s.float();
+        let first = self.inner.map_or(result, |inner| {
+            let zero_point = i32::from(inner.zero_point);
+            let rounded = s.clamp(s.round(result), s.splat(-zero_point), s.splat(255 - zero_point));
+            s.real(rounded).mul(f.splat(inner.scale))
+        });
+        let shortcut = s.sub(shortcut, s.splat(i32::from(self.zero_point)));
+        first.fma(s.real(shortcut), f.splat(self.scale))
+    }
+}

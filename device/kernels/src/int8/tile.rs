@@ -1,0 +1,218 @@
+//! Inner loop of a dense convolution: a tile of some pixels × some blocks of 16 output channels, kept in registers for
+//! the complete sum.
+//!
+//! Input `[I / 16, H, W, 16]` (already padded), weights `[O / 16][I / 16][kh][kw][input quads][16 o][4 i]`.
+
+use super::target::{Post, Target, Writer};
+#[cfg(target_arch = "aarch64")]
+use crate::simd::int8::NeonInt8;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::int8::{Avx2Int8, AvxVnni, Vnni512};
+use crate::{
+    rows::AFFINE_PARAMETERS,
+    simd::{
+        LANES, Simd, Vector,
+        int8::{Exact, Int8Kernel, Int8Simd, Level, Real, Step},
+    },
+};
+
+/// Output blocks per tile, at most.
+pub(crate) const MAX_BLOCKS: usize = 4;
+
+/// A tile: the addresses that it reads, and the post-operations of its sums. Distances of `x` are in bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Tile<'a> {
+    /// The first tap of the first pixel in the first input block.
+    pub x: *const u8,
+    /// The steps of the first output block.
+    pub w: *const Step,
+    /// Initial values of the sums, one array per output block.
+    pub start: &'a [[i32; LANES]],
+    /// `[scale 16, bias 16]` per output block, applied to the finished sums.
+    pub affine: Option<&'a [f32]>,
+    /// What is done then.
+    pub post: Post,
+    /// Input blocks to sum over.
+    pub blocks: usize,
+    /// Quads of channels in every input block except the last.
+    pub quads: usize,
+    /// Quads of channels in the last input block.
+    pub last_quads: usize,
+    /// Quads of the first input block that are not summed, and have no weights.
+    pub skip: usize,
+    /// Rows and columns of the kernel.
+    pub kernel: [usize; 2],
+    /// Distance between input blocks.
+    pub x_block: usize,
+    /// Distance between the inputs of adjacent kernel rows.
+    pub x_row: usize,
+    /// Distance between the inputs of adjacent kernel columns.
+    pub x_tap: usize,
+    /// Distance between the inputs of adjacent output pixels.
+    pub x_pixel: usize,
+    /// Distance between the weights of adjacent output blocks, in steps.
+    pub w_block: usize,
+}
+
+/// Computes one tile of a fixed number of pixels and blocks, and writes it to the pixels from the given one on of a
+/// target per block.
+///
+/// # Safety
+/// The pointers of the tile must be valid for the ranges that its counts and distances span.
+pub(crate) type TileFn = unsafe fn(Level, &Tile<'_>, usize, &mut [Target<'_>]);
+
+/// The tile kernels for a number of blocks, each with its number of pixels, largest first.
+pub(crate) type Tiles = &'static [(usize, TileFn)];
+
+/// Returns the tile kernels for a number of output blocks, which is at most [`tile_blocks`]. They must be called with
+/// the same `level`.
+pub(crate) fn tiles(level: Level, blocks: usize) -> Tiles {
+    match level {
+        Level::Exact(_) => exact::find(blocks),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2(_) => avx2::find(blocks),
+        #[cfg(target_arch = "x86_64")]
+        Level::AvxVnni(_) => avx_vnni::find(blocks),
+        #[cfg(target_arch = "x86_64")]
+        Level::Vnni512(..) => vnni512::find(blocks),
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon(_) => neon::find(blocks),
+    }
+}
+
+/// Returns the maximum number of output blocks per tile.
+pub(crate) fn tile_blocks(level: Level) -> usize {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Vnni512(..) => MAX_BLOCKS,
+        _ => 1,
+    }
+}
+
+/// A tile of `OB` output blocks × `PX` pixels. Only [`TileFn`]s create it, so their contract covers its pointers.
+struct Sums<'a, 'b, const OB: usize, const PX: usize> {
+    tile: &'a Tile<'a>,
+    at: usize,
+    to: &'a mut [Target<'b>],
+}
+
+impl<const OB: usize, const PX: usize> Int8Kernel for Sums<'_, '_, OB, PX> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Int8Simd>(self, s: S) {
+        let t = self.tile;
+        let mut dots = [[s.begin(&t.start[0]); PX]; OB];
+        for o in 1..OB {
+            dots[o] = [s.begin(&t.start[o]); PX];
+        }
+        let mut w = t.w;
+        for block in 0..t.blocks {
+            let first = if block == 0 { t.skip } else { 0 };
+            let quads = if block + 1 == t.blocks { t.last_quads } else { t.quads };
+            for row in 0..t.kernel[0] {
+                for column in 0..t.kernel[1] {
+                    // Bounds checks would take a comparison and a branch per multiplication here.
+                    // SAFETY: the contract of the function that created this tile guarantees that every address spanned
+                    // by its counts and distances is valid.
+                    unsafe {
+                        let x = t.x.add(block * t.x_block + row * t.x_row + column * t.x_tap);
+                        for quad in first..quads {
+                            let mut weights = [s.weights(&*w); OB];
+                            for o in 1..OB {
+                                weights[o] = s.weights(&*w.add(o * t.w_block));
+                            }
+                            for p in 0..PX {
+                                let x = s.quad(&*x.add(p * t.x_pixel + quad * 4).cast());
+                                for o in 0..OB {
+                                    dots[o][p] = s.dot(dots[o][p], x, weights[o]);
+                                }
+                            }
+                            w = w.add(1);
+                        }
+                    }
+                }
+            }
+        }
+        let writer = Writer::new(s, t.post);
+        for o in 0..OB {
+            let to = &mut self.to[o];
+            let affine = t.affine.map(|affine| {
+                let parameters = affine[o * AFFINE_PARAMETERS..].as_chunks().0;
+                [s.float().load(&parameters[0]), s.float().load(&parameters[1])]
+            });
+            four::<S, PX, 0>(s, &writer, &dots[o], affine, self.at, to);
+            four::<S, PX, 4>(s, &writer, &dots[o], affine, self.at, to);
+            four::<S, PX, 8>(s, &writer, &dots[o], affine, self.at, to);
+            four::<S, PX, 12>(s, &writer, &dots[o], affine, self.at, to);
+        }
+    }
+}
+
+/// Finishes the pixels `FIRST`… `FIRST` + 3 of one block, as far as they exist. A loop over groups of pixels would not
+/// be unrolled, and so would keep the sums in memory.
+#[inline(always)]
+fn four<S: Int8Simd, const PX: usize, const FIRST: usize>(
+    s: S,
+    writer: &Writer<S>,
+    dots: &[S::Dots; PX],
+    affine: Option<[Real<S>; 2]>,
+    at: usize,
+    to: &mut Target<'_>,
+) {
+    if FIRST >= PX {
+        return;
+    }
+    let mut results = [s.float().zero(); 4];
+    for p in 0..4 {
+        if FIRST + p < PX {
+            let sum = s.real(s.finish(dots[FIRST + p]));
+            results[p] = affine.map_or(sum, |[scale, bias]| bias.fma(sum, scale));
+        }
+    }
+    writer.put(results, 4.min(PX - FIRST), at + FIRST, to);
+}
+
+/// Defines a module per level, with a table of kernels for each number of output blocks.
+macro_rules! level {
+    ($module:ident, $level:ident($token:ty $(, $rest:pat)?), $($blocks:literal: [$($pixels:literal)*])*) => {
+        mod $module {
+            use super::*;
+
+            unsafe fn run<const OB: usize, const PX: usize>(
+                level: Level,
+                tile: &Tile<'_>,
+                at: usize,
+                to: &mut [Target<'_>],
+            ) {
+                #[allow(irrefutable_let_patterns, reason = "a target may have the portable one alone")]
+                if let Level::$level(simd $(, $rest)?) = level {
+                    <$token as Int8Simd>::run(simd, Sums::<OB, PX> { tile, at, to });
+                }
+            }
+
+            pub(super) fn find(blocks: usize) -> Tiles {
+                match blocks {
+                    $($blocks => &[$(($pixels, run::<$blocks, $pixels>)),*],)*
+                    _ => &[],
+                }
+            }
+        }
+    };
+}
+
+level!(exact, Exact(Exact), 1: [4 1]);
+#[cfg(target_arch = "x86_64")]
+level!(avx2, Avx2(Avx2Int8), 1: [4 3 2 1]);
+#[cfg(target_arch = "x86_64")]
+level!(avx_vnni, AvxVnni(AvxVnni), 1: [4 3 2 1]);
+// As many sums as fit in 32 registers beside the weights and an input. Groups of four pixels are written together.
+#[cfg(target_arch = "x86_64")]
+level!(
+    vnni512, Vnni512(Vnni512<false>, _),
+    1: [16 12 8 4 3 2 1]
+    2: [12 8 4 3 2 1]
+    3: [8 4 3 2 1]
+    4: [4 3 2 1]
+);
+#[cfg(target_arch = "aarch64")]
+level!(neon, Neon(NeonInt8), 1: [2 1]);
