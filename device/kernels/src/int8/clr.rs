@@ -4,14 +4,15 @@ use std::ops::Range;
 
 use super::{
     conv::{Int8Conv, Part, Source},
-    target::{Post, Target, Writer},
+    put::{Producer, Put, Results, produce},
+    target::{Post, Target},
     tile::MAX_BLOCKS,
 };
 use crate::{
     rows::CLR_PARAMETERS,
     simd::{
         LANES, Simd, Vector,
-        int8::{Int8Kernel, Int8Simd, Level, dispatch},
+        int8::{Int8Kernel, Int8Simd, Level, Real, dispatch},
     },
 };
 
@@ -132,6 +133,13 @@ impl Int8Kernel for ClrRows<'_, '_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Int8Simd>(self, s: S) {
+        produce(s, self.post, self);
+    }
+}
+
+impl<S: Int8Simd> Producer<S> for ClrRows<'_, '_> {
+    #[inline(always)]
+    fn produce<P: Put<S>>(self, s: S, put: P) {
         let f = s.float();
         let parameters: &[[f32; LANES]] = self.parameters.as_chunks().0;
         let mut taps = [f.zero(); 9];
@@ -139,22 +147,41 @@ impl Int8Kernel for ClrRows<'_, '_> {
             taps[tap] = f.load(&parameters[tap]);
         }
         let bias = f.load(&parameters[9]);
-        let writer = Writer::new(s, self.post);
         let [rows, width] = self.size;
         let pixels: &[[f32; LANES]] = self.plane.as_chunks().0;
         for y in 0..rows {
-            for x in (0..width).step_by(4) {
-                let mut results = [bias; 4];
-                for row in 0..3 {
-                    let line = &pixels[(y + row) * (width + 2) + x..][..6];
-                    for column in 0..3 {
-                        for p in 0..4 {
-                            results[p] = results[p].fma(f.load(&line[p + column]), taps[row * 3 + column]);
-                        }
-                    }
-                }
-                writer.put(results, (width - x).min(4), y * width + x, self.to);
+            let mut lines = [pixels; 3];
+            for row in 0..3 {
+                lines[row] = &pixels[(y + row) * (width + 2)..];
+            }
+            for x in (0..width / 4 * 4).step_by(4) {
+                put.put(s, four::<S>(s, &lines, x, &taps, bias), 4, y * width + x, self.to);
+            }
+            if !width.is_multiple_of(4) {
+                let x = width / 4 * 4;
+                put.put(
+                    s,
+                    four::<S>(s, &lines, x, &taps, bias),
+                    width - x,
+                    y * width + x,
+                    self.to,
+                );
             }
         }
     }
+}
+
+/// Computes four pixels from column `x` on.
+#[inline(always)]
+fn four<S: Int8Simd>(s: S, lines: &[&[[f32; LANES]]; 3], x: usize, taps: &[Real<S>; 9], bias: Real<S>) -> Results<S> {
+    let mut results = [bias; 4];
+    for row in 0..3 {
+        let line = &lines[row][x..x + 6];
+        for column in 0..3 {
+            for p in 0..4 {
+                results[p] = results[p].fma(s.float().load(&line[p + column]), taps[row * 3 + column]);
+            }
+        }
+    }
+    results
 }

@@ -3,12 +3,13 @@
 
 use super::{
     conv::{Int8Conv, Part, Source},
-    target::{Target, Writer},
+    put::{Affine, Producer, Put, Results, produce},
+    target::Target,
     weights::{Columns, Int8Shape},
 };
 use crate::simd::{
-    LANES, Simd, Vector,
-    int8::{Int8Kernel, Int8Simd, Real, Step, dispatch_columns},
+    LANES, Simd,
+    int8::{Int8Kernel, Int8Simd, Step, dispatch_columns},
 };
 
 /// Bytes of the copied input rows, which should stay in the L1 cache.
@@ -96,69 +97,125 @@ struct DepthwiseRows<'a, 'b> {
 impl Int8Kernel for DepthwiseRows<'_, '_> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Int8Simd>(mut self, s: S) {
-        let affine = self.part.affine.map(|affine| {
-            let parameters = affine.as_chunks().0;
-            [s.float().load(&parameters[0]), s.float().load(&parameters[1])]
-        });
-        let writer = Writer::new(s, self.part.post);
+    fn run<S: Int8Simd>(self, s: S) {
+        produce(s, self.part.post, self);
+    }
+}
+
+impl<S: Int8Simd> Producer<S> for DepthwiseRows<'_, '_> {
+    #[inline(always)]
+    fn produce<P: Put<S>>(mut self, s: S, put: P) {
         let Columns { shifts, quads, .. } = self.columns;
-        match (self.shape.kernel[0], quads, shifts) {
-            (3, 1, 2) => self.all::<S, 3, 1, 2>(s, affine, &writer),
-            (3, 1, 1) => self.all::<S, 3, 1, 1>(s, affine, &writer),
-            (5, 2, 4) => self.all::<S, 5, 2, 4>(s, affine, &writer),
-            (5, 2, 2) => self.all::<S, 5, 2, 2>(s, affine, &writer),
-            (_, _, 4) => self.all::<S, 0, 0, 4>(s, affine, &writer),
-            (_, _, 2) => self.all::<S, 0, 0, 2>(s, affine, &writer),
-            _ => self.all::<S, 0, 0, 1>(s, affine, &writer),
+        match (self.shape.kernel[0], quads, shifts, self.shape.stride[1]) {
+            (3, 1, 2, 1) => self.square::<S, P, 3, 1, 2, 1>(s, put),
+            (3, 1, 1, 2) => self.square::<S, P, 3, 1, 1, 2>(s, put),
+            (5, 2, 4, 1) => self.square::<S, P, 5, 2, 4, 1>(s, put),
+            (5, 2, 2, 2) => self.square::<S, P, 5, 2, 2, 2>(s, put),
+            _ => self.general(s, put),
         }
     }
 }
 
 impl DepthwiseRows<'_, '_> {
-    /// Computes the rows with `SHIFTS` outputs per quad, `QUADS` quads and `KH` kernel rows (0: any number).
+    /// Computes `KH` kernel rows of `QUADS` quads, each for `SHIFTS` outputs, with column stride `STRIDE`. The compiler
+    /// knows every index except the row's and the column's.
     #[inline(always)]
-    fn all<S: Int8Simd, const KH: usize, const QUADS: usize, const SHIFTS: usize>(
+    fn square<S: Int8Simd, P: Put<S>, const KH: usize, const QUADS: usize, const SHIFTS: usize, const STRIDE: usize>(
         &mut self,
         s: S,
-        affine: Option<[Real<S>; 2]>,
-        writer: &Writer<S>,
+        put: P,
     ) {
-        let quads = if QUADS == 0 { self.columns.quads } else { QUADS };
-        let kernel_rows = if KH == 0 { self.shape.kernel[0] } else { KH };
-        let steps = &self.steps[..kernel_rows * SHIFTS * quads];
-        let stride = self.shape.stride[1] * LANES;
-        let distance = self.columns.distance * LANES;
-        let start = s.begin(self.start);
+        let width = self.part.width;
         for y in 0..self.rows {
-            for x in (0..self.part.width).step_by(4) {
-                let mut dots = [start; 4];
-                for row in 0..kernel_rows {
-                    let line = y * self.shape.stride[0] + row * self.shape.dilation[0];
-                    let line = &self.input[line * self.row + x * stride..];
-                    for group in 0..4 / SHIFTS {
-                        for quad in 0..quads {
-                            let at = group * SHIFTS * stride + quad * distance;
-                            let Some(columns) = line.get(at..).and_then(<[u8]>::first_chunk) else {
-                                unreachable!("the slack covers all columns")
-                            };
-                            let columns = s.columns(columns);
-                            for shift in 0..SHIFTS {
-                                let weights = s.weights(&steps[(row * SHIFTS + shift) * quads + quad]);
-                                let dot = &mut dots[group * SHIFTS + shift];
-                                *dot = s.dot_columns(*dot, columns, weights);
-                            }
-                        }
-                    }
-                }
-                let mut results = [s.float().zero(); 4];
-                for p in 0..4 {
-                    let sum = s.real(s.finish(dots[p]));
-                    results[p] = affine.map_or(sum, |[scale, bias]| bias.fma(sum, scale));
-                }
-                let count = (self.part.width - x).min(4);
-                writer.put(results, count, self.first + y * self.part.pitch + x, self.to);
+            let mut lines = [&[][..]; KH];
+            for row in 0..KH {
+                let from = (y * self.shape.stride[0] + row * self.shape.dilation[0]) * self.row;
+                lines[row] = &self.input[from..];
+            }
+            let at = self.first + y * self.part.pitch;
+            for x in (0..width / 4 * 4).step_by(4) {
+                let results = self.four::<S, KH, QUADS, SHIFTS, STRIDE>(s, &lines, x);
+                put.put(s, results, 4, at + x, self.to);
+            }
+            if !width.is_multiple_of(4) {
+                let x = width / 4 * 4;
+                let results = self.four::<S, KH, QUADS, SHIFTS, STRIDE>(s, &lines, x);
+                put.put(s, results, width - x, at + x, self.to);
             }
         }
     }
+
+    /// Computes four pixels from column `x` on.
+    #[inline(always)]
+    fn four<S: Int8Simd, const KH: usize, const QUADS: usize, const SHIFTS: usize, const STRIDE: usize>(
+        &self,
+        s: S,
+        lines: &[&[u8]; KH],
+        x: usize,
+    ) -> Results<S> {
+        let steps = &self.steps[..KH * SHIFTS * QUADS];
+        let mut dots = [s.begin(self.start); 4];
+        for row in 0..KH {
+            // The compiler knows this length, so the indices below need no bounds checks.
+            let line = &lines[row][x * STRIDE * LANES..][..((4 - SHIFTS) * STRIDE + QUADS * 4) * LANES];
+            for group in 0..4 / SHIFTS {
+                for quad in 0..QUADS {
+                    let columns = s.columns(window(line, group * SHIFTS * STRIDE + quad * 4));
+                    for shift in 0..SHIFTS {
+                        let weights = s.weights(&steps[(row * SHIFTS + shift) * QUADS + quad]);
+                        let dot = &mut dots[group * SHIFTS + shift];
+                        *dot = s.dot_columns(*dot, columns, weights);
+                    }
+                }
+            }
+        }
+        let affine = Affine::new(s, self.part.affine, 0);
+        let mut results = [s.float().zero(); 4];
+        for p in 0..4 {
+            results[p] = affine.apply(s, dots[p]);
+        }
+        results
+    }
+
+    /// Computes any kernel.
+    #[inline(always)]
+    fn general<S: Int8Simd, P: Put<S>>(&mut self, s: S, put: P) {
+        let Columns {
+            shifts,
+            quads,
+            distance,
+        } = self.columns;
+        let stride = self.shape.stride[1];
+        let affine = Affine::new(s, self.part.affine, 0);
+        for y in 0..self.rows {
+            for x in (0..self.part.width).step_by(4) {
+                let mut results = [s.float().zero(); 4];
+                for p in 0..4 {
+                    let shift = p % shifts;
+                    let mut dots = s.begin(self.start);
+                    for row in 0..self.shape.kernel[0] {
+                        let from = (y * self.shape.stride[0] + row * self.shape.dilation[0]) * self.row;
+                        let line = &self.input[from..];
+                        for quad in 0..quads {
+                            let columns = s.columns(window(line, (x + p - shift) * stride + quad * distance));
+                            let weights = s.weights(&self.steps[(row * shifts + shift) * quads + quad]);
+                            dots = s.dot_columns(dots, columns, weights);
+                        }
+                    }
+                    results[p] = affine.apply(s, dots);
+                }
+                let count = (self.part.width - x).min(4);
+                put.put(s, results, count, self.first + y * self.part.pitch + x, self.to);
+            }
+        }
+    }
+}
+
+/// Returns four pixels from `pixel` on.
+#[inline(always)]
+fn window(line: &[u8], pixel: usize) -> &[u8; 4 * LANES] {
+    let Some(window) = line[pixel * LANES..].first_chunk() else {
+        unreachable!("the slack covers all columns")
+    };
+    window
 }

@@ -10,6 +10,7 @@ mod clr;
 mod conv;
 mod dense;
 mod depthwise;
+mod put;
 mod target;
 mod tile;
 mod weights;

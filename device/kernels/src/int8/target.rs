@@ -4,10 +4,7 @@ use std::ops::Range;
 
 use crate::{
     rows::Bounds,
-    simd::{
-        LANES, Simd, Vector,
-        int8::{Int8Kernel, Int8Simd, Real, Rounding},
-    },
+    simd::{LANES, int8::Rounding},
 };
 
 /// A u8 shortcut that is added to a result before it is quantised, `r2 = (x − zero_point) · scale + r1`.
@@ -76,7 +73,7 @@ pub(crate) enum Target<'a> {
 }
 
 /// The part of a slice that may be empty.
-fn part<T>(values: &[T], range: Range<usize>) -> &[T] {
+pub(super) fn part<T>(values: &[T], range: Range<usize>) -> &[T] {
     if values.is_empty() { values } else { &values[range] }
 }
 
@@ -141,120 +138,5 @@ impl<'a> Int8Output<'a> {
                 (Target::Real(out, shortcut.unwrap_or_default()), Post::Clamp(bounds))
             }
         }
-    }
-}
-
-/// A [`Post`] in registers.
-#[derive(Clone, Copy)]
-pub(crate) struct Writer<S: Int8Simd> {
-    simd: S,
-    post: Post,
-    range: S::Range,
-}
-
-impl<S: Int8Simd> Writer<S> {
-    #[inline(always)]
-    pub(crate) fn new(simd: S, post: Post) -> Self {
-        let rounding = match post {
-            Post::Round(rounding) | Post::Sum(rounding, _) => rounding,
-            Post::Nothing | Post::Clamp(_) => Rounding::new(0),
-        };
-        Self {
-            simd,
-            post,
-            range: simd.range(rounding),
-        }
-    }
-
-    /// Writes the first `count` of four pixels to the pixels from `at` on.
-    #[inline(always)]
-    pub(crate) fn put(&self, results: [Real<S>; 4], count: usize, at: usize, to: &mut Target<'_>) {
-        let at = at * LANES;
-        match (self.post, to) {
-            (Post::Round(_), Target::Bytes(out, _)) => {
-                let rounded = results.map(|result| self.simd.round(result));
-                if count == 4
-                    && let Some(out) = out[at..].first_chunk_mut()
-                {
-                    self.simd.bytes(rounded, self.range, out);
-                } else {
-                    let mut bytes = [0; 4 * LANES];
-                    self.simd.bytes(rounded, self.range, &mut bytes);
-                    out[at..at + count * LANES].copy_from_slice(&bytes[..count * LANES]);
-                }
-            }
-            (Post::Nothing, Target::Real(out, _)) => {
-                let out = out[at..at + count * LANES].as_chunks_mut().0;
-                for (result, out) in results.iter().zip(out) {
-                    result.store(out);
-                }
-            }
-            (post, to) => self.simd.call(Shortcut {
-                results: results.map(Vector::lanes),
-                count,
-                at,
-                post,
-                to,
-            }),
-        }
-    }
-}
-
-/// The less frequent operations, which are not part of every tile.
-struct Shortcut<'a, 'b> {
-    results: [[f32; LANES]; 4],
-    count: usize,
-    /// The first value.
-    at: usize,
-    post: Post,
-    to: &'a mut Target<'b>,
-}
-
-impl Int8Kernel for Shortcut<'_, '_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Int8Simd>(self, s: S) {
-        let range = self.at..self.at + self.count * LANES;
-        match (self.post, self.to) {
-            (Post::Sum(rounding, sum), Target::Bytes(out, shortcut)) => {
-                let mut sums = [s.splat(0); 4];
-                let shortcut = shortcut[range.clone()].as_chunks().0;
-                for ((result, shortcut), to) in self.results.iter().zip(shortcut).zip(&mut sums) {
-                    *to = s.round(sum.add(s, s.float().load(result), s.widen(shortcut)));
-                }
-                let mut bytes = [0; 4 * LANES];
-                s.bytes(sums, s.range(rounding), &mut bytes);
-                let out = &mut out[range];
-                out.copy_from_slice(&bytes[..out.len()]);
-            }
-            (Post::Clamp(bounds), Target::Real(out, shortcut)) => {
-                let f = s.float();
-                let (low, high) = (f.splat(bounds.low), f.splat(bounds.high));
-                let mut shortcut = part(shortcut, range.clone()).as_chunks().0.iter();
-                for (result, out) in self.results.iter().zip(out[range].as_chunks_mut().0) {
-                    let mut result = f.load(result);
-                    if let Some(shortcut) = shortcut.next() {
-                        result = result.add(f.load(shortcut));
-                    }
-                    result.clamp(low, high).store(out);
-                }
-            }
-            (post, _) => unreachable!("{post:?} does not belong to this output"),
-        }
-    }
-}
-
-impl Int8Sum {
-    /// Returns the real sum, before it is rounded.
-    #[inline(always)]
-    pub(crate) fn add<S: Int8Simd>(&self, s: S, result: Real<S>, shortcut: S::Sums) -> Real<S> {
-        let f = s.float();
-        let first = self.inner.map_or(result, |inner| {
-            let zero_point = i32::from(inner.zero_point);
-            let rounded = s.clamp(s.round(result), s.splat(-zero_point), s.splat(255 - zero_point));
-            s.real(rounded).mul(f.splat(inner.scale))
-        });
-        let shortcut = s.sub(shortcut, s.splat(i32::from(self.zero_point)));
-        first.fma(s.real(shortcut), f.splat(self.scale))
     }
 }

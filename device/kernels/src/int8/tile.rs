@@ -3,7 +3,10 @@
 //!
 //! Input `[I / 16, H, W, 16]` (already padded), weights `[O / 16][I / 16][kh][kw][input quads][16 o][4 i]`.
 
-use super::target::{Post, Target, Writer};
+use super::{
+    put::{Affine, Producer, Put, produce},
+    target::{Post, Target},
+};
 #[cfg(target_arch = "aarch64")]
 use crate::simd::int8::NeonInt8;
 #[cfg(target_arch = "x86_64")]
@@ -11,8 +14,8 @@ use crate::simd::int8::{Avx2Int8, AvxVnni, Vnni512};
 use crate::{
     rows::AFFINE_PARAMETERS,
     simd::{
-        LANES, Simd, Vector,
-        int8::{Exact, Int8Kernel, Int8Simd, Level, Real, Step},
+        LANES, Simd,
+        int8::{Exact, Int8Kernel, Int8Simd, Level, Step},
     },
 };
 
@@ -133,43 +136,68 @@ impl<const OB: usize, const PX: usize> Int8Kernel for Sums<'_, '_, OB, PX> {
                 }
             }
         }
-        let writer = Writer::new(s, t.post);
-        for o in 0..OB {
-            let to = &mut self.to[o];
-            let affine = t.affine.map(|affine| {
-                let parameters = affine[o * AFFINE_PARAMETERS..].as_chunks().0;
-                [s.float().load(&parameters[0]), s.float().load(&parameters[1])]
-            });
-            four::<S, PX, 0>(s, &writer, &dots[o], affine, self.at, to);
-            four::<S, PX, 4>(s, &writer, &dots[o], affine, self.at, to);
-            four::<S, PX, 8>(s, &writer, &dots[o], affine, self.at, to);
-            four::<S, PX, 12>(s, &writer, &dots[o], affine, self.at, to);
-        }
+        let finished = Finished {
+            tile: t,
+            dots,
+            at: self.at,
+            to: self.to,
+        };
+        produce(s, t.post, finished);
     }
 }
 
-/// Finishes the pixels `FIRST`… `FIRST` + 3 of one block, as far as they exist. A loop over groups of pixels would not
-/// be unrolled, and so would keep the sums in memory.
-#[inline(always)]
-fn four<S: Int8Simd, const PX: usize, const FIRST: usize>(
-    s: S,
-    writer: &Writer<S>,
-    dots: &[S::Dots; PX],
-    affine: Option<[Real<S>; 2]>,
+/// The sums of a tile.
+struct Finished<'a, 'b, D, const OB: usize, const PX: usize> {
+    tile: &'a Tile<'a>,
+    dots: [[D; PX]; OB],
     at: usize,
-    to: &mut Target<'_>,
-) {
-    if FIRST >= PX {
-        return;
+    to: &'a mut [Target<'b>],
+}
+
+impl<S: Int8Simd, const OB: usize, const PX: usize> Producer<S> for Finished<'_, '_, S::Dots, OB, PX> {
+    #[inline(always)]
+    fn produce<P: Put<S>>(mut self, s: S, put: P) {
+        self.block::<S, P, 0>(s, put);
+        self.block::<S, P, 1>(s, put);
+        self.block::<S, P, 2>(s, put);
+        self.block::<S, P, 3>(s, put);
     }
-    let mut results = [s.float().zero(); 4];
-    for p in 0..4 {
-        if FIRST + p < PX {
-            let sum = s.real(s.finish(dots[FIRST + p]));
-            results[p] = affine.map_or(sum, |[scale, bias]| bias.fma(sum, scale));
+}
+
+impl<D: Copy, const OB: usize, const PX: usize> Finished<'_, '_, D, OB, PX> {
+    /// Finishes and writes the pixels of block `O`, if it exists. A loop over blocks or over groups of pixels would not
+    /// be unrolled, and so would keep the sums in memory.
+    #[inline(always)]
+    fn block<S: Int8Simd<Dots = D>, P: Put<S>, const O: usize>(&mut self, s: S, put: P) {
+        if O >= OB {
+            return;
         }
+        let affine = Affine::new(s, self.tile.affine, O * AFFINE_PARAMETERS);
+        self.four::<S, P, O, 0>(s, put, &affine);
+        self.four::<S, P, O, 4>(s, put, &affine);
+        self.four::<S, P, O, 8>(s, put, &affine);
+        self.four::<S, P, O, 12>(s, put, &affine);
     }
-    writer.put(results, 4.min(PX - FIRST), at + FIRST, to);
+
+    /// Finishes and writes the pixels `FIRST`… `FIRST` + 3 of block `O`, as far as they exist.
+    #[inline(always)]
+    fn four<S: Int8Simd<Dots = D>, P: Put<S>, const O: usize, const FIRST: usize>(
+        &mut self,
+        s: S,
+        put: P,
+        affine: &Affine<S>,
+    ) {
+        if FIRST >= PX {
+            return;
+        }
+        let mut results = [s.float().zero(); 4];
+        for p in 0..4 {
+            if FIRST + p < PX {
+                results[p] = affine.apply(s, self.dots[O][FIRST + p]);
+            }
+        }
+        put.put(s, results, 4.min(PX - FIRST), self.at + FIRST, &mut self.to[O]);
+    }
 }
 
 /// Defines a module per level, with a table of kernels for each number of output blocks.

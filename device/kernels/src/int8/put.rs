@@ -1,0 +1,209 @@
+//! What is done to results in registers before they are written, in one implementation per [`Post`]. A kernel selects it
+//! once for many results.
+
+use super::target::{Int8Sum, Post, Target, part};
+use crate::{
+    rows::Bounds,
+    simd::{
+        LANES, Simd, Vector,
+        int8::{Int8Kernel, Int8Simd, Real},
+    },
+};
+
+/// Four pixels' results of one block.
+pub(crate) type Results<S> = [Real<S>; 4];
+
+/// Writes results.
+pub(crate) trait Put<S: Int8Simd>: Copy {
+    /// Writes the first `count` of four pixels to the pixels from `at` on.
+    fn put(self, s: S, results: Results<S>, count: usize, at: usize, to: &mut Target<'_>);
+}
+
+/// A kernel that produces results.
+pub(crate) trait Producer<S: Int8Simd> {
+    /// Runs the kernel with the writer of its results. Implementations are `#[inline(always)]`.
+    fn produce<P: Put<S>>(self, s: S, put: P);
+}
+
+/// Runs `producer` with the writer that `post` needs.
+#[inline(always)]
+pub(crate) fn produce<S: Int8Simd>(s: S, post: Post, producer: impl Producer<S>) {
+    match post {
+        Post::Nothing => producer.produce(s, Store),
+        Post::Round(rounding) => producer.produce(s, Round(s.range(rounding))),
+        Post::Sum(rounding, sum) => producer.produce(s, Sum(s.range(rounding), sum)),
+        Post::Clamp(bounds) => producer.produce(s, Clamp(bounds)),
+    }
+}
+
+/// Writes four pixels' rounded results.
+#[inline(always)]
+fn write<S: Int8Simd>(s: S, rounded: [S::Sums; 4], range: S::Range, count: usize, out: &mut [u8]) {
+    if count == 4 {
+        let Some(out) = out.first_chunk_mut() else {
+            unreachable!("a target has all pixels that are written")
+        };
+        s.bytes(rounded, range, out);
+    } else {
+        let mut bytes = [0; 4 * LANES];
+        s.bytes(rounded, range, &mut bytes);
+        for p in 0..count {
+            out[p * LANES..(p + 1) * LANES].copy_from_slice(&bytes[p * LANES..(p + 1) * LANES]);
+        }
+    }
+}
+
+/// [`Post::Nothing`].
+#[derive(Clone, Copy)]
+struct Store;
+
+impl<S: Int8Simd> Put<S> for Store {
+    #[inline(always)]
+    fn put(self, _: S, results: Results<S>, count: usize, at: usize, to: &mut Target<'_>) {
+        let Target::Real(out, _) = to else {
+            unreachable!("plain sums are real")
+        };
+        let out = &mut out[at * LANES..(at + count) * LANES].as_chunks_mut::<LANES>().0;
+        // Comparisons with a constant, because a loop to `count` would keep the results in memory.
+        for p in 0..4 {
+            if p < count {
+                results[p].store(&mut out[p]);
+            }
+        }
+    }
+}
+
+/// [`Post::Round`].
+#[derive(Clone, Copy)]
+struct Round<R>(R);
+
+impl<S: Int8Simd> Put<S> for Round<S::Range> {
+    #[inline(always)]
+    fn put(self, s: S, results: Results<S>, count: usize, at: usize, to: &mut Target<'_>) {
+        let Target::Bytes(out, _) = to else {
+            unreachable!("quantised results are bytes")
+        };
+        // Loops in place of `map`, because closures over vectors are not always inlined.
+        let mut rounded = [s.splat(0); 4];
+        for p in 0..4 {
+            rounded[p] = s.round(results[p]);
+        }
+        write(s, rounded, self.0, count, &mut out[at * LANES..]);
+    }
+}
+
+/// [`Post::Sum`].
+#[derive(Clone, Copy)]
+struct Sum<R>(R, Int8Sum);
+
+impl<S: Int8Simd> Put<S> for Sum<S::Range> {
+    #[inline(always)]
+    fn put(self, s: S, results: Results<S>, count: usize, at: usize, to: &mut Target<'_>) {
+        let Target::Bytes(out, shortcut) = to else {
+            unreachable!("quantised results are bytes")
+        };
+        let shortcut = &shortcut[at * LANES..(at + count) * LANES].as_chunks::<LANES>().0;
+        let mut rounded = [s.splat(0); 4];
+        for p in 0..4 {
+            if p < count {
+                rounded[p] = s.round(self.1.add(s, results[p], s.widen(&shortcut[p])));
+            }
+        }
+        write(s, rounded, self.0, count, &mut out[at * LANES..]);
+    }
+}
+
+impl Int8Sum {
+    /// Returns the real sum, before it is rounded.
+    #[inline(always)]
+    pub(crate) fn add<S: Int8Simd>(&self, s: S, result: Real<S>, shortcut: S::Sums) -> Real<S> {
+        let f = s.float();
+        let first = match self.inner {
+            Some(inner) => {
+                let zero_point = i32::from(inner.zero_point);
+                let rounded = s.clamp(s.round(result), s.splat(-zero_point), s.splat(255 - zero_point));
+                s.real(rounded).mul(f.splat(inner.scale))
+            }
+            None => result,
+        };
+        let shortcut = s.sub(shortcut, s.splat(i32::from(self.zero_point)));
+        first.fma(s.real(shortcut), f.splat(self.scale))
+    }
+}
+
+/// [`Post::Clamp`], which is rare, and therefore not part of every tile.
+#[derive(Clone, Copy)]
+struct Clamp(Bounds);
+
+impl<S: Int8Simd> Put<S> for Clamp {
+    #[inline(always)]
+    fn put(self, s: S, results: Results<S>, count: usize, at: usize, to: &mut Target<'_>) {
+        let Target::Real(out, shortcut) = to else {
+            unreachable!("clamped results are real")
+        };
+        let range = at * LANES..(at + count) * LANES;
+        let mut lanes = [[0.0; LANES]; 4];
+        for p in 0..4 {
+            results[p].store(&mut lanes[p]);
+        }
+        s.call(ClampFour {
+            results: &lanes,
+            bounds: self.0,
+            shortcut: part(shortcut, range.clone()),
+            out: &mut out[range],
+        });
+    }
+}
+
+struct ClampFour<'a> {
+    results: &'a [[f32; LANES]; 4],
+    bounds: Bounds,
+    shortcut: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Int8Kernel for ClampFour<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Int8Simd>(self, s: S) {
+        let f = s.float();
+        let (low, high) = (f.splat(self.bounds.low), f.splat(self.bounds.high));
+        let mut shortcut = self.shortcut.as_chunks().0.iter();
+        for (result, out) in self.results.iter().zip(self.out.as_chunks_mut().0) {
+            let mut result = f.load(result);
+            if let Some(shortcut) = shortcut.next() {
+                result = result.add(f.load(shortcut));
+            }
+            result.clamp(low, high).store(out);
+        }
+    }
+}
+
+/// `[scale 16, bias 16]` in registers.
+#[derive(Clone, Copy)]
+pub(crate) struct Affine<S: Int8Simd>(Option<[Real<S>; 2]>);
+
+impl<S: Int8Simd> Affine<S> {
+    /// Reads the parameters from position `at` on, if there are any.
+    #[inline(always)]
+    pub(crate) fn new(s: S, parameters: Option<&[f32]>, at: usize) -> Self {
+        match parameters {
+            Some(parameters) => {
+                let parameters = parameters[at..].as_chunks().0;
+                let f = s.float();
+                Self(Some([f.load(&parameters[0]), f.load(&parameters[1])]))
+            }
+            None => Self(None),
+        }
+    }
+
+    /// Converts sums to results.
+    #[inline(always)]
+    pub(crate) fn apply(&self, s: S, dots: S::Dots) -> Real<S> {
+        let sums = s.real(s.finish(dots));
+        match self.0 {
+            Some([scale, bias]) => bias.fma(sums, scale),
+            None => sums,
+        }
+    }
+}
