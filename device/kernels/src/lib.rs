@@ -48,7 +48,10 @@ pub use elementwise::{Binary, Broadcast, affine, binary, broadcast_binary, prelu
 pub use fused::{ConvImage, Epilogue, FusedConv, winograd_scratch};
 pub use grid::round_to_grid;
 pub use head::{dense, dense_gradient};
-pub use int8::{Inner, Int8Conv, Int8Form, Int8Output, Int8Shape, Int8Sum, Int8Weights};
+pub use int8::{
+    Inner, Int8Conv, Int8Form, Int8Mean, Int8Output, Int8Shape, Int8Sum, Int8Weights, Summand, add_bytes, dequantize,
+    global_average_bytes, lookup, pool_bytes, quantize, quantize_image,
+};
 pub use layout::{block, block_channels, block_planes, interleave, pad, unblock};
 pub use learn::{
     ConvGradient, accumulate, activation_gradient, affine_forward, affine_gradient, binary_gradient,

@@ -10,12 +10,16 @@ mod clr;
 mod conv;
 mod dense;
 mod depthwise;
+mod elementwise;
+mod pool;
 mod put;
 mod target;
 mod tile;
 mod weights;
 
 pub use conv::Int8Conv;
+pub use elementwise::{Summand, add_bytes, dequantize, lookup, quantize, quantize_image};
+pub use pool::{Int8Mean, global_average_bytes, pool_bytes};
 pub use target::{Inner, Int8Output, Int8Sum};
 pub use weights::{Int8Form, Int8Shape, Int8Weights};
 

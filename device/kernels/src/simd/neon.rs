@@ -1,10 +1,14 @@
 //! NEON, where a vector is four registers. NEON's min and max return NaN if either operand is NaN.
 
+mod int8;
+
 use std::arch::aarch64::{
     float32x4_t, vaddq_f32, vaddq_s32, vandq_u32, vbslq_f32, vcltq_f32, vcvtnq_s32_f32, vdivq_f32, vdupq_laneq_f32,
     vdupq_n_f32, vdupq_n_s32, vfmaq_f32, vld1q_f32, vmaxq_f32, vminq_f32, vmulq_f32, vreinterpretq_f32_s32,
     vreinterpretq_f32_u32, vreinterpretq_u32_f32, vshlq_n_s32, vst1q_f32, vsubq_f32, vtrn1q_f32, vtrn2q_f32,
 };
+
+pub(crate) use int8::NeonInt8;
 
 use super::{Kernel, LANES, Simd, Vector};
 

@@ -2,6 +2,7 @@
 //! machine.
 
 mod conv;
+mod others;
 mod reference;
 
 use reference::{Bytes, Values};

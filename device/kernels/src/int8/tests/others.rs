@@ -59,11 +59,20 @@ fn images_are_quantised_to_pixels_of_four_bytes() {
 #[test]
 fn sums_of_maps_equal_their_definition() {
     let mut random = Random(13);
-    for (isa, pixels) in Isa::available().into_iter().flat_map(|isa| [1, 4, 6, 13].map(|pixels| (isa, pixels))) {
+    for (isa, pixels) in Isa::available()
+        .into_iter()
+        .flat_map(|isa| [1, 4, 6, 13].map(|pixels| (isa, pixels)))
+    {
         let [left, right] = [(); 2].map(|()| random_bytes(pixels * LANES, &mut random));
         let mut out = vec![0; left.len()];
         let summand = |x, zero_point, scale| Summand { x, zero_point, scale };
-        add_bytes(isa, summand(&left, 30, 0.6), summand(&right, 200, 1.1), ROUNDING, &mut out);
+        add_bytes(
+            isa,
+            summand(&left, 30, 0.6),
+            summand(&right, 200, 1.1),
+            ROUNDING,
+            &mut out,
+        );
         let real = |byte: u8, zero_point: i32| (i32::from(byte) - zero_point) as f32;
         let both = left.iter().zip(&right);
         let want: Vec<_> = both
@@ -130,9 +139,18 @@ fn pools_equal_their_definition() {
                         }
                     }
                     want.push(match kind {
-                        PoolKind::Max => inside.iter().copied().max().unwrap_or(0).clamp(ROUNDING.low, ROUNDING.high),
+                        PoolKind::Max => inside
+                            .iter()
+                            .copied()
+                            .max()
+                            .unwrap_or(0)
+                            .clamp(ROUNDING.low, ROUNDING.high),
                         PoolKind::Average { include_pad } => {
-                            let count = if include_pad { kernel[0] * kernel[1] } else { inside.len() };
+                            let count = if include_pad {
+                                kernel[0] * kernel[1]
+                            } else {
+                                inside.len()
+                            };
                             let sum: i32 = inside.iter().map(|&byte| i32::from(byte) - 90).sum();
                             round(sum as f32 * (1.3 / count.max(1) as f32), ROUNDING)
                         }
