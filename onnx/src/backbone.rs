@@ -7,7 +7,7 @@ use clr_adapters::{Adapter, Background, Digest, Head, Header, Preprocessing, Pro
 use crate::{
     OnnxError, Origin, PreprocessingOrigins, Shape, SiteInfo, StatedPreprocessing, canonical,
     digest::digest,
-    graph::{Graph, Node, ValueId},
+    graph::{Graph, Node, Op, ValueId},
     imagenet_preprocessing,
     in_graph::InGraph,
     infer,
@@ -102,6 +102,22 @@ impl Backbone {
     /// Returns the frozen graph in canonical form.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// Returns whether the backbone is quantised: whether a convolution has integer weights.
+    pub fn is_quantised(&self) -> bool {
+        let integer = |node: &Node| matches!(&node.op, Op::Conv(conv) if conv.weight.int8().is_some());
+        self.graph.nodes.iter().any(integer)
+    }
+
+    /// Returns a backbone with another graph of the same features, and this one's classifier, labels and preprocessing.
+    pub(crate) fn with_graph(&self, graph: Graph) -> Result<Self, OnnxError> {
+        let (classifier, labels) = (self.classifier.clone(), self.labels.clone());
+        let backbone = Self::new(self.name.clone(), graph, classifier, labels, self.preprocessing.clone())?;
+        Ok(Self {
+            origins: self.origins,
+            ..backbone
+        })
     }
 
     /// Returns all convolutions, in the graph's order.

@@ -133,9 +133,14 @@ impl Engine {
             .transpose()?;
         Ok(Self {
             weights: Arc::new(PackedWeights::new(backbone.sites().len())),
+            // Quantised backbones have the same results on every machine.
+            isa: if backbone.is_quantised() {
+                Isa::exact()
+            } else {
+                Isa::detect()
+            },
             backbone,
             options: EngineOptions { threads, ..options },
-            isa: Isa::detect(),
             pool: pool.map(Arc::new),
             arena: Arc::default(),
             plans: Mutex::default(),
@@ -349,6 +354,7 @@ impl Engine {
     fn native(&self, program: &Program, recipe: Recipe, size: [usize; 2]) -> Result<(PlanKey, Plan), EngineError> {
         let options = ExecutableOptions::new(program)
             .with_threads(self.options.threads)
+            .with_integer(self.backbone.is_quantised())
             .with_weights(Arc::clone(&self.weights))
             .with_arena(Arc::clone(&self.arena));
         match Executable::new(program, &options) {

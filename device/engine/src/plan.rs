@@ -39,13 +39,16 @@ impl Native {
 
     /// Returns the parameters of every site. The adapter must have been checked against the backbone.
     fn sites(&self, backbone: &Backbone, adapter: &Adapter) -> Arc<[SiteParameters]> {
-        let given = absolute_sites(backbone, adapter).into_iter();
-        let sites = given.zip(&*self.frozen).map(|(given, frozen)| match given {
-            None => frozen.clone(),
-            Some(site) => match &site.weights {
+        let given = absolute_sites(backbone, adapter).into_iter().enumerate();
+        let sites = given.zip(&*self.frozen).map(|((index, given), frozen)| {
+            let parameters = given.map(|site| match &site.weights {
                 SiteWeights::Scale(weights) => SiteParameters::scale(weights, &site.bias),
                 SiteWeights::Kernel(weights) => SiteParameters::kernel(weights, &site.bias),
-            },
+            });
+            parameters.map_or_else(
+                || frozen.clone(),
+                |parameters| self.executable.scaled(index, &parameters),
+            )
         });
         sites.collect()
     }

@@ -1,15 +1,21 @@
 //! Compilation of a program's steps to kernels.
 
-use clr_kernels::{Isa, LANES};
-use clr_onnx::{Program, Shape, StepOp, ValueId};
+use std::collections::HashMap;
+
+use clr_kernels::{Int8Form, Isa, LANES, PoolKind, PoolShape};
+use clr_onnx::{ConvStep, Op, Pool, Program, Quantisation, Shape, StepOp, ValueId};
 
 use crate::{
     Executable, ExecutableOptions, RuntimeError,
     convolution::Convolution,
     executable::{BlockOutput, Step, Work},
+    integer::{self, Stored},
     memory::Buffers,
-    operators::{Block, Context, Reads, activation::Activate, blocked_len, prepare, size},
+    operators::{Block, Context, Operator, Reads, activation::Activate, blocked_len, plane, prepare, resolved, size},
 };
+
+/// Channels of a pixel of the image in bytes.
+const PIXEL_BYTES: usize = 4;
 
 impl Executable {
     /// Compiles `program`.
@@ -17,110 +23,426 @@ impl Executable {
     /// # Errors
     /// [`RuntimeError::Unsupported`], with the first node that the runtime does not support.
     pub fn new(program: &Program, options: &ExecutableOptions) -> Result<Self, RuntimeError> {
-        compile(program, options)
+        let mut compiler = Compiler::new(program, options);
+        for step in &program.steps {
+            compiler.step(step)?;
+        }
+        Ok(compiler.finish())
     }
 }
 
-fn compile(program: &Program, options: &ExecutableOptions) -> Result<Executable, RuntimeError> {
-    let context = Context {
-        isa: Isa::detect(),
-        threads: options.threads,
-        arena: options.arena.clone(),
-    };
-    let image = program.image();
-    let mut lengths: Vec<usize> = program.shapes.iter().map(|shape| blocked_len(*shape)).collect();
-    let blocked_image = ValueId(lengths.len());
-    let mut steps = Vec::with_capacity(program.steps.len() + 1);
-    // The image has so few channels that a block of sixteen would be mostly padding, so convolutions read its pixels
-    // directly.
-    let reads_pixels = |op: &StepOp| matches!(op, StepOp::Conv(_)) && image[0] < LANES / 2;
-    let blocks = |step: &clr_onnx::Step| step.inputs.contains(&ValueId::IMAGE) && !reads_pixels(&step.op);
-    if let Some(first) = program.steps.iter().find(|step| blocks(step)) {
-        lengths.push(lengths[ValueId::IMAGE.0]);
-        steps.push(Step {
-            name: format!("image of {}", first.name),
-            work: Work::Operator(Box::new(Block { channels: image[0] })),
-            inputs: vec![ValueId::IMAGE],
-            output: blocked_image,
-            last_uses: Vec::new(),
-            reads: Reads::NOTHING,
-            differentiable: true,
-        });
+/// A compilation in progress. Values after those of the program are conversions of its values.
+struct Compiler<'a> {
+    program: &'a Program,
+    options: &'a ExecutableOptions,
+    context: Context,
+    steps: Vec<Step>,
+    lengths: Vec<usize>,
+    /// How each value of the program is stored.
+    stored: Vec<Stored>,
+    /// Real values in blocks of values that are stored otherwise.
+    real: HashMap<ValueId, ValueId>,
+    /// Bytes of values on a grid that are stored as real values.
+    bytes: HashMap<ValueId, ValueId>,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(program: &'a Program, options: &'a ExecutableOptions) -> Self {
+        let mut lengths: Vec<usize> = program.shapes.iter().map(|shape| blocked_len(*shape)).collect();
+        lengths[ValueId::IMAGE.0] = program.image().iter().product();
+        let mut stored = vec![Stored::Real; lengths.len()];
+        stored[ValueId::IMAGE.0] = Stored::Pixels;
+        Self {
+            context: Context {
+                // Bytes promise the same bits on every machine, and the steps between them keep the promise.
+                isa: if options.integer { Isa::exact() } else { Isa::detect() },
+                threads: options.threads,
+                arena: options.arena.clone(),
+            },
+            steps: Vec::with_capacity(program.steps.len() + 1),
+            lengths,
+            stored,
+            real: HashMap::new(),
+            bytes: HashMap::new(),
+            program,
+            options,
+        }
     }
-    lengths[ValueId::IMAGE.0] = image.iter().product();
-    for step in &program.steps {
-        let shapes: Vec<Shape> = step.inputs.iter().map(|input| program.shapes[input.0]).collect();
-        let output = program.shapes[step.output.0];
-        let pixels = step.inputs.contains(&ValueId::IMAGE) && reads_pixels(&step.op);
-        let (work, reads, differentiable) = match &step.op {
+
+    fn step(&mut self, step: &clr_onnx::Step) -> Result<(), RuntimeError> {
+        let on_bytes = self.options.integer && self.on_bytes(step)?;
+        if !on_bytes {
+            self.on_real_values(step)?;
+        }
+        Ok(())
+    }
+
+    /// Adds a step that computes on real values.
+    fn on_real_values(&mut self, step: &clr_onnx::Step) -> Result<(), RuntimeError> {
+        let shapes = self.shapes(step);
+        let output = self.shape(step.output);
+        let (work, reads, differentiable, inputs) = match &step.op {
             StepOp::Conv(conv) => {
-                let activation = Activate::of(conv.activation)
-                    .ok_or_else(|| RuntimeError::unsupported(&step.name, "the runtime lacks its activation"))?
-                    .rounded(step.grid);
-                let conv = Convolution::new(
-                    conv,
-                    size(shapes[0]),
-                    size(output),
-                    pixels,
-                    activation,
-                    &options.weights,
-                    &context,
-                );
+                // The image has so few channels that a block of sixteen would be mostly padding, so convolutions read
+                // its pixels directly.
+                let image = self.stored[step.inputs[0].0] == Stored::Pixels;
+                let pixels = image && shapes[0].channels() < LANES / 2;
+                let inputs: Vec<ValueId> = (step.inputs.iter().enumerate())
+                    .map(|(index, &input)| {
+                        if index == 0 && pixels {
+                            input
+                        } else {
+                            self.real(input, &step.name)
+                        }
+                    })
+                    .collect();
+                let conv = self.convolution(step, conv, pixels, None)?;
                 let reads = conv.reads();
-                (Work::Convolution(Box::new(conv)), reads, true)
+                (Work::Convolution(Box::new(conv)), reads, true, inputs)
             }
             op => {
-                let operator = prepare(&step.name, op, step.grid, &shapes, output, &context)?;
+                let operator = prepare(&step.name, op, step.grid, &shapes, output, &self.context)?;
                 let (reads, differentiable) = (operator.reads(), operator.is_differentiable());
-                (Work::Operator(operator), reads, differentiable)
+                let inputs = step.inputs.iter().map(|&input| self.real(input, &step.name)).collect();
+                (Work::Operator(operator), reads, differentiable, inputs)
             }
         };
-        let inputs = step.inputs.iter().map(|&input| {
-            if input == ValueId::IMAGE && !pixels {
-                blocked_image
-            } else {
-                input
-            }
-        });
-        steps.push(Step {
+        self.steps.push(Step {
             name: step.name.clone(),
             work,
-            inputs: inputs.collect(),
+            inputs,
             output: step.output,
             last_uses: Vec::new(),
             reads,
             differentiable,
         });
+        Ok(())
     }
-    find_last_uses(&mut steps, lengths.len(), program.features);
-    Ok(Executable {
-        block_outputs: block_outputs(program, &steps),
-        steps,
-        lengths,
-        features: program.features,
-        feature_count: program.feature_count(),
-        image,
-        sites: program.sites,
-        isa: context.isa,
-        arena: context.arena,
-        buffers: Buffers::default(),
-    })
+
+    /// Adds a step that computes on bytes, if it can.
+    fn on_bytes(&mut self, step: &clr_onnx::Step) -> Result<bool, RuntimeError> {
+        if let StepOp::Conv(conv) = &step.op {
+            return self.convolution_of_bytes(step, conv);
+        }
+        let grids: Option<Vec<Quantisation>> = step.inputs.iter().map(|input| self.stored[input.0].bytes()).collect();
+        let context = self.context.clone();
+        let shapes = self.shapes(step);
+        let activation = |activation| Activate::of(activation).filter(|activation| activation.smooth.is_none());
+        let (operator, stored): (Box<dyn Operator>, Stored) = match (&step.op, grids.as_deref(), step.grid) {
+            (StepOp::Node(Op::FakeQuantise(grid)), _, _) => {
+                self.quantise(step, *grid);
+                return Ok(true);
+            }
+            (StepOp::Add { activation: own }, Some(&[left, right]), Some(grid)) if shapes[0] == shapes[1] => {
+                let Some(activation) = activation(*own) else {
+                    return Ok(false);
+                };
+                let add = integer::AddBytes {
+                    inputs: [left, right],
+                    grid,
+                    bounds: activation.bounds,
+                    context,
+                };
+                (Box::new(add), Stored::Bytes(grid))
+            }
+            (StepOp::Gather { index }, Some(grids), grid) => {
+                let Some(grid) = grid.or_else(|| {
+                    grids
+                        .first()
+                        .copied()
+                        .filter(|first| grids.iter().all(|own| own == first))
+                }) else {
+                    return Ok(false);
+                };
+                let inputs: Vec<(Shape, Quantisation)> = shapes.iter().copied().zip(grids.iter().copied()).collect();
+                let pixels = plane(self.shape(step.output)) / LANES;
+                let gather = integer::GatherBytes::new(index, &inputs, grid, pixels);
+                (Box::new(gather), Stored::Bytes(grid))
+            }
+            (StepOp::Node(Op::MaxPool(window)), Some(&[input]), own) if own.is_none_or(|own| own == input) => {
+                let shape = self.pool(step, window, PoolKind::Max);
+                let pool = integer::PoolBytes {
+                    shape,
+                    input,
+                    grid: input,
+                    context,
+                };
+                (Box::new(pool), Stored::Bytes(input))
+            }
+            (StepOp::Node(Op::AveragePool(window)), Some(&[input]), Some(grid)) => {
+                let include_pad = window.count_include_pad;
+                let shape = self.pool(step, window, PoolKind::Average { include_pad });
+                let pool = integer::PoolBytes {
+                    shape,
+                    input,
+                    grid,
+                    context,
+                };
+                (Box::new(pool), Stored::Bytes(grid))
+            }
+            (StepOp::Node(Op::GlobalAveragePool), Some(&[input]), None) => {
+                let mean = integer::MeanOfBytes {
+                    plane: plane(shapes[0]),
+                    input,
+                    context,
+                };
+                (Box::new(mean), Stored::Real)
+            }
+            _ => return Ok(false),
+        };
+        self.push(&step.name, operator, step.inputs.clone(), step.output);
+        self.store(step.output, stored);
+        Ok(true)
+    }
+
+    /// Adds the rounding of a value as its conversion to bytes.
+    fn quantise(&mut self, step: &clr_onnx::Step, grid: Quantisation) {
+        let (input, context) = (step.inputs[0], self.context.clone());
+        let channels = self.shape(input).channels();
+        let image = self.stored[input.0] == Stored::Pixels && channels <= PIXEL_BYTES;
+        let mut readers = self
+            .program
+            .steps
+            .iter()
+            .filter(|other| other.inputs.contains(&step.output));
+        let stem =
+            |op: &StepOp| matches!(op, StepOp::Conv(conv) if conv.conv.weight.int8().is_some() && conv.conv.group == 1);
+        if image && readers.all(|reader| stem(&reader.op)) {
+            let quantise = integer::QuantiseImage {
+                grid,
+                channels,
+                context,
+            };
+            self.push(&step.name, Box::new(quantise), vec![input], step.output);
+            self.store(step.output, Stored::PixelBytes(grid));
+        } else {
+            let input = self.real(input, &step.name);
+            self.push(
+                &step.name,
+                Box::new(integer::Quantise { grid, context }),
+                vec![input],
+                step.output,
+            );
+            self.store(step.output, Stored::Bytes(grid));
+        }
+    }
+
+    fn convolution_of_bytes(&mut self, step: &clr_onnx::Step, conv: &ConvStep) -> Result<bool, RuntimeError> {
+        let Some(input) = self.integers(step.inputs[0], &step.name) else {
+            return Ok(false);
+        };
+        if conv.conv.weight.int8().is_none() {
+            return Ok(false);
+        }
+        let (first, grid, form) = input;
+        let unsupported = || RuntimeError::unsupported(&step.name, "the runtime lacks its activation");
+        let activation = Activate::of(conv.activation).ok_or_else(unsupported)?;
+        let shortcut = step.inputs.get(1).copied();
+        let shortcut_grid = shortcut.map(|shortcut| self.stored[shortcut.0].bytes());
+        let result = match (step.grid, shortcut_grid) {
+            (Some(grid), None | Some(Some(_))) if activation.smooth.is_none() => integer::Result::Bytes {
+                grid,
+                bounds: activation.bounds,
+                shortcut: shortcut_grid.flatten(),
+                inner: conv.inner,
+            },
+            // The rest of the step is computed on real values.
+            _ if conv.inner.is_some() => integer::Result::Real {
+                bounds: Activate::NONE.bounds,
+            },
+            _ => integer::Result::Real {
+                bounds: activation.rounded(step.grid).bounds,
+            },
+        };
+        let mut inputs = vec![first];
+        let stored = match (result, step.grid) {
+            (integer::Result::Bytes { grid, .. }, _) => {
+                inputs.extend(shortcut);
+                Stored::Bytes(grid)
+            }
+            (integer::Result::Real { .. }, _) => {
+                inputs.extend(shortcut.map(|shortcut| self.real(shortcut, &step.name)));
+                Stored::Real
+            }
+        };
+        let integer = integer::IntegerConv::new(grid, form, result);
+        let conv = self.convolution(step, conv, form == Int8Form::Image, Some(integer))?;
+        self.steps.push(Step {
+            name: step.name.clone(),
+            work: Work::Convolution(Box::new(conv)),
+            inputs,
+            output: step.output,
+            last_uses: Vec::new(),
+            reads: Reads::NOTHING,
+            differentiable: false,
+        });
+        self.store(step.output, stored);
+        Ok(true)
+    }
+
+    fn convolution(
+        &self,
+        step: &clr_onnx::Step,
+        conv: &ConvStep,
+        pixels: bool,
+        integer: Option<integer::IntegerConv>,
+    ) -> Result<Convolution, RuntimeError> {
+        let activation = Activate::of(conv.activation)
+            .ok_or_else(|| RuntimeError::unsupported(&step.name, "the runtime lacks its activation"))?
+            .rounded(step.grid);
+        let sizes = [step.inputs[0], step.output].map(|value| size(self.shape(value)));
+        let weights = &self.options.weights;
+        Ok(Convolution::new(
+            conv,
+            sizes,
+            pixels,
+            activation,
+            integer,
+            weights,
+            &self.context,
+        ))
+    }
+
+    /// Returns a value as bytes that a convolution reads, with their grid; `None` if it is on no grid.
+    fn integers(&mut self, value: ValueId, reader: &str) -> Option<(ValueId, Quantisation, Int8Form)> {
+        match self.stored[value.0] {
+            Stored::Bytes(grid) => Some((value, grid, Int8Form::Blocks)),
+            Stored::PixelBytes(grid) => Some((value, grid, Int8Form::Image)),
+            Stored::Pixels => None,
+            Stored::Real => {
+                let step = self.program.steps.iter().find(|step| step.output == value)?;
+                let grid = step.grid?;
+                let known = self.bytes.get(&value).copied();
+                let bytes = known.unwrap_or_else(|| {
+                    let bytes = self.extra(integer::values(self.lengths[value.0]));
+                    let context = self.context.clone();
+                    let name = format!("bytes for {reader}");
+                    self.push(&name, Box::new(integer::Quantise { grid, context }), vec![value], bytes);
+                    self.bytes.insert(value, bytes);
+                    bytes
+                });
+                Some((bytes, grid, Int8Form::Blocks))
+            }
+        }
+    }
+
+    /// Returns a value as real values in blocks.
+    fn real(&mut self, value: ValueId, reader: &str) -> ValueId {
+        if self.stored[value.0] == Stored::Real {
+            return value;
+        }
+        if let Some(&real) = self.real.get(&value) {
+            return real;
+        }
+        let shape = self.shape(value);
+        let context = self.context.clone();
+        let (name, operator, reads): (_, Box<dyn Operator>, _) = match self.stored[value.0] {
+            Stored::Bytes(grid) => {
+                let operator = integer::Dequantise { grid, context };
+                (format!("real values for {reader}"), Box::new(operator), value)
+            }
+            // No other step reads an image in bytes.
+            Stored::Real | Stored::Pixels | Stored::PixelBytes(_) => {
+                let channels = shape.channels();
+                (
+                    format!("image of {reader}"),
+                    Box::new(Block { channels }),
+                    ValueId::IMAGE,
+                )
+            }
+        };
+        let real = self.extra(blocked_len(shape));
+        self.push(&name, operator, vec![reads], real);
+        self.real.insert(value, real);
+        real
+    }
+
+    /// Returns a new value of `length` f32.
+    fn extra(&mut self, length: usize) -> ValueId {
+        self.lengths.push(length);
+        ValueId(self.lengths.len() - 1)
+    }
+
+    fn push(&mut self, name: &str, operator: Box<dyn Operator>, inputs: Vec<ValueId>, output: ValueId) {
+        self.steps.push(Step {
+            name: name.to_owned(),
+            reads: operator.reads(),
+            differentiable: operator.is_differentiable(),
+            work: Work::Operator(operator),
+            inputs,
+            output,
+            last_uses: Vec::new(),
+        });
+    }
+
+    /// Notes how a value is stored.
+    fn store(&mut self, value: ValueId, stored: Stored) {
+        let shape = self.shape(value);
+        self.stored[value.0] = stored;
+        self.lengths[value.0] = match stored {
+            Stored::Real | Stored::Pixels => self.lengths[value.0],
+            Stored::Bytes(_) => integer::values(blocked_len(shape)),
+            Stored::PixelBytes(_) => integer::values(plane(shape) / LANES * PIXEL_BYTES),
+        };
+    }
+
+    fn shape(&self, value: ValueId) -> Shape {
+        self.program.shapes[value.0]
+    }
+
+    fn shapes(&self, step: &clr_onnx::Step) -> Vec<Shape> {
+        step.inputs.iter().map(|&input| self.shape(input)).collect()
+    }
+
+    fn pool(&self, step: &clr_onnx::Step, window: &Pool, kind: PoolKind) -> PoolShape {
+        let [input, output] = [step.inputs[0], step.output].map(|value| size(self.shape(value)));
+        PoolShape {
+            kind,
+            input,
+            output,
+            kernel: window.kernel,
+            stride: window.stride,
+            dilation: [1, 1],
+            pads: resolved(window, input),
+        }
+    }
+
+    fn finish(mut self) -> Executable {
+        let program = self.program;
+        let features = self.real(program.features, "the features");
+        let mut steps = self.steps;
+        find_last_uses(&mut steps, self.lengths.len(), features);
+        Executable {
+            block_outputs: block_outputs(program, &steps, &self.stored),
+            steps,
+            lengths: self.lengths,
+            features,
+            feature_count: program.feature_count(),
+            image: program.image(),
+            sites: program.sites,
+            isa: self.context.isa,
+            integer: self.options.integer,
+            arena: self.context.arena,
+            buffers: Buffers::default(),
+        }
+    }
 }
 
 /// Returns the block outputs of a program with these steps.
-fn block_outputs(program: &Program, steps: &[Step]) -> Vec<BlockOutput> {
+fn block_outputs(program: &Program, steps: &[Step], stored: &[Stored]) -> Vec<BlockOutput> {
     let find = |value| steps.iter().position(|step| step.output == value);
     let outputs = program.block_outputs().into_iter().filter_map(|value| {
         Some(BlockOutput {
             value,
             steps: find(value)? + 1,
             channels: program.shapes[value.0].channels(),
+            grid: stored[value.0].bytes(),
         })
     });
     outputs.collect()
 }
 
-/// Recomputes the last uses. The image may have become two values, so the program's own list does not apply.
+/// Computes the last uses. Conversions are values that the program does not have, so its own list does not apply.
 fn find_last_uses(steps: &mut [Step], values: usize, features: ValueId) {
     let mut seen = vec![false; values];
     seen[features.0] = true;

@@ -3,13 +3,14 @@
 use std::sync::{Arc, OnceLock};
 
 use clr_kernels::{
-    Binary, Bounds, ConvGradient, ConvImage, Epilogue, Form, FusedConv, LANES, PackedConv, accumulate, affine_forward,
-    affine_gradient, binary, clr_forward, clr_gradient, pack_parameters, winograd_scratch,
+    Binary, Bounds, ConvGradient, ConvImage, Epilogue, Form, FusedConv, Int8Conv, LANES, PackedConv, accumulate,
+    affine_forward, affine_gradient, binary, clr_forward, clr_gradient, pack_parameters, winograd_scratch,
 };
 use clr_onnx::{Conv, ConvStep, Quantisation};
 
 use crate::{
     PackedWeights, SiteParameters,
+    integer::{IntegerConv, Result},
     operators::{
         Context, Reads,
         activation::{Activate, round},
@@ -35,6 +36,8 @@ pub(crate) struct Convolution {
     activation: Activate,
     /// The backbone's own epilogue.
     pub(crate) frozen: SiteParameters,
+    /// The computation on bytes in place of the one on real values.
+    integer: Option<IntegerConv>,
     context: Context,
     weights: Arc<PackedWeights>,
     /// Packed when the convolution runs first, so that a memory estimate does not pack anything.
@@ -77,18 +80,18 @@ pub(crate) struct EpilogueBackward<'a> {
 }
 
 impl Convolution {
-    /// Creates the convolution of `step` for an input of `input` (rows, columns). `from_image` states that it reads the
+    /// Creates the convolution of `step` for these sizes of its input and output (rows, columns). `from_image` states that it reads the
     /// image's pixels.
     pub(crate) fn new(
         step: &ConvStep,
-        input: [usize; 2],
-        output: [usize; 2],
+        [input, output]: [[usize; 2]; 2],
         from_image: bool,
         activation: Activate,
+        integer: Option<IntegerConv>,
         weights: &Arc<PackedWeights>,
         context: &Context,
     ) -> Self {
-        Self {
+        let mut conv = Self {
             site: step.site,
             shortcut: step.shortcut,
             form: Form::choose(&step.conv, from_image, output),
@@ -101,9 +104,37 @@ impl Convolution {
             frozen: SiteParameters::scale(&step.scale, &step.bias),
             context: context.clone(),
             weights: Arc::clone(weights),
+            integer,
             forms: OnceLock::new(),
             gradient: OnceLock::new(),
+        };
+        conv.frozen = conv.scaled(&conv.frozen);
+        conv
+    }
+
+    /// Returns the parameters in the units in which this convolution takes them. On real values, they stay the same.
+    pub(crate) fn scaled(&self, parameters: &SiteParameters) -> SiteParameters {
+        match (&self.integer, self.conv.weight.int8()) {
+            (Some(integer), Some(weight)) => integer.scaled(weight, parameters),
+            _ => parameters.clone(),
         }
+    }
+
+    /// Returns the convolution of bytes, with a scale and a bias, and with a CLR layer.
+    fn integer_forms(&self, integer: &IntegerConv) -> [Int8Conv; 2] {
+        [Epilogue::Affine, Epilogue::Kernel].map(|epilogue| Int8Conv {
+            weights: match self.conv.weight.int8() {
+                Some(weight) => self.weights.int8(self.site, &self.conv, weight, integer.form),
+                None => unreachable!("only integer weights are computed on bytes"),
+            },
+            input: self.input,
+            output: self.output,
+            pads: self.pads,
+            epilogue,
+            isa: self.context.isa,
+            threads: self.context.threads,
+            arena: Arc::clone(&self.context.arena),
+        })
     }
 
     fn forms(&self) -> &Forms {
@@ -134,7 +165,14 @@ impl Convolution {
 
     /// Packs the weights, if they are not yet.
     pub(crate) fn pack(&self) {
-        self.forms();
+        match &self.integer {
+            Some(integer) => {
+                integer.forms(|| self.integer_forms(integer));
+            }
+            None => {
+                self.forms();
+            }
+        }
     }
 
     /// The backward pass through the convolution.
@@ -147,6 +185,16 @@ impl Convolution {
 
     /// Computes inference in one pass over the input.
     pub(crate) fn forward(&self, parameters: &SiteParameters, inputs: &[&[f32]], out: &mut [f32]) {
+        if let Some(integer) = &self.integer {
+            let forms = integer.forms(|| self.integer_forms(integer));
+            let real = (self.shortcut && self.inner.is_none()).then(|| inputs[1]);
+            integer.run(forms, parameters, inputs, real, out);
+            return match integer.result {
+                Result::Bytes { .. } => {}
+                Result::Real { .. } if self.inner.is_some() => self.add_shortcut(inputs[1], out),
+                Result::Real { .. } => self.activation.finish(&self.context, out),
+            };
+        }
         let forms = self.forms();
         let fused = match parameters.epilogue {
             Epilogue::Kernel => &forms.kernel,
@@ -380,8 +428,9 @@ impl Convolution {
     pub(crate) fn packed_bytes(&self) -> [usize; 2] {
         let forward = self.forms.get();
         let backward = self.gradient.get();
+        let integer = self.integer.as_ref().map_or(0, IntegerConv::packed_bytes);
         [
-            forward.map_or(0, |forms| {
+            forward.map_or(integer, |forms| {
                 forms.bare.conv.bytes() + size_of::<f32>() * forms.identity.len()
             }),
             backward.map_or(0, ConvGradient::bytes),

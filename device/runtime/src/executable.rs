@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clr_kernels::{Arena, Isa};
-use clr_onnx::{Program, ValueId};
+use clr_onnx::{Program, Quantisation, ValueId};
 
 use crate::{
     PackedWeights, SiteParameters,
@@ -22,6 +22,9 @@ pub struct ExecutableOptions {
     pub weights: Arc<PackedWeights>,
     /// The workspace, which executables can share.
     pub arena: Arc<Arena>,
+    /// Whether the steps of a quantised backbone compute on bytes where they can. Such an executable is for inference
+    /// only. Without it, they compute the same function on real values, which differ from bytes by rounding.
+    pub integer: bool,
 }
 
 impl ExecutableOptions {
@@ -31,7 +34,15 @@ impl ExecutableOptions {
             threads: 1,
             weights: Arc::new(PackedWeights::new(program.sites)),
             arena: Arc::default(),
+            integer: false,
         }
+    }
+
+    /// Selects whether the steps of a quantised backbone compute on bytes where they can.
+    #[must_use]
+    pub fn with_integer(mut self, integer: bool) -> Self {
+        self.integer = integer;
+        self
     }
 
     /// Sets the number of threads in the pool that runs a step.
@@ -69,6 +80,8 @@ pub struct Executable {
     pub(crate) image: [usize; 3],
     pub(crate) sites: usize,
     pub(crate) isa: Isa,
+    /// Whether steps compute on bytes.
+    pub(crate) integer: bool,
     pub(crate) arena: Arc<Arena>,
     /// Buffers for training, which outlive an image.
     pub(crate) buffers: Buffers,
@@ -81,6 +94,8 @@ pub(crate) struct BlockOutput {
     /// Number of steps after which it is computed.
     pub(crate) steps: usize,
     pub(crate) channels: usize,
+    /// The grid, if it is stored as bytes.
+    pub(crate) grid: Option<Quantisation>,
 }
 
 /// A step.
@@ -127,6 +142,15 @@ impl Executable {
             .iter()
             .filter_map(Step::convolution)
             .for_each(Convolution::pack);
+    }
+
+    /// Returns the parameters of a site in the units in which this executable takes them. Parameters of
+    /// [`Executable::frozen_parameters`] have them already.
+    #[must_use]
+    pub fn scaled(&self, site: usize, parameters: &SiteParameters) -> SiteParameters {
+        let mut convolutions = self.steps.iter().filter_map(Step::convolution);
+        let conv = convolutions.find(|conv| conv.site == site);
+        conv.map_or_else(|| parameters.clone(), |conv| conv.scaled(parameters))
     }
 
     /// Channels, rows and columns of the image.

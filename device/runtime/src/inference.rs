@@ -24,6 +24,25 @@ impl Executable {
         self.take_features(&mut values, memory)
     }
 
+    /// Runs a preprocessed image `[C, H, W]`, and calls `observe` with every value that a step computes, in blocks of sixteen
+    /// channels.
+    ///
+    /// # Panics
+    /// If the executable computes on bytes ([`ExecutableOptions::integer`](crate::ExecutableOptions)).
+    pub fn observe(&self, image: &[f32], sites: &[SiteParameters], mut observe: impl FnMut(ValueId, &[f32])) {
+        assert!(!self.integer, "bytes are no values to observe");
+        let memory = &*self.arena;
+        let mut values = self.no_values();
+        values[ValueId::IMAGE.0] = Some(self.pixels(image, memory));
+        for (index, step) in self.steps.iter().enumerate() {
+            self.infer(index..index + 1, &mut values, sites, memory);
+            if let Some(value) = &values[step.output.0] {
+                observe(step.output, value.values());
+            }
+        }
+        values.into_iter().flatten().for_each(|buffer| memory.give(buffer));
+    }
+
     /// Runs `steps` with fused kernels.
     pub(crate) fn infer<M: Memory>(
         &self,

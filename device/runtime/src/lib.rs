@@ -19,6 +19,7 @@ mod error;
 mod estimate;
 mod executable;
 mod inference;
+mod integer;
 mod memory;
 mod operators;
 mod parameters;

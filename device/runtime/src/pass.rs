@@ -2,9 +2,9 @@
 //! task describes, and activations to continue from.
 
 use clr_kernels::LANES;
-use clr_onnx::ValueId;
+use clr_onnx::{Quantisation, ValueId};
 
-use crate::{Executable, PrefixActivations, SiteParameters, inference::value};
+use crate::{Executable, PrefixActivations, SiteParameters, inference::value, integer::bytes};
 
 /// What a forward pass returns in addition to the features.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,7 +60,11 @@ impl Executable {
             self.infer(done..next, &mut values, sites, memory);
             done = next;
             while let Some(block) = blocks.next_if(|block| block.steps == done) {
-                append(value(&values, block.value), block.channels, &mut block_statistics);
+                let map = value(&values, block.value);
+                match block.grid {
+                    Some(grid) => append(&real(map, grid), block.channels, &mut block_statistics),
+                    None => append(map, block.channels, &mut block_statistics),
+                }
             }
             while kept.next_if_eq(&done).is_some() {
                 prefixes.push(self.keep_prefix(&values, done));
@@ -73,6 +77,11 @@ impl Executable {
             prefixes,
         }
     }
+}
+
+/// Returns the real values of bytes.
+fn real(map: &[f32], grid: Quantisation) -> Vec<f32> {
+    bytes(map).iter().map(|&byte| grid.real(byte)).collect()
 }
 
 /// Appends means and deviations `[C]` of a map `[⌈C / 16⌉, H, W, 16]`.

@@ -55,6 +55,7 @@ impl Executable {
         segments: &[usize],
         memory: &M,
     ) -> Vec<Record<M::Buffer>> {
+        assert!(!self.integer, "a step on bytes has no backward pass");
         let start = |prefix| Record::new(prefix, self.steps.len());
         let mut records: Vec<_> = prefixes.into_iter().map(start).collect();
         let between = self.between(segments);

@@ -37,6 +37,29 @@ pub(super) enum Role {
     },
 }
 
+/// Returns the roles with which every node is a step, except for norms after convolutions.
+pub(super) fn separate(graph: &Graph, sites: &[SiteInfo]) -> Vec<Role> {
+    let mut roles = vec![Role::Alone; graph.nodes.len()];
+    for (site, info) in sites.iter().enumerate() {
+        roles[info.conv] = Role::Inside;
+        roles[info.norm.unwrap_or(info.conv)] = Role::Ends(Group::alone(site));
+    }
+    roles
+}
+
+impl Group {
+    /// Returns the group of a convolution and its norm.
+    fn alone(site: usize) -> Self {
+        Self {
+            site,
+            shortcut: None,
+            inner: None,
+            activation: None,
+            grid: None,
+        }
+    }
+}
+
 /// Returns the role of every node.
 pub(super) fn fuse(graph: &Graph, sites: &[SiteInfo], shapes: &[Shape]) -> Vec<Role> {
     let nodes = &graph.nodes;
@@ -47,13 +70,7 @@ pub(super) fn fuse(graph: &Graph, sites: &[SiteInfo], shapes: &[Shape]) -> Vec<R
         let mut last = norm.unwrap_or(conv);
         let mut members = vec![conv];
         members.extend(norm);
-        let mut group = Group {
-            site,
-            shortcut: None,
-            inner: None,
-            activation: None,
-            grid: None,
-        };
+        let mut group = Group::alone(site);
         let rounding = |node: usize| match (sole_reader(node), sole_reader(node).map(|next| &nodes[next].op)) {
             (Some(next), Some(Op::FakeQuantise(grid))) => Some((next, *grid)),
             _ => None,

@@ -4,16 +4,35 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::{
     ConvStep, Program, Step, StepOp,
-    fuse::{Group, Role, fuse},
+    fuse::{Group, Role, fuse, separate},
     norm::{affine_of_norm, frozen_epilogue},
     simplify::simplify,
 };
 use crate::{Activation, Graph, OnnxError, Op, Shape, ValueId, backbone::Backbone};
 
 pub(super) fn lower(backbone: &Backbone, size: [usize; 2]) -> Result<Program, OnnxError> {
-    let graph = backbone.graph();
     let shapes = backbone.value_shapes(size[0], size[1])?;
-    let roles = fuse(graph, backbone.sites(), &shapes);
+    let roles = fuse(backbone.graph(), backbone.sites(), &shapes);
+    let mut program = steps(backbone, shapes, roles);
+    simplify(&mut program.steps, &program.shapes, program.features);
+    Ok(finish(program, backbone.graph()))
+}
+
+pub(super) fn unfused(backbone: &Backbone, size: [usize; 2]) -> Result<Program, OnnxError> {
+    let shapes = backbone.value_shapes(size[0], size[1])?;
+    let roles = separate(backbone.graph(), backbone.sites());
+    Ok(finish(steps(backbone, shapes, roles), backbone.graph()))
+}
+
+fn finish(mut program: Program, graph: &Graph) -> Program {
+    drop_dead(&mut program.steps, graph);
+    find_last_uses(&mut program.steps, graph);
+    program
+}
+
+/// Returns the steps of nodes with these roles.
+fn steps(backbone: &Backbone, shapes: Vec<Shape>, roles: Vec<Role>) -> Program {
+    let graph = backbone.graph();
     let mut steps = Vec::with_capacity(roles.len());
     for (index, role) in roles.into_iter().enumerate() {
         let (start, activation, grid) = match role {
@@ -55,15 +74,12 @@ pub(super) fn lower(backbone: &Backbone, size: [usize; 2]) -> Result<Program, On
             grid,
         });
     }
-    simplify(&mut steps, &shapes, graph.features);
-    drop_dead(&mut steps, graph);
-    find_last_uses(&mut steps, graph);
-    Ok(Program {
+    Program {
         steps,
         shapes,
         features: graph.features,
         sites: backbone.sites().len(),
-    })
+    }
 }
 
 fn conv(backbone: &Backbone, group: &Group, shapes: &[Shape]) -> (usize, StepOp, Vec<ValueId>) {

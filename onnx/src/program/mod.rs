@@ -112,6 +112,15 @@ impl Program {
         lower::lower(backbone, size)
     }
 
+    /// Lowers `backbone` with one step for each node, so that every value is computed. Norms after convolutions are still
+    /// part of them.
+    ///
+    /// # Errors
+    /// [`OnnxError`] if the graph does not fit this size.
+    pub fn unfused(backbone: &Backbone, size: [usize; 2]) -> Result<Self, OnnxError> {
+        lower::unfused(backbone, size)
+    }
+
     /// Returns the number of features.
     pub fn feature_count(&self) -> usize {
         self.shapes[self.features.0].elements()

@@ -229,6 +229,6 @@ pub(crate) fn blocked_len(shape: Shape) -> usize {
 }
 
 /// Returns the padding of a pooling window on an input of `size` (rows, columns): top, left, bottom, right.
-fn resolved(window: &Pool, size: [usize; 2]) -> [usize; 4] {
+pub(crate) fn resolved(window: &Pool, size: [usize; 2]) -> [usize; 4] {
     Padding::resolve(window.padding, size, window.kernel, window.stride, [1, 1])
 }
