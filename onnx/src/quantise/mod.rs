@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use grids::{image_grid, range_grid};
 
-use crate::{Activation, Backbone, Graph, Node, OnnxError, Op, Quantisation, ValueId, graph::Conv, sites::readers};
+use crate::{Activation, Backbone, Graph, Node, OnnxError, Op, Quantisation, ValueId, graph::Conv};
 
 /// A backbone with folded norms, and the values that quantisation rounds.
 #[derive(Clone, Debug)]
