@@ -422,6 +422,7 @@ impl<'a> Compiler<'a> {
             sites: program.sites,
             isa: self.context.isa,
             integer: self.options.integer,
+            stored: self.stored,
             arena: self.context.arena,
             buffers: Buffers::default(),
         }

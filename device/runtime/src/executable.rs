@@ -8,6 +8,7 @@ use clr_onnx::{Program, Quantisation, ValueId};
 use crate::{
     PackedWeights, SiteParameters,
     convolution::Convolution,
+    integer::Stored,
     memory::Buffers,
     operators::{Operator, Reads},
 };
@@ -82,6 +83,8 @@ pub struct Executable {
     pub(crate) isa: Isa,
     /// Whether steps compute on bytes.
     pub(crate) integer: bool,
+    /// How the program's values are stored.
+    pub(crate) stored: Vec<Stored>,
     pub(crate) arena: Arc<Arena>,
     /// Buffers for training, which outlive an image.
     pub(crate) buffers: Buffers,

@@ -3,13 +3,25 @@
 use std::ops::Range;
 
 use clr_kernels::interleave;
-use clr_onnx::ValueId;
+use clr_onnx::{Quantisation, ValueId};
 
 use crate::{
     Executable, SiteParameters,
     executable::{Step, Work},
+    integer::{Stored, bytes_mut},
     memory::{Buffer, Memory},
 };
+
+/// A value of [`Executable::trace`].
+#[derive(Debug)]
+pub enum Traced<'a> {
+    /// Real values in blocks of sixteen channels, `[⌈C / 16⌉, H, W, 16]`.
+    Real(&'a mut [f32]),
+    /// Bytes on a grid, in the same blocks.
+    Bytes(Quantisation, &'a mut [u8]),
+    /// Bytes of the image on a grid, `[H, W, 4]`.
+    PixelBytes(Quantisation, &'a mut [u8]),
+}
 
 /// Values of a pass that are still needed, by [`ValueId`].
 pub(crate) type Values<B> = Vec<Option<B>>;
@@ -27,17 +39,36 @@ impl Executable {
     /// Runs a preprocessed image `[C, H, W]`, and calls `observe` with every value that a step computes, in blocks of sixteen
     /// channels.
     ///
-    /// # Panics
-    /// If the executable computes on bytes ([`ExecutableOptions::integer`](crate::ExecutableOptions)).
+    /// Values that an executable stores as bytes are left out.
     pub fn observe(&self, image: &[f32], sites: &[SiteParameters], mut observe: impl FnMut(ValueId, &[f32])) {
-        assert!(!self.integer, "bytes are no values to observe");
+        self.trace(image, sites, |value, traced| {
+            if let Traced::Real(values) = traced {
+                observe(value, values);
+            }
+        });
+    }
+
+    /// Runs a preprocessed image `[C, H, W]`, and calls `visit` with every value that a step computes. Later steps read what
+    /// `visit` leaves there.
+    pub fn trace(&self, image: &[f32], sites: &[SiteParameters], mut visit: impl FnMut(ValueId, Traced<'_>)) {
         let memory = &*self.arena;
         let mut values = self.no_values();
         values[ValueId::IMAGE.0] = Some(self.pixels(image, memory));
         for (index, step) in self.steps.iter().enumerate() {
             self.infer(index..index + 1, &mut values, sites, memory);
-            if let Some(value) = &values[step.output.0] {
-                observe(step.output, value.values());
+            let Some(value) = &mut values[step.output.0] else {
+                continue;
+            };
+            // Conversions are values that the program does not have.
+            match self.stored.get(step.output.0) {
+                Some(Stored::Real) => visit(step.output, Traced::Real(value.values_mut())),
+                Some(Stored::Bytes(grid)) => {
+                    visit(step.output, Traced::Bytes(*grid, bytes_mut(value.values_mut())));
+                }
+                Some(Stored::PixelBytes(grid)) => {
+                    visit(step.output, Traced::PixelBytes(*grid, bytes_mut(value.values_mut())));
+                }
+                Some(Stored::Pixels) | None => {}
             }
         }
         values.into_iter().flatten().for_each(|buffer| memory.give(buffer));

@@ -34,6 +34,7 @@ pub use batch::{BatchGradient, BatchSite, BatchTape, ChannelStatistics, FoldedNo
 pub use error::RuntimeError;
 pub use estimate::Footprint;
 pub use executable::{Executable, ExecutableOptions};
+pub use inference::Traced;
 pub use parameters::SiteParameters;
 pub use pass::{FeaturePass, Intermediates};
 pub use prefix::PrefixActivations;
