@@ -70,7 +70,7 @@ impl Int8Conv {
                     let sums = Part {
                         rows: from - 1..until - 1,
                         pitch: width + 2,
-                        affine: None,
+                        affine: &[],
                         post: Post::Nothing,
                         ..*part
                     };

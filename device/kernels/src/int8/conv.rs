@@ -61,8 +61,8 @@ pub(super) struct Part<'a> {
     pub pitch: usize,
     /// Initial values of the sums, for all output blocks.
     pub start: &'a [[i32; LANES]],
-    /// `[scale 16, bias 16]` per output block from the first one on.
-    pub affine: Option<&'a [f32]>,
+    /// `[scale 16, bias 16]` per output block from the first one on; not used for [`Post::Nothing`].
+    pub affine: &'a [f32],
     pub post: Post,
 }
 
@@ -216,7 +216,7 @@ impl Int8Conv {
                 width,
                 pitch: width,
                 start: start.start,
-                affine: Some(parameters),
+                affine: parameters,
                 post: start.post,
             };
             match self.epilogue {

@@ -2,8 +2,8 @@
 
 use super::{
     conv::{Int8Conv, Part, Source},
-    target::Target,
-    tile::{Tile, tiles},
+    target::{Post, Target},
+    tile::{Run, Tile, tiles},
 };
 use crate::{pack::Reads, rows::AFFINE_PARAMETERS, simd::int8::Step};
 
@@ -41,10 +41,7 @@ impl Int8Conv {
         assert!(count == 1 || uniform(reads));
         let needed = (part.rows.len() - 1) * part.pitch + width;
         assert!(to.iter().all(|to| to.pixels() >= needed));
-        assert!(
-            part.affine
-                .is_none_or(|affine| affine.len() >= count * AFFINE_PARAMETERS)
-        );
+        assert!(matches!(part.post, Post::Nothing) || part.affine.len() >= count * AFFINE_PARAMETERS);
 
         // Adjacent columns of a single input block are contiguous, so a row of taps is one long run of quads.
         let alone = read.blocks == 1 && skip == 0 && last_quads * 4 == lanes && shape.dilation[1] == 1;
@@ -54,6 +51,24 @@ impl Int8Conv {
             (kernel, last_quads)
         };
         let kernels = tiles(part.level, count);
+        let pixel = shape.stride[1] * lanes;
+        let tile = Tile {
+            w: steps[read.offset..].as_ptr(),
+            start: &part.start[block..],
+            affine: part.affine,
+            post: part.post,
+            blocks: read.blocks,
+            quads: lanes / 4,
+            last_quads,
+            skip,
+            kernel,
+            x_block,
+            x_row: shape.dilation[0] * x_row,
+            x_tap: shape.dilation[1] * lanes,
+            x_pixel: pixel,
+            w_block,
+        };
+        let source = source.x[read.first * x_block..].as_ptr();
         for (index, y) in part.rows.clone().enumerate() {
             let row = if joined {
                 y * width * lanes
@@ -61,35 +76,21 @@ impl Int8Conv {
                 y * shape.stride[0] * x_row
             };
             let mut column = 0;
-            for &(pixels, kernel_of) in kernels {
-                while column + pixels <= width {
+            for &(pixels, kernel) in kernels {
+                let tiles = (width - column) / pixels;
+                if tiles > 0 {
                     // SAFETY: the assertions above cover the highest address of every operand: the last tap of the last
                     // pixel of the last row, and the end of the last block's weights.
                     unsafe {
-                        let tile = Tile {
-                            x: source
-                                .x
-                                .as_ptr()
-                                .add(read.first * x_block + row + column * shape.stride[1] * lanes),
-                            w: steps.as_ptr().add(read.offset),
-                            start: &part.start[block..],
-                            affine: part.affine,
-                            post: part.post,
-                            blocks: read.blocks,
-                            quads: lanes / 4,
-                            last_quads,
-                            skip,
-                            kernel,
-                            x_block,
-                            x_row: shape.dilation[0] * x_row,
-                            x_tap: shape.dilation[1] * lanes,
-                            x_pixel: shape.stride[1] * lanes,
-                            w_block,
+                        let run = Run {
+                            x: source.add(row + column * pixel),
+                            at: index * part.pitch + column,
+                            tiles,
                         };
-                        kernel_of(part.level, &tile, index * part.pitch + column, to);
+                        kernel(part.level, &tile, run, to);
                     }
-                    column += pixels;
                 }
+                column += tiles * pixels;
             }
         }
     }

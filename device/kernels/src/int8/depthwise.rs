@@ -134,12 +134,12 @@ impl DepthwiseRows<'_, '_> {
             }
             let at = self.first + y * self.part.pitch;
             for x in (0..width / 4 * 4).step_by(4) {
-                let results = self.four::<S, KH, QUADS, SHIFTS, STRIDE>(s, &lines, x);
+                let results = self.four::<S, P, KH, QUADS, SHIFTS, STRIDE>(s, &lines, x);
                 put.put(s, results, 4, at + x, self.to);
             }
             if !width.is_multiple_of(4) {
                 let x = width / 4 * 4;
-                let results = self.four::<S, KH, QUADS, SHIFTS, STRIDE>(s, &lines, x);
+                let results = self.four::<S, P, KH, QUADS, SHIFTS, STRIDE>(s, &lines, x);
                 put.put(s, results, width - x, at + x, self.to);
             }
         }
@@ -147,7 +147,7 @@ impl DepthwiseRows<'_, '_> {
 
     /// Computes four pixels from column `x` on.
     #[inline(always)]
-    fn four<S: Int8Simd, const KH: usize, const QUADS: usize, const SHIFTS: usize, const STRIDE: usize>(
+    fn four<S: Int8Simd, P: Put<S>, const KH: usize, const QUADS: usize, const SHIFTS: usize, const STRIDE: usize>(
         &self,
         s: S,
         lines: &[&[u8]; KH],
@@ -169,10 +169,10 @@ impl DepthwiseRows<'_, '_> {
                 }
             }
         }
-        let affine = Affine::new(s, self.part.affine, 0);
+        let affine = Affine::new::<P>(s, self.part.affine, 0);
         let mut results = [s.float().zero(); 4];
         for p in 0..4 {
-            results[p] = affine.apply(s, dots[p]);
+            results[p] = affine.apply::<P>(s, dots[p]);
         }
         results
     }
@@ -186,7 +186,7 @@ impl DepthwiseRows<'_, '_> {
             distance,
         } = self.columns;
         let stride = self.shape.stride[1];
-        let affine = Affine::new(s, self.part.affine, 0);
+        let affine = Affine::new::<P>(s, self.part.affine, 0);
         for y in 0..self.rows {
             for x in (0..self.part.width).step_by(4) {
                 let mut results = [s.float().zero(); 4];
@@ -202,7 +202,7 @@ impl DepthwiseRows<'_, '_> {
                             dots = s.dot_columns(dots, columns, weights);
                         }
                     }
-                    results[p] = affine.apply(s, dots);
+                    results[p] = affine.apply::<P>(s, dots);
                 }
                 let count = (self.part.width - x).min(4);
                 put.put(s, results, count, self.first + y * self.part.pitch + x, self.to);

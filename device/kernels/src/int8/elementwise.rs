@@ -47,7 +47,6 @@ macro_rules! by_four {
         }
     };
 }
-pub(super) use by_four;
 
 impl Int8Kernel for Quantize<'_> {
     type Output = ();

@@ -15,6 +15,8 @@ pub(crate) type Results<S> = [Real<S>; 4];
 
 /// Writes results.
 pub(crate) trait Put<S: Int8Simd>: Copy {
+    /// Whether results are sums with scale and bias, or plain sums.
+    const AFFINE: bool;
     /// Writes the first `count` of four pixels to the pixels from `at` on.
     fn put(self, s: S, results: Results<S>, count: usize, at: usize, to: &mut Target<'_>);
 }
@@ -58,6 +60,7 @@ fn write<S: Int8Simd>(s: S, rounded: [S::Sums; 4], range: S::Range, count: usize
 struct Store;
 
 impl<S: Int8Simd> Put<S> for Store {
+    const AFFINE: bool = false;
     #[inline(always)]
     fn put(self, _: S, results: Results<S>, count: usize, at: usize, to: &mut Target<'_>) {
         let Target::Real(out, _) = to else {
@@ -78,6 +81,7 @@ impl<S: Int8Simd> Put<S> for Store {
 struct Round<R>(R);
 
 impl<S: Int8Simd> Put<S> for Round<S::Range> {
+    const AFFINE: bool = true;
     #[inline(always)]
     fn put(self, s: S, results: Results<S>, count: usize, at: usize, to: &mut Target<'_>) {
         let Target::Bytes(out, _) = to else {
@@ -97,6 +101,7 @@ impl<S: Int8Simd> Put<S> for Round<S::Range> {
 struct Sum<R>(R, Int8Sum);
 
 impl<S: Int8Simd> Put<S> for Sum<S::Range> {
+    const AFFINE: bool = true;
     #[inline(always)]
     fn put(self, s: S, results: Results<S>, count: usize, at: usize, to: &mut Target<'_>) {
         let Target::Bytes(out, shortcut) = to else {
@@ -136,6 +141,7 @@ impl Int8Sum {
 struct Clamp(Bounds);
 
 impl<S: Int8Simd> Put<S> for Clamp {
+    const AFFINE: bool = true;
     #[inline(always)]
     fn put(self, s: S, results: Results<S>, count: usize, at: usize, to: &mut Target<'_>) {
         let Target::Real(out, shortcut) = to else {
@@ -179,31 +185,30 @@ impl Int8Kernel for ClampFour<'_> {
     }
 }
 
-/// `[scale 16, bias 16]` in registers.
+/// `[scale 16, bias 16]` in registers; not used for plain sums.
 #[derive(Clone, Copy)]
-pub(crate) struct Affine<S: Int8Simd>(Option<[Real<S>; 2]>);
+pub(crate) struct Affine<S: Int8Simd>([Real<S>; 2]);
 
 impl<S: Int8Simd> Affine<S> {
-    /// Reads the parameters from position `at` on, if there are any.
+    /// Reads the parameters from position `at` on.
     #[inline(always)]
-    pub(crate) fn new(s: S, parameters: Option<&[f32]>, at: usize) -> Self {
-        match parameters {
-            Some(parameters) => {
-                let parameters = parameters[at..].as_chunks().0;
-                let f = s.float();
-                Self(Some([f.load(&parameters[0]), f.load(&parameters[1])]))
-            }
-            None => Self(None),
+    pub(crate) fn new<P: Put<S>>(s: S, parameters: &[f32], at: usize) -> Self {
+        let f = s.float();
+        if !P::AFFINE {
+            return Self([f.zero(); 2]);
         }
+        let parameters = parameters[at..at + 2 * LANES].as_chunks().0;
+        Self([f.load(&parameters[0]), f.load(&parameters[1])])
     }
 
     /// Converts sums to results.
     #[inline(always)]
-    pub(crate) fn apply(&self, s: S, dots: S::Dots) -> Real<S> {
+    pub(crate) fn apply<P: Put<S>>(&self, s: S, dots: S::Dots) -> Real<S> {
         let sums = s.real(s.finish(dots));
-        match self.0 {
-            Some([scale, bias]) => bias.fma(sums, scale),
-            None => sums,
+        if P::AFFINE {
+            self.0[1].fma(sums, self.0[0])
+        } else {
+            sums
         }
     }
 }

@@ -22,17 +22,16 @@ use crate::{
 /// Output blocks per tile, at most.
 pub(crate) const MAX_BLOCKS: usize = 4;
 
-/// A tile: the addresses that it reads, and the post-operations of its sums. Distances of `x` are in bytes.
+/// What the tiles of some rows have in common: how they read their operands, and the post-operations of their sums.
+/// Distances of inputs are in bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Tile<'a> {
-    /// The first tap of the first pixel in the first input block.
-    pub x: *const u8,
     /// The steps of the first output block.
     pub w: *const Step,
     /// Initial values of the sums, one array per output block.
     pub start: &'a [[i32; LANES]],
-    /// `[scale 16, bias 16]` per output block, applied to the finished sums.
-    pub affine: Option<&'a [f32]>,
+    /// `[scale 16, bias 16]` per output block, applied to the finished sums except for [`Post::Nothing`].
+    pub affine: &'a [f32],
     /// What is done then.
     pub post: Post,
     /// Input blocks to sum over.
@@ -57,12 +56,22 @@ pub(crate) struct Tile<'a> {
     pub w_block: usize,
 }
 
-/// Computes one tile of a fixed number of pixels and blocks, and writes it to the pixels from the given one on of a
-/// target per block.
+/// Where a run of adjacent tiles is.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    /// The first tap of the first pixel in the first input block.
+    pub x: *const u8,
+    /// The first pixel in the targets.
+    pub at: usize,
+    /// Number of tiles.
+    pub tiles: usize,
+}
+
+/// Computes a run of tiles of a fixed number of pixels and blocks, and writes it to a target per block.
 ///
 /// # Safety
-/// The pointers of the tile must be valid for the ranges that its counts and distances span.
-pub(crate) type TileFn = unsafe fn(Level, &Tile<'_>, usize, &mut [Target<'_>]);
+/// The pointers of the tile and the run must be valid for the ranges that the counts and distances span.
+pub(crate) type TileFn = unsafe fn(Level, &Tile<'_>, Run, &mut [Target<'_>]);
 
 /// The tile kernels for a number of blocks, each with its number of pixels, largest first.
 pub(crate) type Tiles = &'static [(usize, TileFn)];
@@ -92,10 +101,10 @@ pub(crate) fn tile_blocks(level: Level) -> usize {
     }
 }
 
-/// A tile of `OB` output blocks × `PX` pixels. Only [`TileFn`]s create it, so their contract covers its pointers.
+/// Tiles of `OB` output blocks × `PX` pixels. Only [`TileFn`]s create it, so their contract covers its pointers.
 struct Sums<'a, 'b, const OB: usize, const PX: usize> {
     tile: &'a Tile<'a>,
-    at: usize,
+    run: Run,
     to: &'a mut [Target<'b>],
 }
 
@@ -103,6 +112,23 @@ impl<const OB: usize, const PX: usize> Int8Kernel for Sums<'_, '_, OB, PX> {
     type Output = ();
     #[inline(always)]
     fn run<S: Int8Simd>(self, s: S) {
+        for index in 0..self.run.tiles {
+            let first = index * PX;
+            let finished = Finished {
+                tile: self.tile,
+                dots: self.dots(s, self.run.x.wrapping_add(first * self.tile.x_pixel)),
+                at: self.run.at + first,
+                to: &mut *self.to,
+            };
+            produce(s, self.tile.post, finished);
+        }
+    }
+}
+
+impl<const OB: usize, const PX: usize> Sums<'_, '_, OB, PX> {
+    /// Computes the sums of the tile whose first input is at `x`.
+    #[inline(always)]
+    fn dots<S: Int8Simd>(&self, s: S, x: *const u8) -> [[S::Dots; PX]; OB] {
         let t = self.tile;
         let mut dots = [[s.begin(&t.start[0]); PX]; OB];
         for o in 1..OB {
@@ -115,10 +141,10 @@ impl<const OB: usize, const PX: usize> Int8Kernel for Sums<'_, '_, OB, PX> {
             for row in 0..t.kernel[0] {
                 for column in 0..t.kernel[1] {
                     // Bounds checks would take a comparison and a branch per multiplication here.
-                    // SAFETY: the contract of the function that created this tile guarantees that every address spanned
-                    // by its counts and distances is valid.
+                    // SAFETY: the contract of the function that created these tiles guarantees that every address
+                    // spanned by their counts and distances is valid.
                     unsafe {
-                        let x = t.x.add(block * t.x_block + row * t.x_row + column * t.x_tap);
+                        let x = x.add(block * t.x_block + row * t.x_row + column * t.x_tap);
                         for quad in first..quads {
                             let mut weights = [s.weights(&*w); OB];
                             for o in 1..OB {
@@ -136,13 +162,7 @@ impl<const OB: usize, const PX: usize> Int8Kernel for Sums<'_, '_, OB, PX> {
                 }
             }
         }
-        let finished = Finished {
-            tile: t,
-            dots,
-            at: self.at,
-            to: self.to,
-        };
-        produce(s, t.post, finished);
+        dots
     }
 }
 
@@ -172,7 +192,7 @@ impl<D: Copy, const OB: usize, const PX: usize> Finished<'_, '_, D, OB, PX> {
         if O >= OB {
             return;
         }
-        let affine = Affine::new(s, self.tile.affine, O * AFFINE_PARAMETERS);
+        let affine = Affine::new::<P>(s, self.tile.affine, O * AFFINE_PARAMETERS);
         self.four::<S, P, O, 0>(s, put, &affine);
         self.four::<S, P, O, 4>(s, put, &affine);
         self.four::<S, P, O, 8>(s, put, &affine);
@@ -193,7 +213,7 @@ impl<D: Copy, const OB: usize, const PX: usize> Finished<'_, '_, D, OB, PX> {
         let mut results = [s.float().zero(); 4];
         for p in 0..4 {
             if FIRST + p < PX {
-                results[p] = affine.apply(s, self.dots[O][FIRST + p]);
+                results[p] = affine.apply::<P>(s, self.dots[O][FIRST + p]);
             }
         }
         put.put(s, results, 4.min(PX - FIRST), self.at + FIRST, &mut self.to[O]);
@@ -209,12 +229,12 @@ macro_rules! level {
             unsafe fn run<const OB: usize, const PX: usize>(
                 level: Level,
                 tile: &Tile<'_>,
-                at: usize,
+                run: Run,
                 to: &mut [Target<'_>],
             ) {
                 #[allow(irrefutable_let_patterns, reason = "a target may have the portable one alone")]
                 if let Level::$level(simd $(, $rest)?) = level {
-                    <$token as Int8Simd>::run(simd, Sums::<OB, PX> { tile, at, to });
+                    <$token as Int8Simd>::run(simd, Sums::<OB, PX> { tile, run, to });
                 }
             }
 
