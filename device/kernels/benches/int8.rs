@@ -29,6 +29,13 @@ fn bytes(count: usize) -> Vec<u8> {
         .collect()
 }
 
+/// Returns the part of a buffer that starts at a cache line.
+fn aligned(buffer: &mut [u8]) -> &mut [u8] {
+    let start = buffer.as_ptr().align_offset(64).min(64);
+    let length = buffer.len() - 64;
+    &mut buffer[start..start + length]
+}
+
 /// Convolutions `[out, in, kernel, stride, groups]` on maps with this side.
 const CONVOLUTIONS: [(&str, [usize; 5], usize); 11] = [
     ("image 3x3 3 to 32 at 224, stride 2", [32, 3, 3, 2, 1], 224),
@@ -88,11 +95,12 @@ fn int8(c: &mut Criterion) {
                 .into_iter()
                 .map(|value| value * 1e-3)
                 .collect();
-            let mut out = vec![0; conv.output_len()];
+            let mut out = vec![0; conv.output_len() + 64];
+            let out = aligned(&mut out);
             group.bench_function(format!("{name}{kind}"), |b| {
                 b.iter(|| {
                     let output = Int8Output::Bytes {
-                        out: &mut out,
+                        out: &mut *out,
                         rounding: Rounding::new(128),
                         shortcut: with_shortcut.then_some((&shortcut[..], sum)),
                     };

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// Bytes of a cache line.
 const CACHE_LINE: usize = 64;
 
 /// Buffers that are not in use. Every engine has one arena, and a thread takes a buffer for as long as it needs it.
@@ -20,14 +21,14 @@ impl Arena {
         result
     }
 
-    /// Calls `work` with a buffer of `length` bytes, whose content is unspecified and which starts at a cache line.
+    /// Does the same with a buffer that starts at a cache line.
+    pub(crate) fn lend_aligned<R>(&self, length: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
+        lend_aligned(&self.floats, length, work)
+    }
+
+    /// Does the same with bytes.
     pub(crate) fn lend_bytes<R>(&self, length: usize, work: impl FnOnce(&mut [u8]) -> R) -> R {
-        let mut buffer = take(&self.bytes, length + CACHE_LINE);
-        // The offset may be unknown (`usize::MAX`), in Miri for instance.
-        let start = buffer.as_ptr().align_offset(CACHE_LINE).min(CACHE_LINE);
-        let result = work(&mut buffer[start..start + length]);
-        held(&self.bytes).push(buffer);
-        result
+        lend_aligned(&self.bytes, length, work)
     }
 
     /// Returns a buffer of at least `length` values with unspecified content.
@@ -46,6 +47,19 @@ impl Arena {
         let bytes = held(&self.bytes).iter().map(Vec::capacity).sum::<usize>();
         floats * size_of::<f32>() + bytes
     }
+}
+
+fn lend_aligned<T: Copy + Default, R>(
+    buffers: &Mutex<Vec<Vec<T>>>,
+    length: usize,
+    work: impl FnOnce(&mut [T]) -> R,
+) -> R {
+    let mut buffer = take(buffers, length + CACHE_LINE);
+    // The offset may be unknown (`usize::MAX`), in Miri for instance.
+    let start = buffer.as_ptr().align_offset(CACHE_LINE).min(CACHE_LINE);
+    let result = work(&mut buffer[start..start + length]);
+    held(buffers).push(buffer);
+    result
 }
 
 fn held<T>(buffers: &Mutex<Vec<Vec<T>>>) -> MutexGuard<'_, Vec<Vec<T>>> {

@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use super::{
     conv::{Int8Conv, Part, Source},
-    put::{Producer, Put, Results, produce},
+    put::{Producer, Put, Results, fours, produce},
     target::{Post, Target},
     tile::MAX_BLOCKS,
+    weights::Packed,
 };
 use crate::{
     rows::CLR_PARAMETERS,
@@ -16,8 +17,12 @@ use crate::{
     },
 };
 
-/// Bytes of workspace for the rows between a convolution and its CLR layer.
-const BAND_BYTES: usize = 128 << 10;
+/// Bytes of workspace for the rows between a dense convolution and its CLR layer, half of a small L2 cache: enough rows
+/// to amortise reading the weights.
+const DENSE_BAND_BYTES: usize = 128 << 10;
+
+/// The same for a depthwise convolution: the L1 cache.
+const DEPTHWISE_BAND_BYTES: usize = 24 << 10;
 
 /// Pixels that are read beyond the last row of the band, for up to three outputs that are not written.
 const SLACK: usize = 3 * LANES;
@@ -36,11 +41,22 @@ impl Int8Conv {
         let [height, width] = self.output;
         let count = to.len();
         let row = (width + 2) * LANES;
-        let fitting = BAND_BYTES / (row * count * size_of::<f32>());
+        let bytes = match self.weights.packed {
+            Packed::Dense { .. } => DENSE_BAND_BYTES,
+            Packed::Depthwise { .. } => DEPTHWISE_BAND_BYTES,
+        };
+        let fitting = bytes / (row * count * size_of::<f32>());
         let band = fitting.max(2).min(part.rows.len());
         let plane = (band + 2) * row + SLACK;
-        self.arena.lend(count * plane, |buffer| {
-            buffer.fill(0.0);
+        self.arena.lend_aligned(count * plane, |buffer| {
+            // The border: its columns, and its first row; its last row follows when the image ends.
+            for plane in buffer.chunks_exact_mut(plane) {
+                plane[..row].fill(0.0);
+                for row in plane.chunks_exact_mut(row) {
+                    row[..LANES].fill(0.0);
+                    row[(width + 1) * LANES..].fill(0.0);
+                }
+            }
             // Row r of the buffer contains row `start + r − 1` of the convolution's output.
             let mut ready = 0;
             let mut start = part.rows.start;
@@ -154,18 +170,9 @@ impl<S: Int8Simd> Producer<S> for ClrRows<'_, '_> {
             for row in 0..3 {
                 lines[row] = &pixels[(y + row) * (width + 2)..];
             }
-            for x in (0..width / 4 * 4).step_by(4) {
-                put.put(s, four::<S>(s, &lines, x, &taps, bias), 4, y * width + x, self.to);
-            }
-            if !width.is_multiple_of(4) {
-                let x = width / 4 * 4;
-                put.put(
-                    s,
-                    four::<S>(s, &lines, x, &taps, bias),
-                    width - x,
-                    y * width + x,
-                    self.to,
-                );
+            for x in fours(width) {
+                let results = four::<S>(s, &lines, x, &taps, bias);
+                put.put(s, results, width.min(4), y * width + x, self.to);
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use super::{
     conv::{Int8Conv, Part, Source},
-    put::{Affine, Producer, Put, Results, produce},
+    put::{Affine, Producer, Put, Results, fours, produce},
     target::Target,
     weights::{Columns, Int8Shape},
 };
@@ -29,7 +29,9 @@ impl Int8Conv {
         let span = |axis: usize, outputs: usize| (outputs - 1) * shape.stride[axis] + reach(axis) + 1;
         let [height, width] = source.size;
         let plane = &source.x[part.block * height * width * LANES..][..height * width * LANES];
-        let row = span(1, part.width) * LANES;
+        // Rows start at cache lines, so that fewer reads of four columns cross one.
+        let used = span(1, part.width) * LANES;
+        let row = used.next_multiple_of(4 * LANES);
         let per_block = shape.kernel[0] * columns.shifts * columns.quads;
         // Columns that are read beyond the last one: of outputs up to the next four, and of taps up to the next four.
         let slack = (3 * shape.stride[1] + columns.quads * columns.distance + 4) * LANES;
@@ -44,7 +46,7 @@ impl Int8Conv {
                 for (line, to) in (top..).zip(input[..lines * row].chunks_exact_mut(row)) {
                     let line = line.checked_sub(self.pads[0]).filter(|&line| line < height);
                     let line = line.map(|line| &plane[line * width * LANES..(line + 1) * width * LANES]);
-                    copy(line, self.pads[1] * LANES, source.padding, to);
+                    copy(line, self.pads[1] * LANES, source.padding, &mut to[..used]);
                 }
                 let first = (from - part.rows.start) * part.pitch;
                 let rows = DepthwiseRows {
@@ -116,6 +118,13 @@ impl<S: Int8Simd> Producer<S> for DepthwiseRows<'_, '_> {
     }
 }
 
+/// Constants of a kernel.
+struct Registers<S: Int8Simd, const KH: usize, const SHIFTS: usize> {
+    start: S::Dots,
+    affine: Affine<S>,
+    weights: [[S::Weights; SHIFTS]; KH],
+}
+
 impl DepthwiseRows<'_, '_> {
     /// Computes `KH` kernel rows of `QUADS` quads, each for `SHIFTS` outputs, with column stride `STRIDE`. The compiler
     /// knows every index except the row's and the column's.
@@ -126,6 +135,18 @@ impl DepthwiseRows<'_, '_> {
         put: P,
     ) {
         let width = self.part.width;
+        let affine = Affine::new::<P>(s, self.part.affine, 0);
+        let start = s.begin(self.start);
+        // The weights of a single quad fit in registers; others are read where they are used.
+        let mut weights = [[s.weights(&self.steps[0]); SHIFTS]; KH];
+        if QUADS == 1 {
+            for row in 0..KH {
+                for shift in 0..SHIFTS {
+                    weights[row][shift] = s.weights(&self.steps[row * SHIFTS + shift]);
+                }
+            }
+        }
+        let registers = Registers::<S, KH, SHIFTS> { start, affine, weights };
         for y in 0..self.rows {
             let mut lines = [&[][..]; KH];
             for row in 0..KH {
@@ -133,14 +154,9 @@ impl DepthwiseRows<'_, '_> {
                 lines[row] = &self.input[from..];
             }
             let at = self.first + y * self.part.pitch;
-            for x in (0..width / 4 * 4).step_by(4) {
-                let results = self.four::<S, P, KH, QUADS, SHIFTS, STRIDE>(s, &lines, x);
-                put.put(s, results, 4, at + x, self.to);
-            }
-            if !width.is_multiple_of(4) {
-                let x = width / 4 * 4;
-                let results = self.four::<S, P, KH, QUADS, SHIFTS, STRIDE>(s, &lines, x);
-                put.put(s, results, width - x, at + x, self.to);
+            for x in fours(width) {
+                let results = self.four::<S, P, KH, QUADS, SHIFTS, STRIDE>(s, &registers, &lines, x);
+                put.put(s, results, width.min(4), at + x, self.to);
             }
         }
     }
@@ -150,11 +166,12 @@ impl DepthwiseRows<'_, '_> {
     fn four<S: Int8Simd, P: Put<S>, const KH: usize, const QUADS: usize, const SHIFTS: usize, const STRIDE: usize>(
         &self,
         s: S,
+        registers: &Registers<S, KH, SHIFTS>,
         lines: &[&[u8]; KH],
         x: usize,
     ) -> Results<S> {
         let steps = &self.steps[..KH * SHIFTS * QUADS];
-        let mut dots = [s.begin(self.start); 4];
+        let mut dots = [registers.start; 4];
         for row in 0..KH {
             // The compiler knows this length, so the indices below need no bounds checks.
             let line = &lines[row][x * STRIDE * LANES..][..((4 - SHIFTS) * STRIDE + QUADS * 4) * LANES];
@@ -162,17 +179,20 @@ impl DepthwiseRows<'_, '_> {
                 for quad in 0..QUADS {
                     let columns = s.columns(window(line, group * SHIFTS * STRIDE + quad * 4));
                     for shift in 0..SHIFTS {
-                        let weights = s.weights(&steps[(row * SHIFTS + shift) * QUADS + quad]);
+                        let weights = if QUADS == 1 {
+                            registers.weights[row][shift]
+                        } else {
+                            s.weights(&steps[(row * SHIFTS + shift) * QUADS + quad])
+                        };
                         let dot = &mut dots[group * SHIFTS + shift];
                         *dot = s.dot_columns(*dot, columns, weights);
                     }
                 }
             }
         }
-        let affine = Affine::new::<P>(s, self.part.affine, 0);
         let mut results = [s.float().zero(); 4];
         for p in 0..4 {
-            results[p] = affine.apply::<P>(s, dots[p]);
+            results[p] = registers.affine.apply::<P>(s, dots[p]);
         }
         results
     }

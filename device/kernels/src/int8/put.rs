@@ -13,6 +13,13 @@ use crate::{
 /// Four pixels' results of one block.
 pub(crate) type Results<S> = [Real<S>; 4];
 
+/// Returns the starts of runs of four pixels that cover a row of `width` pixels. The last run may overlap the one before
+/// it, and computes the same values again.
+#[inline(always)]
+pub(crate) fn fours(width: usize) -> impl Iterator<Item = usize> {
+    (0..width.div_ceil(4)).map(move |index| (index * 4).min(width.saturating_sub(4)))
+}
+
 /// Writes results.
 pub(crate) trait Put<S: Int8Simd>: Copy {
     /// Whether results are sums with scale and bias, or plain sums.
