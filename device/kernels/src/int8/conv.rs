@@ -99,7 +99,7 @@ impl Int8Conv {
         let offset = level.offset() - i32::from(zero_point);
         let sums = self.weights.sums.iter();
         let start: Vec<_> = sums.map(|sums| sums.map(|sum| sum.wrapping_mul(offset))).collect();
-        let start = Start {
+        let common = Common {
             level,
             start: &start,
             post,
@@ -111,7 +111,7 @@ impl Int8Conv {
                 size: self.input,
                 padding: zero_point,
             };
-            return self.tasks(&source, start, parameters, target);
+            return self.tasks(&source, common, parameters, target);
         }
         let size = [
             self.input[0] + self.pads[0] + self.pads[2],
@@ -125,7 +125,7 @@ impl Int8Conv {
                 size,
                 padding: zero_point,
             };
-            self.tasks(&source, start, parameters, target);
+            self.tasks(&source, common, parameters, target);
         });
     }
 
@@ -174,12 +174,12 @@ impl Int8Conv {
     }
 
     /// Divides the work into tasks and runs them, one group of output blocks after another.
-    fn tasks(&self, source: &Source<'_>, start: Start<'_>, parameters: &[f32], target: Target<'_>) {
+    fn tasks(&self, source: &Source<'_>, common: Common<'_>, parameters: &[f32], target: Target<'_>) {
         let [rows, width] = self.grid();
         let blocks = self.weights.out_blocks();
         // Tiles are fastest with many output blocks, and groups of equal size avoid a slow last one.
         let most = match &self.weights.packed {
-            Packed::Dense { reads, .. } if uniform(reads) => tile_blocks(start.level),
+            Packed::Dense { reads, .. } if uniform(reads) => tile_blocks(common.level),
             _ => 1,
         };
         let groups = blocks.div_ceil(most);
@@ -210,18 +210,18 @@ impl Int8Conv {
         let run = |mut task: Task<'_>| {
             let parameters = &parameters[task.block * count..(task.block + task.to.len()) * count];
             let part = Part {
-                level: start.level,
+                level: common.level,
                 block: task.block,
                 rows: task.rows,
                 width,
                 pitch: width,
-                start: start.start,
+                start: common.start,
                 affine: parameters,
-                post: start.post,
+                post: common.post,
             };
             match self.epilogue {
                 Epilogue::Affine => self.convolve(source, &part, &mut task.to),
-                Epilogue::Kernel => self.clr(source, &part, parameters, start.post, &mut task.to),
+                Epilogue::Kernel => self.clr(source, &part, parameters, common.post, &mut task.to),
             }
         };
         if self.threads > 1 && tasks.len() > 1 {
@@ -242,7 +242,7 @@ impl Int8Conv {
 
 /// What the tasks of a run have in common.
 #[derive(Clone, Copy)]
-struct Start<'a> {
+struct Common<'a> {
     level: Level,
     /// Initial values of the sums per output block.
     start: &'a [[i32; LANES]],

@@ -73,9 +73,18 @@ fn copy(from: Option<&[u8]>, left: usize, padding: u8, to: &mut [u8]) {
     let from = from.unwrap_or_default();
     let left = if from.is_empty() { to.len() } else { left.min(to.len()) };
     let end = (left + from.len()).min(to.len());
-    to[..left].fill(padding);
+    fill(&mut to[..left], padding);
     to[left..end].copy_from_slice(&from[..end - left]);
-    to[end..].fill(padding);
+    fill(&mut to[end..], padding);
+}
+
+/// Fills with padding. A single pixel, the usual case, needs no function call.
+fn fill(to: &mut [u8], padding: u8) {
+    if to.len() == LANES {
+        to.copy_from_slice(&[padding; LANES]);
+    } else {
+        to.fill(padding);
+    }
 }
 
 /// Some rows of one block.

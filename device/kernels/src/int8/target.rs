@@ -77,7 +77,7 @@ pub(super) fn part<T>(values: &[T], range: Range<usize>) -> &[T] {
     if values.is_empty() { values } else { &values[range] }
 }
 
-impl<'a> Target<'a> {
+impl Target<'_> {
     /// The number of pixels.
     pub(crate) fn pixels(&self) -> usize {
         match self {

@@ -151,7 +151,7 @@ impl<const OB: usize, const PX: usize> Sums<'_, '_, OB, PX> {
                                 weights[o] = s.weights(&*w.add(o * t.w_block));
                             }
                             for p in 0..PX {
-                                let x = s.quad(&*x.add(p * t.x_pixel + quad * 4).cast());
+                                let x = s.quad(*x.add(p * t.x_pixel + quad * 4).cast());
                                 for o in 0..OB {
                                     dots[o][p] = s.dot(dots[o][p], x, weights[o]);
                                 }

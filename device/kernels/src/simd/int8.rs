@@ -64,7 +64,7 @@ pub(crate) trait Int8Simd: Copy + Send + Sync + 'static {
     /// Returns dot products that start from these values.
     fn begin(self, start: &[i32; LANES]) -> Self::Dots;
     /// Reads the same four inputs for all outputs.
-    fn quad(self, x: &[u8; 4]) -> Self::Quad;
+    fn quad(self, x: [u8; 4]) -> Self::Quad;
     /// Reads four pixels of sixteen channels, and transposes them to `[16 channels][4 pixels]`.
     fn columns(self, x: &[u8; 4 * LANES]) -> Self::Columns;
     /// Reads a step's weights.

@@ -73,9 +73,9 @@ impl Int8Simd for NeonInt8 {
         dots
     }
     #[inline(always)]
-    fn quad(self, x: &[u8; 4]) -> int8x8_t {
+    fn quad(self, x: [u8; 4]) -> int8x8_t {
         proven! {
-            let x = vreinterpret_u8_u32(vdup_n_u32(u32::from_ne_bytes(*x)));
+            let x = vreinterpret_u8_u32(vdup_n_u32(u32::from_ne_bytes(x)));
             vreinterpret_s8_u8(veor_u8(x, vdup_n_u8(0x80)))
         }
     }

@@ -28,7 +28,7 @@ impl Int8Simd for Exact {
         *start
     }
     #[inline(always)]
-    fn quad(self, x: &[u8; 4]) -> [i32; 4] {
+    fn quad(self, x: [u8; 4]) -> [i32; 4] {
         x.map(i32::from)
     }
     #[inline(always)]

@@ -95,9 +95,9 @@ impl<const VNNI: bool> Int8Simd for Int8Pair<VNNI> {
         proven! { [_mm256_loadu_si256(start.as_ptr().cast()), _mm256_loadu_si256(start[8..].as_ptr().cast())] }
     }
     #[inline(always)]
-    fn quad(self, x: &[u8; 4]) -> [__m256i; 2] {
+    fn quad(self, x: [u8; 4]) -> [__m256i; 2] {
         proven! {
-            let x = _mm256_set1_epi32(i32::from_ne_bytes(*x));
+            let x = _mm256_set1_epi32(i32::from_ne_bytes(x));
             if VNNI { [x, _mm256_setzero_si256()] } else { split!(unsigned x) }
         }
     }

@@ -20,8 +20,9 @@ use crate::simd::{
 pub(crate) struct Vnni512<const VBMI: bool>(Avx512);
 
 impl Avx512 {
-    /// Returns the proof of AVX2, without which there is no proof of AVX-512.
+    /// Returns the proof of AVX2, which belongs to the proof of AVX-512.
     pub(crate) fn avx2(self) -> Avx2 {
+        let Self(()) = self;
         Avx2(())
     }
 }
@@ -76,8 +77,8 @@ impl<const VBMI: bool> Int8Simd for Vnni512<VBMI> {
         proven! { _mm512_loadu_si512(start.as_ptr().cast()) }
     }
     #[inline(always)]
-    fn quad(self, x: &[u8; 4]) -> __m512i {
-        proven! { _mm512_set1_epi32(i32::from_ne_bytes(*x)) }
+    fn quad(self, x: [u8; 4]) -> __m512i {
+        proven! { _mm512_set1_epi32(i32::from_ne_bytes(x)) }
     }
     #[inline(always)]
     fn columns(self, x: &[u8; 4 * LANES]) -> __m512i {
