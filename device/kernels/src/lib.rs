@@ -1,5 +1,8 @@
-//! f32 kernels for values in blocks of sixteen channels, `[⌈C / 16⌉, H, W, 16]`, for inference and for training on a
+//! f32 and int8 kernels for values in blocks of sixteen channels, `[⌈C / 16⌉, H, W, 16]`, for inference and for training on a
 //! CPU.
+//!
+//! Quantised networks have u8 values in the same layout, and kernels whose results are bit-identical on all CPUs; their
+//! names contain `Int8` or `bytes`.
 //!
 //! If C is not a multiple of 16, the last block has lanes beyond the channels. Kernels that work lane by lane compute
 //! these lanes too, so their content is arbitrary. Kernels that mix channels do not read them, and write zeros there.
@@ -49,8 +52,8 @@ pub use fused::{ConvImage, Epilogue, FusedConv, winograd_scratch};
 pub use grid::round_to_grid;
 pub use head::{dense, dense_gradient};
 pub use int8::{
-    Inner, Int8Conv, Int8Form, Int8Mean, Int8Output, Int8Shape, Int8Sum, Int8Weights, Summand, add_bytes, dequantize,
-    global_average_bytes, lookup, pool_bytes, quantize, quantize_image,
+    InnerRounding, Int8Conv, Int8Form, Int8Mean, Int8Output, Int8Shape, Int8Sum, Int8Weights, Summand, add_bytes,
+    dequantize, global_average_bytes, lookup, pool_bytes, quantize, quantize_image,
 };
 pub use layout::{block, block_channels, block_planes, interleave, pad, unblock};
 pub use learn::{

@@ -128,10 +128,10 @@ impl<S: Int8Simd> Producer<S> for DepthwiseRows<'_, '_> {
 }
 
 /// Constants of a kernel.
-struct Registers<S: Int8Simd, const KH: usize, const SHIFTS: usize> {
+struct Registers<S: Int8Simd, const KH: usize, const SHIFTS: usize, const QUADS: usize> {
     start: S::Dots,
     affine: Affine<S>,
-    weights: [[S::Weights; SHIFTS]; KH],
+    weights: [[[S::Weights; QUADS]; SHIFTS]; KH],
 }
 
 impl DepthwiseRows<'_, '_> {
@@ -146,16 +146,16 @@ impl DepthwiseRows<'_, '_> {
         let width = self.part.width;
         let affine = Affine::new::<P>(s, self.part.affine, 0);
         let start = s.begin(self.start);
-        // The weights of a single quad fit in registers; others are read where they are used.
-        let mut weights = [[s.weights(&self.steps[0]); SHIFTS]; KH];
-        if QUADS == 1 {
-            for row in 0..KH {
-                for shift in 0..SHIFTS {
-                    weights[row][shift] = s.weights(&self.steps[row * SHIFTS + shift]);
+        // As far as registers suffice, the weights stay in them.
+        let mut weights = [[[s.weights(&self.steps[0]); QUADS]; SHIFTS]; KH];
+        for row in 0..KH {
+            for shift in 0..SHIFTS {
+                for quad in 0..QUADS {
+                    weights[row][shift][quad] = s.weights(&self.steps[(row * SHIFTS + shift) * QUADS + quad]);
                 }
             }
         }
-        let registers = Registers::<S, KH, SHIFTS> { start, affine, weights };
+        let registers = Registers::<S, KH, SHIFTS, QUADS> { start, affine, weights };
         for y in 0..self.rows {
             let mut lines = [&[][..]; KH];
             for row in 0..KH {
@@ -175,11 +175,10 @@ impl DepthwiseRows<'_, '_> {
     fn four<S: Int8Simd, P: Put<S>, const KH: usize, const QUADS: usize, const SHIFTS: usize, const STRIDE: usize>(
         &self,
         s: S,
-        registers: &Registers<S, KH, SHIFTS>,
+        registers: &Registers<S, KH, SHIFTS, QUADS>,
         lines: &[&[u8]; KH],
         x: usize,
     ) -> Results<S> {
-        let steps = &self.steps[..KH * SHIFTS * QUADS];
         let mut dots = [registers.start; 4];
         for row in 0..KH {
             // The compiler knows this length, so the indices below need no bounds checks.
@@ -188,11 +187,7 @@ impl DepthwiseRows<'_, '_> {
                 for quad in 0..QUADS {
                     let columns = s.columns(window(line, group * SHIFTS * STRIDE + quad * 4));
                     for shift in 0..SHIFTS {
-                        let weights = if QUADS == 1 {
-                            registers.weights[row][shift]
-                        } else {
-                            s.weights(&steps[(row * SHIFTS + shift) * QUADS + quad])
-                        };
+                        let weights = registers.weights[row][shift][quad];
                         let dot = &mut dots[group * SHIFTS + shift];
                         *dot = s.dot_columns(*dot, columns, weights);
                     }

@@ -20,7 +20,7 @@ mod weights;
 pub use conv::Int8Conv;
 pub use elementwise::{Summand, add_bytes, dequantize, lookup, quantize, quantize_image};
 pub use pool::{Int8Mean, global_average_bytes, pool_bytes};
-pub use target::{Inner, Int8Output, Int8Sum};
+pub use target::{InnerRounding, Int8Output, Int8Sum};
 pub use weights::{Int8Form, Int8Shape, Int8Weights};
 
 #[cfg(test)]

@@ -15,12 +15,12 @@ pub struct Int8Sum {
     /// The shortcut's scale, divided by the output's.
     pub scale: f32,
     /// The quantisation of the other summand, where the network quantises it before the sum; otherwise `r1 = r`.
-    pub inner: Option<Inner>,
+    pub inner: Option<InnerRounding>,
 }
 
 /// A quantisation whose result is used in registers: `r1 = (clamp(round(r) + zero_point, 0, 255) − zero_point) · scale`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Inner {
+pub struct InnerRounding {
     /// The zero point.
     pub zero_point: u8,
     /// The scale, divided by the output's.

@@ -7,8 +7,8 @@ use super::{
     reference::{affine, blocks, clamp, clr, convolve, planes, random_bytes, round, sum},
 };
 use crate::{
-    Bounds, Epilogue, Inner, Int8Conv, Int8Form, Int8Output, Int8Shape, Int8Sum, Int8Weights, Isa, LANES, Rounding,
-    pack_parameters, simd::int8::Level, tests::Random,
+    Bounds, Epilogue, InnerRounding, Int8Conv, Int8Form, Int8Output, Int8Shape, Int8Sum, Int8Weights, Isa, LANES,
+    Rounding, pack_parameters, simd::int8::Level, tests::Random,
 };
 
 /// A convolution of an input.
@@ -231,7 +231,7 @@ fn sums_of(inner: bool) -> Int8Sum {
     Int8Sum {
         zero_point: 90,
         scale: 0.7,
-        inner: inner.then_some(Inner {
+        inner: inner.then_some(InnerRounding {
             zero_point: 140,
             scale: 0.9,
         }),
