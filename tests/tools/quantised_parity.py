@@ -38,9 +38,19 @@ def compare(program, model, image):
         write(folder, archive, about, image)
         run = subprocess.run([program, str(model), str(folder)], capture_output=True, text=True)
     if run.returncode:
-        return run.stderr.strip().splitlines()[-1], []
+        return None, run.stderr.strip().splitlines()[-1]
     rows = [line.split("\t") for line in run.stdout.splitlines()]
-    return None, [(name, *map(int, numbers)) for name, *numbers in rows]
+    logits = [numpy.array(numbers, dtype=float) for name, *numbers in rows if name == "logits"]
+    return classes(logits[0], archive["logits"][image]) if logits else "", [
+        (name, *map(int, numbers)) for name, *numbers in rows if name != "logits"
+    ]
+
+
+def classes(ours, theirs):
+    """The five largest logits: how many are the same, and the difference in the range of the reference's logits."""
+    top = [set(numpy.argsort(-logits, kind="stable")[:5].tolist()) for logits in (ours, theirs)]
+    error = numpy.linalg.norm(ours - theirs) / numpy.linalg.norm(theirs - theirs.mean())
+    return f"{len(top[0] & top[1])}, {error:.3f}"
 
 
 def main():
@@ -50,15 +60,15 @@ def main():
     parser.add_argument("--program", default="target/release/examples/quantised_steps")
     parser.add_argument("--image", type=int, default=0)
     arguments = parser.parse_args()
-    print("| network | steps on bytes | values | equal | largest difference | steps with more than one quantum |")
-    print("|---|---|---|---|---|---|")
+    print("| network | steps on bytes | values | equal | largest difference | of the five largest logits of a complete pass, error | steps with more than one quantum |")
+    print("|---|---|---|---|---|---|---|")
     worst = 0
     for archive in sorted(arguments.folder.glob("*.npz")):
         if arguments.only not in archive.name:
             continue
-        error, rows = compare(arguments.program, archive.with_suffix(".onnx"), arguments.image)
-        if error:
-            print(f"| {archive.stem} | {error} | | | | |", flush=True)
+        same, rows = compare(arguments.program, archive.with_suffix(".onnx"), arguments.image)
+        if same is None:
+            print(f"| {archive.stem} | {rows} | | | | | |", flush=True)
             worst = 255
             continue
         on_bytes = [row for row in rows if row[1]]
@@ -68,7 +78,7 @@ def main():
         over = [row[0] for row in on_bytes if row[3]]
         worst = max(worst, largest)
         share = 100 * (1 - differing / max(values, 1))
-        print(f"| {archive.stem} | {len(on_bytes)} of {len(rows)} | {values} | {share:.4f} % | {largest} | {', '.join(over[:3])} |",
+        print(f"| {archive.stem} | {len(on_bytes)} of {len(rows)} | {values} | {share:.4f} % | {largest} | {same} | {', '.join(over[:3])} |",
               flush=True)
     sys.exit(worst > 1)
 

@@ -112,7 +112,8 @@ fn int8(c: &mut Criterion) {
             weight: Tensor::new(
                 [out, input / groups, kernel, kernel],
                 values(out * input / groups * kernel * kernel),
-            ),
+            )
+            .into(),
             bias: None,
             stride: [stride; 2],
             dilation: [1; 2],

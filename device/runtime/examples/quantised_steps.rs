@@ -4,12 +4,12 @@
 //!     cargo run --release -p clr-runtime --example quantised_steps -- MODEL.onnx FOLDER
 //!
 //! FOLDER has `image.f32`, the preprocessed image `[C, H, W]`; `names.txt`, the names of quantising nodes, one a line; and
-//! for line `i` the file `i.u8`, the bytes `[C, H, W]`. Prints for each value: name, number of bytes, how many differ by one
+//! for line `i` the file `i.u8`, the bytes `[C, H, W]`. Prints the logits of a complete pass, and for each value: name, number of bytes, how many differ by one
 //! and by more, and the largest difference. `tests/tools/quantised_parity.py` makes such folders and summarises the result.
 
 use std::{collections::HashMap, error::Error, fs, path::Path};
 
-use clr_kernels::LANES;
+use clr_kernels::{Isa, LANES, dense};
 use clr_onnx::{Backbone, Program, Shape};
 use clr_runtime::{Executable, ExecutableOptions, Traced};
 
@@ -33,6 +33,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         .collect();
     let names = fs::read_to_string(folder.join("names.txt"))?;
     let places: HashMap<&str, usize> = names.lines().enumerate().map(|(index, name)| (name, index)).collect();
+    if let Some(head) = backbone.classifier() {
+        let features = executable.features(&image, &executable.frozen_parameters());
+        let mut logits = vec![0.0; head.classes()];
+        dense(Isa::exact(), &head.weight, &head.bias, &features, &mut logits);
+        let logits: Vec<String> = logits.iter().map(ToString::to_string).collect();
+        println!("logits\t{}", logits.join("\t"));
+    }
     executable.trace(&image, &executable.frozen_parameters(), |value, traced| {
         let name = backbone.node(value).map_or("", |node| node.name.as_str());
         // Operators on integers are read as several nodes, of which the last one quantises.

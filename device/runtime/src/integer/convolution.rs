@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use clr_kernels::{Bounds, Epilogue, Inner, Int8Conv, Int8Form, Int8Output, Int8Sum, LANES};
+use clr_kernels::{Bounds, Epilogue, InnerRounding, Int8Conv, Int8Form, Int8Output, Int8Sum, LANES};
 use clr_onnx::{Quantisation, QuantisedTensor};
 
 use super::{bytes, bytes_mut, rounding};
@@ -110,7 +110,7 @@ impl IntegerConv {
                     let sum = Int8Sum {
                         zero_point: shortcut.zero_point,
                         scale: shortcut.scale / grid.scale,
-                        inner: inner.map(|inner| Inner {
+                        inner: inner.map(|inner| InnerRounding {
                             zero_point: inner.zero_point,
                             scale: inner.scale / grid.scale,
                         }),

@@ -3,3 +3,4 @@ mod fixtures;
 mod gradients;
 mod memory;
 mod pass;
+mod quantised;
