@@ -124,7 +124,7 @@ impl<'a> Compiler<'a> {
         if let StepOp::Conv(conv) = &step.op {
             return self.convolution_of_bytes(step, conv);
         }
-        let grids: Option<Vec<Quantisation>> = step.inputs.iter().map(|input| self.stored[input.0].bytes()).collect();
+        let grids: Option<Vec<Quantisation>> = step.inputs.iter().map(|&input| self.grid(input)).collect();
         let context = self.context.clone();
         let shapes = self.shapes(step);
         let activation = |activation| Activate::of(activation).filter(|activation| activation.smooth.is_none());
@@ -190,7 +190,8 @@ impl<'a> Compiler<'a> {
             }
             _ => return Ok(false),
         };
-        self.push(&step.name, operator, step.inputs.clone(), step.output);
+        let inputs = step.inputs.iter().map(|&input| self.bytes(input, &step.name)).collect();
+        self.push(&step.name, operator, inputs, step.output);
         self.store(step.output, stored);
         Ok(true)
     }
@@ -228,17 +229,13 @@ impl<'a> Compiler<'a> {
     }
 
     fn convolution_of_bytes(&mut self, step: &clr_onnx::Step, conv: &ConvStep) -> Result<bool, RuntimeError> {
-        let Some(input) = self.integers(step.inputs[0], &step.name) else {
+        let (Some(input), Some(_)) = (self.grid(step.inputs[0]), conv.conv.weight.int8()) else {
             return Ok(false);
         };
-        if conv.conv.weight.int8().is_none() {
-            return Ok(false);
-        }
-        let (first, grid, form) = input;
         let unsupported = || RuntimeError::unsupported(&step.name, "the runtime lacks its activation");
         let activation = Activate::of(conv.activation).ok_or_else(unsupported)?;
         let shortcut = step.inputs.get(1).copied();
-        let shortcut_grid = shortcut.map(|shortcut| self.stored[shortcut.0].bytes());
+        let shortcut_grid = shortcut.map(|shortcut| self.grid(shortcut));
         let result = match (step.grid, shortcut_grid) {
             (Some(grid), None | Some(Some(_))) if activation.smooth.is_none() => integer::Result::Bytes {
                 grid,
@@ -254,10 +251,14 @@ impl<'a> Compiler<'a> {
                 bounds: activation.rounded(step.grid).bounds,
             },
         };
-        let mut inputs = vec![first];
+        let form = match self.stored[step.inputs[0].0] {
+            Stored::PixelBytes(_) => Int8Form::Image,
+            _ => Int8Form::Blocks,
+        };
+        let mut inputs = vec![self.bytes(step.inputs[0], &step.name)];
         let stored = match (result, step.grid) {
             (integer::Result::Bytes { grid, .. }, _) => {
-                inputs.extend(shortcut);
+                inputs.extend(shortcut.map(|shortcut| self.bytes(shortcut, &step.name)));
                 Stored::Bytes(grid)
             }
             (integer::Result::Real { .. }, _) => {
@@ -265,7 +266,7 @@ impl<'a> Compiler<'a> {
                 Stored::Real
             }
         };
-        let integer = integer::IntegerConv::new(grid, form, result);
+        let integer = integer::IntegerConv::new(input, form, result);
         let conv = self.convolution(step, conv, form == Int8Form::Image, Some(integer))?;
         self.steps.push(Step {
             name: step.name.clone(),
@@ -303,27 +304,29 @@ impl<'a> Compiler<'a> {
         ))
     }
 
-    /// Returns a value as bytes that a convolution reads, with their grid; `None` if it is on no grid.
-    fn integers(&mut self, value: ValueId, reader: &str) -> Option<(ValueId, Quantisation, Int8Form)> {
+    /// Returns the grid on which a value lies, if it can be stored as bytes.
+    fn grid(&self, value: ValueId) -> Option<Quantisation> {
         match self.stored[value.0] {
-            Stored::Bytes(grid) => Some((value, grid, Int8Form::Blocks)),
-            Stored::PixelBytes(grid) => Some((value, grid, Int8Form::Image)),
+            Stored::Bytes(grid) | Stored::PixelBytes(grid) => Some(grid),
             Stored::Pixels => None,
-            Stored::Real => {
-                let step = self.program.steps.iter().find(|step| step.output == value)?;
-                let grid = step.grid?;
-                let known = self.bytes.get(&value).copied();
-                let bytes = known.unwrap_or_else(|| {
-                    let bytes = self.extra(integer::values(self.lengths[value.0]));
-                    let context = self.context.clone();
-                    let name = format!("bytes for {reader}");
-                    self.push(&name, Box::new(integer::Quantise { grid, context }), vec![value], bytes);
-                    self.bytes.insert(value, bytes);
-                    bytes
-                });
-                Some((bytes, grid, Int8Form::Blocks))
-            }
+            Stored::Real => self.program.steps.iter().find(|step| step.output == value)?.grid,
         }
+    }
+
+    /// Returns a value on a grid as bytes.
+    fn bytes(&mut self, value: ValueId, reader: &str) -> ValueId {
+        let (Stored::Real, Some(grid)) = (self.stored[value.0], self.grid(value)) else {
+            return value;
+        };
+        if let Some(&bytes) = self.bytes.get(&value) {
+            return bytes;
+        }
+        let bytes = self.extra(integer::values(self.lengths[value.0]));
+        let context = self.context.clone();
+        let name = format!("bytes for {reader}");
+        self.push(&name, Box::new(integer::Quantise { grid, context }), vec![value], bytes);
+        self.bytes.insert(value, bytes);
+        bytes
     }
 
     /// Returns a value as real values in blocks.
