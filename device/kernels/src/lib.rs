@@ -1,8 +1,7 @@
-//! f32 and int8 kernels for values in blocks of sixteen channels, `[⌈C / 16⌉, H, W, 16]`, for inference and for training on a
-//! CPU.
+//! f32 kernels for values in blocks of sixteen channels, `[⌈C / 16⌉, H, W, 16]`, for inference and for training on a
+//! CPU, and int8 kernels for inference.
 //!
-//! Quantised networks have u8 values in the same layout, and kernels whose results are bit-identical on all CPUs; their
-//! names contain `Int8` or `bytes`.
+//! The int8 kernels have u8 values in the same layout, and their results are bit-identical on all CPUs.
 //!
 //! If C is not a multiple of 16, the last block has lanes beyond the channels. Kernels that work lane by lane compute
 //! these lanes too, so their content is arbitrary. Kernels that mix channels do not read them, and write zeros there.

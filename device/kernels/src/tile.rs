@@ -1,4 +1,4 @@
-//! InnerRounding loop of a dense convolution: a tile of up to 12 pixels × up to 2 blocks of 16 output channels, kept in
+//! Inner loop of a dense convolution: a tile of up to 12 pixels × up to 2 blocks of 16 output channels, kept in
 //! registers for the complete sum.
 //!
 //! Input `[I / 16, H, W, 16]` (already padded), weights `[O / 16][I / 16][kh][kw][16 i][16 o]`, output `[O / 16, H, W,

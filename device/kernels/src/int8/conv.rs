@@ -148,7 +148,7 @@ impl Int8Conv {
         };
         let plane = self.input[0] * line;
         let padded = (self.input[0] + self.pads[0] + self.pads[2]) * row;
-        if self.threads > 1 && x.len() > 1 << 18 {
+        if self.threads > 1 && x.len() > 1 << 16 {
             x.par_chunks_exact(plane)
                 .zip(to.par_chunks_exact_mut(padded))
                 .for_each(one);

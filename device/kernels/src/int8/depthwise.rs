@@ -164,41 +164,10 @@ impl DepthwiseRows<'_, '_> {
             }
             let at = self.first + y * self.part.pitch;
             for x in fours(width) {
-                let results = self.four::<S, P, KH, QUADS, SHIFTS, STRIDE>(s, &registers, &lines, x);
+                let results = four::<S, P, KH, QUADS, SHIFTS, STRIDE>(s, &registers, &lines, x);
                 put.put(s, results, width.min(4), at + x, self.to);
             }
         }
-    }
-
-    /// Computes four pixels from column `x` on.
-    #[inline(always)]
-    fn four<S: Int8Simd, P: Put<S>, const KH: usize, const QUADS: usize, const SHIFTS: usize, const STRIDE: usize>(
-        &self,
-        s: S,
-        registers: &Registers<S, KH, SHIFTS, QUADS>,
-        lines: &[&[u8]; KH],
-        x: usize,
-    ) -> Results<S> {
-        let mut dots = [registers.start; 4];
-        for row in 0..KH {
-            // The compiler knows this length, so the indices below need no bounds checks.
-            let line = &lines[row][x * STRIDE * LANES..][..((4 - SHIFTS) * STRIDE + QUADS * 4) * LANES];
-            for group in 0..4 / SHIFTS {
-                for quad in 0..QUADS {
-                    let columns = s.columns(window(line, group * SHIFTS * STRIDE + quad * 4));
-                    for shift in 0..SHIFTS {
-                        let weights = registers.weights[row][shift][quad];
-                        let dot = &mut dots[group * SHIFTS + shift];
-                        *dot = s.dot_columns(*dot, columns, weights);
-                    }
-                }
-            }
-        }
-        let mut results = [s.float().zero(); 4];
-        for p in 0..4 {
-            results[p] = registers.affine.apply::<P>(s, dots[p]);
-        }
-        results
     }
 
     /// Computes any kernel.
@@ -233,6 +202,36 @@ impl DepthwiseRows<'_, '_> {
             }
         }
     }
+}
+
+/// Computes four pixels from column `x` on.
+#[inline(always)]
+fn four<S: Int8Simd, P: Put<S>, const KH: usize, const QUADS: usize, const SHIFTS: usize, const STRIDE: usize>(
+    s: S,
+    registers: &Registers<S, KH, SHIFTS, QUADS>,
+    lines: &[&[u8]; KH],
+    x: usize,
+) -> Results<S> {
+    let mut dots = [registers.start; 4];
+    for row in 0..KH {
+        // The compiler knows this length, so the indices below need no bounds checks.
+        let line = &lines[row][x * STRIDE * LANES..][..((4 - SHIFTS) * STRIDE + QUADS * 4) * LANES];
+        for group in 0..4 / SHIFTS {
+            for quad in 0..QUADS {
+                let columns = s.columns(window(line, group * SHIFTS * STRIDE + quad * 4));
+                for shift in 0..SHIFTS {
+                    let weights = registers.weights[row][shift][quad];
+                    let dot = &mut dots[group * SHIFTS + shift];
+                    *dot = s.dot_columns(*dot, columns, weights);
+                }
+            }
+        }
+    }
+    let mut results = [s.float().zero(); 4];
+    for p in 0..4 {
+        results[p] = registers.affine.apply::<P>(s, dots[p]);
+    }
+    results
 }
 
 /// Returns four pixels from `pixel` on.

@@ -1,4 +1,4 @@
-//! InnerRounding loop of a dense convolution: a tile of some pixels × some blocks of 16 output channels, kept in registers for
+//! Inner loop of a dense convolution: a tile of some pixels × some blocks of 16 output channels, kept in registers for
 //! the complete sum.
 //!
 //! Input `[I / 16, H, W, 16]` (already padded), weights `[O / 16][I / 16][kh][kw][input quads][16 o][4 i]`.

@@ -181,6 +181,9 @@ fn cases() -> Vec<Case> {
         cases.retain(|case| case.input.iter().product::<usize>() * case.out / case.group < 6_000);
         return cases;
     }
+    // Channels of a group that start within four of them, and an input that several threads pad.
+    cases.push(case([18, 4, 4], 48, 3, 1, 3));
+    cases.push(case([16, 70, 60], 1, 3, 2, 1));
     for width in 1..=20 {
         cases.push(case([20, 3, width], 64, 1, 1, 1));
         cases.push(case([17, 2, width], 40, 3, 1, 1));
