@@ -6,9 +6,8 @@ use std::arch::aarch64::{
     vcvtq_f32_s32, vdup_n_u8, vdup_n_u32, vdupq_n_s16, vdupq_n_s32, vdupq_n_u8, veor_u8, veorq_u8, vget_high_s8,
     vget_high_u8, vget_high_u16, vget_low_s8, vget_low_u8, vget_low_u16, vld1_u32, vld1q_s8, vld1q_u8, vmaxq_s32,
     vmaxq_u8, vminq_s32, vminq_u8, vmovl_u8, vmovl_u16, vmovl_u32, vmull_s8, vpadalq_s16, vpaddq_s32, vqaddq_s16,
-    vqmovn_s32, vqmovun_s16, vreinterpret_s8_u8, vreinterpret_u8_u32, vreinterpretq_s8_u8, vreinterpretq_s8_u16,
-    vreinterpretq_s32_u32, vreinterpretq_s32_u64, vreinterpretq_u16_u8, vst1q_u8, vsubq_s32, vzip1q_u8, vzip1q_u16,
-    vzip2q_u8, vzip2q_u16,
+    vqmovn_s32, vqmovun_s16, vreinterpret_s8_u8, vreinterpret_u8_u32, vreinterpretq_s8_u16, vreinterpretq_s32_u32,
+    vreinterpretq_s32_u64, vreinterpretq_u16_u8, vst1q_u8, vsubq_s32, vzip1q_u8, vzip1q_u16, vzip2q_u8, vzip2q_u16,
 };
 
 use super::{Neon, Quad};
