@@ -30,7 +30,9 @@ impl Program {
             for last in &step.last_uses {
                 live.remove(last);
             }
-            if live.len() > 1 {
+            // The rounded image is no result of the network.
+            let image = step.inputs == [ValueId::IMAGE] && matches!(step.op, StepOp::Node(Op::FakeQuantise(_)));
+            if live.len() > 1 || image {
                 continue;
             }
             let shape = self.shapes[step.output.0];
