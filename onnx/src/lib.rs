@@ -54,7 +54,7 @@ pub use preprocess::{
 };
 pub use program::{ConvStep, Program, Step, StepOp};
 pub use quantisation::{ConvWeight, Quantisation, QuantisedTensor};
-pub use quantise::{Quantiser, image_grid, range_grid};
+pub use quantise::{ConversionError, Quantiser, convert_adapter, image_grid, range_grid};
 pub use resize::{Coordinates, Resize, ResizeMode, ResizeTarget, Rounding, Taps};
 pub use rewrite::{
     HeadPart, OnnxModel, Parameter, ParameterSource, Reprogrammed, absolute_sites, aligned_sites, check_adapter,

@@ -9,6 +9,7 @@ mod endurance;
 mod forgetting;
 mod memory;
 mod parity;
+mod quantised;
 mod reference_logits;
 mod refusals;
 mod scenes;

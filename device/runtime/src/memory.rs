@@ -161,7 +161,10 @@ impl Memory for Arena {
     fn take(&self, length: usize) -> Lent {
         let buffer = self.acquire(length + ALIGNMENT / size_of::<f32>());
         // Vectors of bytes have the length of a cache line, and one that crosses lines takes twice as long.
-        let start = buffer.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT / size_of::<f32>());
+        let start = buffer
+            .as_ptr()
+            .align_offset(ALIGNMENT)
+            .min(ALIGNMENT / size_of::<f32>());
         Lent { buffer, start, length }
     }
 

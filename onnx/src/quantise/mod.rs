@@ -9,6 +9,7 @@
 //!
 //! Everything that a task adds stays in float.
 
+mod convert;
 mod fold;
 mod grids;
 mod places;
@@ -16,6 +17,7 @@ mod weights;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use convert::{ConversionError, convert_adapter};
 pub use grids::{image_grid, range_grid};
 
 use crate::{Activation, Backbone, Graph, Node, OnnxError, Op, Quantisation, ValueId, graph::Conv};

@@ -17,7 +17,7 @@ mod parameter;
 mod site;
 
 pub use check::{absolute_sites, aligned_sites, check_adapter, with_all_sites};
-pub(crate) use fold::{affine, scaled};
+pub(crate) use fold::{affine, convolution, scaled};
 pub use fold::{compacted, folded_norms, identity_adapter};
 pub use model::OnnxModel;
 pub use parameter::{Parameter, ParameterSource};
