@@ -19,7 +19,7 @@ struct Packed {
 impl PackedWeights {
     /// Room for `sites` convolutions.
     pub fn new(sites: usize) -> Self {
-        Self((0..sites).map(|_| Default::default()).collect())
+        Self((0..sites).map(|_| Packed::default()).collect())
     }
 
     pub(crate) fn get(&self, site: usize, conv: &Conv, form: Form) -> Arc<PackedConv> {
