@@ -59,10 +59,21 @@ impl FrozenBackbone {
         if let Some(known) = executables.get(&size) {
             return Ok(Arc::clone(known));
         }
-        let program = Program::lower(&self.backbone, size)?;
-        let options = ExecutableOptions::new(&program).with_weights(Arc::clone(&self.weights));
-        let executable = Arc::new(Executable::new(&program, &options)?);
+        let executable = Arc::new(self.compile(size, false)?);
         executables.insert(size, Arc::clone(&executable));
         Ok(executable)
+    }
+
+    /// Compiles an executable as that of the engine: on bytes, if the backbone is quantised.
+    pub(crate) fn inference(&self, size: [usize; 2]) -> Result<Executable> {
+        self.compile(size, self.backbone.is_quantised())
+    }
+
+    fn compile(&self, size: [usize; 2], integer: bool) -> Result<Executable> {
+        let program = Program::lower(&self.backbone, size)?;
+        let options = ExecutableOptions::new(&program)
+            .with_weights(Arc::clone(&self.weights))
+            .with_integer(integer);
+        Ok(Executable::new(&program, &options)?)
     }
 }

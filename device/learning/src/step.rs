@@ -150,6 +150,17 @@ impl Network {
         Ok(executable.footprint(&parameters, &segments, together))
     }
 
+    /// Returns the logits `[K]` of an image as the engine computes them: on bytes, if the backbone is quantised. Training
+    /// computes the same function on real values.
+    ///
+    /// # Errors
+    /// As [`Network::features`].
+    pub fn inference_logits(&self, image: &[f32], size: [usize; 2]) -> Result<Vec<f32>> {
+        let executable = self.frozen.inference(size)?;
+        check_images(&executable, &[image])?;
+        Ok(self.classify(&executable.features(image, &self.site_parameters(&executable))))
+    }
+
     /// Returns the runtime's executable for images of `size` (rows, columns).
     ///
     /// # Errors
@@ -170,14 +181,14 @@ impl Network {
     /// Returns one entry per site, which also states whether training needs its gradient.
     pub(crate) fn site_parameters(&self, executable: &Executable) -> Vec<SiteParameters> {
         let mut all = executable.frozen_parameters();
-        for (parameters, site) in all.iter_mut().zip(&self.sites) {
+        for ((index, parameters), site) in all.iter_mut().enumerate().zip(&self.sites) {
             let Some(folded) = site.folded() else { continue };
             let packed = if folded.kernel {
                 SiteParameters::kernel(&folded.weights, &folded.bias)
             } else {
                 SiteParameters::scale(&folded.weights, &folded.bias)
             };
-            *parameters = packed.with_gradient(folded.trained);
+            *parameters = executable.scaled(index, &packed).with_gradient(folded.trained);
         }
         all
     }

@@ -94,6 +94,16 @@ impl Executor {
         Ok(rows.concat())
     }
 
+    /// Returns the logits of one image for a canary, which a device compares with its own: those of
+    /// [`Executor::reference_logits`], or of the engine if the backbone is quantised, because rounded values differ by more
+    /// than real ones.
+    pub(crate) fn canary_logits(&self, network: &Network, images: Images<'_>) -> Result<Vec<f32>> {
+        if self.backbone.is_quantised() && self.runtime_executes(network, images.size)? {
+            return Ok(network.inference_logits(images.values, images.size)?);
+        }
+        self.reference_logits(network, images)
+    }
+
     /// Computes the gradients of `loss` on a batch. `dropout` contains factors on the features, `[N, F]`. The network
     /// changes only with [`Mode::TrainOnBatch`], which updates its running averages.
     pub fn forward_backward(

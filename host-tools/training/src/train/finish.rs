@@ -179,7 +179,7 @@ fn canaries(
         };
         let Some(small) = small else { continue };
         let input = images.preprocessing().preprocess(&small);
-        let logits = executor.reference_logits(network, input_images(&input, images))?;
+        let logits = executor.canary_logits(network, input_images(&input, images))?;
         let class = argmax(&logits);
         let probability = log_probability(&logits, class, temperature).exp();
         let right = seed.is_some() || class == evaluation.labels[index] as usize;
