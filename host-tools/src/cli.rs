@@ -53,6 +53,7 @@ pub(crate) enum Command {
     Fetch(commands::fetch::FetchArgs),
     Import(commands::import::ImportArgs),
     Background(commands::background::BackgroundArgs),
+    Quantize(commands::quantize::QuantizeArgs),
     Train(commands::train::TrainArgs),
     Eval(commands::eval::EvalArgs),
     Classify(commands::classify::ClassifyArgs),

@@ -77,6 +77,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<u8> {
         Command::Merge(args) => commands::merge::run(&args, &context),
         Command::Keygen(args) => commands::keygen::run(&args, &context),
         Command::Background(args) => commands::background::run(&args, &context),
+        Command::Quantize(args) => commands::quantize::run(&args, &context),
         Command::Sign(args) => commands::sign::run(&args, &context),
         Command::Verify(args) => commands::verify::run(&args, &context),
         Command::Push(args) => commands::push::run(&args, &context),
@@ -95,10 +96,10 @@ fn start_logging(verbose: u8, quiet: bool) {
     let directives = match (quiet, verbose) {
         (true, _) => "error",
         (false, 0) => {
-            "warn,usvg=error,resvg=error,clr=info,clr_host_tools=info,clr_onnx=warn,clr_training=info,clr_engine=warn,clr_fetch=info"
+            "warn,usvg=error,resvg=error,clr=info,clr_host_tools=info,clr_onnx=warn,clr_training=info,clr_engine=warn,clr_fetch=info,clr_quantisation=info"
         }
         (false, 1) => {
-            "info,clr=debug,clr_host_tools=debug,clr_onnx=debug,clr_training=debug,clr_engine=debug,clr_fetch=debug"
+            "info,clr=debug,clr_host_tools=debug,clr_onnx=debug,clr_training=debug,clr_engine=debug,clr_fetch=debug,clr_quantisation=debug"
         }
         (false, _) => "debug",
     };

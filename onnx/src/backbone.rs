@@ -120,6 +120,12 @@ impl Backbone {
         })
     }
 
+    /// Replaces the classifier, if there is one, by one with the same features and classes.
+    pub(crate) fn map_classifier(mut self, replacement: impl FnOnce(&Head) -> Head) -> Self {
+        self.classifier = self.classifier.as_ref().map(replacement);
+        self
+    }
+
     /// Returns all convolutions, in the graph's order.
     pub fn sites(&self) -> &[SiteInfo] {
         &self.sites

@@ -19,6 +19,7 @@ mod output_tried_first;
 mod promises;
 #[cfg(unix)]
 mod push_and_pull;
+mod quantize;
 mod reproducible;
 mod stated_preprocessing;
 #[cfg(unix)]

@@ -22,6 +22,8 @@ pub enum Purpose {
     Tune = 7,
     /// Directions of the spread within classes, and the images of simulated teachings.
     Directions = 8,
+    /// The images from which quantisation takes its ranges.
+    Calibrate = 9,
 }
 
 /// Returns the stream of `purpose` for (`seed`, `epoch`, `index`). Equal arguments give equal streams on every

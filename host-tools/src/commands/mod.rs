@@ -25,6 +25,7 @@ pub(crate) mod merge;
 pub(crate) mod preprocessing;
 pub(crate) mod pull;
 pub(crate) mod push;
+pub(crate) mod quantize;
 pub(crate) mod sign;
 pub(crate) mod train;
 pub(crate) mod verify;

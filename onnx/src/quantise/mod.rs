@@ -6,12 +6,14 @@
 //!    operands of sums and concatenations between them.
 //! 3. Weights are rounded symmetrically around zero, with one scale for each output channel.
 //! 4. A clamp before a rounding is left out where the rounding clamps to the same range.
+//! 5. The weights of the classifier are rounded in the same way, with one scale for each class. It computes in float.
 //!
 //! Everything that a task adds stays in float.
 
 mod convert;
 mod fold;
 mod grids;
+mod head;
 mod places;
 mod weights;
 
@@ -73,11 +75,12 @@ impl Quantiser {
         };
         build.run()?;
         let features = build.values[self.folded.graph().features.0];
-        self.folded.with_graph(Graph {
+        let backbone = self.folded.with_graph(Graph {
             input_channels: self.folded.graph().input_channels,
             nodes: build.nodes,
             features,
-        })
+        })?;
+        Ok(backbone.map_classifier(head::rounded))
     }
 }
 

@@ -5,12 +5,14 @@ mod builder;
 mod nodes;
 mod norms;
 mod quantised;
+mod rows;
 mod steps;
 mod vectors;
 
 pub(crate) use atomic::atomically;
 pub(crate) use builder::{Builder, Dim, OPSET, int, ints, raw_floats, raw_integers};
 pub(crate) use quantised::{bias_steps, dequantised, nearest};
+pub(crate) use rows::row_scale;
 
 use crate::{
     Backbone, Shape,
@@ -72,13 +74,11 @@ pub(crate) fn backbone(backbone: &Backbone) -> ModelProto {
     match backbone.classifier() {
         Some(head) => {
             let name = builder.helper("classifier");
-            builder.dense(
-                &name,
-                (&[head.classes(), head.features], &head.weight),
-                &head.bias,
-                FEATURES,
-                LOGITS,
-            );
+            let shape = [head.classes(), head.features];
+            match rows::integer_rows(shape, &head.weight).filter(|_| backbone.is_quantised()) {
+                Some(weight) => builder.quantised_dense(&name, &weight, &head.bias, FEATURES, LOGITS),
+                None => builder.dense(&name, (&shape, &head.weight), &head.bias, FEATURES, LOGITS),
+            }
             builder.output(LOGITS, &[batch(graph), Dim::Fixed(head.classes())]);
         }
         None => builder.output(

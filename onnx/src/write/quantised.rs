@@ -58,6 +58,20 @@ impl Builder {
         }
     }
 
+    /// Adds a dense layer with integer weights.
+    pub(super) fn quantised_dense(
+        &mut self,
+        name: &str,
+        weight: &QuantisedTensor,
+        bias: &[f32],
+        input: &str,
+        output: &str,
+    ) {
+        let weight = self.quantised_tensor(name, weight);
+        let bias = self.constant(&format!("{name}.bias"), &[bias.len()], bias);
+        self.node(name, "Gemm", &[input, &weight, &bias], output, vec![int("transB", 1)]);
+    }
+
     fn quantised_tensor(&mut self, name: &str, tensor: &QuantisedTensor) -> String {
         let values = tensor.values().iter().map(|value| value.cast_unsigned()).collect();
         let channels = tensor.scale().len();
