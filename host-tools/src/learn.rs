@@ -165,9 +165,7 @@ pub(crate) fn publish_checked(backbone: &Backbone, trained: &Trained, path: &Pat
         !trained.parity.is_empty(),
         "no validation image to compare the engines with"
     );
-    let parity = compare(&trained.parity, tolerance(backbone), &|input| {
-        Ok(engine.logits(&resident, input)?)
-    })?;
+    let parity = compare(&trained.parity, &|input| Ok(engine.logits(&resident, input)?))?;
     // Written last. If the run is interrupted, only a temporary file remains.
     publish(path, &trained.bytes, |written| {
         let bytes = fs::read(written).with_context(|| format!("cannot read back '{}'", written.display()))?;
@@ -181,35 +179,26 @@ pub(crate) fn publish_checked(backbone: &Backbone, trained: &Trained, path: &Pat
     Ok(parity)
 }
 
-/// Returns the largest permitted difference of a logit, relative to the image's largest logit.
-pub(crate) fn tolerance(backbone: &Backbone) -> f64 {
-    // Training computes a quantised backbone on real values. A sum halfway between two bytes may become either, and the
-    // difference grows from layer to layer.
-    const QUANTISED: f64 = 0.1;
-    if backbone.is_quantised() { QUANTISED } else { TOLERANCE }
-}
-
-/// Returns the largest relative difference between the samples' logits and `other`'s. A difference above `tolerance` is an
-/// error.
+/// Returns the largest relative difference between the samples' logits and `other`'s. A difference above [`TOLERANCE`]
+/// is an error.
 pub(crate) fn compare(
     samples: &[ParitySample],
-    tolerance: f64,
     other: &dyn Fn(&[f32]) -> anyhow::Result<Vec<f32>>,
 ) -> anyhow::Result<Parity> {
     let mut parity = Parity {
         images: samples.len(),
         largest_difference: 0.0,
-        tolerance,
+        tolerance: TOLERANCE,
     };
     for (index, sample) in samples.iter().enumerate() {
         let difference = relative_difference(&sample.logits, &other(&sample.input)?);
         parity.largest_difference = parity.largest_difference.max(difference);
-        if difference.is_nan() || difference > tolerance {
+        if difference.is_nan() || difference > TOLERANCE {
             return Err(ParityError {
                 left: "the training network (candle)",
                 right: "the device engine",
                 difference,
-                tolerance,
+                tolerance: TOLERANCE,
                 image: format!("validation image {}", index + 1),
             }
             .into());
@@ -275,9 +264,9 @@ mod tests {
             input: vec![0.0],
             logits: vec![1.0, 2.0],
         }];
-        assert!(compare(&samples, TOLERANCE, &|_| Ok(vec![1.0, 2.0])).is_ok());
+        assert!(compare(&samples, &|_| Ok(vec![1.0, 2.0])).is_ok());
         for other in [vec![1.0, 2.1], vec![1.0, f32::NAN]] {
-            let error = compare(&samples, TOLERANCE, &|_| Ok(other.clone())).unwrap_err();
+            let error = compare(&samples, &|_| Ok(other.clone())).unwrap_err();
             assert_eq!(exit::code(&error), exit::PARITY);
         }
     }

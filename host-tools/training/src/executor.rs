@@ -94,10 +94,10 @@ impl Executor {
         Ok(rows.concat())
     }
 
-    /// Returns the logits of one image for a canary, which a device compares with its own: those of
-    /// [`Executor::reference_logits`], or of the engine if the backbone is quantised, because rounded values differ by more
-    /// than real ones.
-    pub(crate) fn canary_logits(&self, network: &Network, images: Images<'_>) -> Result<Vec<f32>> {
+    /// Returns the logits of one image that a device compares with its own: those of [`Executor::reference_logits`], or, if
+    /// the backbone is quantised, those that the runtime computes on bytes. A sum halfway between two bytes may become either
+    /// in candle, and such differences grow from layer to layer.
+    pub(crate) fn device_logits(&self, network: &Network, images: Images<'_>) -> Result<Vec<f32>> {
         if self.backbone.is_quantised() && self.runtime_executes(network, images.size)? {
             return Ok(network.inference_logits(images.values, images.size)?);
         }

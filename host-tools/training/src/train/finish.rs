@@ -179,7 +179,7 @@ fn canaries(
         };
         let Some(small) = small else { continue };
         let input = images.preprocessing().preprocess(&small);
-        let logits = executor.canary_logits(network, input_images(&input, images))?;
+        let logits = executor.device_logits(network, input_images(&input, images))?;
         let class = argmax(&logits);
         let probability = log_probability(&logits, class, temperature).exp();
         let right = seed.is_some() || class == evaluation.labels[index] as usize;
@@ -227,7 +227,7 @@ fn parity(executor: &Executor, network: &Network, images: &SplitImages) -> Resul
             let preprocessing = images.preprocessing();
             let mut input = vec![0.0; 3 * preprocessing.height as usize * preprocessing.width as usize];
             preprocessing.to_tensor(&image, &mut input);
-            let logits = executor.reference_logits(network, input_images(&input, images))?;
+            let logits = executor.device_logits(network, input_images(&input, images))?;
             Ok(ParitySample { input, logits })
         })
         .collect()
