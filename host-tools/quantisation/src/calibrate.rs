@@ -1,6 +1,6 @@
 //! Calibration: the grid of every rounded value, from the ranges that the float backbone shows.
 
-use clr_onnx::{Backbone, Op, Quantisation, Quantiser, ValueId, image_grid, range_grid};
+use clr_onnx::{Backbone, Op, Quantisation, Quantiser, Shape, ValueId, image_grid, range_grid};
 
 use crate::{
     QuantisationError,
@@ -19,6 +19,8 @@ pub(crate) struct Calibration {
     pub(crate) folded: Backbone,
     pub(crate) sizes: Vec<[usize; 2]>,
     pub(crate) statistics: Statistics,
+    /// Shapes of all values of the folded backbone, for each size.
+    pub(crate) shapes: Vec<Vec<Shape>>,
 }
 
 /// Share of a value's numbers that are outside its range.
@@ -53,6 +55,10 @@ impl Calibration {
             folded: folded.clone(),
             sizes: sizes.to_vec(),
             statistics,
+            shapes: sizes
+                .iter()
+                .map(|&[height, width]| folded.value_shapes(height, width))
+                .collect::<Result<_, _>>()?,
         })
     }
 

@@ -2,12 +2,13 @@
 //! Quantization Through Weight Equalization and Bias Correction", section 4.2).
 //!
 //! The error of a convolution's mean has two parts: its own, from the rounding of its weights, and the one that its inputs
-//! bring along. [`Update::Own`] corrects only the first part, so all convolutions can be corrected at once.
-//! [`Update::All`] corrects the entire error that is left.
+//! bring along, which is known from the means of the inputs. Only the first part is taken out, so one pass corrects all
+//! convolutions at once: the second part vanishes with the first parts of the convolutions before. A further pass corrects
+//! what clipping and padding have left.
 
 use std::collections::{BTreeMap, HashMap};
 
-use clr_onnx::{Backbone, Op, Quantisation, Quantiser};
+use clr_onnx::{Backbone, Conv, Op, Quantisation, Quantiser, ValueId};
 
 use crate::{
     QuantisationError,
@@ -29,17 +30,8 @@ pub struct Correction {
     pub after: f64,
 }
 
-/// A step of the correction.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Update {
-    /// Adds the error of each convolution that its inputs do not explain.
-    Own,
-    /// Adds this fraction of the error of each convolution.
-    All(f64),
-}
-
-/// The steps of a correction.
-pub(crate) const STEPS: [Update; 3] = [Update::Own, Update::Own, Update::All(0.5)];
+/// Number of passes after which the biases are corrected.
+pub(crate) const ROUNDS: usize = 2;
 
 /// A corrected backbone.
 pub(crate) struct Corrected {
@@ -48,45 +40,38 @@ pub(crate) struct Corrected {
     pub(crate) correction: Correction,
 }
 
-/// Corrects the biases in `steps`, and returns the result with the least error of the features on the calibration images.
+/// Corrects the biases in `rounds` passes, measures each result in a further pass, and returns the one with the least error
+/// of the features on the calibration images.
 pub(crate) fn correct(
     quantiser: &Quantiser,
     grids: &[Quantisation],
     calibration: &Calibration,
     inputs: &[Input],
-    steps: &[Update],
+    rounds: usize,
     done: &mut dyn FnMut(usize),
 ) -> Result<Corrected, QuantisationError> {
-    let mut shifts = Shifts::new();
-    let mut best: Option<Corrected> = None;
-    for step in 0..=steps.len() {
+    let mut measure = |shifts: Shifts| -> Result<_, QuantisationError> {
         let backbone = quantiser.quantise(grids, &shifts)?;
         let statistics = Observable::new(&backbone, &calibration.sizes)?.statistics(inputs, done);
         let error = relative_error(&calibration.statistics.features, &statistics.features);
-        if let Some(&update) = steps.get(step) {
-            let errors = Errors::new(calibration, &backbone, &statistics);
-            let next = errors.updated(&shifts, update);
-            let shifts = std::mem::replace(&mut shifts, next);
-            keep(&mut best, backbone, shifts, error);
-        } else {
-            keep(&mut best, backbone, std::mem::take(&mut shifts), error);
+        tracing::debug!("bias correction: relative error of the features {error:.4}");
+        let next = Errors::new(calibration, &backbone, &statistics).added_to(&shifts);
+        Ok((error, backbone, shifts, next))
+    };
+    let (before, mut backbone, mut shifts, mut next) = measure(Shifts::new())?;
+    let mut after = before;
+    for _ in 0..rounds {
+        let (error, other, own, further) = measure(next)?;
+        if error < after {
+            (after, backbone, shifts) = (error, other, own);
         }
+        next = further;
     }
-    Ok(best.expect("the first step is a result"))
-}
-
-/// Keeps the better one of `best` and a further result.
-fn keep(best: &mut Option<Corrected>, backbone: Backbone, shifts: Shifts, error: f64) {
-    tracing::debug!("relative error of the features {error:.4}");
-    let before = best.as_ref().map_or(error, |best| best.correction.before);
-    if best.as_ref().is_none_or(|best| error < best.correction.after) {
-        let correction = Correction { before, after: error };
-        *best = Some(Corrected {
-            backbone,
-            shifts,
-            correction,
-        });
-    }
+    Ok(Corrected {
+        backbone,
+        shifts,
+        correction: Correction { before, after },
+    })
 }
 
 /// Mean errors of a quantised backbone.
@@ -109,25 +94,23 @@ impl<'a> Errors<'a> {
         }
     }
 
-    /// Returns the shifts after an update.
-    fn updated(&self, shifts: &Shifts, update: Update) -> Shifts {
-        let folded = &self.calibration.folded.graph().nodes;
-        let mut updated = shifts.clone();
-        for (index, node) in folded.iter().enumerate() {
-            let Some(errors) = self.of(index, &node.name, update) else {
-                continue;
-            };
-            let shift = updated.entry(index).or_insert_with(|| vec![0.0; errors.len()]);
-            shift
-                .iter_mut()
-                .zip(errors)
-                .for_each(|(shift, error)| *shift += error as f32);
+    /// Returns the shifts with the error of each convolution added.
+    fn added_to(&self, shifts: &Shifts) -> Shifts {
+        let mut sums = shifts.clone();
+        for (index, node) in self.calibration.folded.graph().nodes.iter().enumerate() {
+            if let Some(errors) = self.of(index, &node.name) {
+                let shift = sums.entry(index).or_insert_with(|| vec![0.0; errors.len()]);
+                shift
+                    .iter_mut()
+                    .zip(errors)
+                    .for_each(|(shift, error)| *shift += error as f32);
+            }
         }
-        updated
+        sums
     }
 
-    /// Returns the error to correct of each output channel of a convolution with integer weights.
-    fn of(&self, index: usize, name: &str, update: Update) -> Option<Vec<f64>> {
+    /// Returns the mean error of each output channel of a convolution with integer weights that its inputs do not explain.
+    fn of(&self, index: usize, name: &str) -> Option<Vec<f64>> {
         let float = &self.calibration.folded.graph().nodes[index];
         let &own = self.nodes.get(name)?;
         let quantised = &self.backbone.graph().nodes[own];
@@ -135,34 +118,84 @@ impl<'a> Errors<'a> {
             return None;
         };
         integer.weight.int8()?;
-        let reference = &self.calibration.statistics.means;
-        let mut errors = difference(&self.statistics.means[own + 1], &reference[index + 1])?;
-        match update {
-            Update::All(fraction) => errors.iter_mut().for_each(|error| *error *= fraction),
-            Update::Own => {
-                let [before, after] = [
-                    &reference[float.inputs[0].0],
-                    &self.statistics.means[quantised.inputs[0].0],
-                ];
-                let inputs = difference(after, before)?;
-                let weights = conv.weight.values();
-                let shape = conv.weight.shape();
-                let (per_group, taps) = (shape[1], shape[2] * shape[3]);
-                let group = shape[0] / conv.group;
-                for (output, filter) in weights.chunks_exact(per_group * taps).enumerate() {
-                    let first = output / group * per_group;
-                    for (weights, input) in filter.chunks_exact(taps).zip(&inputs[first..]) {
-                        errors[output] -= input * weights.iter().map(|&weight| f64::from(weight)).sum::<f64>();
-                    }
-                }
+        let [before, after] = [&self.calibration.statistics.means, &self.statistics.means];
+        let [output, own_output] = [index, own].map(|node| ValueId::of_node(node).0);
+        let mut errors = difference(&after[own_output], &before[output])?;
+        let inputs = difference(&after[quantised.inputs[0].0], &before[float.inputs[0].0])?;
+        let shares = self.shares(conv, float.inputs[0]);
+        let weights = conv.weight.values();
+        let (inside, group) = (conv.weight.shape()[1], conv.channels() / conv.group);
+        for (output, filter) in weights.chunks_exact(inside * shares.len()).enumerate() {
+            let first = output / group * inside;
+            for (weights, input) in filter.chunks_exact(shares.len()).zip(&inputs[first..]) {
+                let seen = weights
+                    .iter()
+                    .zip(&shares)
+                    .map(|(&weight, share)| f64::from(weight) * share);
+                errors[output] -= input * seen.sum::<f64>();
             }
         }
         Some(errors)
     }
+
+    /// Returns for each tap of a convolution the share of the positions at which it reads the input and no padding, on
+    /// average over the input sizes.
+    fn shares(&self, conv: &Conv, input: ValueId) -> Vec<f64> {
+        let kernel = conv.kernel();
+        let mut shares = vec![0.0; kernel[0] * kernel[1]];
+        for shapes in &self.calibration.shapes {
+            let size = shapes[input.0].spatial().unwrap_or([1, 1]);
+            let pads = conv.padding.resolve(size, kernel, conv.stride, conv.dilation);
+            let [rows, columns] = [0, 1].map(|axis| {
+                let (before, after) = (pads[axis], pads[axis + 2]);
+                axis_shares(
+                    size[axis],
+                    [before, after],
+                    kernel[axis],
+                    conv.stride[axis],
+                    conv.dilation[axis],
+                )
+            });
+            let taps = rows
+                .iter()
+                .flat_map(|row| columns.iter().map(move |column| row * column));
+            let sizes = self.calibration.shapes.len() as f64;
+            shares
+                .iter_mut()
+                .zip(taps)
+                .for_each(|(share, tap)| *share += tap / sizes);
+        }
+        shares
+    }
+}
+
+/// Returns for each tap along an axis the share of the positions at which it is inside the input.
+fn axis_shares(size: usize, [before, after]: [usize; 2], kernel: usize, stride: usize, dilation: usize) -> Vec<f64> {
+    let span = dilation * (kernel - 1) + 1;
+    let positions = (size + before + after).saturating_sub(span) / stride + 1;
+    let inside = |tap: usize| {
+        let place = |position: &usize| position * stride + tap * dilation;
+        (0..positions)
+            .filter(|position| (before..before + size).contains(&place(position)))
+            .count()
+    };
+    (0..kernel).map(|tap| inside(tap) as f64 / positions as f64).collect()
 }
 
 /// Returns `after − before`, if both have been computed.
 fn difference(after: &[f64], before: &[f64]) -> Option<Vec<f64>> {
     let same = after.len() == before.len() && !before.is_empty();
     same.then(|| after.iter().zip(before).map(|(after, before)| after - before).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taps_at_the_border_read_padding_at_some_positions() {
+        assert_eq!(axis_shares(3, [1, 1], 3, 1, 1), [2.0 / 3.0, 1.0, 2.0 / 3.0]);
+        assert_eq!(axis_shares(4, [0, 1], 3, 2, 1), [1.0, 1.0, 0.5]);
+        assert_eq!(axis_shares(5, [0, 0], 1, 1, 1), [1.0]);
+    }
 }

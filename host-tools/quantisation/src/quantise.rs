@@ -122,14 +122,14 @@ impl Run<'_> {
         let (images, calibration) = (self.images, &self.calibration);
         let quantiser = Quantiser::new(self.backbone, &float.iter().cloned().collect())?;
         let grids = calibration.grids(&quantiser);
-        let total = (correct::STEPS.len() + 1) * images.calibration.len();
+        let total = (correct::ROUNDS + 1) * images.calibration.len();
         let mut meter = Meter::new(Stage::Correct, total, observer);
         let corrected = correct(
             &quantiser,
             &grids,
             calibration,
             &images.calibration,
-            &correct::STEPS,
+            correct::ROUNDS,
             &mut |done| {
                 meter.advance(done);
             },

@@ -58,7 +58,8 @@ impl Selection {
                 // One of each interval: as even as fixed distances, but different for each seed.
                 let interval = at * files.len() / take..(at + 1) * files.len() / take;
                 let file = files[random.random_range(interval)].clone();
-                if at % HELD_OUT == HELD_OUT - 1 {
+                let drawn = selection.calibration.len() + selection.held_out.len();
+                if drawn % HELD_OUT == HELD_OUT - 1 {
                     selection.held_out.push(file);
                 } else {
                     selection.calibration.push(file);
