@@ -1,4 +1,4 @@
-//! Benchmark of the int8 convolutions beside the f32 ones of the same shapes, on one thread: `cargo bench -p clr-kernels
+//! Benchmark of the int8 convolutions and the f32 ones of the same shapes, on one thread: `cargo bench -p clr-kernels
 //! --bench int8`.
 
 use std::{hint::black_box, sync::Arc, time::Duration};

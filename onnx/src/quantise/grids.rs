@@ -7,7 +7,7 @@ use crate::Quantisation;
 /// The number of steps between the least and the largest byte.
 const STEPS: f32 = 255.0;
 
-/// Returns the grid whose range is `low` to `high`, widened to contain 0, which gets a byte of its own. `None` if the range
+/// Returns the grid whose range is `low` to `high`, widened to contain 0, which gets its own byte. `None` if the range
 /// is not finite or empty.
 pub fn range_grid(low: f32, high: f32) -> Option<Quantisation> {
     let (low, high) = (low.min(0.0), high.max(0.0));

@@ -253,7 +253,7 @@ level!(exact, Exact(Exact), 1: [4 1]);
 level!(avx2, Avx2(Avx2Int8), 1: [4 3 2 1]);
 #[cfg(target_arch = "x86_64")]
 level!(avx_vnni, AvxVnni(AvxVnni), 1: [4 3 2 1]);
-// As many sums as fit in 32 registers beside the weights and an input. Groups of four pixels are written together.
+// As many sums as fit in 32 registers with the weights and an input. Groups of four pixels are written together.
 #[cfg(target_arch = "x86_64")]
 level!(
     vnni512, Vnni512(Vnni512<false>, _),
