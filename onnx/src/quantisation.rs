@@ -51,6 +51,11 @@ impl Quantisation {
     }
 }
 
+/// Returns the real value of an integer bias (ONNX `DequantizeLinear` with `int32`, opset 13).
+pub(crate) fn dequantised(integer: i64, step: f32) -> f32 {
+    (integer as f64 * f64::from(step)) as f32
+}
+
 /// Integer weights, symmetric around zero, with one scale for each index of the first axis: the real value of `q` is
 /// `q · scale` (ONNX `DequantizeLinear` with `int8`, axis 0 and zero point 0, opset 13). Clones share the values.
 #[derive(Clone, PartialEq)]

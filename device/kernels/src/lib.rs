@@ -21,6 +21,7 @@
 
 mod activation;
 mod arena;
+mod band;
 mod channel_map;
 mod channels;
 mod depthwise;

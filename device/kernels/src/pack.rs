@@ -134,6 +134,13 @@ impl Reads {
     }
 }
 
+/// Returns whether all output blocks read the same input.
+pub(crate) fn uniform(reads: &[Reads]) -> bool {
+    reads
+        .iter()
+        .all(|read| Reads { offset: 0, ..*read } == Reads { offset: 0, ..reads[0] })
+}
+
 /// Returns the width of groups that are computed without the zeros between them; the groups must have equal numbers of
 /// input and output channels. For wider groups, multiplying the zeros of a block takes less time than handling the
 /// channels separately.

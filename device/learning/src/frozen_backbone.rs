@@ -21,9 +21,11 @@ pub(crate) struct FrozenBackbone {
     /// The backbone's own norm at each site.
     pub(crate) norms: Vec<Arc<FoldedNorm>>,
     weights: Arc<PackedWeights>,
-    /// Executables by image size (rows, columns).
-    executables: Mutex<HashMap<[usize; 2], Arc<Executable>>>,
+    executables: Mutex<HashMap<Key, Arc<Executable>>>,
 }
+
+/// Image size (rows, columns) of an executable, and whether it computes on bytes.
+type Key = ([usize; 2], bool);
 
 impl FrozenBackbone {
     pub(crate) fn new(backbone: &Backbone) -> Result<Self> {
@@ -53,27 +55,27 @@ impl FrozenBackbone {
         })
     }
 
-    /// Returns the executable for images of `size` (rows, columns).
+    /// Returns the executable for images of `size` (rows, columns), which computes on real values.
     pub(crate) fn executable(&self, size: [usize; 2]) -> Result<Arc<Executable>> {
+        self.compiled(size, false)
+    }
+
+    /// Returns an executable as that of the engine: on bytes, if the backbone is quantised.
+    pub(crate) fn inference(&self, size: [usize; 2]) -> Result<Arc<Executable>> {
+        self.compiled(size, self.backbone.is_quantised())
+    }
+
+    fn compiled(&self, size: [usize; 2], integer: bool) -> Result<Arc<Executable>> {
         let mut executables = self.executables.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = executables.get(&size) {
+        if let Some(known) = executables.get(&(size, integer)) {
             return Ok(Arc::clone(known));
         }
-        let executable = Arc::new(self.compile(size, false)?);
-        executables.insert(size, Arc::clone(&executable));
-        Ok(executable)
-    }
-
-    /// Compiles an executable as that of the engine: on bytes, if the backbone is quantised.
-    pub(crate) fn inference(&self, size: [usize; 2]) -> Result<Executable> {
-        self.compile(size, self.backbone.is_quantised())
-    }
-
-    fn compile(&self, size: [usize; 2], integer: bool) -> Result<Executable> {
         let program = Program::lower(&self.backbone, size)?;
         let options = ExecutableOptions::new(&program)
             .with_weights(Arc::clone(&self.weights))
             .with_integer(integer);
-        Ok(Executable::new(&program, &options)?)
+        let executable = Arc::new(Executable::new(&program, &options)?);
+        executables.insert((size, integer), Arc::clone(&executable));
+        Ok(executable)
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use clr_kernels::{Int8Form, Isa, LANES, PoolKind, PoolShape};
-use clr_onnx::{ConvStep, Op, Pool, Program, Quantisation, Shape, StepOp, ValueId};
+use clr_kernels::{Int8Form, Isa, LANES, PoolKind};
+use clr_onnx::{ConvStep, Op, Program, Quantisation, Shape, StepOp, ValueId};
 
 use crate::{
     Executable, ExecutableOptions, RuntimeError,
@@ -11,7 +11,7 @@ use crate::{
     executable::{BlockOutput, Step, Work},
     integer::{self, Stored},
     memory::Buffers,
-    operators::{Block, Context, Operator, Reads, activation::Activate, blocked_len, plane, prepare, resolved, size},
+    operators::{Block, Context, Operator, Reads, activation::Activate, blocked_len, plane, pool_shape, prepare, size},
 };
 
 /// Channels of a pixel of the image in bytes.
@@ -160,7 +160,7 @@ impl<'a> Compiler<'a> {
                 (Box::new(gather), Stored::Bytes(grid))
             }
             (StepOp::Node(Op::MaxPool(window)), Some(&[input]), own) if own.is_none_or(|own| own == input) => {
-                let shape = self.pool(step, window, PoolKind::Max);
+                let shape = pool_shape(window, PoolKind::Max, shapes[0], self.shape(step.output));
                 let pool = integer::PoolBytes {
                     shape,
                     input,
@@ -171,7 +171,8 @@ impl<'a> Compiler<'a> {
             }
             (StepOp::Node(Op::AveragePool(window)), Some(&[input]), Some(grid)) => {
                 let include_pad = window.count_include_pad;
-                let shape = self.pool(step, window, PoolKind::Average { include_pad });
+                let kind = PoolKind::Average { include_pad };
+                let shape = pool_shape(window, kind, shapes[0], self.shape(step.output));
                 let pool = integer::PoolBytes {
                     shape,
                     input,
@@ -395,19 +396,6 @@ impl<'a> Compiler<'a> {
 
     fn shapes(&self, step: &clr_onnx::Step) -> Vec<Shape> {
         step.inputs.iter().map(|&input| self.shape(input)).collect()
-    }
-
-    fn pool(&self, step: &clr_onnx::Step, window: &Pool, kind: PoolKind) -> PoolShape {
-        let [input, output] = [step.inputs[0], step.output].map(|value| size(self.shape(value)));
-        PoolShape {
-            kind,
-            input,
-            output,
-            kernel: window.kernel,
-            stride: window.stride,
-            dilation: [1, 1],
-            pads: resolved(window, input),
-        }
     }
 
     fn finish(mut self) -> Executable {

@@ -1,6 +1,7 @@
 //! Loss of a quantised backbone: error of the features, and agreement of the original classifier.
 
 use clr_adapters::Head;
+use clr_learning::argmax;
 use clr_onnx::{Backbone, Program};
 use clr_runtime::{Executable, ExecutableOptions};
 use rayon::prelude::*;
@@ -74,10 +75,7 @@ fn first_class(head: &Head, features: &[f32]) -> usize {
                 .sum();
             sum + bias
         });
-    let largest = logits.enumerate().fold((0, f32::NEG_INFINITY), |best, (class, logit)| {
-        if logit > best.1 { (class, logit) } else { best }
-    });
-    largest.0
+    argmax(&logits.collect::<Vec<_>>())
 }
 
 #[cfg(test)]

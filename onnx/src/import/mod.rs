@@ -297,7 +297,7 @@ impl<'a> Import<'a> {
         self.notes.extend(self.float_weights_note());
         let output = match self.values.get(self.output).cloned() {
             Some(Value::Foreign(foreign)) => self.materialised(self.output, &foreign),
-            Some(Value::Quantised(real)) => Some(*real),
+            Some(Value::Quantised { real, .. }) => Some(*real),
             value => value,
         };
         let fail = |reason: String| OnnxError::Output {
@@ -454,11 +454,15 @@ impl<'a> Import<'a> {
             Vec::new()
         };
         let value = operator(self, source);
-        let wrap = !quantised.is_empty();
+        let signed = quantised.iter().find_map(|(_, value)| match value {
+            Value::Quantised { signed, .. } => Some(*signed),
+            _ => None,
+        });
         self.values.extend(quantised);
         let mut value = value?;
-        if wrap {
-            value = Value::Quantised(Box::new(value));
+        if let Some(signed) = signed {
+            let real = Box::new(value);
+            value = Value::Quantised { real, signed };
         }
         if let Value::Integers { values, .. } = &value {
             self.budget.make(values.len())?;

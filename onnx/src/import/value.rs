@@ -47,8 +47,13 @@ pub(super) enum Value {
     View(View),
     /// Computed from the image or from sizes, by nodes that no operation of the graph expresses.
     Foreign(Foreign),
-    /// Computed from the image and quantised: the real value.
-    Quantised(Box<Value>),
+    /// Computed from the image and quantised.
+    Quantised {
+        /// The real value.
+        real: Box<Value>,
+        /// Whether the bytes are `int8`; otherwise they are `uint8`.
+        signed: bool,
+    },
     /// A constant of floats.
     Tensor(Tensor),
     /// A constant of 8-bit integers.
@@ -79,7 +84,7 @@ impl Value {
             Self::Data(_) => "a computed value",
             Self::View(_) => "a computed value in another layout",
             Self::Foreign(_) => "the output of an operator outside the graph",
-            Self::Quantised(_) => "a quantised value",
+            Self::Quantised { .. } => "a quantised value",
             Self::Tensor(_) => "a float constant",
             Self::Bytes(_) => "an 8-bit constant",
             Self::Weight(_) => "quantised weights",

@@ -65,16 +65,19 @@ pub(super) fn fuse(graph: &Graph, sites: &[SiteInfo], shapes: &[Shape]) -> Vec<R
     let nodes = &graph.nodes;
     let readers = sites::readers(graph);
     let sole_reader = |node: usize| sites::only_reader(graph, &readers, ValueId::of_node(node));
+    let rounding = |node: usize| {
+        let next = sole_reader(node)?;
+        let Op::FakeQuantise(grid) = nodes[next].op else {
+            return None;
+        };
+        Some((next, grid))
+    };
     let mut roles = vec![Role::Alone; nodes.len()];
     for (site, &SiteInfo { conv, norm, .. }) in sites.iter().enumerate() {
         let mut last = norm.unwrap_or(conv);
         let mut members = vec![conv];
         members.extend(norm);
         let mut group = Group::alone(site);
-        let rounding = |node: usize| match (sole_reader(node), sole_reader(node).map(|next| &nodes[next].op)) {
-            (Some(next), Some(Op::FakeQuantise(grid))) => Some((next, *grid)),
-            _ => None,
-        };
         // A sum of quantised values: the convolution's result is rounded before.
         let before = rounding(last).filter(|(next, _)| {
             sole_reader(*next).is_some_and(|add| {
@@ -125,9 +128,7 @@ pub(super) fn fuse(graph: &Graph, sites: &[SiteInfo], shapes: &[Shape]) -> Vec<R
             roles[last] = Role::Inside;
             (last, activation) = (next, Some(own));
         }
-        if let Some(next) = sole_reader(last)
-            && let Op::FakeQuantise(own) = nodes[next].op
-        {
+        if let Some((next, own)) = rounding(last) {
             roles[last] = Role::Inside;
             (last, grid) = (next, Some(own));
         }

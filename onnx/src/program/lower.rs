@@ -35,40 +35,32 @@ fn steps(backbone: &Backbone, shapes: Vec<Shape>, roles: Vec<Role>) -> Program {
     let graph = backbone.graph();
     let mut steps = Vec::with_capacity(roles.len());
     for (index, role) in roles.into_iter().enumerate() {
-        let (start, activation, grid) = match role {
+        let alone = |start: usize, activation| {
+            let node = &graph.nodes[start];
+            let op = match &node.op {
+                Op::Concat => {
+                    let channels: usize = node.inputs.iter().map(|input| shapes[input.0].channels()).sum();
+                    let index = (0..channels as u32).collect();
+                    StepOp::Gather { index }
+                }
+                op => plain(op, activation),
+            };
+            (start, op, node.inputs.clone())
+        };
+        let ((start, op, inputs), grid) = match role {
             Role::Inside => continue,
-            Role::Ends(group) => {
-                let (start, op, inputs) = conv(backbone, &group, &shapes);
-                steps.push(Step {
-                    name: graph.nodes[start].name.clone(),
-                    op,
-                    inputs,
-                    output: ValueId::of_node(index),
-                    last_uses: Vec::new(),
-                    grid: group.grid,
-                });
-                continue;
-            }
-            Role::Alone => (index, None, None),
+            Role::Ends(group) => (conv(backbone, &group, &shapes), group.grid),
+            Role::Alone => (alone(index, None), None),
             Role::Finishes {
                 start,
                 activation,
                 grid,
-            } => (start, activation, grid),
-        };
-        let node = &graph.nodes[start];
-        let op = match &node.op {
-            Op::Concat => {
-                let channels: usize = node.inputs.iter().map(|input| shapes[input.0].channels()).sum();
-                let index = (0..channels as u32).collect();
-                StepOp::Gather { index }
-            }
-            op => plain(op, activation),
+            } => (alone(start, activation), grid),
         };
         steps.push(Step {
-            name: node.name.clone(),
+            name: graph.nodes[start].name.clone(),
             op,
-            inputs: node.inputs.clone(),
+            inputs,
             output: ValueId::of_node(index),
             last_uses: Vec::new(),
             grid,

@@ -22,7 +22,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use convert::{ConversionError, convert_adapter};
 pub use grids::{image_grid, range_grid};
 
-use crate::{Activation, Backbone, Graph, Node, OnnxError, Op, Quantisation, ValueId, graph::Conv};
+use crate::{
+    Activation, Backbone, Conv, Graph, Node, OnnxError, Op, Quantisation, Tensor, ValueId, write::rounded_bias,
+};
 
 /// A backbone with folded norms, and the values that quantisation rounds.
 #[derive(Clone, Debug)]
@@ -137,7 +139,7 @@ impl Build<'_> {
             conv.bias = conv
                 .bias
                 .as_ref()
-                .map(|bias| weights::rounded_bias(&conv.weight, bias, grid));
+                .map(|bias| Tensor::new(bias.shape(), rounded_bias(&conv.weight, bias.data(), Some(grid))));
         }
         Ok(conv)
     }

@@ -1,9 +1,6 @@
 //! Integer weights and biases of a convolution.
 
-use crate::{
-    Conv, ConvWeight, Quantisation, QuantisedTensor, Tensor,
-    write::{bias_steps, dequantised, nearest},
-};
+use crate::{Conv, Quantisation, QuantisedTensor, Tensor};
 
 /// The largest integer weight. The range is symmetric, so −128 is not used.
 const LARGEST: f32 = 127.0;
@@ -30,19 +27,6 @@ pub(super) fn quantised(conv: &Conv, grid: Quantisation) -> QuantisedTensor {
         integers.extend(weights.iter().map(round));
     }
     QuantisedTensor::new(conv.weight.shape(), integers, scales)
-}
-
-/// Returns the bias in whole steps of both scales, as files store it.
-pub(super) fn rounded_bias(weight: &ConvWeight, bias: &Tensor, grid: Quantisation) -> Tensor {
-    let Some(integers) = weight.int8() else {
-        return bias.clone();
-    };
-    let steps = bias_steps(integers.scale(), grid);
-    let rounded = bias.data().iter().zip(steps).map(|(&bias, step)| {
-        let integer = nearest(bias, step);
-        integer.map_or(bias, |integer| dequantised(integer, step))
-    });
-    Tensor::new(bias.shape(), rounded.collect::<Vec<_>>())
 }
 
 /// Returns the bias less `shift` `[O]`.

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     ConvWeight, Quantisation, SiteInfo, Tensor,
     graph::{Conv, Node, Padding},
-    write::{bias_steps, dequantised, int, ints, nearest},
+    write::{int, ints, rounded_bias},
 };
 
 impl Rewrite<'_> {
@@ -164,18 +164,6 @@ struct Input<'a> {
     name: &'a str,
     /// The grid on which it lies.
     grid: Option<Quantisation>,
-}
-
-/// Rounds the bias of integer weights to the steps in which a file has it as integers, where all of them have 32 bits.
-fn rounded_bias(weight: &ConvWeight, bias: &[f32], grid: Option<Quantisation>) -> Vec<f32> {
-    let rounded = weight.int8().zip(grid).and_then(|(weight, grid)| {
-        let steps = bias_steps(weight.scale(), grid);
-        let rounded = bias.iter().zip(steps);
-        rounded
-            .map(|(&bias, step)| nearest(bias, step).map(|integer| dequantised(integer, step)))
-            .collect()
-    });
-    rounded.unwrap_or_else(|| bias.to_vec())
 }
 
 fn depthwise(channels: usize, kernel: &[f32]) -> Conv {

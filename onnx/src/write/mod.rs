@@ -11,7 +11,7 @@ mod vectors;
 
 pub(crate) use atomic::atomically;
 pub(crate) use builder::{Builder, Dim, OPSET, int, ints, raw_floats, raw_integers};
-pub(crate) use quantised::{bias_steps, dequantised, nearest};
+pub(crate) use quantised::rounded_bias;
 pub(crate) use rows::row_scale;
 
 use crate::{

@@ -2,7 +2,7 @@
 //! engines expect them to compute in integers.
 
 use super::builder::{Builder, int};
-use crate::{ConvWeight, Quantisation, QuantisedTensor, proto::TensorProto};
+use crate::{ConvWeight, Quantisation, QuantisedTensor, proto::TensorProto, quantisation::dequantised};
 
 impl Builder {
     /// Adds `output`, the nearest value of the grid for every value of `input`.
@@ -107,8 +107,20 @@ impl Builder {
     }
 }
 
+/// Rounds the bias of integer weights to the steps in which a file has it as integers, where all of them have 32 bits.
+pub(crate) fn rounded_bias(weight: &ConvWeight, bias: &[f32], grid: Option<Quantisation>) -> Vec<f32> {
+    let rounded = weight.int8().zip(grid).and_then(|(weight, grid)| {
+        let steps = bias_steps(weight.scale(), grid);
+        let rounded = bias.iter().zip(steps);
+        rounded
+            .map(|(&bias, step)| nearest(bias, step).map(|integer| dequantised(integer.into(), step)))
+            .collect()
+    });
+    rounded.unwrap_or_else(|| bias.to_vec())
+}
+
 /// Returns the step of each channel's integer bias: the scale of its weights times that of the input.
-pub(crate) fn bias_steps(weight: &[f32], grid: Quantisation) -> Vec<f32> {
+fn bias_steps(weight: &[f32], grid: Quantisation) -> Vec<f32> {
     weight.iter().map(|scale| scale * grid.scale).collect()
 }
 
@@ -116,18 +128,13 @@ pub(crate) fn bias_steps(weight: &[f32], grid: Quantisation) -> Vec<f32> {
 fn bias_integers(bias: &[f32], steps: &[f32]) -> Option<Vec<i32>> {
     let integers = bias.iter().zip(steps).map(|(&bias, &step)| {
         let integer = nearest(bias, step)?;
-        (dequantised(integer, step) == bias).then_some(integer)
+        (dequantised(integer.into(), step) == bias).then_some(integer)
     });
     integers.collect()
 }
 
 /// Returns the integer whose multiple of `step` is nearest to `value`, if it has 32 bits.
-pub(crate) fn nearest(value: f32, step: f32) -> Option<i32> {
+fn nearest(value: f32, step: f32) -> Option<i32> {
     let integer = (f64::from(value) / f64::from(step)).round_ties_even();
     (integer.abs() <= f64::from(i32::MAX)).then_some(integer as i32)
-}
-
-/// Returns the real value of an integer (ONNX `DequantizeLinear` with `int32`, opset 13).
-pub(crate) fn dequantised(integer: i32, step: f32) -> f32 {
-    (f64::from(integer) * f64::from(step)) as f32
 }

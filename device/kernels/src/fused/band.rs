@@ -2,6 +2,7 @@
 
 use super::{FusedConv, MAX_BLOCKS, Source, Task};
 use crate::{
+    band::bands,
     depthwise::{Depthwise, depthwise},
     rows::CLR_PARAMETERS,
     simd::LANES,
@@ -23,43 +24,28 @@ impl FusedConv {
         let plane = (band + 2) * row;
         self.arena.lend(count * plane, |buffer| {
             buffer.fill(0.0);
-            // Row r of the buffer contains row `start + r − 1` of the convolution's output.
-            let mut ready = 0;
-            let mut start = task.rows.start;
-            while start < task.rows.end {
-                let end = (start + band).min(task.rows.end);
-                if ready > 0 {
-                    for plane in buffer.chunks_exact_mut(plane) {
-                        plane.copy_within((ready - 2) * row..ready * row, 0);
+            for step in bands(task.rows.clone(), height, band) {
+                for plane in buffer.chunks_exact_mut(plane) {
+                    if let Some(kept) = &step.kept {
+                        plane.copy_within(kept.start * row..kept.end * row, 0);
                     }
-                    ready = 2;
+                    if let Some(below) = step.below {
+                        plane[below * row..(below + 1) * row].fill(0.0);
+                    }
                 }
-                let wanted = end - start + 2;
-                let mut from = start + ready;
-                if from == 0 {
-                    ready = 1;
-                    from = 1;
-                }
-                // Rows are counted from 1: row y of the convolution has index y + 1, and index 0 is the row above the
-                // image.
-                let to = (start + wanted).min(height + 1);
-                if from < to {
+                if !step.sums.is_empty() {
+                    let inside = step.place * row + LANES..(step.place + step.sums.len()) * row - LANES;
                     let mut parts: [&mut [f32]; MAX_BLOCKS] = Default::default();
                     for (slot, plane) in parts.iter_mut().zip(buffer.chunks_exact_mut(plane)) {
-                        *slot = &mut plane[ready * row + LANES..(ready + to - from) * row - LANES];
+                        *slot = &mut plane[inside.clone()];
                     }
-                    self.convolve(source, task.block, from - 1..to - 1, width, parts, row, None, None);
+                    self.convolve(source, task.block, step.sums, width, parts, row, None, None);
                 }
-                if to < start + wanted {
-                    for plane in buffer.chunks_exact_mut(plane) {
-                        plane[(wanted - 1) * row..wanted * row].fill(0.0);
-                    }
-                }
-                ready = wanted;
+                let [start, end] = [step.outputs.start, step.outputs.end].map(|y| y - task.rows.start);
                 for (index, (plane, out)) in buffer.chunks_exact(plane).zip(&mut task.outs).enumerate() {
                     let parameters = &parameters[index * CLR_PARAMETERS..(index + 1) * CLR_PARAMETERS];
                     let (taps, bias) = parameters.split_at(9 * LANES);
-                    let part = (start - task.rows.start) * width * LANES..(end - task.rows.start) * width * LANES;
+                    let part = start * width * LANES..end * width * LANES;
                     let size = [end - start, width];
                     let layer = Depthwise {
                         residual: residuals.map(|all| &all[index][part.clone()]),
@@ -68,7 +54,6 @@ impl FusedConv {
                     depthwise(self.isa, layer);
                     self.activate(&mut out[part]);
                 }
-                start = end;
             }
         });
     }

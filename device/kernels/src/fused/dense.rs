@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::{FusedConv, MAX_BLOCKS, Source, uniform};
+use super::{FusedConv, MAX_BLOCKS, Source};
 use crate::{
-    pack::Reads,
+    pack::{Reads, uniform},
     rows::AFFINE_PARAMETERS,
     simd::LANES,
     tile::{Tile, tiles},

@@ -19,7 +19,7 @@ pub use winograd::winograd_scratch;
 use super::{
     activation::{Smooth, activate},
     arena::Arena,
-    pack::{PackedConv, Reads, Weights},
+    pack::{PackedConv, Weights, uniform},
     rows::{AFFINE_PARAMETERS, Bounds, CLR_PARAMETERS},
     simd::{Isa, LANES},
     tile::{MAX_BLOCKS, tile_blocks},
@@ -377,11 +377,4 @@ impl FusedConv {
             Weights::Winograd(_) => unreachable!("`run` has sent these another way"),
         }
     }
-}
-
-/// Returns whether all output blocks read the same input.
-fn uniform(reads: &[Reads]) -> bool {
-    reads
-        .iter()
-        .all(|read| Reads { offset: 0, ..*read } == Reads { offset: 0, ..reads[0] })
 }

@@ -10,6 +10,7 @@ use super::{
     weights::Packed,
 };
 use crate::{
+    band::bands,
     rows::CLR_PARAMETERS,
     simd::{
         LANES, Simd, Vector,
@@ -57,34 +58,23 @@ impl Int8Conv {
                     row[(width + 1) * LANES..].fill(0.0);
                 }
             }
-            // Row r of the buffer contains row `start + r − 1` of the convolution's output.
-            let mut ready = 0;
-            let mut start = part.rows.start;
-            while start < part.rows.end {
-                let end = (start + band).min(part.rows.end);
-                if ready > 0 {
-                    for plane in buffer.chunks_exact_mut(plane) {
-                        plane.copy_within((ready - 2) * row..ready * row, 0);
+            for step in bands(part.rows.clone(), height, band) {
+                for plane in buffer.chunks_exact_mut(plane) {
+                    if let Some(kept) = &step.kept {
+                        plane.copy_within(kept.start * row..kept.end * row, 0);
                     }
-                    ready = 2;
+                    if let Some(below) = step.below {
+                        plane[below * row..(below + 1) * row].fill(0.0);
+                    }
                 }
-                let wanted = end - start + 2;
-                let mut from = start + ready;
-                if from == 0 {
-                    ready = 1;
-                    from = 1;
-                }
-                // Rows are counted from 1: row y of the convolution has index y + 1, and index 0 is the row above the
-                // image.
-                let until = (start + wanted).min(height + 1);
-                if from < until {
+                if !step.sums.is_empty() {
+                    let inside = step.place * row + LANES..(step.place + step.sums.len()) * row - LANES;
                     let mut rows: [Target<'_>; MAX_BLOCKS] = std::array::from_fn(|_| Target::Real(&mut [], &[]));
                     for (rows, plane) in rows.iter_mut().zip(buffer.chunks_exact_mut(plane)) {
-                        let inside = ready * row + LANES..(ready + until - from) * row - LANES;
-                        *rows = Target::Real(&mut plane[inside], &[]);
+                        *rows = Target::Real(&mut plane[inside.clone()], &[]);
                     }
                     let sums = Part {
-                        rows: from - 1..until - 1,
+                        rows: step.sums,
                         pitch: width + 2,
                         affine: &[],
                         post: Post::Nothing,
@@ -92,19 +82,13 @@ impl Int8Conv {
                     };
                     self.convolve(source, &sums, &mut rows[..count]);
                 }
-                if until < start + wanted {
-                    for plane in buffer.chunks_exact_mut(plane) {
-                        plane[(wanted - 1) * row..wanted * row].fill(0.0);
-                    }
-                }
-                ready = wanted;
-                let pixels = (start - part.rows.start) * width..(end - part.rows.start) * width;
+                let [start, end] = [step.outputs.start, step.outputs.end].map(|y| y - part.rows.start);
+                let pixels = start * width..end * width;
                 let parameters = parameters.chunks_exact(CLR_PARAMETERS);
                 for ((plane, to), parameters) in buffer.chunks_exact(plane).zip(&mut *to).zip(parameters) {
                     let rows = end - start;
                     apply(part.level, plane, parameters, [rows, width], post, to, pixels.clone());
                 }
-                start = end;
             }
         });
     }

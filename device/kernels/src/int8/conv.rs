@@ -6,13 +6,13 @@ use rayon::prelude::*;
 
 use super::{
     Int8Output, Int8Weights,
-    dense::uniform,
     target::{Post, Target},
     tile::tile_blocks,
     weights::Packed,
 };
 use crate::{
     Arena, Epilogue, Isa,
+    pack::uniform,
     simd::{LANES, int8::Level},
 };
 

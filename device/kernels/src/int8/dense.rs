@@ -5,7 +5,11 @@ use super::{
     target::{Post, Target},
     tile::{Run, Tile, tiles},
 };
-use crate::{pack::Reads, rows::AFFINE_PARAMETERS, simd::int8::Step};
+use crate::{
+    pack::{Reads, uniform},
+    rows::AFFINE_PARAMETERS,
+    simd::int8::Step,
+};
 
 impl Int8Conv {
     /// Computes some rows of some output blocks.
@@ -94,11 +98,4 @@ impl Int8Conv {
             }
         }
     }
-}
-
-/// Returns whether all output blocks read the same input.
-pub(super) fn uniform(reads: &[Reads]) -> bool {
-    reads
-        .iter()
-        .all(|read| Reads { offset: 0, ..*read } == Reads { offset: 0, ..reads[0] })
 }

@@ -61,7 +61,9 @@ impl Int8Kernel for Pool<'_> {
                     for iy in rows.places() {
                         let line = &plane[iy * input[1]..][..input[1]];
                         for ix in columns.places() {
-                            largest = s.max_bytes(&largest, &line[ix]);
+                            for lane in 0..LANES {
+                                largest[lane] = largest[lane].max(line[ix][lane]);
+                            }
                         }
                     }
                     *out = largest;

@@ -94,8 +94,6 @@ pub(crate) trait Int8Simd: Copy + Send + Sync + 'static {
     fn range(self, rounding: Rounding) -> Self::Range;
     /// Writes `clamp(sums + zero_point, low, high)` of four pixels.
     fn bytes(self, sums: [Self::Sums; 4], range: Self::Range, out: &mut [u8; 4 * LANES]);
-    /// The larger byte, position by position.
-    fn max_bytes(self, a: &[u8; LANES], b: &[u8; LANES]) -> [u8; LANES];
     /// Runs `kernel` in a function that is compiled for this instruction set.
     fn run<K: Int8Kernel>(self, kernel: K) -> K::Output;
     /// Does the same in a function that never becomes part of the caller.

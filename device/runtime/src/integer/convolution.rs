@@ -55,8 +55,9 @@ impl IntegerConv {
 
     /// Returns parameters of the site in units of the sums and of the result. `weight` are the convolution's weights.
     ///
-    /// With the scales `s` of the input, `w` of a channel's weights and `y` of the result (1 if it is real; that of the rounding before a shortcut, if there is one), weights become
-    /// `weight · ((s · w) / y)`, and a bias `bias / y`. Every operation is rounded to f32.
+    /// With the scales `s` of the input, `w` of a channel's weights and `y` of the result (1 if it is real; that of the
+    /// rounding before a shortcut, if there is one), weights become `weight · ((s · w) / y)`, and a bias `bias / y`. Every
+    /// operation is rounded to f32.
     pub(crate) fn scaled(&self, weight: &QuantisedTensor, parameters: &SiteParameters) -> SiteParameters {
         let unit = match self.result {
             Result::Real { .. } => None,

@@ -8,9 +8,7 @@ mod convolution;
 mod operators;
 
 pub(crate) use convolution::{IntegerConv, Result};
-pub(crate) use operators::{
-    AddBytes, Dequantise, GatherBytes, MeanOfBytes, PoolBytes, Quantise, QuantiseImage, values,
-};
+pub(crate) use operators::{AddBytes, Dequantise, GatherBytes, MeanOfBytes, PoolBytes, Quantise, QuantiseImage};
 
 use clr_kernels::{Bounds, Rounding};
 use clr_onnx::Quantisation;
@@ -38,8 +36,10 @@ impl Stored {
     }
 }
 
-/// Bytes per f32 of a buffer.
-pub(crate) const PER_VALUE: usize = size_of::<f32>();
+/// Returns the number of f32 of a buffer for this many bytes.
+pub(crate) fn values(bytes: usize) -> usize {
+    bytes.div_ceil(size_of::<f32>())
+}
 
 /// Returns the bytes in a buffer.
 pub(crate) fn bytes(values: &[f32]) -> &[u8] {

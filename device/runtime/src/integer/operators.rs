@@ -7,7 +7,7 @@ use clr_kernels::{
 use clr_onnx::{Quantisation, Shape};
 use rayon::prelude::*;
 
-use super::{PER_VALUE, bytes, bytes_mut, rounding};
+use super::{bytes, bytes_mut, rounding};
 use crate::operators::{Backward, Context, Operator};
 
 /// Number of bytes above which blocks are distributed over threads.
@@ -216,9 +216,4 @@ impl Operator for GatherBytes {
     }
 
     inference_only!();
-}
-
-/// Returns the number of f32 of a buffer for this many bytes.
-pub(crate) fn values(bytes: usize) -> usize {
-    bytes.div_ceil(PER_VALUE)
 }

@@ -23,6 +23,7 @@ use crate::RuntimeError;
 
 pub(crate) use layout::Block;
 use normalisation::{Kind, Normalisation};
+pub(crate) use pool::pool_shape;
 
 /// Instruction set, workspace and threads with which an operator runs.
 #[derive(Clone, Debug)]
@@ -229,6 +230,6 @@ pub(crate) fn blocked_len(shape: Shape) -> usize {
 }
 
 /// Returns the padding of a pooling window on an input of `size` (rows, columns): top, left, bottom, right.
-pub(crate) fn resolved(window: &Pool, size: [usize; 2]) -> [usize; 4] {
+fn resolved(window: &Pool, size: [usize; 2]) -> [usize; 4] {
     Padding::resolve(window.padding, size, window.kernel, window.stride, [1, 1])
 }

@@ -27,15 +27,7 @@ impl Pooling {
     }
 
     fn new(window: &Pool, kind: PoolKind, input: Shape, output: Shape, context: Context) -> Self {
-        let shape = PoolShape {
-            kind,
-            input: size(input),
-            output: size(output),
-            kernel: window.kernel,
-            stride: window.stride,
-            dilation: [1, 1],
-            pads: resolved(window, size(input)),
-        };
+        let shape = pool_shape(window, kind, input, output);
         Self { shape, context }
     }
 
@@ -74,6 +66,19 @@ impl Operator for Pooling {
             let x = step.inputs.first().map_or(&none[..], |x| &x[block * from..][..from]);
             pool_gradient(self.context.isa, &self.shape, x, dy, dx);
         }
+    }
+}
+
+/// Returns the shape of a pooling of values with these shapes.
+pub(crate) fn pool_shape(window: &Pool, kind: PoolKind, input: Shape, output: Shape) -> PoolShape {
+    PoolShape {
+        kind,
+        input: size(input),
+        output: size(output),
+        kernel: window.kernel,
+        stride: window.stride,
+        dilation: [1, 1],
+        pads: resolved(window, size(input)),
     }
 }
 

@@ -91,7 +91,7 @@ impl<'a> Import<'a> {
             },
             Some(Value::Foreign(foreign)) => info(foreign.dims.clone(), foreign.kind),
             Some(Value::Other(_)) => self.raw(name).ok_or(Refusal::Tainted)?,
-            Some(Value::Quantised(_) | Value::Bytes(_) | Value::Weight(_)) => {
+            Some(Value::Quantised { .. } | Value::Bytes(_) | Value::Weight(_)) => {
                 return Err(Refusal::Unsupported("a quantised value in an opaque step".to_owned()));
             }
             Some(Value::Unknown) | None => return Err(Refusal::Tainted),

@@ -67,7 +67,7 @@ impl<'a> Import<'a> {
                 None => return Err(format!("nothing produces `{name}`")),
             },
             None if self.constants.contains_key(name) => Source::Constant,
-            Some(Value::Quantised(_) | Value::Bytes(_) | Value::Weight(_) | Value::Other(_) | Value::Unknown)
+            Some(Value::Quantised { .. } | Value::Bytes(_) | Value::Weight(_) | Value::Other(_) | Value::Unknown)
             | None => return Err(format!("`{name}` cannot be computed")),
         })
     }

@@ -8,7 +8,7 @@ use super::super::{
     order,
     value::{Bytes, Converted, Dim, Refusal, Value, unsupported},
 };
-use crate::{Quantisation, QuantisedTensor, Tensor, ValueId, graph::Op, proto::NodeProto};
+use crate::{Quantisation, QuantisedTensor, Tensor, ValueId, graph::Op, proto::NodeProto, quantisation::dequantised};
 
 /// Difference between the integers of a grid in `int8` and in `uint8`.
 const OFFSET: i32 = 128;
@@ -113,7 +113,10 @@ pub(super) fn quantise<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conve
     } else {
         import.push_on(source, Op::FakeQuantise(single), &view)?
     };
-    Ok(Value::Quantised(Box::new(rounded)))
+    Ok(Value::Quantised {
+        real: Box::new(rounded),
+        signed: grid.signed,
+    })
 }
 
 /// Quantises a constant, as training with simulated quantisation exports its weights.
@@ -137,9 +140,8 @@ fn constant<'a>(import: &mut Import<'a>, source: Source<'a>, grid: &Grid, tensor
 pub(super) fn dequantise<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     check_attributes(source)?;
     match import.value(source, 0)? {
-        Value::Quantised(value) => {
-            let own = value.computed().and_then(|value| import.grid(value));
-            let signed = import.is_signed(source, 0);
+        Value::Quantised { real, signed } => {
+            let own = real.computed().and_then(|value| import.grid(value));
             let grid = Grid::read(import, source, signed)?.single()?;
             if own != Some(grid) {
                 return unsupported(format!(
@@ -147,7 +149,7 @@ pub(super) fn dequantise<'a>(import: &mut Import<'a>, source: Source<'a>) -> Con
                     grid.scale, grid.zero_point
                 ));
             }
-            Ok(*value)
+            Ok(*real)
         }
         Value::Bytes(bytes) => {
             let grid = Grid::read(import, source, bytes.signed)?;
@@ -158,7 +160,7 @@ pub(super) fn dequantise<'a>(import: &mut Import<'a>, source: Source<'a>) -> Con
             let grid = Grid::read(import, source, true)?;
             let position = grid.positions(source, &dims)?;
             let real = values.iter().enumerate().map(|(index, value)| match value {
-                Dim::Known(value) => Some((*value as f64 * f64::from(grid.scale.data()[position(index)])) as f32),
+                Dim::Known(value) => Some(dequantised(*value, grid.scale.data()[position(index)])),
                 Dim::Batch(_) => None,
             });
             match real.collect::<Option<Vec<f32>>>() {
@@ -242,7 +244,7 @@ impl<'a> Import<'a> {
     pub(in super::super) fn with_real_inputs(&mut self, source: Source<'a>) -> Vec<(&'a str, Value)> {
         let mut replaced = Vec::new();
         for name in order::inputs(source.proto) {
-            if let Some(Value::Quantised(real)) = self.values.get(name) {
+            if let Some(Value::Quantised { real, .. }) = self.values.get(name) {
                 let real = (**real).clone();
                 replaced.extend(self.values.insert(name, real).map(|value| (name, value)));
             }
@@ -253,16 +255,6 @@ impl<'a> Import<'a> {
     /// Returns the grid on which a value lies.
     fn grid(&self, value: ValueId) -> Option<Quantisation> {
         self.grids[value.0]
-    }
-
-    /// Returns whether the integers of input `index` are `int8`, according to the zero point of the node that made them.
-    fn is_signed(&self, source: Source<'a>, index: usize) -> bool {
-        let producer = source.input(index).and_then(|name| self.producers.get(name));
-        let zero_point = producer.and_then(|&node| self.file.node[node].input.get(2));
-        zero_point.is_some_and(|name| match self.values.get(name.as_str()) {
-            Some(Value::Bytes(bytes)) => bytes.signed,
-            _ => false,
-        })
     }
 
     /// Returns a note on weights that are integers in the file and floats in the backbone.

@@ -222,12 +222,6 @@ impl Int8Simd for NeonInt8 {
         }
     }
     #[inline(always)]
-    fn max_bytes(self, a: &[u8; LANES], b: &[u8; LANES]) -> [u8; LANES] {
-        let mut out = [0; LANES];
-        proven! { vst1q_u8(out.as_mut_ptr(), vmaxq_u8(vld1q_u8(a.as_ptr()), vld1q_u8(b.as_ptr()))) }
-        out
-    }
-    #[inline(always)]
     fn run<K: Int8Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "neon")]
         fn compiled<K: Int8Kernel>(simd: NeonInt8, kernel: K) -> K::Output {

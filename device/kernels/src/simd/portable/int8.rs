@@ -102,10 +102,6 @@ impl Int8Simd for Exact {
         }
     }
     #[inline(always)]
-    fn max_bytes(self, a: &[u8; LANES], b: &[u8; LANES]) -> [u8; LANES] {
-        std::array::from_fn(|lane| a[lane].max(b[lane]))
-    }
-    #[inline(always)]
     fn run<K: Int8Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
     }

@@ -4,13 +4,13 @@
 //! leaves every sum in its place. Products of bytes (`vpmaddubsw`) would saturate.
 
 use std::arch::x86_64::{
-    __m128i, __m256i, _mm_loadu_si128, _mm_max_epu8, _mm_storeu_si128, _mm_unpackhi_epi8, _mm_unpackhi_epi16,
-    _mm_unpacklo_epi8, _mm_unpacklo_epi16, _mm256_add_epi32, _mm256_adds_epi16, _mm256_and_si256, _mm256_cvtepi32_ps,
-    _mm256_cvtepu8_epi32, _mm256_cvtps_epi32, _mm256_dpbusd_avx_epi32, _mm256_load_si256, _mm256_loadu_si256,
-    _mm256_madd_epi16, _mm256_max_epi32, _mm256_max_epu8, _mm256_min_epi32, _mm256_min_epu8, _mm256_min_ps,
-    _mm256_packs_epi32, _mm256_packus_epi16, _mm256_permutevar8x32_epi32, _mm256_set_m128i, _mm256_set1_epi8,
-    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_si256, _mm256_slli_epi16,
-    _mm256_srai_epi16, _mm256_srli_epi16, _mm256_storeu_si256, _mm256_sub_epi32,
+    __m128i, __m256i, _mm_loadu_si128, _mm_unpackhi_epi8, _mm_unpackhi_epi16, _mm_unpacklo_epi8, _mm_unpacklo_epi16,
+    _mm256_add_epi32, _mm256_adds_epi16, _mm256_and_si256, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32,
+    _mm256_cvtps_epi32, _mm256_dpbusd_avx_epi32, _mm256_load_si256, _mm256_loadu_si256, _mm256_madd_epi16,
+    _mm256_max_epi32, _mm256_max_epu8, _mm256_min_epi32, _mm256_min_epu8, _mm256_min_ps, _mm256_packs_epi32,
+    _mm256_packus_epi16, _mm256_permutevar8x32_epi32, _mm256_set_m128i, _mm256_set1_epi8, _mm256_set1_epi16,
+    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_si256, _mm256_slli_epi16, _mm256_srai_epi16,
+    _mm256_srli_epi16, _mm256_storeu_si256, _mm256_sub_epi32,
 };
 
 use super::{Avx2, Pair};
@@ -217,15 +217,6 @@ impl<const VNNI: bool> Int8Simd for Int8Pair<VNNI> {
                 _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm256_permutevar8x32_epi32(bytes, order));
             }
         }
-    }
-    #[inline(always)]
-    fn max_bytes(self, a: &[u8; LANES], b: &[u8; LANES]) -> [u8; LANES] {
-        let mut out = [0; LANES];
-        proven! {
-            let larger = _mm_max_epu8(_mm_loadu_si128(a.as_ptr().cast()), _mm_loadu_si128(b.as_ptr().cast()));
-            _mm_storeu_si128(out.as_mut_ptr().cast(), larger);
-        }
-        out
     }
     #[inline(always)]
     fn run<K: Int8Kernel>(self, kernel: K) -> K::Output {

@@ -1,12 +1,11 @@
 //! AVX-512 with VNNI, BW and VL, and with VBMI where the CPU has it: sums of sixteen i32 in one register.
 
 use std::arch::x86_64::{
-    __m512i, _mm_loadu_si128, _mm_max_epu8, _mm_storeu_si128, _mm512_add_epi32, _mm512_adds_epi16, _mm512_cvtepi32_ps,
-    _mm512_cvtepu8_epi32, _mm512_cvtps_epi32, _mm512_dpbusd_epi32, _mm512_load_si512, _mm512_loadu_si512,
-    _mm512_max_epi32, _mm512_max_epu8, _mm512_min_epi32, _mm512_min_epu8, _mm512_min_ps, _mm512_packs_epi32,
-    _mm512_packus_epi16, _mm512_permutexvar_epi8, _mm512_permutexvar_epi32, _mm512_set1_epi8, _mm512_set1_epi16,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_set4_epi32, _mm512_setr_epi32, _mm512_shuffle_epi8, _mm512_storeu_si512,
-    _mm512_sub_epi32,
+    __m512i, _mm_loadu_si128, _mm512_add_epi32, _mm512_adds_epi16, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32,
+    _mm512_cvtps_epi32, _mm512_dpbusd_epi32, _mm512_load_si512, _mm512_loadu_si512, _mm512_max_epi32, _mm512_max_epu8,
+    _mm512_min_epi32, _mm512_min_epu8, _mm512_min_ps, _mm512_packs_epi32, _mm512_packus_epi16, _mm512_permutexvar_epi8,
+    _mm512_permutexvar_epi32, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_set4_epi32, _mm512_setr_epi32, _mm512_shuffle_epi8, _mm512_storeu_si512, _mm512_sub_epi32,
 };
 
 use super::{Avx2, Avx512, Register};
@@ -170,15 +169,6 @@ impl<const VBMI: bool> Int8Simd for Vnni512<VBMI> {
             let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
             _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_permutexvar_epi32(order, bytes));
         }
-    }
-    #[inline(always)]
-    fn max_bytes(self, a: &[u8; LANES], b: &[u8; LANES]) -> [u8; LANES] {
-        let mut out = [0; LANES];
-        proven! {
-            let larger = _mm_max_epu8(_mm_loadu_si128(a.as_ptr().cast()), _mm_loadu_si128(b.as_ptr().cast()));
-            _mm_storeu_si128(out.as_mut_ptr().cast(), larger);
-        }
-        out
     }
     #[inline(always)]
     fn run<K: Int8Kernel>(self, kernel: K) -> K::Output {
