@@ -54,6 +54,7 @@ pub(crate) enum Command {
     Import(commands::import::ImportArgs),
     Background(commands::background::BackgroundArgs),
     Quantize(commands::quantize::QuantizeArgs),
+    Convert(commands::convert::ConvertArgs),
     Train(commands::train::TrainArgs),
     Eval(commands::eval::EvalArgs),
     Classify(commands::classify::ClassifyArgs),

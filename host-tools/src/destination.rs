@@ -211,6 +211,11 @@ fn cannot_write(path: &Path, folder: &Path, error: io::Error) -> anyhow::Error {
     anyhow!("cannot write '{}': {reason}\nhint: {hint}", path.display())
 }
 
+/// Returns whether both paths are the same existing file.
+pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -153,27 +153,25 @@ pub(crate) struct Parity {
     pub(crate) tolerance: f64,
 }
 
-/// Decodes the adapter and compares candle with the device engine on validation images. Then writes a temporary file,
-/// reads it back and renames it.
-pub(crate) fn publish_checked(backbone: &Backbone, trained: &Trained, path: &Path) -> anyhow::Result<Parity> {
-    let adapter = clr_adapters::decode(&trained.bytes)
+/// Decodes the adapter file `bytes` and compares the logits of `samples`, which are validation images, with those of the device
+/// engine. Then writes a temporary file, reads it back and renames it.
+pub(crate) fn publish_checked(
+    backbone: &Backbone,
+    bytes: &[u8],
+    samples: &[ParitySample],
+    path: &Path,
+) -> anyhow::Result<Parity> {
+    let adapter = clr_adapters::decode(bytes)
         .context("the adapter cannot be read back")?
         .adapter;
     let engine = Engine::new(backbone.clone(), EngineOptions::default())?;
     let resident = engine.prepare(&adapter)?;
-    anyhow::ensure!(
-        !trained.parity.is_empty(),
-        "no validation image to compare the engines with"
-    );
-    let parity = compare(&trained.parity, &|input| Ok(engine.logits(&resident, input)?))?;
+    anyhow::ensure!(!samples.is_empty(), "no validation image to compare the engines with");
+    let parity = compare(samples, &|input| Ok(engine.logits(&resident, input)?))?;
     // Written last. If the run is interrupted, only a temporary file remains.
-    publish(path, &trained.bytes, |written| {
-        let bytes = fs::read(written).with_context(|| format!("cannot read back '{}'", written.display()))?;
-        anyhow::ensure!(
-            bytes == trained.bytes,
-            "'{}' differs from the bytes written",
-            written.display()
-        );
+    publish(path, bytes, |written| {
+        let read = fs::read(written).with_context(|| format!("cannot read back '{}'", written.display()))?;
+        anyhow::ensure!(read == bytes, "'{}' differs from the bytes written", written.display());
         Ok(())
     })?;
     Ok(parity)

@@ -78,6 +78,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<u8> {
         Command::Keygen(args) => commands::keygen::run(&args, &context),
         Command::Background(args) => commands::background::run(&args, &context),
         Command::Quantize(args) => commands::quantize::run(&args, &context),
+        Command::Convert(args) => commands::convert::run(&args, &context),
         Command::Sign(args) => commands::sign::run(&args, &context),
         Command::Verify(args) => commands::verify::run(&args, &context),
         Command::Push(args) => commands::push::run(&args, &context),

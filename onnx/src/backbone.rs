@@ -5,7 +5,9 @@ use std::sync::Arc;
 use clr_adapters::{Adapter, Background, Digest, Head, Header, Preprocessing, Provenance};
 
 use crate::{
-    OnnxError, Origin, PreprocessingOrigins, Shape, SiteInfo, StatedPreprocessing, canonical,
+    OnnxError, Origin, PreprocessingOrigins, Shape, SiteInfo, StatedPreprocessing,
+    bias_units::BiasUnits,
+    canonical,
     digest::digest,
     graph::{Graph, Node, Op, ValueId},
     imagenet_preprocessing,
@@ -35,6 +37,7 @@ pub struct Backbone {
     in_graph: Option<InGraph>,
     notes: Vec<String>,
     further_inside: Option<String>,
+    bias_units: Option<Arc<BiasUnits>>,
     pub(crate) background: Option<Arc<Background>>,
 }
 
@@ -75,7 +78,7 @@ impl Backbone {
             return Err(OnnxError::Graph { reason });
         };
         validate::classifier(classifier.as_ref(), labels.as_deref(), feature_count)?;
-        let (sites, digest) = (find_sites(&graph), digest(&graph));
+        let (sites, digest) = (find_sites(&graph), digest(&graph, None));
         Ok(Self {
             name: name.into(),
             graph,
@@ -90,6 +93,7 @@ impl Backbone {
             in_graph: None,
             notes: Vec::new(),
             further_inside: None,
+            bias_units: None,
             background: None,
         })
     }
@@ -120,6 +124,23 @@ impl Backbone {
         })
     }
 
+    /// Returns the units of the sites' biases, if the backbone has them in place of norms.
+    pub fn bias_units(&self) -> Option<&BiasUnits> {
+        self.bias_units.as_deref()
+    }
+
+    /// Sets the units of the sites' biases, which changes the digest.
+    pub(crate) fn with_bias_units(self, units: Option<BiasUnits>) -> Result<Self, OnnxError> {
+        if let Some(units) = &units {
+            units.check(&self.sites).map_err(|reason| OnnxError::Graph { reason })?;
+        }
+        Ok(Self {
+            digest: digest(&self.graph, units.as_ref()),
+            bias_units: units.map(Arc::new),
+            ..self
+        })
+    }
+
     /// Replaces the classifier, if there is one, by one with the same features and classes.
     pub(crate) fn map_classifier(mut self, replacement: impl FnOnce(&Head) -> Head) -> Self {
         self.classifier = self.classifier.as_ref().map(replacement);
@@ -136,7 +157,8 @@ impl Backbone {
         self.feature_count
     }
 
-    /// Returns the SHA-256 of the canonical frozen graph: names, structure and weights, without the classifier.
+    /// Returns the SHA-256 of the canonical frozen graph: names, structure and weights, without the classifier, and of
+    /// [`Backbone::bias_units`].
     pub fn digest(&self) -> Digest {
         self.digest
     }

@@ -12,6 +12,9 @@
 //! weights = a tensor, or (with tag 26 in place of 0) dimensions, integers (i8) and a scale for each output channel
 //! opaque  = length | bytes of its ModelProto, in which names and constants have one form | batch of one only (u8)
 //! ```
+//! If the backbone has units of biases ([`Backbone::bias_units`](crate::Backbone::bias_units)), `"bias units"` and a list of f16 for each site
+//! follow, because they change the meaning of compact adapters.
+//!
 //! The digest does not depend on the classifier, labels, preprocessing, the backbone's name or the bytes of any file.
 
 use clr_adapters::Digest;
@@ -19,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     ConvWeight, Quantisation, Tensor,
+    bias_units::BiasUnits,
     graph::{Activation, Graph, Op, PadMode, Padding, Pool},
     resize::{Coordinates, Resize, ResizeMode, ResizeTarget, Rounding},
 };
@@ -26,8 +30,8 @@ use crate::{
 /// Version of the encoding. A change gives every backbone a new digest, which no existing adapter fits.
 const VERSION: usize = 1;
 
-/// Returns the digest of a graph.
-pub(crate) fn digest(graph: &Graph) -> Digest {
+/// Returns the digest of a graph and of the units of its sites' biases.
+pub(crate) fn digest(graph: &Graph, bias_units: Option<&BiasUnits>) -> Digest {
     let mut out = Encoder(Sha256::new());
     out.0.update(b"clr-backbone");
     out.number(VERSION);
@@ -40,6 +44,13 @@ pub(crate) fn digest(graph: &Graph) -> Digest {
         out.number(node.inputs.len());
         node.inputs.iter().for_each(|input| out.number(input.0));
         out.op(&node.op);
+    }
+    if let Some(units) = bias_units {
+        out.0.update(b"bias units");
+        for site in units.sites() {
+            out.number(site.len());
+            site.iter().for_each(|unit| out.0.update(unit.to_le_bytes()));
+        }
     }
     Digest(out.0.finalize().into())
 }

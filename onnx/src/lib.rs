@@ -4,6 +4,7 @@
 
 mod backbone;
 mod background;
+mod bias_units;
 mod canonical;
 #[cfg(feature = "import")]
 mod checkpoint;
@@ -36,6 +37,7 @@ mod validate;
 mod write;
 
 pub use backbone::Backbone;
+pub use bias_units::BiasUnits;
 #[cfg(feature = "import")]
 pub use checkpoint::{
     Architecture, ImportError, ImportOptions, NumpyArray, TensorProblem, import, import_bytes, numpy_arrays,

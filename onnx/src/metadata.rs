@@ -6,6 +6,7 @@
 //! | `clr.preprocessing_origins` | JSON of [`PreprocessingOrigins`]: where each part came from at import |
 //! | `clr.labels` | JSON list of the classifier's labels |
 //! | `clr.classifier` | `present` or `absent`: whether the last dense layer is a classifier or part of the backbone |
+//! | `clr.bias_units` | hexadecimal f16 of [`BiasUnits`], with a space after each site |
 //! | `clr.opaque` | JSON list of [`StepEntry`]: the nodes of each opaque step |
 //!
 //! Any other key that starts with `clr.` is an error, and so is an unknown field in the JSON, because its meaning could
@@ -13,7 +14,7 @@
 
 use clr_adapters::Preprocessing;
 
-use crate::{OnnxError, PreprocessingOrigins, proto::ModelProto};
+use crate::{OnnxError, PreprocessingOrigins, bias_units::BiasUnits, proto::ModelProto};
 
 const OURS: &str = "clr.";
 const PREPROCESSING: &str = "clr.preprocessing";
@@ -21,6 +22,7 @@ const ORIGINS: &str = "clr.preprocessing_origins";
 const LABELS: &str = "clr.labels";
 const CLASSIFIER: &str = "clr.classifier";
 const OPAQUE: &str = "clr.opaque";
+const BIAS_UNITS: &str = "clr.bias_units";
 
 /// An opaque step in a file, given by its nodes.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -48,6 +50,7 @@ pub(crate) struct Metadata {
     pub(crate) labels: Option<Vec<String>>,
     pub(crate) classifier: Option<bool>,
     pub(crate) steps: Vec<StepEntry>,
+    pub(crate) bias_units: Option<BiasUnits>,
 }
 
 /// Returns the entries, keys and values.
@@ -57,6 +60,7 @@ pub(crate) fn entries(
     labels: Option<&[String]>,
     steps: &[StepEntry],
     classifier: bool,
+    bias_units: Option<&BiasUnits>,
 ) -> Vec<(&'static str, String)> {
     // Serialising plain structs of numbers and strings cannot fail. A missing entry would only select the default.
     let mut entries = Vec::new();
@@ -68,6 +72,9 @@ pub(crate) fn entries(
     }
     if !steps.is_empty() {
         add(OPAQUE, serde_json::to_string(steps));
+    }
+    if let Some(units) = bias_units {
+        entries.push((BIAS_UNITS, units.to_text()));
     }
     entries.push((CLASSIFIER, if classifier { "present" } else { "absent" }.to_owned()));
     entries
@@ -97,6 +104,9 @@ pub(crate) fn read(model: &ModelProto, origin: &str) -> Result<Metadata, OnnxErr
             ORIGINS => metadata.origins = Some(json(value).map_err(|reason| fail(key, reason))?),
             LABELS => metadata.labels = Some(json(value).map_err(|reason| fail(key, reason))?),
             OPAQUE => metadata.steps = json(value).map_err(|reason| fail(key, reason))?,
+            BIAS_UNITS => {
+                metadata.bias_units = Some(BiasUnits::from_text(value).map_err(|reason| fail(key, reason))?);
+            }
             CLASSIFIER => {
                 metadata.classifier = match value.as_str() {
                     "present" => Some(true),
@@ -105,7 +115,8 @@ pub(crate) fn read(model: &ModelProto, origin: &str) -> Result<Metadata, OnnxErr
                 }
             }
             _ => {
-                let known = [PREPROCESSING, ORIGINS, LABELS, CLASSIFIER, OPAQUE].map(|key| format!("`{key}`"));
+                let known = [PREPROCESSING, ORIGINS, LABELS, CLASSIFIER, OPAQUE, BIAS_UNITS];
+                let known = known.map(|key| format!("`{key}`"));
                 let reason = format!(
                     "unknown key, expected {}\nhint: correct or remove the key, or use the version that wrote the file",
                     known.join(", ")

@@ -5,6 +5,7 @@ mod background;
 mod bad_input;
 mod commands;
 mod continual;
+mod convert;
 mod documents;
 mod engines_agree;
 mod fixtures;

@@ -6,7 +6,7 @@ use clr_adapters::{Adapter, SiteWeights};
 #[cfg(feature = "tract")]
 use clr_onnx::with_all_sites;
 use clr_onnx::{Backbone, absolute_sites};
-use clr_runtime::{Executable, FeaturePass, Intermediates, PrefixActivations, SiteParameters};
+use clr_runtime::{Executable, FeaturePass, Intermediates, PrefixActivations, RuntimeError, SiteParameters};
 
 use crate::EngineError;
 #[cfg(feature = "tract")]
@@ -38,7 +38,7 @@ impl Native {
     }
 
     /// Returns the parameters of every site. The adapter must have been checked against the backbone.
-    fn sites(&self, backbone: &Backbone, adapter: &Adapter) -> Arc<[SiteParameters]> {
+    fn sites(&self, backbone: &Backbone, adapter: &Adapter) -> Result<Arc<[SiteParameters]>, RuntimeError> {
         let given = absolute_sites(backbone, adapter).into_iter().enumerate();
         let sites = given.zip(&*self.frozen).map(|((index, given), frozen)| {
             let parameters = given.map(|site| match &site.weights {
@@ -46,7 +46,7 @@ impl Native {
                 SiteWeights::Kernel(weights) => SiteParameters::kernel(weights, &site.bias),
             });
             parameters.map_or_else(
-                || frozen.clone(),
+                || Ok(frozen.clone()),
                 |parameters| self.executable.scaled(index, &parameters),
             )
         });
@@ -72,7 +72,7 @@ impl Plan {
     pub(crate) fn reprogram(&self, backbone: &Backbone, adapter: &Adapter) -> Result<Reprogrammed, EngineError> {
         Ok(match self {
             Self::Native(plan) => Reprogrammed::Native {
-                sites: plan.sites(backbone, adapter),
+                sites: plan.sites(backbone, adapter)?,
                 plan: Arc::clone(plan),
             },
             #[cfg(feature = "tract")]

@@ -8,10 +8,11 @@ use std::{
     path::PathBuf,
 };
 
-use clr_adapters::Recipe;
+use clr_adapters::{Encoding, Recipe, SiteSteps, StepSize, decode, encode};
 use clr_engine::Kernels;
 use clr_onnx::{
-    Architecture, Backbone, ConversionError, Program, Quantiser, ValueId, convert_adapter, image_grid, range_grid,
+    Architecture, Backbone, ConversionError, Program, Quantiser, ValueId, compacted, convert_adapter, image_grid,
+    range_grid,
 };
 use clr_runtime::{Executable, ExecutableOptions};
 
@@ -155,5 +156,40 @@ fn logits_of_quantised_backbones_are_bit_identical_on_every_machine_and_for_any_
         let real = |bits: &[u32]| bits.iter().map(|bits| f32::from_bits(*bits)).collect::<Vec<_>>();
         assert_close(&real(bits), &real(&expected[name]), 1e-3, name);
         assert_eq!(bits, &expected[name], "{name}");
+    }
+}
+
+#[test]
+fn a_converted_compact_file_has_the_size_of_its_parent() {
+    let float = backbone(Architecture::EfficientNetLite0, SIDE);
+    let integer = quantised(&float);
+    let engines = [float.clone(), integer.clone()].map(|backbone| engine(backbone, 1, Kernels::Fused));
+    let steps = SiteSteps {
+        weights: StepSize(-12),
+        bias: StepSize(-12),
+    };
+    for recipe in [Recipe::Linear, Recipe::Clr] {
+        let parent = compacted(&float, &adapter(&float, recipe, "birds", 10, 1), steps, 0.1);
+        let converted = convert_adapter(&float, &integer, &parent).unwrap();
+        let files = [&parent, &converted].map(|adapter| encode(adapter, Encoding::Compact).unwrap());
+        let [before, after] = [&files[0], &files[1]].map(Vec::len);
+        assert!(after <= before + before / 50, "{recipe}: {before} and {after} bytes");
+        let logits = [0, 1].map(|which| {
+            let read = decode(&files[which]).unwrap().adapter;
+            let resident = engines[which].prepare(&read).unwrap();
+            engines[which].logits(&resident, &image(&float, 1)).unwrap()
+        });
+        let error = distance(&logits[1], &logits[0]);
+        assert!(error < 0.3, "{recipe}: {error}");
+    }
+}
+
+#[test]
+fn the_file_of_a_quantised_backbone_gives_an_equal_backbone() {
+    for architecture in [Architecture::EfficientNetLite0, Architecture::ResNet18] {
+        let integer = quantised(&backbone(architecture, SIDE));
+        assert!(integer.bias_units().is_some());
+        let read = Backbone::from_bytes(&integer.to_bytes(), "quantised.onnx").unwrap();
+        assert_eq!(read, integer);
     }
 }

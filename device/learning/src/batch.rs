@@ -98,7 +98,7 @@ impl Network {
     ) -> std::result::Result<(), E> {
         let executable = self.frozen.executable(size)?;
         let length = executable.image().iter().product::<usize>().max(1);
-        let sites = self.batch_sites(&self.site_parameters(&executable));
+        let sites = self.batch_sites(&self.site_parameters(&executable)?);
         let mut pooled: Vec<Option<PooledStatistics>> = vec![None; self.sites.len()];
         for batch in batches {
             let batch = batch?;

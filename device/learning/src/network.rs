@@ -318,14 +318,15 @@ impl Network {
         weights
     }
 
-    /// Returns the features `[F]` of each preprocessed image `[3, H, W]` of `size` (rows, columns).
+    /// Returns the features `[F]` of each preprocessed image `[3, H, W]` of `size` (rows, columns), as the engine computes
+    /// them: on bytes, if the backbone is quantised. Training computes the same function on real values.
     ///
     /// # Errors
     /// If the runtime cannot execute the backbone at this size, or an image has another size.
     pub fn features(&self, images: &[&[f32]], size: [usize; 2]) -> Result<Vec<Vec<f32>>> {
-        let executable = self.frozen.executable(size)?;
+        let executable = self.frozen.inference(size)?;
         check_images(&executable, images)?;
-        let parameters = self.site_parameters(&executable);
+        let parameters = self.site_parameters(&executable)?;
         let all = images.par_iter();
         Ok(all.map(|image| executable.features(image, &parameters)).collect())
     }
@@ -336,7 +337,7 @@ impl Network {
     /// # Errors
     /// As [`Network::features`].
     pub fn unmodified(&self, image: &[f32], size: [usize; 2]) -> Result<FeaturePass> {
-        let executable = self.frozen.executable(size)?;
+        let executable = self.frozen.inference(size)?;
         check_images(&executable, &[image])?;
         Ok(executable.pass(image, &executable.frozen_parameters(), WITH_STATISTICS))
     }
@@ -347,7 +348,7 @@ impl Network {
     /// # Errors
     /// As [`Network::features`].
     pub fn block_statistics(&self, images: &[&[f32]], size: [usize; 2]) -> Result<Vec<Vec<f32>>> {
-        let executable = self.frozen.executable(size)?;
+        let executable = self.frozen.inference(size)?;
         check_images(&executable, images)?;
         let parameters = executable.frozen_parameters();
         let all = images.par_iter();

@@ -108,7 +108,7 @@ impl Network {
         loss: &impl LossFn,
     ) -> Result<StepOutput> {
         let executable = self.frozen.executable(size)?;
-        let parameters = self.site_parameters(&executable);
+        let parameters = self.site_parameters(&executable)?;
         check_backward(&executable, &parameters)?;
         let segments = executable.segments(executable.first_trained(&parameters), checkpointing.segments());
         let prefix = |index: usize| Cow::Borrowed(prefixes[index]);
@@ -124,7 +124,7 @@ impl Network {
     pub fn prefix(&self, image: &[f32], size: [usize; 2]) -> Result<PrefixActivations> {
         let executable = self.frozen.executable(size)?;
         check_images(&executable, &[image])?;
-        let parameters = self.site_parameters(&executable);
+        let parameters = self.site_parameters(&executable)?;
         Ok(executable.prefix(image, &parameters, executable.first_trained(&parameters)))
     }
 
@@ -134,7 +134,7 @@ impl Network {
     /// As [`Network::features`].
     pub fn features_from_prefix(&self, prefix: &PrefixActivations, size: [usize; 2]) -> Result<Vec<f32>> {
         let executable = self.frozen.executable(size)?;
-        Ok(executable.features_from_prefix(prefix, &self.site_parameters(&executable)))
+        Ok(executable.features_from_prefix(prefix, &self.site_parameters(&executable)?))
     }
 
     /// Estimates the memory of one thread of [`Network::forward_backward_from_prefix`] that trains `images` of a batch
@@ -144,21 +144,10 @@ impl Network {
     /// If the runtime cannot execute the backbone at this size.
     pub fn footprint(&self, size: [usize; 2], checkpointing: Checkpointing, images: usize) -> Result<Footprint> {
         let executable = self.frozen.executable(size)?;
-        let parameters = self.site_parameters(&executable);
+        let parameters = self.site_parameters(&executable)?;
         let segments = executable.segments(executable.first_trained(&parameters), checkpointing.segments());
         let together = executable.images_together(&segments).min(images.max(1));
         Ok(executable.footprint(&parameters, &segments, together))
-    }
-
-    /// Returns the logits `[K]` of an image as the engine computes them: on bytes, if the backbone is quantised. Training
-    /// computes the same function on real values.
-    ///
-    /// # Errors
-    /// As [`Network::features`].
-    pub fn inference_logits(&self, image: &[f32], size: [usize; 2]) -> Result<Vec<f32>> {
-        let executable = self.frozen.inference(size)?;
-        check_images(&executable, &[image])?;
-        Ok(self.classify(&executable.features(image, &self.site_parameters(&executable))))
     }
 
     /// Returns the runtime's executable for images of `size` (rows, columns).
@@ -175,11 +164,11 @@ impl Network {
     /// [`LearningError::NoBackwardPass`], and those of [`Network::executable`].
     pub fn check_trainable(&self, size: [usize; 2]) -> Result<()> {
         let executable = self.frozen.executable(size)?;
-        check_backward(&executable, &self.site_parameters(&executable))
+        check_backward(&executable, &self.site_parameters(&executable)?)
     }
 
     /// Returns one entry per site, which also states whether training needs its gradient.
-    pub(crate) fn site_parameters(&self, executable: &Executable) -> Vec<SiteParameters> {
+    pub(crate) fn site_parameters(&self, executable: &Executable) -> Result<Vec<SiteParameters>> {
         let mut all = executable.frozen_parameters();
         for ((index, parameters), site) in all.iter_mut().enumerate().zip(&self.sites) {
             let Some(folded) = site.folded() else { continue };
@@ -188,9 +177,9 @@ impl Network {
             } else {
                 SiteParameters::scale(&folded.weights, &folded.bias)
             };
-            *parameters = executable.scaled(index, &packed).with_gradient(folded.trained);
+            *parameters = executable.scaled(index, &packed)?.with_gradient(folded.trained);
         }
-        all
+        Ok(all)
     }
 
     /// Checks the images, and returns the executable and the sites' parameters for a step.
@@ -201,7 +190,7 @@ impl Network {
     ) -> Result<(Arc<Executable>, Vec<SiteParameters>)> {
         let executable = self.frozen.executable(size)?;
         check_images(&executable, images)?;
-        let parameters = self.site_parameters(&executable);
+        let parameters = self.site_parameters(&executable)?;
         check_backward(&executable, &parameters)?;
         Ok((executable, parameters))
     }

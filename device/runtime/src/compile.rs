@@ -230,7 +230,8 @@ impl<'a> Compiler<'a> {
     }
 
     fn convolution_of_bytes(&mut self, step: &clr_onnx::Step, conv: &ConvStep) -> Result<bool, RuntimeError> {
-        let (Some(input), Some(_)) = (self.grid(step.inputs[0]), conv.conv.weight.int8()) else {
+        let weight = conv.conv.weight.int8().filter(|weight| integer::sums_fit(weight));
+        let (Some(input), Some(_)) = (self.grid(step.inputs[0]), weight) else {
             return Ok(false);
         };
         let unsupported = || RuntimeError::unsupported(&step.name, "the runtime lacks its activation");
@@ -294,15 +295,8 @@ impl<'a> Compiler<'a> {
             .rounded(step.grid);
         let sizes = [step.inputs[0], step.output].map(|value| size(self.shape(value)));
         let weights = &self.options.weights;
-        Ok(Convolution::new(
-            conv,
-            sizes,
-            pixels,
-            activation,
-            integer,
-            weights,
-            &self.context,
-        ))
+        let new = Convolution::new(conv, sizes, pixels, activation, integer, weights, &self.context);
+        new.map_err(|channel| RuntimeError::range(&step.name, channel))
     }
 
     /// Returns the grid on which a value lies, if it can be stored as bytes.

@@ -82,6 +82,9 @@ pub(crate) struct EpilogueBackward<'a> {
 impl Convolution {
     /// Creates the convolution of `step` for these sizes of its input and output (rows, columns). `from_image` states that it reads the
     /// image's pixels.
+    ///
+    /// # Errors
+    /// As [`Convolution::scaled`].
     pub(crate) fn new(
         step: &ConvStep,
         [input, output]: [[usize; 2]; 2],
@@ -90,7 +93,7 @@ impl Convolution {
         integer: Option<IntegerConv>,
         weights: &Arc<PackedWeights>,
         context: &Context,
-    ) -> Self {
+    ) -> std::result::Result<Self, usize> {
         let mut conv = Self {
             site: step.site,
             shortcut: step.shortcut,
@@ -108,15 +111,18 @@ impl Convolution {
             forms: OnceLock::new(),
             gradient: OnceLock::new(),
         };
-        conv.frozen = conv.scaled(&conv.frozen);
-        conv
+        conv.frozen = conv.scaled(&conv.frozen)?;
+        Ok(conv)
     }
 
     /// Returns the parameters in the units in which this convolution takes them. On real values, they stay the same.
-    pub(crate) fn scaled(&self, parameters: &SiteParameters) -> SiteParameters {
+    ///
+    /// # Errors
+    /// The first channel whose results could leave the range of f32.
+    pub(crate) fn scaled(&self, parameters: &SiteParameters) -> std::result::Result<SiteParameters, usize> {
         match (&self.integer, self.conv.weight.int8()) {
             (Some(integer), Some(weight)) => integer.scaled(weight, parameters),
-            _ => parameters.clone(),
+            _ => Ok(parameters.clone()),
         }
     }
 

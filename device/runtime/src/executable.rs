@@ -6,7 +6,7 @@ use clr_kernels::{Arena, Isa};
 use clr_onnx::{Program, Quantisation, ValueId};
 
 use crate::{
-    PackedWeights, SiteParameters,
+    PackedWeights, RuntimeError, SiteParameters,
     convolution::Convolution,
     integer::Stored,
     memory::Buffers,
@@ -149,11 +149,16 @@ impl Executable {
 
     /// Returns the parameters of a site in the units in which this executable takes them. Parameters of
     /// [`Executable::frozen_parameters`] have them already.
-    #[must_use]
-    pub fn scaled(&self, site: usize, parameters: &SiteParameters) -> SiteParameters {
-        let mut convolutions = self.steps.iter().filter_map(Step::convolution);
-        let conv = convolutions.find(|conv| conv.site == site);
-        conv.map_or_else(|| parameters.clone(), |conv| conv.scaled(parameters))
+    ///
+    /// # Errors
+    /// [`RuntimeError::Range`] if a step on bytes could compute values beyond f32 with them.
+    pub fn scaled(&self, site: usize, parameters: &SiteParameters) -> Result<SiteParameters, RuntimeError> {
+        let mut convolutions = self.steps.iter().filter_map(|step| Some((step, step.convolution()?)));
+        let Some((step, conv)) = convolutions.find(|(_, conv)| conv.site == site) else {
+            return Ok(parameters.clone());
+        };
+        let scaled = conv.scaled(parameters);
+        scaled.map_err(|channel| RuntimeError::range(&step.name, channel))
     }
 
     /// Channels, rows and columns of the image.

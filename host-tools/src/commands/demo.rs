@@ -239,7 +239,7 @@ fn learn(
     let linear = eval::measure(engine, &linear, &dataset, samples, output)?;
     let trained = train_one(Recipe::Clr)?;
     let path = args.output.join(format!("{name}.clr"));
-    let parity = publish_checked(backbone, &trained, &path)?;
+    let parity = publish_checked(backbone, &trained.bytes, &trained.parity, &path)?;
     write_plots(&trained, &folder)?;
     let resident = engine.prepare(&read_adapter(&path)?.adapter)?;
     let clr = eval::measure(engine, &resident, &dataset, samples, output)?;

@@ -11,6 +11,7 @@ pub(crate) mod bench;
 pub(crate) mod classify;
 pub(crate) mod completions;
 pub(crate) mod continual;
+pub(crate) mod convert;
 pub(crate) mod demo;
 pub(crate) mod device;
 pub(crate) mod doctor;

@@ -1,9 +1,6 @@
 //! `clr quantize`.
 
-use std::{
-    cell::RefCell,
-    path::{Path, PathBuf},
-};
+use std::{cell::RefCell, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -16,7 +13,7 @@ use serde::Serialize;
 use super::{Context, layout_args::LayoutArgs, parse_size};
 use crate::{
     backbones::read_backbone,
-    destination::{try_output, write_atomically},
+    destination::{same_file, try_output, write_atomically},
     output::{Output, human_bytes},
 };
 
@@ -26,7 +23,7 @@ const FEW_IMAGES: usize = 50;
 /// Convert a backbone to 8-bit integers, with images for calibration
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  clr quantize lite0.onnx --calibrate photos/ signs/\n  clr quantize net.onnx --calibrate photos/ -o net.int8.onnx --size 96 --size 224\n\nThe result is a standard ONNX file (QuantizeLinear, DequantizeLinear). Give images of the kinds that the device will see. Of a folder with splits, only training images are used; a fifth of all images is held out and measures the loss. Adapters belong to one backbone: those of the float backbone do not fit the new one."
+    after_help = "Examples:\n  clr quantize lite0.onnx --calibrate photos/ signs/\n  clr quantize net.onnx --calibrate photos/ -o net.int8.onnx --size 96 --size 224\n\nThe result is a standard ONNX file (QuantizeLinear, DequantizeLinear). Give images of the kinds that the device will see. Of a folder with splits, only training images are used; a fifth of all images is held out and measures the loss. Adapters belong to one backbone: `clr convert` makes those of the float backbone fit the new one."
 )]
 pub(crate) struct QuantizeArgs {
     /// The float backbone (ONNX)
@@ -161,9 +158,11 @@ pub(crate) fn run(args: &QuantizeArgs, context: &Context<'_>) -> anyhow::Result<
         );
     }
     tracing::info!(
-        "adapters of '{}' do not fit '{}', whose digest is another one\nhint: train them again: `clr train --backbone {} FOLDER`",
+        "adapters of '{}' do not fit '{}', whose digest is another one\nhint: convert each with its images: `clr convert \
+         ADAPTER DATA --backbone {} --to {}`",
         args.backbone.display(),
         document.backbone.display(),
+        args.backbone.display(),
         document.backbone.display()
     );
     Ok(0)
@@ -243,10 +242,6 @@ fn print(document: &Document, output: &Output) -> std::io::Result<()> {
         ))?;
     }
     Ok(())
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Progress bars, one after the other.

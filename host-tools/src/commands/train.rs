@@ -175,7 +175,7 @@ pub(crate) fn run(args: &TrainArgs, context: &Context<'_>) -> anyhow::Result<u8>
         let mut watcher = Watcher::new(context.output, &task, args.out_dir.as_deref(), args.resume.is_some())?;
         train(&backbone, &dataset, &options, &mut watcher)?
     };
-    let parity = publish_checked(&backbone, &trained, &path)?;
+    let parity = publish_checked(&backbone, &trained.bytes, &trained.parity, &path)?;
     let plots = match &args.out_dir {
         Some(folder) => write_plots(&trained, folder)?,
         None => Vec::new(),

@@ -199,6 +199,9 @@ pub enum TrainError {
     /// The backbone's preprocessing or graph failed.
     #[error(transparent)]
     Backbone(#[from] clr_onnx::OnnxError),
+    /// The adapter does not belong to the backbones between which it is converted.
+    #[error(transparent)]
+    Conversion(#[from] Box<clr_onnx::ConversionError>),
     /// The adapter could not be encoded.
     #[error(transparent)]
     Encode(#[from] clr_adapters::EncodeError),

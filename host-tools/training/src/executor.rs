@@ -80,9 +80,14 @@ impl Executor {
         Ok(candle.logits(network, &images.tensor(candle.device())?)?.to_vec2()?)
     }
 
-    /// Returns the logits of one image as computed by candle, which shares no code with the runtime. If candle does not
-    /// support an operator of the network, the runtime computes the logits.
+    /// Returns the logits of one image that a device compares with its own. They are computed by candle, which shares no code
+    /// with the runtime. The runtime computes them if candle does not support an operator of the network, or if the backbone
+    /// is quantised: a sum halfway between two bytes may become either in candle, and such differences grow from layer to
+    /// layer.
     pub(crate) fn reference_logits(&self, network: &Network, images: Images<'_>) -> Result<Vec<f32>> {
+        if self.backbone.is_quantised() && self.runtime_executes(network, images.size)? {
+            return Ok(network.logits(&images.each(), images.size)?.concat());
+        }
         let rows = match self.candle() {
             Ok(candle) => candle.logits(network, &images.tensor(candle.device())?)?.to_vec2()?,
             Err(error) if self.runtime_executes(network, images.size)? => {
@@ -92,16 +97,6 @@ impl Executor {
             Err(error) => return Err(error),
         };
         Ok(rows.concat())
-    }
-
-    /// Returns the logits of one image that a device compares with its own: those of [`Executor::reference_logits`], or, if
-    /// the backbone is quantised, those that the runtime computes on bytes. A sum halfway between two bytes may become either
-    /// in candle, and such differences grow from layer to layer.
-    pub(crate) fn device_logits(&self, network: &Network, images: Images<'_>) -> Result<Vec<f32>> {
-        if self.backbone.is_quantised() && self.runtime_executes(network, images.size)? {
-            return Ok(network.inference_logits(images.values, images.size)?);
-        }
-        self.reference_logits(network, images)
     }
 
     /// Computes the gradients of `loss` on a batch. `dropout` contains factors on the features, `[N, F]`. The network

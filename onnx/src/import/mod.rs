@@ -107,6 +107,7 @@ pub(crate) fn backbone(
         (default(height, width), PreprocessingOrigins::all(Origin::Assumed))
     };
     let backbone = Backbone::new(name, network.graph, network.head, metadata.labels, preprocessing)?
+        .with_bias_units(metadata.bias_units)?
         .with_origins(origins)
         .with_in_graph(in_graph)
         .with_notes(network.notes)

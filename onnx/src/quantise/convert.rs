@@ -3,7 +3,7 @@
 use clr_adapters::{Adapter, Site, SiteWeights};
 
 use crate::{
-    AdapterMismatch, Backbone, ConvWeight, SiteInfo, absolute_sites, check_adapter,
+    AdapterMismatch, Backbone, ConvWeight, SiteInfo, absolute_sites, aligned_sites, check_adapter, folded_norms,
     rewrite::{affine, convolution, scaled},
 };
 
@@ -49,8 +49,9 @@ pub enum ConversionError {
     },
 }
 
-/// Returns the sites of `adapter`, which belongs to `float`, for `quantised`, with names and absolute values. Head and header
-/// stay as they are, except for the digest of the backbone and the steps of a compact file.
+/// Returns the sites of `adapter`, which belongs to `float`, for `quantised`. Differences from the backbone's norm remain
+/// differences with the same steps, other values absolute. Head and header stay as they are, except for the digest of the
+/// backbone.
 ///
 /// A convolution of a quantised backbone contains its norm, `conv′ = f · conv` per channel, and its bias is corrected by the
 /// mean error `e` of its rounded weights. With `scale · conv + bias` in the float adapter, the new site is
@@ -66,15 +67,17 @@ pub fn convert_adapter(float: &Backbone, quantised: &Backbone, adapter: &Adapter
         });
     }
     let norms = folded(float, quantised)?;
-    let given = absolute_sites(float, adapter).into_iter();
-    let sites = given.zip(float.sites()).zip(&norms).filter_map(|((site, info), norm)| {
-        let site = site?;
-        Some(convert_site(info, &site, norm))
+    let steps = aligned_sites(float, adapter).into_iter().map(|site| site?.steps);
+    let given = absolute_sites(float, adapter).into_iter().zip(steps);
+    let own = folded_norms(quantised);
+    let sites = given.zip(float.sites()).zip(norms.iter().zip(&own));
+    let sites = sites.filter_map(|(((site, steps), info), (norm, own))| {
+        let converted = convert_site(info, &*site?, norm);
+        Some(converted.map(|site| steps.map_or_else(|| site.clone(), |steps| own.differences(&site, steps))))
     });
     let mut converted = adapter.clone();
     converted.sites = sites.collect::<Result<_, _>>()?;
     converted.header.backbone = quantised.digest();
-    converted.header.steps = None;
     Ok(converted)
 }
 
@@ -158,7 +161,7 @@ fn convert_site(info: &SiteInfo, site: &Site, norm: &Channels) -> Result<Site, C
         converted.extend(divided.iter().map(|weight| *weight as f32));
     }
     Ok(Site {
-        name: Some(info.name.clone()),
+        name: site.name.clone(),
         weights: match site.weights {
             SiteWeights::Scale(_) => SiteWeights::Scale(converted),
             SiteWeights::Kernel(_) => SiteWeights::Kernel(converted),

@@ -23,7 +23,8 @@ pub use convert::{ConversionError, convert_adapter};
 pub use grids::{image_grid, range_grid};
 
 use crate::{
-    Activation, Backbone, Conv, Graph, Node, OnnxError, Op, Quantisation, Tensor, ValueId, write::rounded_bias,
+    Activation, Backbone, Conv, Graph, Node, OnnxError, Op, Quantisation, Tensor, ValueId, bias_units::BiasUnits,
+    rewrite::gamma, write::rounded_bias,
 };
 
 /// A backbone with folded norms, and the values that quantisation rounds.
@@ -31,6 +32,8 @@ use crate::{
 pub struct Quantiser {
     folded: Backbone,
     places: Vec<ValueId>,
+    /// |γ| of the folded norms.
+    bias_units: Option<BiasUnits>,
 }
 
 impl Quantiser {
@@ -41,7 +44,12 @@ impl Quantiser {
     pub fn new(backbone: &Backbone, float: &BTreeSet<String>) -> Result<Self, OnnxError> {
         let folded = backbone.with_graph(fold::fold_norms(backbone))?;
         let places = places::places(folded.graph(), float);
-        Ok(Self { folded, places })
+        let gammas = backbone.sites().iter().map(|site| gamma(backbone.graph(), site));
+        Ok(Self {
+            folded,
+            places,
+            bias_units: BiasUnits::new(&gammas.collect::<Vec<_>>()),
+        })
     }
 
     /// Returns the float backbone with folded norms. It computes the same function as the original, up to rounding.
@@ -82,7 +90,9 @@ impl Quantiser {
             nodes: build.nodes,
             features,
         })?;
-        Ok(backbone.map_classifier(head::rounded))
+        backbone
+            .map_classifier(head::rounded)
+            .with_bias_units(self.bias_units.clone())
     }
 }
 

@@ -38,19 +38,25 @@ pub(crate) fn affine(graph: &Graph, site: &SiteInfo) -> Vec<[f64; 2]> {
     channels.collect()
 }
 
-/// Returns the backbone's own norm at each of its sites, the reference of adapters that store differences.
+/// Returns γ of the norm at a site, or 1 for each channel without one.
+pub(crate) fn gamma(graph: &Graph, site: &SiteInfo) -> Vec<f64> {
+    match site.norm.map(|index| &graph.nodes[index].op) {
+        Some(Op::BatchNorm(norm)) => norm.scale.data().iter().map(|&gamma| f64::from(gamma)).collect(),
+        _ => vec![1.0; site.channels],
+    }
+}
+
+/// Returns the backbone's own norm at each of its sites, the reference of adapters that store differences. A backbone
+/// with folded norms may have [units of their biases](Backbone::bias_units).
 pub fn folded_norms(backbone: &Backbone) -> Vec<FoldedNorm> {
     let graph = backbone.graph();
-    let of = |site: &SiteInfo| {
+    let of = |(index, site): (usize, &SiteInfo)| {
         let affine = affine(graph, site);
-        let gamma = match site.norm.map(|index| &graph.nodes[index].op) {
-            Some(Op::BatchNorm(norm)) => norm.scale.data().iter().map(|&gamma| f64::from(gamma)).collect(),
-            _ => vec![1.0; site.channels],
-        };
+        let gamma = (backbone.bias_units()).map_or_else(|| gamma(graph, site), |units| units.gamma(index));
         let part = |part: usize| affine.iter().map(|parts| parts[part]).collect();
         FoldedNorm::new(part(0), part(1), &gamma)
     };
-    backbone.sites().iter().map(of).collect()
+    backbone.sites().iter().enumerate().map(of).collect()
 }
 
 /// Returns the adapter as a compact file stores it: sites as differences from the backbone's own norms in multiples of

@@ -17,7 +17,7 @@ mod parameter;
 mod site;
 
 pub use check::{absolute_sites, aligned_sites, check_adapter, with_all_sites};
-pub(crate) use fold::{affine, convolution, scaled};
+pub(crate) use fold::{affine, convolution, gamma, scaled};
 pub use fold::{compacted, folded_norms, identity_adapter};
 pub use model::OnnxModel;
 pub use parameter::{Parameter, ParameterSource};
@@ -133,7 +133,7 @@ fn with_adapter(
         PreprocessingOrigins::all(Origin::Option)
     };
     let labels = Some(&adapter.header.labels[..]);
-    rewrite.builder.metadata(&preprocessing, origins, labels, true);
+    rewrite.builder.metadata(&preprocessing, origins, labels, true, None);
     Ok(OnnxModel::new(rewrite.builder.finish(&adapter.header.task)))
 }
 

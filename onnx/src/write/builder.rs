@@ -6,6 +6,7 @@ use clr_adapters::Preprocessing;
 
 use crate::{
     PreprocessingOrigins, Tensor,
+    bias_units::BiasUnits,
     graph::{Graph, Op, PadMode},
     metadata::{self, StepEntry},
     proto::{
@@ -177,8 +178,9 @@ impl Builder {
         origins: PreprocessingOrigins,
         labels: Option<&[String]>,
         classifier: bool,
+        bias_units: Option<&BiasUnits>,
     ) {
-        let entries = metadata::entries(preprocessing, origins, labels, &self.steps, classifier);
+        let entries = metadata::entries(preprocessing, origins, labels, &self.steps, classifier, bias_units);
         self.metadata
             .extend(entries.into_iter().map(|(key, value)| StringStringEntryProto {
                 key: Some(key.to_owned()),

@@ -90,6 +90,12 @@ pub(crate) fn backbone(backbone: &Backbone) -> ModelProto {
         ),
     }
     let (origins, classifier) = (backbone.preprocessing_origins(), backbone.classifier().is_some());
-    builder.metadata(preprocessing, origins, backbone.labels(), classifier);
+    builder.metadata(
+        preprocessing,
+        origins,
+        backbone.labels(),
+        classifier,
+        backbone.bias_units(),
+    );
     builder.finish(backbone.name())
 }

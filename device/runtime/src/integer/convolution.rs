@@ -58,29 +58,45 @@ impl IntegerConv {
     /// With the scales `s` of the input, `w` of a channel's weights and `y` of the result (1 if it is real; that of the
     /// rounding before a shortcut, if there is one), weights become `weight · ((s · w) / y)`, and a bias `bias / y`. Every
     /// operation is rounded to f32.
-    pub(crate) fn scaled(&self, weight: &QuantisedTensor, parameters: &SiteParameters) -> SiteParameters {
+    ///
+    /// # Errors
+    /// The first channel whose results could leave the range of f32. The rounding to a byte would hide that.
+    pub(crate) fn scaled(
+        &self,
+        weight: &QuantisedTensor,
+        parameters: &SiteParameters,
+    ) -> std::result::Result<SiteParameters, usize> {
         let unit = match self.result {
             Result::Real { .. } => None,
             Result::Bytes { grid, inner, .. } => Some(inner.unwrap_or(grid).scale),
         };
         let mut blocks = parameters.blocks.to_vec();
         let count = parameters.epilogue.parameters();
-        for (channel, &scale) in weight.scale().iter().enumerate() {
+        for (channel, (integers, scale)) in weight.rows().enumerate() {
             let block = &mut blocks[channel / LANES * count..][..count];
             let sums = self.input.scale * scale;
             let factor = unit.map_or(sums, |unit| sums / unit);
             let (weights, bias) = block.split_at_mut(count - LANES);
+            let mut taps = 0.0_f64;
             for tap in weights.chunks_exact_mut(LANES) {
-                tap[channel % LANES] *= factor;
+                let tap = &mut tap[channel % LANES];
+                *tap *= factor;
+                taps += f64::from(tap.abs());
             }
+            let bias = &mut bias[channel % LANES];
             if let Some(unit) = unit {
-                bias[channel % LANES] /= unit;
+                *bias /= unit;
+            }
+            let most = taps * largest_sum(integers) + f64::from(bias.abs());
+            // A comparison with NaN is false.
+            if !(most <= f64::from(f32::MAX)) {
+                return Err(channel);
             }
         }
-        SiteParameters {
+        Ok(SiteParameters {
             blocks: blocks.into(),
             ..parameters.clone()
-        }
+        })
     }
 
     /// Computes the step. `real` is a shortcut to add to real values.
@@ -134,4 +150,17 @@ impl IntegerConv {
             .get()
             .map_or(0, |forms| Arc::as_ref(&forms[0].weights).bytes())
     }
+}
+
+/// Returns whether the sums of a convolution with these weights fit in an i32 for every image.
+pub(crate) fn sums_fit(weight: &QuantisedTensor) -> bool {
+    weight
+        .rows()
+        .all(|(integers, _)| largest_sum(integers) <= f64::from(i32::MAX))
+}
+
+/// Returns the largest magnitude of `Σ w · (x − zero_point)`.
+fn largest_sum(integers: &[i8]) -> f64 {
+    let magnitudes: u64 = integers.iter().map(|integer| u64::from(integer.unsigned_abs())).sum();
+    255.0 * magnitudes as f64
 }

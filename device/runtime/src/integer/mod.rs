@@ -7,7 +7,7 @@
 mod convolution;
 mod operators;
 
-pub(crate) use convolution::{IntegerConv, Result};
+pub(crate) use convolution::{IntegerConv, Result, sums_fit};
 pub(crate) use operators::{AddBytes, Dequantise, GatherBytes, MeanOfBytes, PoolBytes, Quantise, QuantiseImage};
 
 use clr_kernels::{Bounds, Rounding};

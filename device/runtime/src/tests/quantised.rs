@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clr_onnx::{Activation, Backbone, Op, Pool, Program, Quantiser, ValueId, image_grid, range_grid};
 
 use super::fixtures::{Builder, CHANNELS, Noise, SIZE, kernel_site, window};
-use crate::{Executable, ExecutableOptions, SiteParameters, Traced};
+use crate::{Executable, ExecutableOptions, RuntimeError, SiteParameters, Traced};
 
 fn executable(backbone: &Backbone, integer: bool, threads: usize) -> Executable {
     let program = Program::lower(backbone, SIZE).unwrap();
@@ -88,7 +88,7 @@ fn adapter(backbone: &Backbone, executable: &Executable) -> Vec<SiteParameters> 
                 _ if site % 3 == 0 => SiteParameters::scale(&weights[..channels], &bias),
                 _ => return frozen,
             };
-            executable.scaled(site, &own)
+            executable.scaled(site, &own).unwrap()
         });
     sites.collect()
 }
@@ -193,4 +193,25 @@ fn an_executable_on_bytes_does_not_train() {
     let sites = bytes.frozen_parameters();
     let prefix = bytes.prefix(&image(1), &sites, 0);
     drop(bytes.forward(&[&prefix], &sites, &[0]));
+}
+
+#[test]
+fn parameters_whose_results_could_leave_the_range_are_refused() {
+    let backbone = quantised(&network());
+    let executable = executable(&backbone, true, 1);
+    let channels = backbone.sites()[0].channels;
+    let mut weights = vec![1.0; channels];
+    let zero = vec![0.0; channels];
+    for value in [f32::NAN, f32::INFINITY, 1e38] {
+        weights[3] = value;
+        let refused = executable.scaled(0, &SiteParameters::scale(&weights, &zero));
+        let name = backbone.sites()[0].name.clone();
+        assert_eq!(
+            refused.err(),
+            Some(RuntimeError::Range { site: name, channel: 3 }),
+            "{value}"
+        );
+    }
+    weights[3] = 1e20;
+    assert!(executable.scaled(0, &SiteParameters::scale(&weights, &zero)).is_ok());
 }

@@ -246,6 +246,32 @@ impl Dataset {
         &self.classes
     }
 
+    /// Returns the data set with its classes in the order of `labels`, which is that of an adapter's logits.
+    ///
+    /// # Errors
+    /// [`TrainError::Mismatch`] if the data set has other classes.
+    pub fn with_classes(&self, labels: &[String]) -> Result<Self> {
+        let place = |class: &String| labels.iter().position(|label| label == class);
+        let places = self.classes.iter().map(place).collect::<Option<Vec<usize>>>();
+        let places = places.filter(|places| places.len() == labels.len());
+        let places = places.ok_or_else(|| TrainError::Mismatch {
+            what: "classes".to_owned(),
+            expected: labels.join(", "),
+            got: self.classes.join(", "),
+        })?;
+        let mut ordered = self.clone();
+        ordered.classes = labels.to_vec();
+        let splits = [
+            Some(&mut ordered.train),
+            Some(&mut ordered.validation),
+            ordered.test.as_mut(),
+        ];
+        for sample in splits.into_iter().flatten().flatten() {
+            sample.class = places[sample.class];
+        }
+        Ok(ordered)
+    }
+
     /// Returns the images of a split, sorted by path.
     ///
     /// # Errors

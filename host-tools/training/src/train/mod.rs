@@ -1,8 +1,10 @@
 //! Training run: frozen features, head, joint training, selection of the recipe, encoding.
 
+mod canaries;
 mod candidates;
 mod choose;
 mod class_features;
+mod convert;
 mod epoch;
 mod finish;
 mod joint;
@@ -26,6 +28,8 @@ use crate::{
 };
 use joint::{Outcome, joint};
 use prepare::Prepared;
+
+pub use convert::{ConversionLoss, Converted, convert};
 
 /// Maximum side of a canary image in pixels.
 const CANARY_SIDE: u32 = 32;

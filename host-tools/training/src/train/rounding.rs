@@ -15,7 +15,7 @@ use clr_learning::{Adam, AdamOptions, LrSchedule, Network, PerGroup, smoothed_ta
 
 use super::{
     CANARIES, CANARY_SIDE, Outcome,
-    class_features::Measured,
+    class_features::{MOST_CLASS_GROWTH, Measured},
     epoch::{Epoch, mean_cross_entropy},
     prepare::Prepared,
 };
@@ -34,8 +34,6 @@ const IMPORTANCE_IMAGES: usize = 256;
 const MOST_SPREAD: f64 = 4.0;
 /// Quarters of an octave by which steps may grow until the file fits, a factor of 64.
 const MOST_GROWTH: i8 = 24;
-/// Largest factor on the steps of class features. Beyond it, taught classes are recognised much less.
-const MOST_CLASS_GROWTH: f64 = 2.5;
 
 /// A network whose values are multiples of steps.
 pub(super) struct Rounded {
@@ -120,9 +118,11 @@ pub(super) fn round(
     };
     let grid = grid(&network, &importance, options);
     let measure = |network: &Network| -> Result<Option<Measured>> {
+        let images = (&prepared.train, &prepared.validation);
+        let (seed, workers) = (prepared.options.seed, prepared.options.workers());
         options
             .class_features
-            .then(|| Measured::new(prepared, network))
+            .then(|| Measured::new(&prepared.executor, network, images, seed, workers))
             .transpose()
     };
     let known = |measured: &Option<Measured>, quarters: i8| -> Result<Option<ClassFeatures>> {

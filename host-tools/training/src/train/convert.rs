@@ -1,0 +1,297 @@
+//! Conversion of an adapter to a quantised backbone: new values of the sites, and everything in the header that was measured.
+
+use clr_adapters::{Adapter, ClassFeatures, Decoded, Encoding, Metrics, Recipe, StepSize, Steps, decode, encode};
+use clr_learning::{LabelledFeatures, Network, argmax};
+use clr_onnx::{Backbone, convert_adapter};
+use serde::Serialize;
+
+use super::{
+    ParitySample,
+    canaries::{canaries, parity},
+    class_features::{MOST_CLASS_GROWTH, Measured},
+    finish::now,
+    profile::TaskProfile,
+};
+use crate::{
+    Evaluation,
+    batches::SplitImages,
+    data::{Dataset, Split},
+    error::Result,
+    evaluate::{evaluate_with, features},
+    executor::Executor,
+    observer::{Meter, Observer, Phase},
+    options::TrainOptions,
+    uncertainty::standard_error,
+};
+
+/// Loss of accuracy that is accepted in any case.
+const ACCEPTED_LOSS: f32 = 0.005;
+/// Fraction of images whose class may change.
+const ACCEPTED_CHANGES: f32 = 0.03;
+/// Bytes of decoded images that are kept.
+const IMAGE_CACHE: usize = 2 << 30;
+
+/// The parent and the converted adapter on the images of a split.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ConversionLoss {
+    /// Number of images.
+    pub images: usize,
+    /// Accuracy of the parent on the float backbone, as a fraction.
+    pub accuracy: f32,
+    /// Accuracy of the converted adapter on the quantised backbone.
+    pub converted_accuracy: f32,
+    /// Fraction of the images that both give the same class.
+    pub same_class: f32,
+}
+
+impl ConversionLoss {
+    fn new(parent: &Evaluation, converted: &Evaluation) -> Self {
+        let pairs = parent.logits.iter().zip(&converted.logits);
+        let same = pairs.filter(|(before, after)| argmax(before) == argmax(after)).count();
+        Self {
+            images: parent.images,
+            accuracy: parent.accuracy,
+            converted_accuracy: converted.accuracy,
+            same_class: same as f32 / parent.images.max(1) as f32,
+        }
+    }
+
+    /// Returns whether the accuracy fell by more than half a point and more than its standard error, or the class of more
+    /// than 3 % of the images and of more than one image changed.
+    pub fn is_too_large(&self) -> bool {
+        let lost = self.accuracy - self.converted_accuracy;
+        let changed = (1.0 - self.same_class) * self.images as f32;
+        lost > standard_error(self.accuracy, self.images).max(ACCEPTED_LOSS)
+            || changed.round() > (ACCEPTED_CHANGES * self.images as f32).max(1.0)
+    }
+}
+
+/// A converted adapter.
+#[derive(Clone, Debug)]
+pub struct Converted {
+    /// The adapter decoded from `bytes`.
+    pub adapter: Adapter,
+    /// The adapter file, without a signature, in the encoding of the parent.
+    pub bytes: Vec<u8>,
+    /// Loss on the validation split.
+    pub validation: ConversionLoss,
+    /// Loss on the test split, if there is one.
+    pub test: Option<ConversionLoss>,
+    /// Some validation images with their logits, for a comparison with another engine.
+    pub parity: Vec<ParitySample>,
+}
+
+/// Converts `parent`, an adapter of `float`, to `quantised`, which was made from `float`. Temperature, metrics, canaries,
+/// feature profile and class features are measured on the quantised backbone, with the images of `dataset`. The version is
+/// the parent's plus one. `threads` defaults to all CPU cores.
+///
+/// # Errors
+/// [`TrainError::Conversion`](crate::TrainError::Conversion) if the adapter or the backbones do not belong together;
+/// [`TrainError::Mismatch`](crate::TrainError::Mismatch) if the data have other classes; another
+/// [`TrainError`](crate::TrainError) if the data, the network or a file fails.
+pub fn convert(
+    float: &Backbone,
+    quantised: &Backbone,
+    parent: &Decoded,
+    dataset: &Dataset,
+    threads: Option<usize>,
+    observer: &mut dyn Observer,
+) -> Result<Converted> {
+    let converted = convert_adapter(float, quantised, &parent.adapter).map_err(Box::new)?;
+    let dataset = dataset.with_classes(&parent.adapter.header.labels)?;
+    let options = TrainOptions::default()
+        .with_threads(threads)
+        .with_encoding(parent.encoding);
+    crate::with_threads(options.threads(), || {
+        let run = Run {
+            float,
+            quantised,
+            parent,
+            workers: options.workers(),
+            executor: Executor::new(quantised, &options.device)?,
+            train: load(&dataset, Split::Train, parent, observer)?,
+            validation: load(&dataset, Split::Validation, parent, observer)?,
+        };
+        run.run(converted, &dataset, &options, observer)
+    })
+}
+
+fn load(dataset: &Dataset, split: Split, parent: &Decoded, observer: &mut dyn Observer) -> Result<SplitImages> {
+    SplitImages::load(
+        dataset,
+        split,
+        &parent.adapter.header.preprocessing,
+        IMAGE_CACHE,
+        observer,
+    )
+}
+
+/// A conversion in progress.
+struct Run<'a> {
+    float: &'a Backbone,
+    quantised: &'a Backbone,
+    parent: &'a Decoded,
+    workers: usize,
+    /// Of the quantised backbone.
+    executor: Executor,
+    train: SplitImages,
+    validation: SplitImages,
+}
+
+impl Run<'_> {
+    fn run(
+        &self,
+        mut adapter: Adapter,
+        dataset: &Dataset,
+        options: &TrainOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Converted> {
+        let given = &self.parent.adapter.header;
+        let profile = match &given.profile {
+            Some(_) => self.profile(options, observer)?,
+            None => None,
+        };
+        adapter.header.profile = profile.as_ref().map(TaskProfile::without_head);
+        adapter.header.steps = given.steps.map(|steps| {
+            let [profile_mean, profile_factor] = profile.as_ref().map_or([StepSize(0); 2], |profile| profile.steps);
+            Steps {
+                profile_mean,
+                profile_factor,
+                ..steps
+            }
+        });
+        // Measured with the values of the file.
+        adapter.header.class_features = None;
+        let network = Network::from_adapter(
+            self.quantised,
+            &decode(&encode(&adapter, self.parent.encoding)?)?.adapter,
+        )?;
+        if let Some(class_features) = &given.class_features {
+            adapter.header.class_features = self.class_features(&network, class_features)?;
+        }
+        let parent = Network::from_adapter(self.float, &self.parent.adapter)?;
+        let reference = Executor::new(self.float, &options.device)?;
+        let mut evaluate = |images: &SplitImages| -> Result<[Evaluation; 2]> {
+            let (names, workers) = (&given.labels[..], self.workers);
+            Ok([
+                evaluate_with(&reference, &parent, images, names, workers, observer)?,
+                evaluate_with(&self.executor, &network, images, names, workers, observer)?,
+            ])
+        };
+        let [before, after] = evaluate(&self.validation)?;
+        let header = &mut adapter.header;
+        header.profile = profile.and_then(|profile| profile.finished(&after.logits));
+        header.version += 1;
+        header.revision = 0;
+        header.parent = Some(self.parent.digest);
+        header.metrics = Some(self.metrics(&before, &after));
+        header.temperature = after.temperature();
+        header.calibration = Some(after.calibration(header.temperature));
+        header.canaries = canaries(
+            &self.executor,
+            &network,
+            &self.validation,
+            &after,
+            f64::from(header.temperature),
+            self.parent.encoding == Encoding::Compact,
+        )?;
+        let bytes = encode(&adapter, self.parent.encoding)?;
+        let test = if dataset.has_test() {
+            let [before, after] = evaluate(&load(dataset, Split::Test, self.parent, &mut ())?)?;
+            Some(ConversionLoss::new(&before, &after))
+        } else {
+            None
+        };
+        Ok(Converted {
+            adapter: decode(&bytes)?.adapter,
+            bytes,
+            validation: ConversionLoss::new(&before, &after),
+            test,
+            parity: parity(&self.executor, &network, &self.validation)?,
+        })
+    }
+
+    /// Returns the profile of the training images in the features of the quantised backbone.
+    fn profile(&self, options: &TrainOptions, observer: &mut dyn Observer) -> Result<Option<TaskProfile>> {
+        let base = Network::new(self.quantised, Recipe::Linear, self.parent.adapter.head.classes(), 0)?;
+        let mut meter = Meter::new(Phase::Features, self.train.len() + self.validation.len());
+        let mut of = |images: &SplitImages| -> Result<LabelledFeatures> {
+            let progress = |n| meter.advance(n, observer);
+            Ok(LabelledFeatures {
+                features: features(&self.executor, &base, images, self.workers, false, progress)?,
+                labels: images.labels(),
+            })
+        };
+        let sets = (of(&self.train)?, of(&self.validation)?);
+        let images = (&self.train, &self.validation);
+        TaskProfile::learn(&base, images, (&sets.0, &sets.1), options, observer)
+    }
+
+    /// Returns class features with steps of about the size of the parent's.
+    fn class_features(&self, network: &Network, parent: &ClassFeatures) -> Result<Option<ClassFeatures>> {
+        let seed = self
+            .parent
+            .adapter
+            .header
+            .metrics
+            .as_ref()
+            .map_or(0, |metrics| metrics.seed);
+        let images = (&self.train, &self.validation);
+        let measured = Measured::new(&self.executor, network, images, seed, self.workers)?;
+        let usual = measured.class_features(1.0)?;
+        let growth = usual
+            .as_ref()
+            .map_or(1.0, |usual| parent.deviation_step.size() / usual.deviation_step.size());
+        // Steps of one file differ from another's by up to a quarter of an octave without a reason.
+        if growth < 1.25 {
+            return Ok(usual);
+        }
+        measured.class_features(growth.min(MOST_CLASS_GROWTH))
+    }
+
+    fn metrics(&self, before: &Evaluation, after: &Evaluation) -> Metrics {
+        let given = self.parent.adapter.header.metrics.as_ref();
+        Metrics {
+            accuracy: before.accuracy,
+            quantised_accuracy: after.accuracy,
+            validation_images: self.validation.len() as u32,
+            training_images: given.map_or(self.train.len() as u32, |metrics| metrics.training_images),
+            data: given.map_or_else(|| self.train.digest(), |metrics| metrics.data),
+            seed: given.map_or(0, |metrics| metrics.seed),
+            created: now(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loss(images: usize, accuracy: f32, converted_accuracy: f32, changed: usize) -> ConversionLoss {
+        ConversionLoss {
+            images,
+            accuracy,
+            converted_accuracy,
+            same_class: 1.0 - changed as f32 / images as f32,
+        }
+    }
+
+    #[test]
+    fn a_loss_beyond_the_standard_error_and_half_a_point_is_too_large() {
+        // The standard error is 0.95 points.
+        assert!(!loss(1_000, 0.9, 0.892, 20).is_too_large());
+        assert!(loss(1_000, 0.9, 0.889, 20).is_too_large());
+        // Here it is 0.1 points.
+        assert!(!loss(100_000, 0.9, 0.8955, 20).is_too_large());
+        assert!(loss(100_000, 0.9, 0.894, 20).is_too_large());
+        assert!(!loss(1_000, 0.9, 1.0, 20).is_too_large());
+    }
+
+    #[test]
+    fn other_classes_of_more_than_three_per_cent_of_the_images_are_too_many() {
+        assert!(!loss(1_000, 0.5, 0.5, 30).is_too_large());
+        assert!(loss(1_000, 0.5, 0.5, 31).is_too_large());
+        assert!(!loss(10, 0.5, 0.5, 1).is_too_large());
+        assert!(loss(10, 0.5, 0.5, 2).is_too_large());
+    }
+}
