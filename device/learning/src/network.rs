@@ -331,6 +331,16 @@ impl Network {
         Ok(all.map(|image| executable.features(image, &parameters)).collect())
     }
 
+    /// Returns the features `[F]` of one preprocessed image, as [`Network::features`] does.
+    ///
+    /// # Errors
+    /// As [`Network::features`].
+    pub fn image_features(&self, image: &[f32], size: [usize; 2]) -> Result<Vec<f32>> {
+        let executable = self.frozen.inference(size)?;
+        check_images(&executable, &[image])?;
+        Ok(executable.features(image, &self.site_parameters(&executable)?))
+    }
+
     /// Runs the unmodified backbone, whatever the task's sites are, on a preprocessed image `[3, H, W]` of `size` (rows,
     /// columns), and computes features and block statistics.
     ///

@@ -41,8 +41,7 @@ pub(crate) fn images(preprocessing: &Preprocessing, examples: &dyn Examples, lis
 /// Returns the features `[F]` of one image.
 pub(crate) fn features_of(network: &Network, preprocessing: &Preprocessing, image: &Image) -> Result<Vec<f32>> {
     let size = [preprocessing.height as usize, preprocessing.width as usize];
-    let start = network.prefix(&image.variant(0, 0, preprocessing), size)?;
-    Ok(network.features_from_prefix(&start, size)?)
+    Ok(network.image_features(&image.variant(0, 0, preprocessing), size)?)
 }
 
 /// Returns features and block statistics of one image, as the unmodified backbone computes them.

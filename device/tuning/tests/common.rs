@@ -1,6 +1,9 @@
 //! Test data: a small backbone, generated images, and a publisher's adapter of two classes.
 
-use std::sync::Mutex;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Mutex,
+};
 
 use clr_adapters::{
     Adapter, Canary, ChannelOrder, Encoding, Filter, Fit, Header, Preprocessing, Provenance, Recipe, SiteSteps,
@@ -8,8 +11,8 @@ use clr_adapters::{
 };
 use clr_learning::{Network, Purpose, argmax, stream};
 use clr_onnx::{
-    Activation, Backbone, BatchNorm, Conv, Graph, Node, Op, Padding, Preprocess as _, RgbImage, Tensor, ValueId,
-    compacted, identity_adapter,
+    Activation, Backbone, BatchNorm, Conv, Graph, Node, Op, Padding, Preprocess as _, Quantiser, RgbImage, Tensor,
+    ValueId, compacted, identity_adapter, image_grid, range_grid,
 };
 use clr_tuning::{Checkpoints, Example, Examples, InMemory, Parent, TuneOptions, create_task};
 use rand::RngExt as _;
@@ -116,10 +119,21 @@ pub(crate) fn image(class: usize, index: u64) -> RgbImage {
 pub(crate) fn logits(backbone: &Backbone, adapter: &clr_adapters::Adapter, class: usize, index: u64) -> Vec<f32> {
     let network = Network::from_adapter(backbone, adapter).unwrap();
     let size = [preprocessing().height as usize, preprocessing().width as usize];
-    let start = network
-        .prefix(&preprocessing().preprocess(&image(class, index)), size)
-        .unwrap();
-    network.classify(&network.features_from_prefix(&start, size).unwrap())
+    let input = preprocessing().preprocess(&image(class, index));
+    network.classify(&network.image_features(&input, size).unwrap())
+}
+
+/// Returns the quantised form of [`backbone`], with one range for all values.
+pub(crate) fn quantised_backbone() -> Backbone {
+    let quantiser = Quantiser::new(&backbone(), &BTreeSet::new()).unwrap();
+    let grid = |place: &ValueId| match *place {
+        ValueId::IMAGE => image_grid(&preprocessing()),
+        _ => range_grid(-6.0, 6.0),
+    };
+    let grids = quantiser.places().iter().map(grid).collect::<Option<Vec<_>>>().unwrap();
+    let quantised = quantiser.quantise(&grids, &BTreeMap::new()).unwrap();
+    assert!(quantised.is_quantised());
+    quantised
 }
 
 /// Returns how many of 30 unseen images of the third class an adapter recognises.

@@ -4,6 +4,7 @@ mod budget;
 mod common;
 mod compact;
 mod promotion;
+mod quantised;
 mod remove_class;
 mod resume;
 mod teaching;

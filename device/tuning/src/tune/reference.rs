@@ -61,8 +61,7 @@ impl<'a> FeatureExtractor<'a> {
     fn features_of_variant(&self, network: &Network, image: &Image, variant: u64) -> Result<Vec<f32>> {
         let header = &self.parent.adapter.header;
         let input = image.variant(variant, self.options.seed, &header.preprocessing);
-        let features = || network.features_from_prefix(&network.prefix(&input, size(header))?, size(header));
-        Ok(self.pool.install(features)?)
+        Ok(self.pool.install(|| network.image_features(&input, size(header)))?)
     }
 
     /// Returns the features of all variants of an image by `network`, `[VARIANTS, F]`.
