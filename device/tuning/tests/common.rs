@@ -123,9 +123,9 @@ pub(crate) fn logits(backbone: &Backbone, adapter: &clr_adapters::Adapter, class
     network.classify(&network.image_features(&input, size).unwrap())
 }
 
-/// Returns the quantised form of [`backbone`], with one range for all values.
-pub(crate) fn quantised_backbone() -> Backbone {
-    let quantiser = Quantiser::new(&backbone(), &BTreeSet::new()).unwrap();
+/// Returns the quantised form of a backbone, with one range for all values.
+pub(crate) fn quantised(backbone: &Backbone) -> Backbone {
+    let quantiser = Quantiser::new(backbone, &BTreeSet::new()).unwrap();
     let grid = |place: &ValueId| match *place {
         ValueId::IMAGE => image_grid(&preprocessing()),
         _ => range_grid(-6.0, 6.0),
