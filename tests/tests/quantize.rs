@@ -28,8 +28,20 @@ fn refused(bench: &Workbench, arguments: &[&str]) -> String {
 #[test]
 fn a_quantised_backbone_is_smaller_and_every_command_takes_it() {
     let bench = workbench();
-    let document = quantize(&bench, &[]);
+    let train = [
+        "train",
+        "--backbone",
+        "backbone.onnx",
+        "data",
+        "--recipe",
+        "linear",
+        "-o",
+        "float.clr",
+    ];
+    bench.clr(&train).assert().success();
+    let document = quantize(&bench, &["--adapter", "float.clr", "--data", "data"]);
     crate::promises::check_document("quantize", &document);
+    assert_eq!(document["tasks"][0]["task"], "data");
     assert_eq!(document["backbone"], "backbone.int8.onnx");
     let float = Backbone::load(&bench.path("backbone.onnx")).unwrap();
     let backbone = Backbone::load(&bench.path("backbone.int8.onnx")).unwrap();

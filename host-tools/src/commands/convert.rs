@@ -96,7 +96,7 @@ pub(crate) fn run(args: &ConvertArgs, context: &Context<'_>) -> anyhow::Result<u
         convert(&float, &quantised, &parent, &dataset, args.threads, &mut watcher)
             .with_context(|| format!("cannot convert '{}'", args.adapter.display()))?
     };
-    let lost = describe(&converted.validation);
+    let lost = describe_loss(&converted.validation);
     if converted.validation.is_too_large() {
         if !args.force {
             bail!(
@@ -161,14 +161,15 @@ fn print(document: &Document<'_>, converted: &Converted, output: &Output) -> std
         human_bytes(document.bytes as u64),
         human_bytes(document.parent_bytes as u64)
     ))?;
-    output.line(&format!("validation\t{}", describe(&document.validation)))?;
+    output.line(&format!("validation\t{}", describe_loss(&document.validation)))?;
     if let Some(test) = &document.test {
-        output.line(&format!("test\t{}", describe(test)))?;
+        output.line(&format!("test\t{}", describe_loss(test)))?;
     }
     Ok(())
 }
 
-fn describe(loss: &ConversionLoss) -> String {
+/// Describes a loss in a line.
+pub(super) fn describe_loss(loss: &ConversionLoss) -> String {
     format!(
         "accuracy {:.1} % before and {:.1} % after, the same class for {:.1} % of {} images",
         100.0 * loss.accuracy,

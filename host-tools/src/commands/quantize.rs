@@ -7,13 +7,15 @@ use clap::Args;
 use clr_adapters::Preprocessing;
 use clr_onnx::Backbone;
 use clr_quantisation::{Images, Progress, QuantiseOptions, Quantised, Selection, Stage, quantise};
+use clr_training::{ConversionLoss, Dataset, SplitOptions, conversion_loss};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::{Context, layout_args::LayoutArgs, parse_size};
+use super::{Context, convert::describe_loss, layout_args::LayoutArgs, parse_size};
 use crate::{
-    backbones::read_backbone,
+    backbones::{read_adapter, read_backbone},
     destination::{same_file, try_output, write_atomically},
+    learn::Watcher,
     output::{Output, human_bytes},
 };
 
@@ -44,6 +46,12 @@ pub(crate) struct QuantizeArgs {
     /// Input size in pixels; may be repeated [default: the backbone's]
     #[arg(long, value_parser = parse_size, value_name = "N|HEIGHTxWIDTH")]
     size: Vec<[u32; 2]>,
+    /// Adapter of the float backbone whose loss is measured; may be repeated
+    #[arg(long, value_name = "FILE", requires = "data")]
+    adapter: Vec<PathBuf>,
+    /// Images of each --adapter in class folders, in the same order
+    #[arg(long, value_name = "FOLDER", requires = "adapter")]
+    data: Vec<PathBuf>,
     /// Maximum relative error of the features on held-out images
     #[arg(long, value_name = "FRACTION", default_value_t = QuantiseOptions::default().max_error, value_parser = parse_fraction)]
     max_error: f64,
@@ -86,6 +94,15 @@ struct Document {
     /// Fraction of the held-out images on which the original classifier has the same first class.
     agreement: Option<f64>,
     clipped: Vec<ClippedDocument>,
+    /// Loss of each `--adapter` on its validation split.
+    tasks: Vec<TaskDocument>,
+}
+
+#[derive(Serialize)]
+struct TaskDocument {
+    task: String,
+    #[serde(flatten)]
+    loss: ConversionLoss,
 }
 
 #[derive(Serialize)]
@@ -111,6 +128,16 @@ pub(crate) fn run(args: &QuantizeArgs, context: &Context<'_>) -> anyhow::Result<
             output.display()
         );
     }
+    anyhow::ensure!(
+        args.adapter.len() == args.data.len(),
+        "got {} adapters and {} folders\nhint: give one --data for each --adapter, in the same order",
+        args.adapter.len(),
+        args.data.len()
+    );
+    let tasks = args.adapter.iter().zip(&args.data);
+    let split = SplitOptions::default().with_layout(args.layout.options());
+    let tasks = tasks.map(|(adapter, data)| Ok((read_adapter(adapter)?, Dataset::open(data, &split)?)));
+    let tasks = tasks.collect::<anyhow::Result<Vec<_>>>()?;
     let backbone = read_backbone(&args.backbone)?;
     let float_bytes = std::fs::metadata(&args.backbone).map_or(0, |metadata| metadata.len());
     try_output(&output, float_bytes / 2)?;
@@ -138,7 +165,7 @@ pub(crate) fn run(args: &QuantizeArgs, context: &Context<'_>) -> anyhow::Result<
     let quantised = quantised?;
     let bytes = quantised.backbone.to_bytes();
     write_atomically(&output, &bytes)?;
-    let document = document(
+    let mut document = document(
         &quantised,
         &backbone,
         &images,
@@ -146,6 +173,12 @@ pub(crate) fn run(args: &QuantizeArgs, context: &Context<'_>) -> anyhow::Result<
         [bytes.len() as u64, float_bytes],
         args.max_error,
     );
+    for (adapter, dataset) in &tasks {
+        let task = adapter.adapter.header.task.clone();
+        let mut watcher = Watcher::new(context.output, &task, None, false)?;
+        let loss = conversion_loss(&backbone, &quantised.backbone, adapter, dataset, None, &mut watcher)?;
+        document.tasks.push(TaskDocument { task, loss });
+    }
     if context.output.json {
         context.output.document("quantize", &document)?;
     } else {
@@ -201,6 +234,7 @@ fn document(
         },
         agreement: quantised.loss.agreement,
         clipped: clipped.collect(),
+        tasks: Vec::new(),
     }
 }
 
@@ -227,6 +261,9 @@ fn print(document: &Document, output: &Output) -> std::io::Result<()> {
         "loss\trelative error of the features {:.3}{agreement}, {} held-out images (calibrated with {})",
         document.feature_error, document.held_out_images, document.images
     ))?;
+    for task in &document.tasks {
+        output.line(&format!("task {}\t{}", task.task, describe_loss(&task.loss)))?;
+    }
     if document.feature_error > document.max_error {
         tracing::warn!(
             "relative error of the features {:.3}, expected at most {}: written because of --force",

@@ -49,7 +49,7 @@ pub use network::{CandleBackbone, Mode};
 pub use observer::{Observer, Phase, Progress};
 pub use options::{EpochSelection, NormStatistics, RecipeChoice, Schedule, TrainOptions};
 pub use plots::{confusion_matrix_svg, learning_curve_svg};
-pub use train::{ConversionLoss, Converted, ParitySample, RecipeResult, Trained, convert, train};
+pub use train::{ConversionLoss, Converted, ParitySample, RecipeResult, Trained, conversion_loss, convert, train};
 pub use uncertainty::{as_good, standard_error};
 
 /// Runs `work` with a thread pool of `threads` threads for all parallel computation in it.

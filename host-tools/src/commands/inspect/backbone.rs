@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use clr_adapters::{Preprocessing, Recipe, SiteKind};
-use clr_onnx::{Backbone, PreprocessingOrigins};
+use clr_engine::{Engine, EngineOptions};
+use clr_onnx::{Backbone, PreprocessingOrigins, RgbImage};
 use serde::Serialize;
 
 use super::preprocessing_line;
 use crate::{
     commands::preprocessing,
-    output::{Output, Table},
+    output::{Output, Table, human_bytes},
 };
 
 #[derive(Serialize)]
@@ -20,6 +21,10 @@ struct BackboneDocument {
     digest: String,
     nodes: usize,
     features: usize,
+    /// Whether convolutions have integer weights.
+    quantised: bool,
+    /// `null` if the engine does not run the backbone.
+    memory: Option<MemoryDocument>,
     preprocessing: Preprocessing,
     preprocessing_origins: PreprocessingOrigins,
     preprocessing_assumed: Vec<&'static str>,
@@ -28,6 +33,15 @@ struct BackboneDocument {
     notes: Vec<String>,
     recipes: Vec<RecipeDocument>,
     sites: Vec<BackboneSite>,
+}
+
+/// Memory of the device engine after one image with one thread, in bytes.
+#[derive(Serialize)]
+struct MemoryDocument {
+    /// Weights in the layout of the kernels.
+    packed_weights: usize,
+    /// Feature maps and workspace.
+    working: usize,
 }
 
 #[derive(Serialize)]
@@ -62,6 +76,8 @@ pub(super) fn show(path: &Path, backbone: &Backbone, list_sites: bool, output: &
         digest: backbone.digest().to_string(),
         nodes: backbone.graph().nodes.len(),
         features: backbone.feature_count(),
+        quantised: backbone.is_quantised(),
+        memory: memory(backbone),
         preprocessing: backbone.preprocessing().clone(),
         preprocessing_origins: backbone.preprocessing_origins(),
         preprocessing_assumed: backbone.preprocessing_origins().assumed(),
@@ -81,9 +97,18 @@ pub(super) fn show(path: &Path, backbone: &Backbone, list_sites: bool, output: &
     output.line(&format!("name         {}", document.name))?;
     output.line(&format!("digest       {}", document.digest))?;
     output.line(&format!(
-        "graph        {} nodes, {} features",
-        document.nodes, document.features
+        "graph        {} nodes, {} features{}",
+        document.nodes,
+        document.features,
+        if document.quantised { ", quantised" } else { "" }
     ))?;
+    if let Some(memory) = &document.memory {
+        output.line(&format!(
+            "memory       {} of packed weights and {} of workspace in the engine",
+            human_bytes(memory.packed_weights as u64),
+            human_bytes(memory.working as u64)
+        ))?;
+    }
     preprocessing_line(&document.preprocessing, output)?;
     output.line(&format!(
         "origins      {}",
@@ -125,6 +150,19 @@ pub(super) fn show(path: &Path, backbone: &Backbone, list_sites: bool, output: &
         output.table(&table)?;
     }
     Ok(())
+}
+
+/// Runs one image, because weights are packed and workspace is allocated when they are first needed.
+fn memory(backbone: &Backbone) -> Option<MemoryDocument> {
+    let preprocessing = backbone.preprocessing();
+    let engine = Engine::new(backbone.clone(), EngineOptions::default().with_threads(1)).ok()?;
+    let image = RgbImage::new(preprocessing.width, preprocessing.height);
+    engine.backbone_features(preprocessing, &image).ok()?;
+    let memory = engine.memory();
+    Some(MemoryDocument {
+        packed_weights: memory.packed_weights,
+        working: memory.working,
+    })
 }
 
 fn recipe_document(backbone: &Backbone, recipe: Recipe) -> RecipeDocument {

@@ -116,6 +116,35 @@ pub fn convert(
     })
 }
 
+/// Measures what the conversion of `parent` from `float` to `quantised` changes on the validation split of `dataset`.
+///
+/// # Errors
+/// As [`convert`].
+pub fn conversion_loss(
+    float: &Backbone,
+    quantised: &Backbone,
+    parent: &Decoded,
+    dataset: &Dataset,
+    threads: Option<usize>,
+    observer: &mut dyn Observer,
+) -> Result<ConversionLoss> {
+    let converted = convert_adapter(float, quantised, &parent.adapter).map_err(Box::new)?;
+    let converted = decode(&encode(&converted, parent.encoding)?)?.adapter;
+    let labels = &parent.adapter.header.labels;
+    let dataset = dataset.with_classes(labels)?;
+    let options = TrainOptions::default().with_threads(threads);
+    crate::with_threads(options.threads(), || {
+        let images = load(&dataset, Split::Validation, parent, observer)?;
+        let mut evaluate = |backbone: &Backbone, adapter: &Adapter| -> Result<Evaluation> {
+            let network = Network::from_adapter(backbone, adapter)?;
+            let executor = Executor::new(backbone, &options.device)?;
+            evaluate_with(&executor, &network, &images, labels, options.workers(), observer)
+        };
+        let before = evaluate(float, &parent.adapter)?;
+        Ok(ConversionLoss::new(&before, &evaluate(quantised, &converted)?))
+    })
+}
+
 fn load(dataset: &Dataset, split: Split, parent: &Decoded, observer: &mut dyn Observer) -> Result<SplitImages> {
     SplitImages::load(
         dataset,

@@ -29,7 +29,7 @@ use crate::{
 use joint::{Outcome, joint};
 use prepare::Prepared;
 
-pub use convert::{ConversionLoss, Converted, convert};
+pub use convert::{ConversionLoss, Converted, conversion_loss, convert};
 
 /// Maximum side of a canary image in pixels.
 const CANARY_SIDE: u32 = 32;
