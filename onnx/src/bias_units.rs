@@ -3,6 +3,8 @@
 //! A compact file stores a bias as a multiple of |γ|, the deviation of the norm's output
 //! ([`FoldedNorm`](clr_adapters::FoldedNorm)). A quantised backbone has no norms any more, so it keeps the magnitudes of the float backbone's.
 
+use std::fmt::Write as _;
+
 use half::f16;
 
 use crate::SiteInfo;
@@ -53,13 +55,17 @@ impl BiasUnits {
 
     /// Returns the text for a file: four hexadecimal digits for each unit, a space after each site.
     pub(crate) fn to_text(&self) -> String {
-        let site = |units: &Vec<f16>| {
-            units
-                .iter()
-                .map(|unit| format!("{:04x}", unit.to_bits()))
-                .collect::<String>()
-        };
-        self.0.iter().map(site).collect::<Vec<_>>().join(" ")
+        let mut text = String::new();
+        for (index, units) in self.0.iter().enumerate() {
+            if index > 0 {
+                text.push(' ');
+            }
+            for unit in units {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "{:04x}", unit.to_bits());
+            }
+        }
+        text
     }
 
     /// Reads [`BiasUnits::to_text`].

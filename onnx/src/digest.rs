@@ -49,7 +49,9 @@ pub(crate) fn digest(graph: &Graph, bias_units: Option<&BiasUnits>) -> Digest {
         out.0.update(b"bias units");
         for site in units.sites() {
             out.number(site.len());
-            site.iter().for_each(|unit| out.0.update(unit.to_le_bytes()));
+            for unit in site {
+                out.0.update(unit.to_le_bytes());
+            }
         }
     }
     Digest(out.0.finalize().into())

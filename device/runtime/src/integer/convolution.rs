@@ -88,8 +88,7 @@ impl IntegerConv {
                 *bias /= unit;
             }
             let most = taps * largest_sum(integers) + f64::from(bias.abs());
-            // A comparison with NaN is false.
-            if !(most <= f64::from(f32::MAX)) {
+            if most.is_nan() || most > f64::from(f32::MAX) {
                 return Err(channel);
             }
         }
