@@ -14,6 +14,9 @@ machine, and once with `--rounds 1` before: conversion takes minutes.
     litert         NETWORK.onnx, quantised by TensorFlow (onnx_to_tflite.py, with --tensorflow), executed by XNNPACK
     clr            NETWORK.qdq-u8-channel.onnx, by `clr bench` (with --clr)
 
+`NETWORK+clr` is the network with an adapter (one epoch on the task `furniture`): the peers run the file that `clr merge` writes,
+quantised like the others, and clr runs NETWORK.qdq-u8-channel.onnx with an adapter of recipe `clr`.
+
 Each round gives every engine a turn of --seconds, beginning with another one, and keeps the best time of each turn. A ratio is
 the median over the rounds of an engine's time divided by that of the fastest peer in the same round. An engine whose logits
 differ from the float network's by more than --error of their norm isn't measured: that is a wrong output, not rounding. clr's
@@ -47,6 +50,8 @@ NETWORKS = "lite0 mobilenet_v2 mobilenet_v3_small mobilenet_v3_large resnet18 re
 ENGINES = {"clr": "clr", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO, QDQ file", "openvino-nncf": "OpenVINO, NNCF",
            "ncnn": "ncnn", "litert": "LiteRT (XNNPACK)"}
 VARIANT = "qdq-u8-channel"
+WITH_ADAPTER = "+clr"
+ADAPTER_TASK = source.CACHE / "tasks" / "furniture"
 
 
 class NotMeasured(Exception):
@@ -126,8 +131,8 @@ class Worker:
 class Clr:
     """`clr bench` for a turn at a time; its rounds take half a second."""
 
-    def __init__(self, program, model):
-        self.command = [program, "bench", "--no-peers", "--json", "--measure", "inference", "--recipes", "linear",
+    def __init__(self, program, model, recipe):
+        self.command = [program, "bench", "--no-peers", "--json", "--measure", "inference", "--recipes", recipe,
                         "--threads", "1", "--rounds", "1", "--backbone", str(model)]
         self.version = subprocess.run([program, "--version"], capture_output=True, text=True).stdout.strip()
         self.turn(0)
@@ -164,15 +169,34 @@ def calibration(model, count):
     return source.images("train", count, side, source.normalisation_of(model))
 
 
+def plain(name):
+    """The name of a network without its adapter."""
+    return name.removesuffix(WITH_ADAPTER)
+
+
+def float_network(name, options):
+    """The path of NETWORK.onnx, or of the network that `clr merge` makes from it and an adapter."""
+    network = source.float_network(plain(name), options.folder)
+    if name == plain(name):
+        return network
+    if not options.clr:
+        raise NotMeasured("no --clr")
+    adapter = options.folder / f"{name}.clr"
+    command = lambda *arguments: subprocess.run([options.clr, "--quiet", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+    made(adapter, lambda path: command("train", "--backbone", network, ADAPTER_TASK, "--recipe", "clr", "--epochs", 1,
+                                       "--encoding", "f32", "-o", path))
+    return made(options.folder / f"{name}.onnx", lambda path: command("merge", "--backbone", network, "--adapter", adapter, "-o", path))
+
+
 def qdq(name, options):
-    network = source.float_network(name, options.folder)
+    network = float_network(name, options)
     return made(options.folder / f"{name}.{VARIANT}.onnx",
                 lambda path: source.quantise(network, path, source.VARIANTS[VARIANT], options.calibration))
 
 
 def with_norms_folded(name, options, path):
     """NETWORK.onnx with its norms in the convolutions."""
-    source.quant_pre_process(str(source.float_network(name, options.folder)), str(path))
+    source.quant_pre_process(str(float_network(name, options)), str(path))
     return path
 
 
@@ -181,7 +205,7 @@ def nncf_model(name, options):
         import nncf
         import openvino
 
-        network = source.float_network(name, options.folder)
+        network = float_network(name, options)
         given = calibration(onnx.load(str(network)), options.calibration)
         model = openvino.Core().read_model(str(network))
         model.reshape([1, *given.shape[1:]])
@@ -199,7 +223,7 @@ def tflite_model(name, options):
             raise NotMeasured(f"no {name}.int8.tflite, and no --tensorflow to make it")
         with tempfile.TemporaryDirectory() as folder:
             images, folded = pathlib.Path(folder) / "images.npy", pathlib.Path(folder) / "folded.onnx"
-            np.save(images, calibration(onnx.load(str(source.float_network(name, options.folder))), options.calibration))
+            np.save(images, calibration(onnx.load(str(float_network(name, options))), options.calibration))
             with_norms_folded(name, options, folded)
             peers.convert([options.tensorflow, str(HERE / "onnx_to_tflite.py"), str(folded), str(images), str(path.resolve())],
                           folder)
@@ -220,7 +244,8 @@ def start(engine, name, options, job, expected):
     if engine == "clr":
         if not options.clr:
             raise NotMeasured("no --clr")
-        return Clr(options.clr, qdq(name, options)), None
+        recipe = "linear" if name == plain(name) else "clr"
+        return Clr(options.clr, qdq(plain(name), options), recipe), None
     engine_worker = Worker(engine, {**job, "model": str(MODELS[engine](name, options))})
     output = engine_worker.output(pathlib.Path(job["folder"]) / "output.f32")
     error = source.relative(output, expected) if output.shape == expected.shape else float("inf")
@@ -246,7 +271,7 @@ def in_turns(workers, options):
 
 
 def measure(name, options):
-    network = source.float_network(name, options.folder)
+    network = float_network(name, options)
     model = onnx.load(str(network))
     side = source.input_of(model)[1]
     image = source.images("test", 1, side, source.normalisation_of(model))
@@ -342,7 +367,7 @@ def main():
     options = parser.parse_args()
     options.folder = options.folder.resolve()
     options.folder.mkdir(parents=True, exist_ok=True)
-    names = source.chosen(options.networks, source.NETWORKS, "network") or NETWORKS
+    names = source.chosen(options.networks, [*source.NETWORKS, *(name + WITH_ADAPTER for name in source.NETWORKS)], "network") or NETWORKS
     options.engines = source.chosen(options.engines, ENGINES, "engine") or list(ENGINES)
     rows = [measure(name, options) for name in names]
     if options.output:
