@@ -4,6 +4,7 @@ mod canaries;
 mod candidates;
 mod choose;
 mod class_features;
+mod conversion_loss;
 mod convert;
 mod epoch;
 mod finish;
@@ -29,7 +30,8 @@ use crate::{
 use joint::{Outcome, joint};
 use prepare::Prepared;
 
-pub use convert::{ConversionLoss, Converted, conversion_loss, convert};
+pub use conversion_loss::ConversionLoss;
+pub use convert::{Converted, conversion_loss, convert};
 
 /// Maximum side of a canary image in pixels.
 const CANARY_SIDE: u32 = 32;
