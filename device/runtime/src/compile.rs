@@ -181,6 +181,17 @@ impl<'a> Compiler<'a> {
                 };
                 (Box::new(pool), Stored::Bytes(grid))
             }
+            (op @ StepOp::Node(Op::Activation(_)), Some(&[input]), Some(grid)) => {
+                let real = prepare(
+                    &step.name,
+                    op,
+                    Some(grid),
+                    &shapes,
+                    self.shape(step.output),
+                    &self.context,
+                )?;
+                (Box::new(integer::Lookup::new(&*real, input, grid)), Stored::Bytes(grid))
+            }
             (StepOp::Node(Op::GlobalAveragePool), Some(&[input]), None) => {
                 let mean = integer::MeanOfBytes {
                     plane: plane(shapes[0]),

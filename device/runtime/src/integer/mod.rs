@@ -8,7 +8,9 @@ mod convolution;
 mod operators;
 
 pub(crate) use convolution::{IntegerConv, Result, sums_fit};
-pub(crate) use operators::{AddBytes, Dequantise, GatherBytes, MeanOfBytes, PoolBytes, Quantise, QuantiseImage};
+pub(crate) use operators::{
+    AddBytes, Dequantise, GatherBytes, Lookup, MeanOfBytes, PoolBytes, Quantise, QuantiseImage,
+};
 
 use clr_kernels::{Bounds, Rounding};
 use clr_onnx::Quantisation;

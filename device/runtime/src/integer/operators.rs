@@ -148,6 +148,34 @@ impl Operator for MeanOfBytes {
     inference_only!();
 }
 
+/// An operator on single values, such as a smooth activation, as a table of its 256 results.
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    table: Box<[u8; 256]>,
+}
+
+impl Lookup {
+    /// Makes the table with the operator on real values, so that both compute the same function.
+    pub(crate) fn new(real: &dyn Operator, input: Quantisation, grid: Quantisation) -> Self {
+        let inputs: Vec<f32> = (0..=255).map(|byte| input.real(byte)).collect();
+        let mut results = vec![0.0; inputs.len()];
+        real.forward(&[&inputs], &mut results);
+        let mut table = Box::new([0; 256]);
+        for (byte, result) in table.iter_mut().zip(results) {
+            *byte = grid.byte(result);
+        }
+        Self { table }
+    }
+}
+
+impl Operator for Lookup {
+    fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
+        lookup(&self.table, bytes(inputs[0]), bytes_mut(out));
+    }
+
+    inference_only!();
+}
+
 /// A selection of the inputs' channels, each rounded to the grid of the result.
 #[derive(Debug)]
 pub(crate) struct GatherBytes {
