@@ -158,8 +158,7 @@ impl Executable {
     }
 
     fn start_record(&self, image: &[f32]) -> Record<Vec<f32>> {
-        let mut values = self.no_values();
-        values[ValueId::IMAGE.0] = Some(self.pixels(image, &self.buffers));
+        let values = self.enter(image, &self.buffers);
         Record::new(values, self.steps.len())
     }
 

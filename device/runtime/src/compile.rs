@@ -38,6 +38,8 @@ struct Compiler<'a> {
     context: Context,
     steps: Vec<Step>,
     lengths: Vec<usize>,
+    /// The image as the first step reads it.
+    entry: ValueId,
     /// How each value of the program is stored.
     stored: Vec<Stored>,
     /// Real values in blocks of values that are stored otherwise.
@@ -59,6 +61,7 @@ impl<'a> Compiler<'a> {
                 threads: options.threads,
                 arena: options.arena.clone(),
             },
+            entry: ValueId::IMAGE,
             steps: Vec::with_capacity(program.steps.len() + 1),
             lengths,
             stored,
@@ -211,22 +214,19 @@ impl<'a> Compiler<'a> {
     /// Adds the rounding of a value as its conversion to bytes.
     fn quantise(&mut self, step: &clr_onnx::Step, grid: Quantisation) {
         let (input, context) = (step.inputs[0], self.context.clone());
-        let channels = self.shape(input).channels();
-        let image = self.stored[input.0] == Stored::Pixels && channels <= PIXEL_BYTES;
-        let mut readers = self
-            .program
-            .steps
-            .iter()
-            .filter(|other| other.inputs.contains(&step.output));
+        let image = self.stored[input.0] == Stored::Pixels && self.shape(input).channels() <= PIXEL_BYTES;
+        let readers = |value| {
+            self.program
+                .steps
+                .iter()
+                .filter(move |other| other.inputs.contains(&value))
+        };
         let stem =
             |op: &StepOp| matches!(op, StepOp::Conv(conv) if conv.conv.weight.int8().is_some() && conv.conv.group == 1);
-        if image && readers.all(|reader| stem(&reader.op)) {
-            let quantise = integer::QuantiseImage {
-                grid,
-                channels,
-                context,
-            };
-            self.push(&step.name, Box::new(quantise), vec![input], step.output);
+        let alone = readers(input).count() == 1 && step.output != self.program.features;
+        if image && alone && readers(step.output).all(|reader| stem(&reader.op)) {
+            // The image itself is not stored then, because nothing else reads it.
+            self.entry = step.output;
             self.store(step.output, Stored::PixelBytes(grid));
         } else {
             let input = self.real(input, &step.name);
@@ -350,8 +350,8 @@ impl<'a> Compiler<'a> {
                 let operator = integer::Dequantise { grid, context };
                 (format!("real values for {reader}"), Box::new(operator), value)
             }
-            // No other step reads an image in bytes.
-            Stored::Real | Stored::Pixels | Stored::PixelBytes(_) => {
+            Stored::PixelBytes(_) => unreachable!("only convolutions of bytes read an image in bytes"),
+            Stored::Real | Stored::Pixels => {
                 let channels = shape.channels();
                 (
                     format!("image of {reader}"),
@@ -412,6 +412,7 @@ impl<'a> Compiler<'a> {
             block_outputs: block_outputs(program, &steps, &self.stored),
             steps,
             lengths: self.lengths,
+            entry: self.entry,
             features,
             feature_count: program.feature_count(),
             image: program.image(),

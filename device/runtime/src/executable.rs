@@ -74,6 +74,8 @@ pub struct Executable {
     pub(crate) steps: Vec<Step>,
     /// Lengths of the values in blocks, by [`ValueId`]; for the image, the number of its pixel values.
     pub(crate) lengths: Vec<usize>,
+    /// The image as the first step reads it.
+    pub(crate) entry: ValueId,
     pub(crate) features: ValueId,
     pub(crate) feature_count: usize,
     pub(crate) block_outputs: Vec<BlockOutput>,

@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use clr_kernels::interleave;
+use clr_kernels::{interleave, quantize_image};
 use clr_onnx::{Quantisation, ValueId};
 
 use crate::{
     Executable, SiteParameters,
     executable::{Step, Work},
     integer::{Stored, bytes_mut},
-    memory::{Buffer, Memory},
+    memory::{Buffer, Lent, Memory},
 };
 
 /// A value of [`Executable::trace`].
@@ -30,8 +30,7 @@ impl Executable {
     /// Returns the features `[F]` of a preprocessed image `[C, H, W]`. `sites` has one entry per site.
     pub fn features(&self, image: &[f32], sites: &[SiteParameters]) -> Vec<f32> {
         let memory = &*self.arena;
-        let mut values = self.no_values();
-        values[ValueId::IMAGE.0] = Some(self.pixels(image, memory));
+        let mut values = self.enter(image, memory);
         self.infer(0..self.steps.len(), &mut values, sites, memory);
         self.take_features(&mut values, memory)
     }
@@ -52,24 +51,25 @@ impl Executable {
     /// `visit` leaves there.
     pub fn trace(&self, image: &[f32], sites: &[SiteParameters], mut visit: impl FnMut(ValueId, Traced<'_>)) {
         let memory = &*self.arena;
-        let mut values = self.no_values();
-        values[ValueId::IMAGE.0] = Some(self.pixels(image, memory));
-        for (index, step) in self.steps.iter().enumerate() {
-            self.infer(index..index + 1, &mut values, sites, memory);
-            let Some(value) = &mut values[step.output.0] else {
-                continue;
+        let mut values = self.enter(image, memory);
+        let mut visit = |id: ValueId, values: &mut Values<Lent>| {
+            let Some(value) = &mut values[id.0] else {
+                return;
             };
             // Conversions are values that the program does not have.
-            match self.stored.get(step.output.0) {
-                Some(Stored::Real) => visit(step.output, Traced::Real(value.values_mut())),
-                Some(Stored::Bytes(grid)) => {
-                    visit(step.output, Traced::Bytes(*grid, bytes_mut(value.values_mut())));
-                }
+            match self.stored.get(id.0) {
+                Some(Stored::Real) => visit(id, Traced::Real(value.values_mut())),
+                Some(Stored::Bytes(grid)) => visit(id, Traced::Bytes(*grid, bytes_mut(value.values_mut()))),
                 Some(Stored::PixelBytes(grid)) => {
-                    visit(step.output, Traced::PixelBytes(*grid, bytes_mut(value.values_mut())));
+                    visit(id, Traced::PixelBytes(*grid, bytes_mut(value.values_mut())));
                 }
                 Some(Stored::Pixels) | None => {}
             }
+        };
+        visit(self.entry, &mut values);
+        for (index, step) in self.steps.iter().enumerate() {
+            self.infer(index..index + 1, &mut values, sites, memory);
+            visit(step.output, &mut values);
         }
         values.into_iter().flatten().for_each(|buffer| memory.give(buffer));
     }
@@ -102,13 +102,22 @@ impl Executable {
         self.lengths.iter().map(|_| None).collect()
     }
 
-    /// Returns the image in the layout that the first convolution reads, `[H, W, C]`.
-    pub(crate) fn pixels<M: Memory>(&self, image: &[f32], memory: &M) -> M::Buffer {
-        let mut pixels = memory.take(self.lengths[ValueId::IMAGE.0]);
+    /// Returns the values before the first step: the image in the layout that the first convolution reads, `[H, W, C]`, or
+    /// `[H, W, 4]` in bytes.
+    pub(crate) fn enter<M: Memory>(&self, image: &[f32], memory: &M) -> Values<M::Buffer> {
+        let mut pixels = memory.take(self.lengths[self.entry.0]);
         if M::COMPUTES {
-            interleave(image, self.image[0], pixels.values_mut());
+            let (channels, out) = (self.image[0], pixels.values_mut());
+            match self.stored[self.entry.0] {
+                Stored::PixelBytes(Quantisation { scale, zero_point }) => {
+                    quantize_image(self.isa, image, channels, scale, zero_point, bytes_mut(out));
+                }
+                _ => interleave(image, channels, out),
+            }
         }
-        pixels
+        let mut values = self.no_values();
+        values[self.entry.0] = Some(pixels);
+        values
     }
 
     /// Converts the features from blocks and releases their buffer.

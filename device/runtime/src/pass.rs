@@ -2,7 +2,7 @@
 //! task describes, and activations to continue from.
 
 use clr_kernels::LANES;
-use clr_onnx::{Quantisation, ValueId};
+use clr_onnx::Quantisation;
 
 use crate::{Executable, PrefixActivations, SiteParameters, inference::value, integer::bytes};
 
@@ -43,8 +43,7 @@ impl Executable {
     /// Runs a preprocessed image `[C, H, W]` through the backbone.
     pub fn pass(&self, image: &[f32], sites: &[SiteParameters], wanted: Intermediates<'_>) -> FeaturePass {
         let memory = &*self.arena;
-        let mut values = self.no_values();
-        values[ValueId::IMAGE.0] = Some(self.pixels(image, memory));
+        let mut values = self.enter(image, memory);
         let mut block_statistics = Vec::new();
         let mut prefixes = Vec::with_capacity(wanted.prefixes.len());
         let mut blocks = self.block_outputs.iter().filter(|_| wanted.block_statistics).peekable();

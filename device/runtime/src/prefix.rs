@@ -70,8 +70,7 @@ impl Executable {
         first: usize,
         memory: &M,
     ) -> Values<M::Buffer> {
-        let mut values = self.no_values();
-        values[ValueId::IMAGE.0] = Some(self.pixels(image, memory));
+        let mut values = self.enter(image, memory);
         self.infer(0..first, &mut values, sites, memory);
         values
     }

@@ -1,7 +1,5 @@
 //! Inference of several tasks on one image: steps with the same parameters run once.
 
-use clr_onnx::ValueId;
-
 use crate::{
     Executable, SiteParameters,
     executable::Step,
@@ -21,8 +19,7 @@ impl Executable {
         if tasks.is_empty() {
             return features;
         }
-        let mut values = self.no_values();
-        values[ValueId::IMAGE.0] = Some(self.pixels(image, &*self.arena));
+        let values = self.enter(image, &*self.arena);
         self.run_branch(0, values, &(0..tasks.len()).collect::<Vec<_>>(), tasks, &mut features);
         features
     }

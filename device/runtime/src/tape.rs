@@ -143,7 +143,7 @@ impl Executable {
     /// Returns the values computed before step `first` that this or a later step reads.
     pub(crate) fn live(&self, first: usize) -> Vec<ValueId> {
         let mut computed = vec![false; self.lengths.len()];
-        computed[ValueId::IMAGE.0] = true;
+        computed[self.entry.0] = true;
         self.steps[..first]
             .iter()
             .for_each(|step| computed[step.output.0] = true);

@@ -95,13 +95,13 @@ impl Int8Kernel for Dequantize<'_> {
     }
 }
 
-/// Quantises the image `[H, W, C]` with up to four channels to `[H, W, 4]`, as [`quantize`]. Bytes beyond the channels
-/// are the zero point.
-pub fn quantize_image(isa: Isa, pixels: &[f32], channels: usize, scale: f32, zero_point: u8, out: &mut [u8]) {
+/// Quantises the image `[C, H, W]` with up to four channels to `[H, W, 4]`, as [`quantize`]. Bytes beyond the channels are
+/// the zero point.
+pub fn quantize_image(isa: Isa, planes: &[f32], channels: usize, scale: f32, zero_point: u8, out: &mut [u8]) {
     assert!((1..=4).contains(&channels));
-    assert!(pixels.len().is_multiple_of(channels) && pixels.len() / channels * 4 == out.len());
+    assert!(planes.len().is_multiple_of(channels) && planes.len() / channels * 4 == out.len());
     let kernel = QuantizeImage {
-        pixels,
+        planes,
         channels,
         scale,
         zero_point,
@@ -111,7 +111,7 @@ pub fn quantize_image(isa: Isa, pixels: &[f32], channels: usize, scale: f32, zer
 }
 
 struct QuantizeImage<'a> {
-    pixels: &'a [f32],
+    planes: &'a [f32],
     channels: usize,
     scale: f32,
     zero_point: u8,
@@ -124,22 +124,31 @@ impl Int8Kernel for QuantizeImage<'_> {
     fn run<S: Int8Simd>(self, s: S) {
         let f = s.float();
         let (scale, range) = (f.splat(self.scale), s.range(Rounding::new(self.zero_point)));
-        // Four pixels of the image in each of four vectors.
-        for (pixels, out) in self.pixels.chunks(16 * self.channels).zip(self.out.chunks_mut(64)) {
-            let mut spread = [[0.0; 4]; 16];
-            for (pixel, to) in pixels.chunks_exact(self.channels).zip(&mut spread) {
-                for (value, to) in pixel.iter().zip(to) {
-                    *to = *value;
-                }
-            }
-            let spread: &[[f32; LANES]] = spread.as_flattened().as_chunks().0;
+        let plane = self.planes.len() / self.channels;
+        for (index, out) in self.out.chunks_mut(4 * LANES).enumerate() {
+            // Sixteen pixels of each channel.
+            let first = index * LANES;
             let mut sums = [s.splat(0); 4];
-            for p in 0..4 {
-                sums[p] = s.round(f.load(&spread[p]).div(scale));
+            for channel in 0..4 {
+                if channel < self.channels {
+                    let values = &self.planes[channel * plane..][..plane][first..];
+                    let values = values.first_chunk().copied().unwrap_or_else(|| {
+                        let mut last = [0.0; LANES];
+                        last[..values.len()].copy_from_slice(values);
+                        last
+                    });
+                    sums[channel] = s.round(f.load(&values).div(scale));
+                }
             }
             let mut bytes = [0; 4 * LANES];
             s.bytes(sums, range, &mut bytes);
-            out.copy_from_slice(&bytes[..out.len()]);
+            let mut pixels = [0; 4 * LANES];
+            for pixel in 0..LANES {
+                for channel in 0..4 {
+                    pixels[pixel * 4 + channel] = bytes[channel * LANES + pixel];
+                }
+            }
+            out.copy_from_slice(&pixels[..out.len()]);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use clr_kernels::{
     Bounds, Int8Mean, LANES, PoolShape, Summand, add_bytes, dequantize, global_average_bytes, lookup, pool_bytes,
-    quantize, quantize_image,
+    quantize,
 };
 use clr_onnx::{Quantisation, Shape};
 use rayon::prelude::*;
@@ -37,24 +37,6 @@ impl Operator for Quantise {
     fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
         let rounding = rounding(self.grid, Bounds::NONE);
         quantize(self.context.isa, inputs[0], self.grid.scale, rounding, bytes_mut(out));
-    }
-
-    inference_only!();
-}
-
-/// The image's pixels `[H, W, C]` to bytes `[H, W, 4]`.
-#[derive(Debug)]
-pub(crate) struct QuantiseImage {
-    pub(crate) grid: Quantisation,
-    pub(crate) channels: usize,
-    pub(crate) context: Context,
-}
-
-impl Operator for QuantiseImage {
-    fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
-        let Quantisation { scale, zero_point } = self.grid;
-        let (isa, channels) = (self.context.isa, self.channels);
-        quantize_image(isa, inputs[0], channels, scale, zero_point, bytes_mut(out));
     }
 
     inference_only!();

@@ -46,10 +46,10 @@ fn images_are_quantised_to_pixels_of_four_bytes() {
         let x = random.vector(channels * pixels);
         let mut out = vec![1; pixels * 4];
         quantize_image(isa, &x, channels, 1.0 / 128.0, 127, &mut out);
-        for (pixel, out) in x.chunks_exact(channels).zip(out.chunks_exact(4)) {
+        for (pixel, out) in out.chunks_exact(4).enumerate() {
             let mut want = [127; 4];
-            for (x, want) in pixel.iter().zip(&mut want) {
-                *want = round(x / (1.0 / 128.0), Rounding::new(127));
+            for (plane, want) in x.chunks_exact(pixels).zip(&mut want) {
+                *want = round(plane[pixel] / (1.0 / 128.0), Rounding::new(127));
             }
             assert_eq!(out, want, "{isa:?}, {channels} channels, {pixels} pixels");
         }
