@@ -2,6 +2,7 @@
 
 use crate::{
     Isa, PoolKind, PoolShape,
+    pool::Window,
     simd::{
         LANES, Simd, Vector,
         int8::{Int8Kernel, Int8Simd, Level, Rounding, dispatch},
@@ -50,28 +51,15 @@ impl Int8Kernel for Pool<'_> {
         let PoolShape { input, output, .. } = *self.shape;
         let plane: &[[u8; LANES]] = self.x.as_chunks().0;
         let out: &mut [[u8; LANES]] = self.out.as_chunks_mut().0;
+        let PoolKind::Average { include_pad } = self.shape.kind else {
+            return maximum(self.shape, plane, self.rounding, out);
+        };
         let range = s.range(self.rounding);
         let zero_point = i32::from(self.mean.zero_point);
         for (y, row) in out.chunks_exact_mut(output[1]).enumerate() {
             let rows = self.shape.window(0, y);
             for (x, out) in row.iter_mut().enumerate() {
                 let columns = self.shape.window(1, x);
-                let PoolKind::Average { include_pad } = self.shape.kind else {
-                    let mut largest = [self.rounding.low; LANES];
-                    for iy in rows.places() {
-                        let line = &plane[iy * input[1]..][..input[1]];
-                        for ix in columns.places() {
-                            for lane in 0..LANES {
-                                largest[lane] = largest[lane].max(line[ix][lane]);
-                            }
-                        }
-                    }
-                    *out = largest;
-                    for byte in out {
-                        *byte = (*byte).min(self.rounding.high);
-                    }
-                    continue;
-                };
                 let mut sum = s.splat(0);
                 let mut inside = 0;
                 for iy in rows.places() {
@@ -88,6 +76,32 @@ impl Int8Kernel for Pool<'_> {
                 s.bytes([s.round(mean); 4], range, &mut bytes);
                 out.copy_from_slice(&bytes[..LANES]);
             }
+        }
+    }
+}
+
+/// Computes maxima: over the rows of a window for all columns first, and then over the window's columns.
+#[inline(always)]
+fn maximum(shape: &PoolShape, plane: &[[u8; LANES]], rounding: Rounding, out: &mut [[u8; LANES]]) {
+    let (width, columns) = (shape.input[1], shape.output[1]);
+    let windows: Vec<Window> = (0..columns).map(|x| shape.window(1, x)).collect();
+    let mut largest = vec![[0; LANES]; width];
+    for (y, row) in out.chunks_exact_mut(columns).enumerate() {
+        largest.fill([rounding.low; LANES]);
+        for iy in shape.window(0, y).places() {
+            let line = plane[iy * width..][..width].as_flattened();
+            for (largest, &byte) in largest.as_flattened_mut().iter_mut().zip(line) {
+                *largest = byte.max(*largest);
+            }
+        }
+        for (window, out) in windows.iter().zip(row) {
+            let mut bytes = [rounding.low; LANES];
+            for ix in window.places() {
+                for lane in 0..LANES {
+                    bytes[lane] = bytes[lane].max(largest[ix][lane]);
+                }
+            }
+            *out = bytes.map(|byte| byte.min(rounding.high));
         }
     }
 }
