@@ -36,8 +36,8 @@ impl Int8Conv {
         source: &Source<'_>,
         part: &Part<'_>,
         parameters: &[f32],
-        post: Post,
         to: &mut [Target<'_>],
+        lines: &mut [u8],
     ) {
         let [height, width] = self.output;
         let count = to.len();
@@ -69,7 +69,7 @@ impl Int8Conv {
                 }
                 if !step.sums.is_empty() {
                     let inside = step.place * row + LANES..(step.place + step.sums.len()) * row - LANES;
-                    let mut rows: [Target<'_>; MAX_BLOCKS] = std::array::from_fn(|_| Target::Real(&mut [], &[]));
+                    let mut rows: [Target<'_>; MAX_BLOCKS] = std::array::from_fn(|_| Target::empty());
                     for (rows, plane) in rows.iter_mut().zip(buffer.chunks_exact_mut(plane)) {
                         *rows = Target::Real(&mut plane[inside.clone()], &[]);
                     }
@@ -80,14 +80,22 @@ impl Int8Conv {
                         post: Post::Nothing,
                         ..*part
                     };
-                    self.convolve(source, &sums, &mut rows[..count]);
+                    self.convolve(source, &sums, &mut rows[..count], lines);
                 }
                 let [start, end] = [step.outputs.start, step.outputs.end].map(|y| y - part.rows.start);
                 let pixels = start * width..end * width;
                 let parameters = parameters.chunks_exact(CLR_PARAMETERS);
                 for ((plane, to), parameters) in buffer.chunks_exact(plane).zip(&mut *to).zip(parameters) {
                     let rows = end - start;
-                    apply(part.level, plane, parameters, [rows, width], post, to, pixels.clone());
+                    apply(
+                        part.level,
+                        plane,
+                        parameters,
+                        [rows, width],
+                        part.post,
+                        to,
+                        pixels.clone(),
+                    );
                 }
             }
         });
@@ -154,9 +162,13 @@ impl<S: Int8Simd> Producer<S> for ClrRows<'_, '_> {
             for row in 0..3 {
                 lines[row] = &pixels[(y + row) * (width + 2)..];
             }
+            if width < 4 {
+                put.put(s, four::<S>(s, &lines, 0, &taps, bias), width, y * width, self.to);
+                continue;
+            }
             for x in fours(width) {
-                let results = four::<S>(s, &lines, x, &taps, bias);
-                put.put(s, results, width.min(4), y * width + x, self.to);
+                // A constant number of pixels, because the compiler would move operations into branches.
+                put.put(s, four::<S>(s, &lines, x, &taps, bias), 4, y * width + x, self.to);
             }
         }
     }

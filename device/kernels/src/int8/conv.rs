@@ -6,14 +6,18 @@ use rayon::prelude::*;
 
 use super::{
     Int8Output, Int8Weights,
+    reach::results_are_small,
     target::{Post, Target},
-    tile::tile_blocks,
+    tile::{MAX_BLOCKS, tile_blocks},
     weights::Packed,
 };
 use crate::{
     Arena, Epilogue, Isa,
     pack::uniform,
-    simd::{LANES, int8::Level},
+    simd::{
+        LANES,
+        int8::{Exact, Level},
+    },
 };
 
 /// A quantised convolution for one input size (ONNX `QLinearConv`, opset 10, with f32 scales per channel in place of
@@ -59,8 +63,8 @@ pub(super) struct Part<'a> {
     pub width: usize,
     /// Distance between rows of the target, in pixels.
     pub pitch: usize,
-    /// Initial values of the sums, for all output blocks.
-    pub start: &'a [[i32; LANES]],
+    /// The initial value of a sum is the sum of its weights times this.
+    pub offset: i32,
     /// `[scale 16, bias 16]` per output block from the first one on; not used for [`Post::Nothing`].
     pub affine: &'a [f32],
     pub post: Post,
@@ -96,12 +100,15 @@ impl Int8Conv {
         assert_eq!(x.len(), self.input_len());
         assert_eq!(parameters.len(), self.weights.out_blocks() * self.epilogue.parameters());
         let (target, post) = output.target(self.output_len());
-        let offset = level.offset() - i32::from(zero_point);
-        let sums = self.weights.sums.iter();
-        let start: Vec<_> = sums.map(|sums| sums.map(|sum| sum.wrapping_mul(offset))).collect();
+        // Only plain Rust saturates. No sensible network needs it.
+        let level = if results_are_small(level, &self.weights.magnitudes, parameters, post) {
+            level
+        } else {
+            Level::Exact(Exact::new())
+        };
         let common = Common {
             level,
-            start: &start,
+            offset: level.offset() - i32::from(zero_point),
             post,
         };
         let dense = matches!(self.weights.packed, Packed::Dense { .. });
@@ -174,7 +181,7 @@ impl Int8Conv {
     }
 
     /// Divides the work into tasks and runs them, one group of output blocks after another.
-    fn tasks(&self, source: &Source<'_>, common: Common<'_>, parameters: &[f32], target: Target<'_>) {
+    fn tasks(&self, source: &Source<'_>, common: Common, parameters: &[f32], target: Target<'_>) {
         let [rows, width] = self.grid();
         let blocks = self.weights.out_blocks();
         // Tiles are fastest with many output blocks, and groups of equal size avoid a slow last one.
@@ -184,15 +191,43 @@ impl Int8Conv {
         };
         let groups = blocks.div_ceil(most);
         let group = blocks.div_ceil(groups);
-        let splits = if self.threads > 1 {
-            (2 * self.threads).div_ceil(groups).min(rows)
-        } else {
-            1
+        let run = |block: usize, rows: Range<usize>, to: &mut [Target<'_>], lines: &mut [u8]| {
+            let count = self.epilogue.parameters();
+            let parameters = &parameters[block * count..(block + to.len()) * count];
+            let part = Part {
+                level: common.level,
+                block,
+                rows,
+                width,
+                pitch: width,
+                offset: common.offset,
+                affine: parameters,
+                post: common.post,
+            };
+            match self.epilogue {
+                Epilogue::Affine => self.convolve(source, &part, to, lines),
+                Epilogue::Kernel => self.clr(source, &part, parameters, to, lines),
+            }
         };
+        let mut planes = target.chunks(rows * width);
+        if self.threads == 1 {
+            return self.lend_lines(source.padding, |lines| {
+                for block in (0..blocks).step_by(group) {
+                    let count = group.min(blocks - block);
+                    let mut to: [Target<'_>; MAX_BLOCKS] = std::array::from_fn(|_| Target::empty());
+                    to[..count]
+                        .iter_mut()
+                        .zip(&mut planes)
+                        .for_each(|(to, plane)| *to = plane);
+                    run(block, 0..rows, &mut to[..count], lines);
+                }
+            });
+        }
+        let splits = (2 * self.threads).div_ceil(groups).min(rows);
         let per_split = rows.div_ceil(splits);
         let mut tasks = Vec::with_capacity(groups * splits);
-        for (block, plane) in target.chunks(rows * width).into_iter().enumerate() {
-            let parts = plane.chunks(per_split * width);
+        for (block, plane) in planes.enumerate() {
+            let parts: Vec<_> = plane.chunks(per_split * width).collect();
             if block.is_multiple_of(group) {
                 tasks.extend(parts.into_iter().enumerate().map(|(split, part)| Task {
                     block,
@@ -206,35 +241,15 @@ impl Int8Conv {
                 }
             }
         }
-        let count = self.epilogue.parameters();
-        let run = |mut task: Task<'_>| {
-            let parameters = &parameters[task.block * count..(task.block + task.to.len()) * count];
-            let part = Part {
-                level: common.level,
-                block: task.block,
-                rows: task.rows,
-                width,
-                pitch: width,
-                start: common.start,
-                affine: parameters,
-                post: common.post,
-            };
-            match self.epilogue {
-                Epilogue::Affine => self.convolve(source, &part, &mut task.to),
-                Epilogue::Kernel => self.clr(source, &part, parameters, common.post, &mut task.to),
-            }
-        };
-        if self.threads > 1 && tasks.len() > 1 {
-            tasks.into_par_iter().for_each(run);
-        } else {
-            tasks.into_iter().for_each(run);
-        }
+        tasks.into_par_iter().for_each(|mut task| {
+            self.lend_lines(source.padding, |lines| run(task.block, task.rows, &mut task.to, lines));
+        });
     }
 
-    /// Computes some rows of the convolution.
-    pub(super) fn convolve(&self, source: &Source<'_>, part: &Part<'_>, to: &mut [Target<'_>]) {
+    /// Computes some rows of the convolution. `lines` are those of [`Int8Conv::lend_lines`].
+    pub(super) fn convolve(&self, source: &Source<'_>, part: &Part<'_>, to: &mut [Target<'_>], lines: &mut [u8]) {
         match &self.weights.packed {
-            Packed::Depthwise { steps, columns } => self.depthwise(source, (steps, *columns), part, &mut to[0]),
+            Packed::Depthwise { steps, columns } => self.depthwise(source, (steps, *columns), part, &mut to[0], lines),
             Packed::Dense { steps, reads, lanes } => self.dense(source, (steps, reads, *lanes), part, to),
         }
     }
@@ -242,10 +257,9 @@ impl Int8Conv {
 
 /// What the tasks of a run have in common.
 #[derive(Clone, Copy)]
-struct Common<'a> {
+struct Common {
     level: Level,
-    /// Initial values of the sums per output block.
-    start: &'a [[i32; LANES]],
+    offset: i32,
     post: Post,
 }
 

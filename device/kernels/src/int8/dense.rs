@@ -3,12 +3,12 @@
 use super::{
     conv::{Int8Conv, Part, Source},
     target::{Post, Target},
-    tile::{Run, Tile, tiles},
+    tile::{MAX_BLOCKS, Run, Tile, tiles},
 };
 use crate::{
     pack::{Reads, uniform},
     rows::AFFINE_PARAMETERS,
-    simd::int8::Step,
+    simd::{LANES, int8::Step},
 };
 
 impl Int8Conv {
@@ -54,11 +54,15 @@ impl Int8Conv {
         } else {
             (kernel, last_quads)
         };
+        let mut start = [[0; LANES]; MAX_BLOCKS];
+        for (start, sums) in start.iter_mut().zip(&self.weights.sums[block..block + count]) {
+            *start = sums.map(|sum| sum.wrapping_mul(part.offset));
+        }
         let kernels = tiles(part.level, count);
         let pixel = shape.stride[1] * lanes;
         let tile = Tile {
             w: steps[read.offset..].as_ptr(),
-            start: &part.start[block..],
+            start: &start[..count],
             affine: part.affine,
             post: part.post,
             blocks: read.blocks,

@@ -3,6 +3,7 @@
 
 use super::{
     conv::{Int8Conv, Part, Source},
+    lines::Lines,
     put::{Affine, Producer, Put, Results, fours, produce},
     target::Target,
     weights::{Columns, Int8Shape},
@@ -12,78 +13,54 @@ use crate::simd::{
     int8::{Int8Kernel, Int8Simd, Step, dispatch_columns},
 };
 
-/// Bytes of the copied input rows, which should stay in the L1 cache.
-const BAND_BYTES: usize = 16 << 10;
-
 impl Int8Conv {
-    /// Computes some rows of one block, from copies of its input rows that have the padding around them.
+    /// Computes some rows of one block.
     pub(super) fn depthwise(
         &self,
         source: &Source<'_>,
         (steps, columns): (&[Step], Columns),
         part: &Part<'_>,
         to: &mut Target<'_>,
+        lines: &mut [u8],
     ) {
         let shape = &self.weights.shape;
-        let reach = |axis: usize| (shape.kernel[axis] - 1) * shape.dilation[axis];
-        let span = |axis: usize, outputs: usize| (outputs - 1) * shape.stride[axis] + reach(axis) + 1;
+        let Lines {
+            band,
+            row,
+            inside,
+            slack,
+        } = self.lines(columns);
         let [height, width] = source.size;
         let plane = &source.x[part.block * height * width * LANES..][..height * width * LANES];
-        // Rows start at cache lines, so that fewer reads of four columns cross one.
-        let used = span(1, part.width) * LANES;
-        let row = used.next_multiple_of(4 * LANES);
         let per_block = shape.kernel[0] * columns.shifts * columns.quads;
-        // Columns that are read beyond the last one: of outputs up to the next four, and of taps up to the next four.
-        let slack = (3 * shape.stride[1] + columns.quads * columns.distance + 4) * LANES;
-        let fitting = (BAND_BYTES / row).saturating_sub(reach(0)) / shape.stride[0];
-        let band = fitting.clamp(4, part.rows.len().max(4));
+        let start = self.weights.sums[part.block].map(|sum| sum.wrapping_mul(part.offset));
         let mut from = part.rows.start;
         while from < part.rows.end {
             let until = (from + band).min(part.rows.end);
-            let lines = span(0, until - from);
-            self.arena.lend_bytes(lines * row + slack, |input| {
-                let top = from * shape.stride[0];
-                for (line, to) in (top..).zip(input[..lines * row].chunks_exact_mut(row)) {
-                    let line = line.checked_sub(self.pads[0]).filter(|&line| line < height);
-                    let line = line.map(|line| &plane[line * width * LANES..(line + 1) * width * LANES]);
-                    copy(line, self.pads[1] * LANES, source.padding, &mut to[..used]);
+            let count = self.span(0, until - from);
+            let top = from * shape.stride[0];
+            for (line, to) in (top..).zip(lines[..count * row].chunks_exact_mut(row)) {
+                let to = &mut to[inside.clone()];
+                match line.checked_sub(self.pads[0]).filter(|&line| line < height) {
+                    Some(line) => to.copy_from_slice(&plane[line * width * LANES..][..to.len()]),
+                    None => to.fill(source.padding),
                 }
-                let first = (from - part.rows.start) * part.pitch;
-                let rows = DepthwiseRows {
-                    shape,
-                    columns,
-                    steps: &steps[part.block * per_block..(part.block + 1) * per_block],
-                    input,
-                    row,
-                    start: &part.start[part.block],
-                    part,
-                    rows: until - from,
-                    first,
-                    to,
-                };
-                dispatch_columns(part.level, rows);
-            });
+            }
+            let rows = DepthwiseRows {
+                shape,
+                columns,
+                steps: &steps[part.block * per_block..(part.block + 1) * per_block],
+                input: &lines[..count * row + slack],
+                row,
+                start: &start,
+                part,
+                rows: until - from,
+                first: (from - part.rows.start) * part.pitch,
+                to,
+            };
+            dispatch_columns(part.level, rows);
             from = until;
         }
-    }
-}
-
-/// Copies a row (none: padding only) with `left` bytes of padding before it, and padding after it.
-fn copy(from: Option<&[u8]>, left: usize, padding: u8, to: &mut [u8]) {
-    let from = from.unwrap_or_default();
-    let left = if from.is_empty() { to.len() } else { left.min(to.len()) };
-    let end = (left + from.len()).min(to.len());
-    fill(&mut to[..left], padding);
-    to[left..end].copy_from_slice(&from[..end - left]);
-    fill(&mut to[end..], padding);
-}
-
-/// Fills with padding. A single pixel, the usual case, needs no function call.
-fn fill(to: &mut [u8], padding: u8) {
-    if to.len() == LANES {
-        to.copy_from_slice(&[padding; LANES]);
-    } else {
-        to.fill(padding);
     }
 }
 
@@ -117,57 +94,108 @@ impl<S: Int8Simd> Producer<S> for DepthwiseRows<'_, '_> {
     #[inline(always)]
     fn produce<P: Put<S>>(mut self, s: S, put: P) {
         let Columns { shifts, quads, .. } = self.columns;
+        // Two rows share weights that do not stay in the registers, if there are registers for the sums of both.
+        let many = <S::Float as Simd>::REGISTERS >= 32;
         match (self.shape.kernel[0], quads, shifts, self.shape.stride[1]) {
-            (3, 1, 2, 1) => self.square::<S, P, 3, 1, 2, 1>(s, put),
-            (3, 1, 1, 2) => self.square::<S, P, 3, 1, 1, 2>(s, put),
-            (5, 2, 4, 1) => self.square::<S, P, 5, 2, 4, 1>(s, put),
-            (5, 2, 2, 2) => self.square::<S, P, 5, 2, 2, 2>(s, put),
+            _ if self.part.width < 4 => self.general(s, put),
+            (3, 1, 2, 1) => self.small::<S, P, 3, 1, 2, 1>(s, put),
+            (3, 1, 1, 2) => self.small::<S, P, 3, 1, 1, 2>(s, put),
+            (_, 2, 4, 1) if many => self.large::<S, P, 2, 4, 1, 2>(s, put),
+            (_, 2, 2, 2) if many => self.large::<S, P, 2, 2, 2, 2>(s, put),
+            (_, 2, 4, 1) => self.large::<S, P, 2, 4, 1, 1>(s, put),
+            (_, 2, 2, 2) => self.large::<S, P, 2, 2, 2, 1>(s, put),
             _ => self.general(s, put),
         }
     }
 }
 
-/// Constants of a kernel.
-struct Registers<S: Int8Simd, const KH: usize, const SHIFTS: usize, const QUADS: usize> {
-    start: S::Dots,
-    affine: Affine<S>,
-    weights: [[[S::Weights; QUADS]; SHIFTS]; KH],
-}
-
-impl DepthwiseRows<'_, '_> {
-    /// Computes `KH` kernel rows of `QUADS` quads, each for `SHIFTS` outputs, with column stride `STRIDE`. The compiler
-    /// knows every index except the row's and the column's.
+impl<'a> DepthwiseRows<'a, '_> {
+    /// Computes `KH` kernel rows of `QUADS` quads, each for `SHIFTS` outputs, with column stride `STRIDE`. The weights stay
+    /// in registers. The compiler knows every index except the row's and the column's.
     #[inline(always)]
-    fn square<S: Int8Simd, P: Put<S>, const KH: usize, const QUADS: usize, const SHIFTS: usize, const STRIDE: usize>(
+    fn small<S: Int8Simd, P: Put<S>, const KH: usize, const QUADS: usize, const SHIFTS: usize, const STRIDE: usize>(
         &mut self,
         s: S,
         put: P,
     ) {
-        let width = self.part.width;
         let affine = Affine::new::<P>(s, self.part.affine, 0);
         let start = s.begin(self.start);
-        // As far as registers suffice, the weights stay in them.
         let mut weights = [[[s.weights(&self.steps[0]); QUADS]; SHIFTS]; KH];
         for row in 0..KH {
-            for shift in 0..SHIFTS {
-                for quad in 0..QUADS {
-                    weights[row][shift][quad] = s.weights(&self.steps[(row * SHIFTS + shift) * QUADS + quad]);
-                }
-            }
+            weights[row] = self.weights(s, row);
         }
-        let registers = Registers::<S, KH, SHIFTS, QUADS> { start, affine, weights };
         for y in 0..self.rows {
             let mut lines = [&[][..]; KH];
             for row in 0..KH {
-                let from = (y * self.shape.stride[0] + row * self.shape.dilation[0]) * self.row;
-                lines[row] = &self.input[from..];
+                lines[row] = self.line(y, row);
             }
             let at = self.first + y * self.part.pitch;
-            for x in fours(width) {
-                let results = four::<S, P, KH, QUADS, SHIFTS, STRIDE>(s, &registers, &lines, x);
-                put.put(s, results, width.min(4), at + x, self.to);
+            for x in fours(self.part.width) {
+                let mut dots = [start; 4];
+                for row in 0..KH {
+                    four::<S, QUADS, SHIFTS, STRIDE>(s, &mut dots, lines[row], x, &weights[row]);
+                }
+                put.put(s, finish::<S, P>(s, &affine, dots), 4, at + x, self.to);
             }
         }
+    }
+
+    /// Computes any number of kernel rows, and `ROWS` output rows at once.
+    #[inline(always)]
+    fn large<
+        S: Int8Simd,
+        P: Put<S>,
+        const QUADS: usize,
+        const SHIFTS: usize,
+        const STRIDE: usize,
+        const ROWS: usize,
+    >(
+        &mut self,
+        s: S,
+        put: P,
+    ) {
+        let affine = Affine::new::<P>(s, self.part.affine, 0);
+        let start = s.begin(self.start);
+        for y in (0..self.rows).step_by(ROWS) {
+            for x in fours(self.part.width) {
+                let mut dots = [[start; 4]; ROWS];
+                for row in 0..self.shape.kernel[0] {
+                    let weights: [[S::Weights; QUADS]; SHIFTS] = self.weights(s, row);
+                    for r in 0..ROWS {
+                        // The last row may be computed again.
+                        let line = self.line((y + r).min(self.rows - 1), row);
+                        four::<S, QUADS, SHIFTS, STRIDE>(s, &mut dots[r], line, x, &weights);
+                    }
+                }
+                for r in 0..ROWS {
+                    let at = self.first + (y + r).min(self.rows - 1) * self.part.pitch + x;
+                    put.put(s, finish::<S, P>(s, &affine, dots[r]), 4, at, self.to);
+                }
+            }
+        }
+    }
+
+    /// Returns the input of kernel row `row` for output row `y`.
+    #[inline(always)]
+    fn line(&self, y: usize, row: usize) -> &'a [u8] {
+        &self.input[(y * self.shape.stride[0] + row * self.shape.dilation[0]) * self.row..]
+    }
+
+    /// Reads the weights of a kernel row.
+    #[inline(always)]
+    fn weights<S: Int8Simd, const QUADS: usize, const SHIFTS: usize>(
+        &self,
+        s: S,
+        row: usize,
+    ) -> [[S::Weights; QUADS]; SHIFTS] {
+        let steps = &self.steps[row * SHIFTS * QUADS..][..SHIFTS * QUADS];
+        let mut weights = [[s.weights(&steps[0]); QUADS]; SHIFTS];
+        for shift in 0..SHIFTS {
+            for quad in 0..QUADS {
+                weights[shift][quad] = s.weights(&steps[shift * QUADS + quad]);
+            }
+        }
+        weights
     }
 
     /// Computes any kernel.
@@ -204,32 +232,34 @@ impl DepthwiseRows<'_, '_> {
     }
 }
 
-/// Computes four pixels from column `x` on.
+/// Adds a kernel row to the sums of four pixels from column `x` on.
 #[inline(always)]
-fn four<S: Int8Simd, P: Put<S>, const KH: usize, const QUADS: usize, const SHIFTS: usize, const STRIDE: usize>(
+fn four<S: Int8Simd, const QUADS: usize, const SHIFTS: usize, const STRIDE: usize>(
     s: S,
-    registers: &Registers<S, KH, SHIFTS, QUADS>,
-    lines: &[&[u8]; KH],
+    dots: &mut [S::Dots; 4],
+    line: &[u8],
     x: usize,
-) -> Results<S> {
-    let mut dots = [registers.start; 4];
-    for row in 0..KH {
-        // The compiler knows this length, so the indices below need no bounds checks.
-        let line = &lines[row][x * STRIDE * LANES..][..((4 - SHIFTS) * STRIDE + QUADS * 4) * LANES];
-        for group in 0..4 / SHIFTS {
-            for quad in 0..QUADS {
-                let columns = s.columns(window(line, group * SHIFTS * STRIDE + quad * 4));
-                for shift in 0..SHIFTS {
-                    let weights = registers.weights[row][shift][quad];
-                    let dot = &mut dots[group * SHIFTS + shift];
-                    *dot = s.dot_columns(*dot, columns, weights);
-                }
+    weights: &[[S::Weights; QUADS]; SHIFTS],
+) {
+    // The compiler knows this length, so the indices below need no bounds checks.
+    let line = &line[x * STRIDE * LANES..][..((4 - SHIFTS) * STRIDE + QUADS * 4) * LANES];
+    for group in 0..4 / SHIFTS {
+        for quad in 0..QUADS {
+            let columns = s.columns(window(line, group * SHIFTS * STRIDE + quad * 4));
+            for shift in 0..SHIFTS {
+                let dot = &mut dots[group * SHIFTS + shift];
+                *dot = s.dot_columns(*dot, columns, weights[shift][quad]);
             }
         }
     }
+}
+
+/// Returns the results of four pixels.
+#[inline(always)]
+fn finish<S: Int8Simd, P: Put<S>>(s: S, affine: &Affine<S>, dots: [S::Dots; 4]) -> Results<S> {
     let mut results = [s.float().zero(); 4];
     for p in 0..4 {
-        results[p] = registers.affine.apply::<P>(s, dots[p]);
+        results[p] = affine.apply::<P>(s, dots[p]);
     }
     results
 }

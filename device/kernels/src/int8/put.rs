@@ -1,12 +1,12 @@
 //! What is done to results in registers before they are written, in one implementation per [`Post`]. A kernel selects it
-//! once for many results.
+//! once for many results. Results that are rounded are small ([`super::reach`]).
 
 use super::target::{Int8Sum, Post, Target, part};
 use crate::{
     rows::Bounds,
     simd::{
         LANES, Simd, Vector,
-        int8::{Int8Kernel, Int8Simd, Real},
+        int8::{Int8Kernel, Int8Simd, Real, Rounding},
     },
 };
 
@@ -39,25 +39,32 @@ pub(crate) trait Producer<S: Int8Simd> {
 pub(crate) fn produce<S: Int8Simd>(s: S, post: Post, producer: impl Producer<S>) {
     match post {
         Post::Nothing => producer.produce(s, Store),
+        Post::Round(rounding) if rounding == Rounding::new(0) => producer.produce(s, Plain),
         Post::Round(rounding) => producer.produce(s, Round(s.range(rounding))),
         Post::Sum(rounding, sum) => producer.produce(s, Sum(s.range(rounding), sum)),
         Post::Clamp(bounds) => producer.produce(s, Clamp(bounds)),
     }
 }
 
-/// Writes four pixels' rounded results.
+/// Writes the first `count` of four pixels' rounded results. Without a range, the zero point is 0, and all bytes occur.
 #[inline(always)]
-fn write<S: Int8Simd>(s: S, rounded: [S::Sums; 4], range: S::Range, count: usize, out: &mut [u8]) {
-    if count == 4 {
-        let Some(out) = out.first_chunk_mut() else {
+fn write<S: Int8Simd>(s: S, rounded: [S::Sums; 4], range: Option<S::Range>, count: usize, out: &mut [u8]) {
+    let mut last = [0; 4 * LANES];
+    let four = if count == 4 {
+        let Some(four) = out.first_chunk_mut() else {
             unreachable!("a target has all pixels that are written")
         };
-        s.bytes(rounded, range, out);
+        four
     } else {
-        let mut bytes = [0; 4 * LANES];
-        s.bytes(rounded, range, &mut bytes);
+        &mut last
+    };
+    match range {
+        Some(range) => s.bytes(rounded, range, four),
+        None => s.plain_bytes(rounded, four),
+    }
+    if count < 4 {
         for p in 0..count {
-            out[p * LANES..(p + 1) * LANES].copy_from_slice(&bytes[p * LANES..(p + 1) * LANES]);
+            out[p * LANES..(p + 1) * LANES].copy_from_slice(&last[p * LANES..(p + 1) * LANES]);
         }
     }
 }
@@ -97,9 +104,28 @@ impl<S: Int8Simd> Put<S> for Round<S::Range> {
         // Loops in place of `map`, because closures over vectors are not always inlined.
         let mut rounded = [s.splat(0); 4];
         for p in 0..4 {
-            rounded[p] = s.round(results[p]);
+            rounded[p] = s.round_small(results[p]);
         }
-        write(s, rounded, self.0, count, &mut out[at * LANES..]);
+        write(s, rounded, Some(self.0), count, &mut out[at * LANES..]);
+    }
+}
+
+/// [`Post::Round`] with zero point 0 and all bytes, as after a rectifier.
+#[derive(Clone, Copy)]
+struct Plain;
+
+impl<S: Int8Simd> Put<S> for Plain {
+    const AFFINE: bool = true;
+    #[inline(always)]
+    fn put(self, s: S, results: Results<S>, count: usize, at: usize, to: &mut Target<'_>) {
+        let Target::Bytes(out, _) = to else {
+            unreachable!("quantised results are bytes")
+        };
+        let mut rounded = [s.splat(0); 4];
+        for p in 0..4 {
+            rounded[p] = s.round_small(results[p]);
+        }
+        write(s, rounded, None, count, &mut out[at * LANES..]);
     }
 }
 
@@ -118,22 +144,22 @@ impl<S: Int8Simd> Put<S> for Sum<S::Range> {
         let mut rounded = [s.splat(0); 4];
         for p in 0..4 {
             if p < count {
-                rounded[p] = s.round(self.1.add(s, results[p], s.widen(&shortcut[p])));
+                rounded[p] = s.round_small(self.1.add(s, results[p], s.widen(&shortcut[p])));
             }
         }
-        write(s, rounded, self.0, count, &mut out[at * LANES..]);
+        write(s, rounded, Some(self.0), count, &mut out[at * LANES..]);
     }
 }
 
 impl Int8Sum {
-    /// Returns the real sum, before it is rounded.
+    /// Returns the real sum, before it is rounded. `result` is small, or is not rounded before.
     #[inline(always)]
     pub(crate) fn add<S: Int8Simd>(&self, s: S, result: Real<S>, shortcut: S::Sums) -> Real<S> {
         let f = s.float();
         let first = match self.inner {
             Some(inner) => {
                 let zero_point = i32::from(inner.zero_point);
-                let rounded = s.clamp(s.round(result), s.splat(-zero_point), s.splat(255 - zero_point));
+                let rounded = s.clamp(s.round_small(result), s.splat(-zero_point), s.splat(255 - zero_point));
                 s.real(rounded).mul(f.splat(inner.scale))
             }
             None => result,

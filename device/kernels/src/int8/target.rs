@@ -94,24 +94,52 @@ impl Target<'_> {
             Self::Real(out, shortcut) => Target::Real(&mut out[range.clone()], part(shortcut, range)),
         }
     }
+}
+
+impl<'a> Target<'a> {
+    /// Returns a target without pixels.
+    pub(crate) fn empty() -> Self {
+        Self::Real(&mut [], &[])
+    }
 
     /// Divides the pixels into runs of `pixels` each; the last one may be shorter.
-    pub(crate) fn chunks(self, pixels: usize) -> Vec<Self> {
+    pub(crate) fn chunks(self, pixels: usize) -> Chunks<'a> {
+        Chunks { rest: self, pixels }
+    }
+
+    /// Divides the pixels into the first ones and the others.
+    fn split(self, pixels: usize) -> (Self, Self) {
         let length = pixels * LANES;
         match self {
             Self::Bytes(out, shortcut) => {
-                let mut shortcuts = shortcut.chunks(length);
-                out.chunks_mut(length)
-                    .map(|out| Self::Bytes(out, shortcuts.next().unwrap_or_default()))
-                    .collect()
+                let (out, others) = out.split_at_mut(length);
+                let (shortcut, rest) = shortcut.split_at(length.min(shortcut.len()));
+                (Self::Bytes(out, shortcut), Self::Bytes(others, rest))
             }
             Self::Real(out, shortcut) => {
-                let mut shortcuts = shortcut.chunks(length);
-                out.chunks_mut(length)
-                    .map(|out| Self::Real(out, shortcuts.next().unwrap_or_default()))
-                    .collect()
+                let (out, others) = out.split_at_mut(length);
+                let (shortcut, rest) = shortcut.split_at(length.min(shortcut.len()));
+                (Self::Real(out, shortcut), Self::Real(others, rest))
             }
         }
+    }
+}
+
+/// The runs of [`Target::chunks`].
+#[derive(Debug)]
+pub(crate) struct Chunks<'a> {
+    rest: Target<'a>,
+    pixels: usize,
+}
+
+impl<'a> Iterator for Chunks<'a> {
+    type Item = Target<'a>;
+
+    fn next(&mut self) -> Option<Target<'a>> {
+        let pixels = self.pixels.min(self.rest.pixels());
+        let (next, rest) = std::mem::replace(&mut self.rest, Target::empty()).split(pixels);
+        self.rest = rest;
+        (pixels > 0).then_some(next)
     }
 }
 

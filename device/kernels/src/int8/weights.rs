@@ -39,6 +39,8 @@ pub struct Int8Weights {
     pub shape: Int8Shape,
     /// `[⌈O / 16⌉][16]`: the sum of every output channel's weights.
     pub(crate) sums: Vec<[i32; LANES]>,
+    /// `[⌈O / 16⌉][16]`: bounds of the absolute values of all possible sums of products.
+    pub(crate) magnitudes: Vec<[f32; LANES]>,
     pub(crate) packed: Packed,
 }
 
@@ -117,8 +119,12 @@ impl Int8Weights {
         let filter = in_channels / group * rows * columns;
         assert_eq!(weights.len(), out_channels * filter);
         let mut sums = vec![[0; LANES]; out_channels.div_ceil(LANES)];
-        for (filter, sum) in weights.chunks_exact(filter).zip(sums.as_flattened_mut()) {
+        let mut magnitudes = vec![[0.0; LANES]; sums.len()];
+        let channels = sums.as_flattened_mut().iter_mut().zip(magnitudes.as_flattened_mut());
+        for (filter, (sum, magnitude)) in weights.chunks_exact(filter).zip(channels) {
             *sum = filter.iter().map(|&weight| i32::from(weight)).sum();
+            let absolute: u64 = filter.iter().map(|weight| u64::from(weight.unsigned_abs())).sum();
+            *magnitude = 255.0 * absolute as f32;
         }
         let packed = match form {
             Int8Form::Image => {
@@ -130,7 +136,12 @@ impl Int8Weights {
             }
             Int8Form::Blocks => pack_dense(&shape, weights, LANES),
         };
-        Self { shape, sums, packed }
+        Self {
+            shape,
+            sums,
+            magnitudes,
+            packed,
+        }
     }
 
     /// Blocks of 16 output channels.
@@ -141,7 +152,7 @@ impl Int8Weights {
     /// Bytes of the packed weights.
     pub fn bytes(&self) -> usize {
         let (Packed::Dense { steps, .. } | Packed::Depthwise { steps, .. }) = &self.packed;
-        size_of_val(steps.as_slice()) + size_of_val(self.sums.as_slice())
+        size_of_val(steps.as_slice()) + size_of_val(self.sums.as_slice()) + size_of_val(self.magnitudes.as_slice())
     }
 
     /// Channels per pixel of an input block.

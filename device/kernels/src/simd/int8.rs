@@ -90,10 +90,20 @@ pub(crate) trait Int8Simd: Copy + Send + Sync + 'static {
     /// Rounds to integers, to nearest even. Values beyond ±2³⁰ give unspecified integers beyond ±(2³⁰ − 1) of the same
     /// sign.
     fn round(self, real: Real<Self>) -> Self::Sums;
+    /// The same for values within ±2³⁰, which need no saturation.
+    #[inline(always)]
+    fn round_small(self, real: Real<Self>) -> Self::Sums {
+        self.round(real)
+    }
     /// Prepares a quantisation.
     fn range(self, rounding: Rounding) -> Self::Range;
     /// Writes `clamp(sums + zero_point, low, high)` of four pixels.
     fn bytes(self, sums: [Self::Sums; 4], range: Self::Range, out: &mut [u8; 4 * LANES]);
+    /// Writes `clamp(sums, 0, 255)` of four pixels.
+    #[inline(always)]
+    fn plain_bytes(self, sums: [Self::Sums; 4], out: &mut [u8; 4 * LANES]) {
+        self.bytes(sums, self.range(Rounding::new(0)), out);
+    }
     /// Runs `kernel` in a function that is compiled for this instruction set.
     fn run<K: Int8Kernel>(self, kernel: K) -> K::Output;
     /// Does the same in a function that never becomes part of the caller.

@@ -195,6 +195,10 @@ impl<const VNNI: bool> Int8Simd for Int8Pair<VNNI> {
         }
     }
     #[inline(always)]
+    fn round_small(self, real: Pair) -> [__m256i; 2] {
+        proven! { [_mm256_cvtps_epi32(real.0), _mm256_cvtps_epi32(real.1)] }
+    }
+    #[inline(always)]
     fn range(self, rounding: Rounding) -> Range {
         proven! {
             Range {

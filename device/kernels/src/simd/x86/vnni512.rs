@@ -149,6 +149,10 @@ impl<const VBMI: bool> Int8Simd for Vnni512<VBMI> {
         proven! { _mm512_cvtps_epi32(_mm512_min_ps(real.0, _mm512_set1_ps(1_073_741_824.0))) }
     }
     #[inline(always)]
+    fn round_small(self, real: Register) -> __m512i {
+        proven! { _mm512_cvtps_epi32(real.0) }
+    }
+    #[inline(always)]
     fn range(self, rounding: Rounding) -> Range {
         proven! {
             Range {
@@ -168,6 +172,15 @@ impl<const VBMI: bool> Int8Simd for Vnni512<VBMI> {
             let bytes = _mm512_min_epu8(_mm512_max_epu8(bytes, range.low), range.high);
             let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
             _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_permutexvar_epi32(order, bytes));
+        }
+    }
+    #[inline(always)]
+    fn plain_bytes(self, sums: [__m512i; 4], out: &mut [u8; 4 * LANES]) {
+        proven! {
+            let (first, last) = (_mm512_packs_epi32(sums[0], sums[1]), _mm512_packs_epi32(sums[2], sums[3]));
+            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            let bytes = _mm512_permutexvar_epi32(order, _mm512_packus_epi16(first, last));
+            _mm512_storeu_si512(out.as_mut_ptr().cast(), bytes);
         }
     }
     #[inline(always)]
