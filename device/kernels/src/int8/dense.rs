@@ -83,6 +83,9 @@ impl Int8Conv {
             } else {
                 y * shape.stride[0] * x_row
             };
+            // The last row fetches the weights of the next output blocks, which are in a slower cache or in memory.
+            let last = index + 1 == part.rows.len();
+            let ahead = if last { count * w_block } else { 0 };
             let mut column = 0;
             for &(pixels, kernel) in kernels {
                 let tiles = (width - column) / pixels;
@@ -94,6 +97,7 @@ impl Int8Conv {
                             x: source.add(row + column * pixel),
                             at: index * part.pitch + column,
                             tiles,
+                            ahead,
                         };
                         kernel(part.level, &tile, run, to);
                     }

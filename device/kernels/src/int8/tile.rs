@@ -65,6 +65,8 @@ pub(crate) struct Run {
     pub at: usize,
     /// Number of tiles.
     pub tiles: usize,
+    /// Distance of the weights to prefetch from those that are read, in steps. They need not exist.
+    pub ahead: usize,
 }
 
 /// Computes a run of tiles of a fixed number of pixels and blocks, and writes it to a target per block.
@@ -149,6 +151,10 @@ impl<const OB: usize, const PX: usize> Sums<'_, '_, OB, PX> {
                             let mut weights = [s.weights(&*w); OB];
                             for o in 1..OB {
                                 weights[o] = s.weights(&*w.add(o * t.w_block));
+                            }
+                            for o in 0..OB {
+                                s.float()
+                                    .prefetch(w.wrapping_add(o * t.w_block + self.run.ahead).cast());
                             }
                             for p in 0..PX {
                                 let x = s.quad(*x.add(p * t.x_pixel + quad * 4).cast());
