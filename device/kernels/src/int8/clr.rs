@@ -7,7 +7,7 @@ use super::{
     put::{Producer, Put, Results, fours, produce},
     target::{Post, Target},
     tile::MAX_BLOCKS,
-    weights::Packed,
+    workspace::{Band, SLACK, Workspace},
 };
 use crate::{
     band::bands,
@@ -18,16 +18,6 @@ use crate::{
     },
 };
 
-/// Bytes of workspace for the rows between a dense convolution and its CLR layer, half of a small L2 cache: enough rows
-/// to amortise reading the weights.
-const DENSE_BAND_BYTES: usize = 128 << 10;
-
-/// The same for a depthwise convolution: the L1 cache.
-const DEPTHWISE_BAND_BYTES: usize = 24 << 10;
-
-/// Pixels that are read beyond the last row of the band, for up to three outputs that are not written.
-const SLACK: usize = 3 * LANES;
-
 impl Int8Conv {
     /// Computes the convolution's rows into a sliding band with a border of zeros, and applies the CLR layer to the band
     /// to get the output. `parameters` are `[9 taps][16]`, bias `[16]` per output block.
@@ -37,68 +27,58 @@ impl Int8Conv {
         part: &Part<'_>,
         parameters: &[f32],
         to: &mut [Target<'_>],
-        lines: &mut [u8],
+        workspace: &mut Workspace<'_>,
     ) {
         let [height, width] = self.output;
         let count = to.len();
-        let row = (width + 2) * LANES;
-        let bytes = match self.weights.packed {
-            Packed::Dense { .. } => DENSE_BAND_BYTES,
-            Packed::Depthwise { .. } => DEPTHWISE_BAND_BYTES,
-        };
-        let fitting = bytes / (row * count * size_of::<f32>());
-        let band = fitting.max(2).min(part.rows.len());
-        let plane = (band + 2) * row + SLACK;
-        self.arena.lend_aligned(count * plane, |buffer| {
-            // The border: its columns, and its first row; its last row follows when the image ends.
+        let Band { rows: band, row, plane } = workspace.band;
+        // Taken out, because the convolution needs the other buffer.
+        let buffer = std::mem::take(&mut workspace.reals);
+        // The band has a border of zeros. Rows before have replaced its first row; the last row follows when the image ends.
+        for plane in buffer.chunks_exact_mut(plane) {
+            plane[..row].fill(0.0);
+        }
+        for step in bands(part.rows.clone(), height, band) {
             for plane in buffer.chunks_exact_mut(plane) {
-                plane[..row].fill(0.0);
-                for row in plane.chunks_exact_mut(row) {
-                    row[..LANES].fill(0.0);
-                    row[(width + 1) * LANES..].fill(0.0);
+                if let Some(kept) = &step.kept {
+                    plane.copy_within(kept.start * row..kept.end * row, 0);
+                }
+                if let Some(below) = step.below {
+                    plane[below * row..(below + 1) * row].fill(0.0);
                 }
             }
-            for step in bands(part.rows.clone(), height, band) {
-                for plane in buffer.chunks_exact_mut(plane) {
-                    if let Some(kept) = &step.kept {
-                        plane.copy_within(kept.start * row..kept.end * row, 0);
-                    }
-                    if let Some(below) = step.below {
-                        plane[below * row..(below + 1) * row].fill(0.0);
-                    }
+            if !step.sums.is_empty() {
+                let inside = step.place * row + LANES..(step.place + step.sums.len()) * row - LANES;
+                let mut rows: [Target<'_>; MAX_BLOCKS] = std::array::from_fn(|_| Target::empty());
+                for (rows, plane) in rows.iter_mut().zip(buffer.chunks_exact_mut(plane)) {
+                    *rows = Target::Real(&mut plane[inside.clone()], &[]);
                 }
-                if !step.sums.is_empty() {
-                    let inside = step.place * row + LANES..(step.place + step.sums.len()) * row - LANES;
-                    let mut rows: [Target<'_>; MAX_BLOCKS] = std::array::from_fn(|_| Target::empty());
-                    for (rows, plane) in rows.iter_mut().zip(buffer.chunks_exact_mut(plane)) {
-                        *rows = Target::Real(&mut plane[inside.clone()], &[]);
-                    }
-                    let sums = Part {
-                        rows: step.sums,
-                        pitch: width + 2,
-                        affine: &[],
-                        post: Post::Nothing,
-                        ..*part
-                    };
-                    self.convolve(source, &sums, &mut rows[..count], lines);
-                }
-                let [start, end] = [step.outputs.start, step.outputs.end].map(|y| y - part.rows.start);
-                let pixels = start * width..end * width;
-                let parameters = parameters.chunks_exact(CLR_PARAMETERS);
-                for ((plane, to), parameters) in buffer.chunks_exact(plane).zip(&mut *to).zip(parameters) {
-                    let rows = end - start;
-                    apply(
-                        part.level,
-                        plane,
-                        parameters,
-                        [rows, width],
-                        part.post,
-                        to,
-                        pixels.clone(),
-                    );
-                }
+                let sums = Part {
+                    rows: step.sums,
+                    pitch: width + 2,
+                    affine: &[],
+                    post: Post::Nothing,
+                    ..*part
+                };
+                self.convolve(source, &sums, &mut rows[..count], workspace);
             }
-        });
+            let [start, end] = [step.outputs.start, step.outputs.end].map(|y| y - part.rows.start);
+            let pixels = start * width..end * width;
+            let parameters = parameters.chunks_exact(CLR_PARAMETERS);
+            for ((plane, to), parameters) in buffer.chunks_exact(plane).zip(&mut *to).zip(parameters) {
+                let rows = end - start;
+                apply(
+                    part.level,
+                    plane,
+                    parameters,
+                    [rows, width],
+                    part.post,
+                    to,
+                    pixels.clone(),
+                );
+            }
+        }
+        workspace.reals = buffer;
     }
 }
 

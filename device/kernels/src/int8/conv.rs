@@ -10,6 +10,7 @@ use super::{
     target::{Post, Target},
     tile::{MAX_BLOCKS, tile_blocks},
     weights::Packed,
+    workspace::Workspace,
 };
 use crate::{
     Arena, Epilogue, Isa,
@@ -191,7 +192,7 @@ impl Int8Conv {
         };
         let groups = blocks.div_ceil(most);
         let group = blocks.div_ceil(groups);
-        let run = |block: usize, rows: Range<usize>, to: &mut [Target<'_>], lines: &mut [u8]| {
+        let run = |block: usize, rows: Range<usize>, to: &mut [Target<'_>], workspace: &mut Workspace<'_>| {
             let count = self.epilogue.parameters();
             let parameters = &parameters[block * count..(block + to.len()) * count];
             let part = Part {
@@ -205,13 +206,13 @@ impl Int8Conv {
                 post: common.post,
             };
             match self.epilogue {
-                Epilogue::Affine => self.convolve(source, &part, to, lines),
-                Epilogue::Kernel => self.clr(source, &part, parameters, to, lines),
+                Epilogue::Affine => self.convolve(source, &part, to, workspace),
+                Epilogue::Kernel => self.clr(source, &part, parameters, to, workspace),
             }
         };
         let mut planes = target.chunks(rows * width);
         if self.threads == 1 {
-            return self.lend_lines(source.padding, |lines| {
+            return self.lend_workspace(source.padding, group, |workspace| {
                 for block in (0..blocks).step_by(group) {
                     let count = group.min(blocks - block);
                     let mut to: [Target<'_>; MAX_BLOCKS] = std::array::from_fn(|_| Target::empty());
@@ -219,7 +220,7 @@ impl Int8Conv {
                         .iter_mut()
                         .zip(&mut planes)
                         .for_each(|(to, plane)| *to = plane);
-                    run(block, 0..rows, &mut to[..count], lines);
+                    run(block, 0..rows, &mut to[..count], workspace);
                 }
             });
         }
@@ -242,14 +243,24 @@ impl Int8Conv {
             }
         }
         tasks.into_par_iter().for_each(|mut task| {
-            self.lend_lines(source.padding, |lines| run(task.block, task.rows, &mut task.to, lines));
+            self.lend_workspace(source.padding, group, |workspace| {
+                run(task.block, task.rows, &mut task.to, workspace);
+            });
         });
     }
 
-    /// Computes some rows of the convolution. `lines` are those of [`Int8Conv::lend_lines`].
-    pub(super) fn convolve(&self, source: &Source<'_>, part: &Part<'_>, to: &mut [Target<'_>], lines: &mut [u8]) {
+    /// Computes some rows of the convolution.
+    pub(super) fn convolve(
+        &self,
+        source: &Source<'_>,
+        part: &Part<'_>,
+        to: &mut [Target<'_>],
+        workspace: &mut Workspace<'_>,
+    ) {
         match &self.weights.packed {
-            Packed::Depthwise { steps, columns } => self.depthwise(source, (steps, *columns), part, &mut to[0], lines),
+            Packed::Depthwise { steps, columns } => {
+                self.depthwise(source, (steps, *columns), part, &mut to[0], workspace);
+            }
             Packed::Dense { steps, reads, lanes } => self.dense(source, (steps, reads, *lanes), part, to),
         }
     }

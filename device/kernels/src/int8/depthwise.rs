@@ -3,10 +3,10 @@
 
 use super::{
     conv::{Int8Conv, Part, Source},
-    lines::Lines,
     put::{Affine, Producer, Put, Results, fours, produce},
     target::Target,
     weights::{Columns, Int8Shape},
+    workspace::{Lines, Workspace},
 };
 use crate::simd::{
     LANES, Simd,
@@ -21,15 +21,11 @@ impl Int8Conv {
         (steps, columns): (&[Step], Columns),
         part: &Part<'_>,
         to: &mut Target<'_>,
-        lines: &mut [u8],
+        workspace: &mut Workspace<'_>,
     ) {
         let shape = &self.weights.shape;
-        let Lines {
-            band,
-            row,
-            inside,
-            slack,
-        } = self.lines(columns);
+        let Workspace { lines, bytes, .. } = workspace;
+        let &mut Lines { band, row, slack, .. } = lines;
         let [height, width] = source.size;
         let plane = &source.x[part.block * height * width * LANES..][..height * width * LANES];
         let per_block = shape.kernel[0] * columns.shifts * columns.quads;
@@ -39,10 +35,12 @@ impl Int8Conv {
             let until = (from + band).min(part.rows.end);
             let count = self.span(0, until - from);
             let top = from * shape.stride[0];
-            for (line, to) in (top..).zip(lines[..count * row].chunks_exact_mut(row)) {
-                let to = &mut to[inside.clone()];
+            for (line, to) in (top..).zip(bytes[..count * row].chunks_exact_mut(row)) {
+                let to = &mut to[lines.inside.clone()];
                 match line.checked_sub(self.pads[0]).filter(|&line| line < height) {
                     Some(line) => to.copy_from_slice(&plane[line * width * LANES..][..to.len()]),
+                    // If all rows are copied at once, these contain the padding already.
+                    None if part.rows.len() == self.output[0] && self.output[0] <= band => {}
                     None => to.fill(source.padding),
                 }
             }
@@ -50,7 +48,7 @@ impl Int8Conv {
                 shape,
                 columns,
                 steps: &steps[part.block * per_block..(part.block + 1) * per_block],
-                input: &lines[..count * row + slack],
+                input: &bytes[..count * row + slack],
                 row,
                 start: &start,
                 part,
@@ -109,7 +107,7 @@ impl<S: Int8Simd> Producer<S> for DepthwiseRows<'_, '_> {
     }
 }
 
-impl<'a> DepthwiseRows<'a, '_> {
+impl DepthwiseRows<'_, '_> {
     /// Computes `KH` kernel rows of `QUADS` quads, each for `SHIFTS` outputs, with column stride `STRIDE`. The weights stay
     /// in registers. The compiler knows every index except the row's and the column's.
     #[inline(always)]
@@ -127,13 +125,14 @@ impl<'a> DepthwiseRows<'a, '_> {
         for y in 0..self.rows {
             let mut lines = [&[][..]; KH];
             for row in 0..KH {
-                lines[row] = self.line(y, row);
+                lines[row] = &self.input[self.place(y, row)..];
             }
             let at = self.first + y * self.part.pitch;
             for x in fours(self.part.width) {
                 let mut dots = [start; 4];
                 for row in 0..KH {
-                    four::<S, QUADS, SHIFTS, STRIDE>(s, &mut dots, lines[row], x, &weights[row]);
+                    let columns = &lines[row][x * STRIDE * LANES..][..span(QUADS, SHIFTS, STRIDE) * LANES];
+                    four::<S, QUADS, SHIFTS, STRIDE>(s, &mut dots, columns, &weights[row]);
                 }
                 put.put(s, finish::<S, P>(s, &affine, dots), 4, at + x, self.to);
             }
@@ -163,8 +162,10 @@ impl<'a> DepthwiseRows<'a, '_> {
                     let weights: [[S::Weights; QUADS]; SHIFTS] = self.weights(s, row);
                     for r in 0..ROWS {
                         // The last row may be computed again.
-                        let line = self.line((y + r).min(self.rows - 1), row);
-                        four::<S, QUADS, SHIFTS, STRIDE>(s, &mut dots[r], line, x, &weights);
+                        let y = (y + r).min(self.rows - 1);
+                        let from = self.place(y, row) + x * STRIDE * LANES;
+                        let columns = &self.input[from..][..span(QUADS, SHIFTS, STRIDE) * LANES];
+                        four::<S, QUADS, SHIFTS, STRIDE>(s, &mut dots[r], columns, &weights);
                     }
                 }
                 for r in 0..ROWS {
@@ -175,10 +176,10 @@ impl<'a> DepthwiseRows<'a, '_> {
         }
     }
 
-    /// Returns the input of kernel row `row` for output row `y`.
+    /// Returns the place in the input of kernel row `row` for output row `y`.
     #[inline(always)]
-    fn line(&self, y: usize, row: usize) -> &'a [u8] {
-        &self.input[(y * self.shape.stride[0] + row * self.shape.dilation[0]) * self.row..]
+    fn place(&self, y: usize, row: usize) -> usize {
+        (y * self.shape.stride[0] + row * self.shape.dilation[0]) * self.row
     }
 
     /// Reads the weights of a kernel row.
@@ -232,17 +233,15 @@ impl<'a> DepthwiseRows<'a, '_> {
     }
 }
 
-/// Adds a kernel row to the sums of four pixels from column `x` on.
+/// Adds a kernel row to the sums of four pixels. The compiler knows the number of columns, [`span`], so the indices need no
+/// bounds checks.
 #[inline(always)]
 fn four<S: Int8Simd, const QUADS: usize, const SHIFTS: usize, const STRIDE: usize>(
     s: S,
     dots: &mut [S::Dots; 4],
     line: &[u8],
-    x: usize,
     weights: &[[S::Weights; QUADS]; SHIFTS],
 ) {
-    // The compiler knows this length, so the indices below need no bounds checks.
-    let line = &line[x * STRIDE * LANES..][..((4 - SHIFTS) * STRIDE + QUADS * 4) * LANES];
     for group in 0..4 / SHIFTS {
         for quad in 0..QUADS {
             let columns = s.columns(window(line, group * SHIFTS * STRIDE + quad * 4));
@@ -252,6 +251,11 @@ fn four<S: Int8Simd, const QUADS: usize, const SHIFTS: usize, const STRIDE: usiz
             }
         }
     }
+}
+
+/// Number of columns that are read for four outputs.
+const fn span(quads: usize, shifts: usize, stride: usize) -> usize {
+    (4 - shifts) * stride + quads * 4
 }
 
 /// Returns the results of four pixels.

@@ -11,13 +11,13 @@ mod conv;
 mod dense;
 mod depthwise;
 mod elementwise;
-mod lines;
 mod pool;
 mod put;
 mod reach;
 mod target;
 mod tile;
 mod weights;
+mod workspace;
 
 pub use conv::Int8Conv;
 pub use elementwise::{Summand, add_bytes, dequantize, lookup, quantize, quantize_image};
