@@ -7,6 +7,7 @@
 mod convolution;
 mod operators;
 
+pub(crate) use convolution::{IntegerConv, Result, sums_fit};
 pub(crate) use operators::{AddBytes, Dequantise, GatherBytes, Lookup, MeanOfBytes, PoolBytes, Quantise};
 
 use clr_kernels::{Bounds, Rounding};
