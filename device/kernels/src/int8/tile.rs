@@ -7,10 +7,10 @@ use super::{
     put::{Affine, Producer, Put, produce},
     target::{Post, Target},
 };
-#[cfg(target_arch = "aarch64")]
-use crate::simd::int8::NeonInt8;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::int8::{Avx2Int8, AvxVnni, Vnni512};
+#[cfg(target_arch = "aarch64")]
+use crate::simd::int8::{DotProd, I8mm, NeonInt8};
 use crate::{
     rows::AFFINE_PARAMETERS,
     simd::{
@@ -91,6 +91,10 @@ pub(crate) fn tiles(level: Level, blocks: usize) -> Tiles {
         Level::Vnni512(..) => vnni512::find(blocks),
         #[cfg(target_arch = "aarch64")]
         Level::Neon(_) => neon::find(blocks),
+        #[cfg(target_arch = "aarch64")]
+        Level::DotProd(_) => dot_prod::find(blocks),
+        #[cfg(target_arch = "aarch64")]
+        Level::I8mm(_) => i8mm::find(blocks),
     }
 }
 
@@ -147,6 +151,23 @@ impl<const OB: usize, const PX: usize> Sums<'_, '_, OB, PX> {
                     // spanned by their counts and distances is valid.
                     unsafe {
                         let x = x.add(block * t.x_block + row * t.x_row + column * t.x_tap);
+                        let mut first = first;
+                        while S::FOURS && first + 4 <= quads {
+                            let mut four = [s.four(&*x.add(first * 4).cast()); PX];
+                            for p in 1..PX {
+                                four[p] = s.four(&*x.add(p * t.x_pixel + first * 4).cast());
+                            }
+                            for quad in 0..4 {
+                                for o in 0..OB {
+                                    let weights = s.weights(&*w.add(o * t.w_block));
+                                    for p in 0..PX {
+                                        dots[o][p] = s.dot(dots[o][p], four[p][quad], weights);
+                                    }
+                                }
+                                w = w.add(1);
+                            }
+                            first += 4;
+                        }
                         for quad in first..quads {
                             let mut weights = [s.weights(&*w); OB];
                             for o in 1..OB {
@@ -270,3 +291,8 @@ level!(
 );
 #[cfg(target_arch = "aarch64")]
 level!(neon, Neon(NeonInt8), 1: [2 1]);
+// Sixteen sums hide the latency of a dot product, and the writers take four pixels.
+#[cfg(target_arch = "aarch64")]
+level!(dot_prod, DotProd(DotProd), 1: [4 3 2 1]);
+#[cfg(target_arch = "aarch64")]
+level!(i8mm, I8mm(I8mm), 1: [4 3 2 1]);

@@ -4,7 +4,7 @@
 //! every instruction set, and conversions round to nearest even, so all results are bit-identical.
 
 #[cfg(target_arch = "aarch64")]
-pub(crate) use super::neon::NeonInt8;
+pub(crate) use super::neon::{DotProd, I8mm, NeonInt8};
 pub(crate) use super::portable::Exact;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use super::x86::{Avx2Int8, AvxVnni, Vnni512};
@@ -59,12 +59,19 @@ pub(crate) trait Int8Simd: Copy + Send + Sync + 'static {
     type Range: Copy;
     /// Subtracted from every input byte before it is multiplied.
     const OFFSET: i32;
+    /// Whether [`Int8Simd::four`] is faster than four times [`Int8Simd::quad`].
+    const FOURS: bool = false;
     /// Returns the token of the f32 instructions.
     fn float(self) -> Self::Float;
     /// Returns dot products that start from these values.
     fn begin(self, start: &[i32; LANES]) -> Self::Dots;
     /// Reads the same four inputs for all outputs.
     fn quad(self, x: [u8; 4]) -> Self::Quad;
+    /// Reads sixteen inputs: four quads.
+    #[inline(always)]
+    fn four(self, x: &[u8; LANES]) -> [Self::Quad; 4] {
+        [0, 1, 2, 3].map(|quad| self.quad([x[quad * 4], x[quad * 4 + 1], x[quad * 4 + 2], x[quad * 4 + 3]]))
+    }
     /// Reads four pixels of sixteen channels, and transposes them to `[16 channels][4 pixels]`.
     fn columns(self, x: &[u8; 4 * LANES]) -> Self::Columns;
     /// Reads a step's weights.
@@ -136,6 +143,12 @@ pub(crate) enum Level {
     /// NEON: products of bytes.
     #[cfg(target_arch = "aarch64")]
     Neon(NeonInt8),
+    /// NEON with dot products of four signed bytes.
+    #[cfg(target_arch = "aarch64")]
+    DotProd(DotProd),
+    /// NEON with dot products of four unsigned by signed bytes.
+    #[cfg(target_arch = "aarch64")]
+    I8mm(I8mm),
 }
 
 impl Level {
@@ -153,7 +166,12 @@ impl Level {
                 |token| Self::Vnni512(token, token.with_byte_permutations()),
             ),
             #[cfg(target_arch = "aarch64")]
-            Token::Neon(proof) => Self::Neon(NeonInt8::new(proof)),
+            Token::Neon(proof) => {
+                let neon = NeonInt8::new(proof);
+                DotProd::detect(neon).map_or(Self::Neon(neon), |dots| {
+                    dots.mixed().map_or(Self::DotProd(dots), Self::I8mm)
+                })
+            }
         }
     }
 
@@ -168,6 +186,12 @@ impl Level {
                 (Token::Avx2(proof), Self::AvxVnni(_)) => levels.push(Self::Avx2(Avx2Int8::new(proof))),
                 (_, Self::Vnni512(token, Some(_))) => levels.push(Self::Vnni512(token, None)),
                 _ => {}
+            }
+            #[cfg(target_arch = "aarch64")]
+            if let Token::Neon(proof) = isa.token() {
+                let neon = NeonInt8::new(proof);
+                levels.push(Self::Neon(neon));
+                levels.extend(DotProd::detect(neon).map(Self::DotProd));
             }
             if !levels.contains(&level) {
                 levels.push(level);
@@ -202,6 +226,10 @@ pub(crate) fn dispatch<K: Int8Kernel>(level: Level, kernel: K) -> K::Output {
         Level::Vnni512(simd, _) => simd.run(kernel),
         #[cfg(target_arch = "aarch64")]
         Level::Neon(simd) => simd.run(kernel),
+        #[cfg(target_arch = "aarch64")]
+        Level::DotProd(simd) => simd.run(kernel),
+        #[cfg(target_arch = "aarch64")]
+        Level::I8mm(simd) => simd.run(kernel),
     }
 }
 

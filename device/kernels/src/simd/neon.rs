@@ -1,5 +1,6 @@
 //! NEON, where a vector is four registers. NEON's min and max return NaN if either operand is NaN.
 
+mod dot;
 mod int8;
 
 use std::arch::aarch64::{
@@ -8,6 +9,7 @@ use std::arch::aarch64::{
     vreinterpretq_f32_u32, vreinterpretq_u32_f32, vshlq_n_s32, vst1q_f32, vsubq_f32, vtrn1q_f32, vtrn2q_f32,
 };
 
+pub(crate) use dot::{DotProd, I8mm};
 pub(crate) use int8::NeonInt8;
 
 use super::{Kernel, LANES, Simd, Vector};

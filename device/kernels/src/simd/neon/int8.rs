@@ -6,8 +6,9 @@ use std::arch::aarch64::{
     vcvtq_f32_s32, vdup_n_u8, vdup_n_u32, vdupq_n_s16, vdupq_n_s32, vdupq_n_u8, veor_u8, veorq_u8, vget_high_s8,
     vget_high_u8, vget_high_u16, vget_low_s8, vget_low_u8, vget_low_u16, vld1_u32, vld1q_s8, vld1q_u8, vmaxq_s32,
     vmaxq_u8, vminq_s32, vminq_u8, vmovl_u8, vmovl_u16, vmovl_u32, vmull_s8, vpadalq_s16, vpaddq_s32, vqaddq_s16,
-    vqmovn_s32, vqmovun_s16, vreinterpret_s8_u8, vreinterpret_u8_u32, vreinterpretq_s8_u16, vreinterpretq_s32_u32,
-    vreinterpretq_s32_u64, vreinterpretq_u16_u8, vst1q_u8, vsubq_s32, vzip1q_u8, vzip1q_u16, vzip2q_u8, vzip2q_u16,
+    vqmovn_s32, vqmovun_s16, vreinterpret_s8_u8, vreinterpret_u8_u32, vreinterpretq_s8_u8, vreinterpretq_s32_u32,
+    vreinterpretq_s32_u64, vreinterpretq_u8_u16, vreinterpretq_u16_u8, vst1q_u8, vsubq_s32, vzip1q_u8, vzip1q_u16,
+    vzip2q_u8, vzip2q_u16,
 };
 
 use super::{Neon, Quad};
@@ -35,14 +36,40 @@ pub(crate) struct Range {
     high: uint8x16_t,
 }
 
-/// Evaluates intrinsics of NEON. A token must be available at the call.
+/// Evaluates intrinsics of NEON. A token or a vector must be available at the call.
 macro_rules! proven {
     ($($intrinsics:tt)*) => {{
-        // SAFETY: a token exists only if detection found the instructions; pointers come from references to arrays of
+        // SAFETY: a token exists only if detection found the instructions, and a vector of
+        // the kernels only with a token; pointers come from references to arrays of
         // at least the size that the instructions read or write.
         #[allow(unused_unsafe, reason = "targets whose baseline has NEON know these intrinsics as safe")]
         unsafe { $($intrinsics)* }
     }};
+}
+
+/// Reads four pixels of sixteen channels, and transposes them to `[16 channels][4 pixels]`.
+#[inline(always)]
+pub(super) fn transposed(_: NeonInt8, x: &[u8; 4 * LANES]) -> [uint8x16_t; 4] {
+    proven! {
+        let (a, b) = (vld1q_u8(x.as_ptr()), vld1q_u8(x[16..].as_ptr()));
+        let (c, d) = (vld1q_u8(x[32..].as_ptr()), vld1q_u8(x[48..].as_ptr()));
+        let ab = vreinterpretq_u16_u8(vzip1q_u8(a, b));
+        let cd = vreinterpretq_u16_u8(vzip1q_u8(c, d));
+        let ab_high = vreinterpretq_u16_u8(vzip2q_u8(a, b));
+        let cd_high = vreinterpretq_u16_u8(vzip2q_u8(c, d));
+        [
+            vreinterpretq_u8_u16(vzip1q_u16(ab, cd)),
+            vreinterpretq_u8_u16(vzip2q_u16(ab, cd)),
+            vreinterpretq_u8_u16(vzip1q_u16(ab_high, cd_high)),
+            vreinterpretq_u8_u16(vzip2q_u16(ab_high, cd_high)),
+        ]
+    }
+}
+
+/// Subtracts 128 from unsigned bytes.
+#[inline(always)]
+pub(super) fn signed(x: uint8x16_t) -> int8x16_t {
+    proven! { vreinterpretq_s8_u8(veorq_u8(x, vdupq_n_u8(0x80))) }
 }
 
 impl Int8Simd for NeonInt8 {
@@ -80,23 +107,7 @@ impl Int8Simd for NeonInt8 {
     }
     #[inline(always)]
     fn columns(self, x: &[u8; 4 * LANES]) -> [int8x16_t; 4] {
-        proven! {
-            let offset = vdupq_n_u8(0x80);
-            let a = veorq_u8(vld1q_u8(x.as_ptr()), offset);
-            let b = veorq_u8(vld1q_u8(x[16..].as_ptr()), offset);
-            let c = veorq_u8(vld1q_u8(x[32..].as_ptr()), offset);
-            let d = veorq_u8(vld1q_u8(x[48..].as_ptr()), offset);
-            let ab = vreinterpretq_u16_u8(vzip1q_u8(a, b));
-            let cd = vreinterpretq_u16_u8(vzip1q_u8(c, d));
-            let ab_high = vreinterpretq_u16_u8(vzip2q_u8(a, b));
-            let cd_high = vreinterpretq_u16_u8(vzip2q_u8(c, d));
-            [
-                vreinterpretq_s8_u16(vzip1q_u16(ab, cd)),
-                vreinterpretq_s8_u16(vzip2q_u16(ab, cd)),
-                vreinterpretq_s8_u16(vzip1q_u16(ab_high, cd_high)),
-                vreinterpretq_s8_u16(vzip2q_u16(ab_high, cd_high)),
-            ]
-        }
+        transposed(self, x).map(signed)
     }
     #[inline(always)]
     fn weights(self, step: &Step) -> [int8x16_t; 4] {

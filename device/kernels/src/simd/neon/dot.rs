@@ -1,0 +1,219 @@
+//! NEON with dot products of four bytes for the int8 kernels. An instruction multiplies four inputs, one lane of a
+//! register, by the weights of four outputs: one load of sixteen inputs serves four steps.
+//!
+//! The intrinsics are not stable in this project's Rust version ([117224], [117223]), hence the assembler.
+//!
+//! [117224]: https://github.com/rust-lang/rust/issues/117224
+//! [117223]: https://github.com/rust-lang/rust/issues/117223
+
+use std::arch::{
+    aarch64::{
+        int8x16_t, int32x4_t, uint8x16_t, vdupq_n_u32, vld1q_s32, vld1q_u8, vreinterpretq_s8_u8, vreinterpretq_u8_u32,
+    },
+    asm, is_aarch64_feature_detected,
+};
+
+use super::{
+    Neon, Quad,
+    int8::{NeonInt8, Range, signed, transposed},
+};
+use crate::simd::{
+    LANES,
+    int8::{Int8Kernel, Int8Simd, Rounding, Step},
+};
+
+/// The proof of dot products of bytes, and of those of unsigned by signed bytes with `MIXED`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NeonDot<const MIXED: bool>(NeonInt8);
+
+/// `FEAT_DotProd`: products of signed bytes, with inputs as x − 128.
+pub(crate) type DotProd = NeonDot<false>;
+/// `FEAT_I8MM`: products of unsigned by signed bytes.
+pub(crate) type I8mm = NeonDot<true>;
+
+impl DotProd {
+    /// Returns a token if the CPU supports the instructions.
+    pub(crate) fn detect(neon: NeonInt8) -> Option<Self> {
+        is_aarch64_feature_detected!("dotprod").then_some(Self(neon))
+    }
+
+    /// Returns a token of mixed products if the CPU supports them too.
+    pub(crate) fn mixed(self) -> Option<I8mm> {
+        is_aarch64_feature_detected!("i8mm").then_some(NeonDot(self.0))
+    }
+}
+
+/// Four inputs: a lane of sixteen bytes. The compiler knows its number, because loops over lanes are unrolled.
+#[derive(Clone, Copy)]
+pub(crate) struct Lane {
+    bytes: int8x16_t,
+    lane: usize,
+}
+
+/// Evaluates intrinsics of NEON. A token must be available at the call.
+macro_rules! proven {
+    ($($intrinsics:tt)*) => {{
+        // SAFETY: a token exists only if detection found the instructions; pointers come from references to arrays of
+        // at least the size that the instructions read.
+        #[allow(unused_unsafe, reason = "targets whose baseline has NEON know these intrinsics as safe")]
+        unsafe { $($intrinsics)* }
+    }};
+}
+
+/// One instruction `sums += a · b`, where `b` has the given form.
+macro_rules! multiply {
+    ($instruction:literal, $sums:expr, $a:expr, $b:expr, $form:literal) => {{
+        let mut sums: int32x4_t = $sums;
+        // SAFETY: a token exists only if detection found the instruction, which has no effect beside its result.
+        unsafe {
+            asm!(
+                concat!($instruction, " {sums:v}.4s, {a:v}.16b, {b:v}", $form),
+                sums = inout(vreg) sums, a = in(vreg) $a, b = in(vreg) $b,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        sums
+    }};
+}
+
+/// The same with lane `$lane` of `b`.
+macro_rules! multiply_lane {
+    ($instruction:literal, $sums:expr, $a:expr, $b:expr, $lane:expr) => {
+        match $lane {
+            0 => multiply!($instruction, $sums, $a, $b, ".4b[0]"),
+            1 => multiply!($instruction, $sums, $a, $b, ".4b[1]"),
+            2 => multiply!($instruction, $sums, $a, $b, ".4b[2]"),
+            _ => multiply!($instruction, $sums, $a, $b, ".4b[3]"),
+        }
+    };
+}
+
+impl<const MIXED: bool> NeonDot<MIXED> {
+    /// Returns inputs as the instructions multiply them.
+    #[inline(always)]
+    fn inputs(x: uint8x16_t) -> int8x16_t {
+        if MIXED {
+            proven! { vreinterpretq_s8_u8(x) }
+        } else {
+            signed(x)
+        }
+    }
+}
+
+impl<const MIXED: bool> Int8Simd for NeonDot<MIXED> {
+    type Float = Neon;
+    type Sums = [int32x4_t; 4];
+    type Dots = [int32x4_t; 4];
+    type Quad = Lane;
+    type Columns = [int8x16_t; 4];
+    type Weights = [int8x16_t; 4];
+    type Range = Range;
+    const OFFSET: i32 = if MIXED { 0 } else { 128 };
+    const FOURS: bool = true;
+    #[inline(always)]
+    fn float(self) -> Neon {
+        self.0.float()
+    }
+    #[inline(always)]
+    fn begin(self, start: &[i32; LANES]) -> [int32x4_t; 4] {
+        let at = start.as_ptr();
+        proven! { [vld1q_s32(at), vld1q_s32(at.add(4)), vld1q_s32(at.add(8)), vld1q_s32(at.add(12))] }
+    }
+    #[inline(always)]
+    fn quad(self, x: [u8; 4]) -> Lane {
+        let x = proven! { vreinterpretq_u8_u32(vdupq_n_u32(u32::from_ne_bytes(x))) };
+        let bytes = Self::inputs(x);
+        Lane { bytes, lane: 0 }
+    }
+    #[inline(always)]
+    fn four(self, x: &[u8; LANES]) -> [Lane; 4] {
+        let bytes = Self::inputs(proven! { vld1q_u8(x.as_ptr()) });
+        [0, 1, 2, 3].map(|lane| Lane { bytes, lane })
+    }
+    #[inline(always)]
+    fn columns(self, x: &[u8; 4 * LANES]) -> [int8x16_t; 4] {
+        transposed(self.0, x).map(Self::inputs)
+    }
+    #[inline(always)]
+    fn weights(self, step: &Step) -> [int8x16_t; 4] {
+        self.0.weights(step)
+    }
+    #[inline(always)]
+    fn dot(self, mut dots: [int32x4_t; 4], x: Lane, w: [int8x16_t; 4]) -> [int32x4_t; 4] {
+        for part in 0..4 {
+            dots[part] = if MIXED {
+                multiply_lane!("sudot", dots[part], w[part], x.bytes, x.lane)
+            } else {
+                multiply_lane!("sdot", dots[part], w[part], x.bytes, x.lane)
+            };
+        }
+        dots
+    }
+    #[inline(always)]
+    fn dot_columns(self, mut dots: [int32x4_t; 4], x: [int8x16_t; 4], w: [int8x16_t; 4]) -> [int32x4_t; 4] {
+        for part in 0..4 {
+            dots[part] = if MIXED {
+                multiply!("usdot", dots[part], x[part], w[part], ".16b")
+            } else {
+                multiply!("sdot", dots[part], x[part], w[part], ".16b")
+            };
+        }
+        dots
+    }
+    #[inline(always)]
+    fn finish(self, dots: [int32x4_t; 4]) -> [int32x4_t; 4] {
+        dots
+    }
+    #[inline(always)]
+    fn splat(self, value: i32) -> [int32x4_t; 4] {
+        self.0.splat(value)
+    }
+    #[inline(always)]
+    fn widen(self, x: &[u8; LANES]) -> [int32x4_t; 4] {
+        self.0.widen(x)
+    }
+    #[inline(always)]
+    fn add(self, a: [int32x4_t; 4], b: [int32x4_t; 4]) -> [int32x4_t; 4] {
+        self.0.add(a, b)
+    }
+    #[inline(always)]
+    fn sub(self, a: [int32x4_t; 4], b: [int32x4_t; 4]) -> [int32x4_t; 4] {
+        self.0.sub(a, b)
+    }
+    #[inline(always)]
+    fn clamp(self, a: [int32x4_t; 4], low: [int32x4_t; 4], high: [int32x4_t; 4]) -> [int32x4_t; 4] {
+        self.0.clamp(a, low, high)
+    }
+    #[inline(always)]
+    fn real(self, sums: [int32x4_t; 4]) -> Quad {
+        self.0.real(sums)
+    }
+    #[inline(always)]
+    fn round(self, real: Quad) -> [int32x4_t; 4] {
+        self.0.round(real)
+    }
+    #[inline(always)]
+    fn range(self, rounding: Rounding) -> Range {
+        self.0.range(rounding)
+    }
+    #[inline(always)]
+    fn bytes(self, sums: [[int32x4_t; 4]; 4], range: Range, out: &mut [u8; 4 * LANES]) {
+        self.0.bytes(sums, range, out);
+    }
+    #[inline(always)]
+    fn run<K: Int8Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "neon,dotprod,i8mm")]
+        fn mixed<S: Int8Simd, K: Int8Kernel>(simd: S, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        #[target_feature(enable = "neon,dotprod")]
+        fn compiled<S: Int8Simd, K: Int8Kernel>(simd: S, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        proven! { if MIXED { mixed(self, kernel) } else { compiled(self, kernel) } }
+    }
+    #[inline(always)]
+    fn call<K: Int8Kernel>(self, kernel: K) -> K::Output {
+        self.0.call(kernel)
+    }
+}
