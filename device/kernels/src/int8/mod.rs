@@ -11,6 +11,7 @@ mod conv;
 mod dense;
 mod depthwise;
 mod elementwise;
+mod lanes;
 mod pool;
 mod put;
 mod reach;

@@ -108,8 +108,8 @@ pub(crate) fn tile_blocks(level: Level) -> usize {
 }
 
 /// Tiles of `OB` output blocks × `PX` pixels. Only [`TileFn`]s create it, so their contract covers its pointers.
-struct Sums<'a, 'b, const OB: usize, const PX: usize> {
-    tile: &'a Tile<'a>,
+pub(super) struct Sums<'a, 'b, const OB: usize, const PX: usize> {
+    pub(super) tile: &'a Tile<'a>,
     run: Run,
     to: &'a mut [Target<'b>],
 }
@@ -120,9 +120,14 @@ impl<const OB: usize, const PX: usize> Int8Kernel for Sums<'_, '_, OB, PX> {
     fn run<S: Int8Simd>(self, s: S) {
         for index in 0..self.run.tiles {
             let first = index * PX;
+            let x = self.run.x.wrapping_add(first * self.tile.x_pixel);
             let finished = Finished {
                 tile: self.tile,
-                dots: self.dots(s, self.run.x.wrapping_add(first * self.tile.x_pixel)),
+                dots: if S::FOURS {
+                    self.dots_by_lane(s, x)
+                } else {
+                    self.dots(s, x)
+                },
                 at: self.run.at + first,
                 to: &mut *self.to,
             };
@@ -151,23 +156,6 @@ impl<const OB: usize, const PX: usize> Sums<'_, '_, OB, PX> {
                     // spanned by their counts and distances is valid.
                     unsafe {
                         let x = x.add(block * t.x_block + row * t.x_row + column * t.x_tap);
-                        let mut first = first;
-                        while S::FOURS && first + 4 <= quads {
-                            let mut four = [s.four(&*x.add(first * 4).cast()); PX];
-                            for p in 1..PX {
-                                four[p] = s.four(&*x.add(p * t.x_pixel + first * 4).cast());
-                            }
-                            for quad in 0..4 {
-                                for o in 0..OB {
-                                    let weights = s.weights(&*w.add(o * t.w_block));
-                                    for p in 0..PX {
-                                        dots[o][p] = s.dot(dots[o][p], four[p][quad], weights);
-                                    }
-                                }
-                                w = w.add(1);
-                            }
-                            first += 4;
-                        }
                         for quad in first..quads {
                             let mut weights = [s.weights(&*w); OB];
                             for o in 1..OB {

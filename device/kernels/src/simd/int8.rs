@@ -67,7 +67,7 @@ pub(crate) trait Int8Simd: Copy + Send + Sync + 'static {
     fn begin(self, start: &[i32; LANES]) -> Self::Dots;
     /// Reads the same four inputs for all outputs.
     fn quad(self, x: [u8; 4]) -> Self::Quad;
-    /// Reads sixteen inputs: four quads.
+    /// Reads sixteen inputs: four quads for [`Int8Simd::dot_lane`].
     #[inline(always)]
     fn four(self, x: &[u8; LANES]) -> [Self::Quad; 4] {
         [0, 1, 2, 3].map(|quad| self.quad([x[quad * 4], x[quad * 4 + 1], x[quad * 4 + 2], x[quad * 4 + 3]]))
@@ -78,7 +78,12 @@ pub(crate) trait Int8Simd: Copy + Send + Sync + 'static {
     fn weights(self, step: &Step) -> Self::Weights;
     /// Returns `dots + Σ (x − OFFSET) · w` over the four inputs.
     fn dot(self, dots: Self::Dots, x: Self::Quad, w: Self::Weights) -> Self::Dots;
-    /// Does the same with inputs of their own for every output.
+    /// Does the same with the quad `LANE` of [`Int8Simd::four`].
+    #[inline(always)]
+    fn dot_lane<const LANE: usize>(self, dots: Self::Dots, x: Self::Quad, w: Self::Weights) -> Self::Dots {
+        self.dot(dots, x, w)
+    }
+    /// Returns the dot products with inputs of their own for every output.
     fn dot_columns(self, dots: Self::Dots, x: Self::Columns, w: Self::Weights) -> Self::Dots;
     /// Returns the sums of the dot products.
     fn finish(self, dots: Self::Dots) -> Self::Sums;

@@ -43,13 +43,6 @@ impl DotProd {
     }
 }
 
-/// Four inputs: a lane of sixteen bytes. The compiler knows its number, because loops over lanes are unrolled.
-#[derive(Clone, Copy)]
-pub(crate) struct Lane {
-    bytes: int8x16_t,
-    lane: usize,
-}
-
 /// Evaluates intrinsics of NEON. A token must be available at the call.
 macro_rules! proven {
     ($($intrinsics:tt)*) => {{
@@ -79,6 +72,7 @@ macro_rules! multiply {
 /// The same with lane `$lane` of `b`.
 macro_rules! multiply_lane {
     ($instruction:literal, $sums:expr, $a:expr, $b:expr, $lane:expr) => {
+        // A constant.
         match $lane {
             0 => multiply!($instruction, $sums, $a, $b, ".4b[0]"),
             1 => multiply!($instruction, $sums, $a, $b, ".4b[1]"),
@@ -104,7 +98,8 @@ impl<const MIXED: bool> Int8Simd for NeonDot<MIXED> {
     type Float = Neon;
     type Sums = [int32x4_t; 4];
     type Dots = [int32x4_t; 4];
-    type Quad = Lane;
+    /// Sixteen inputs, of which an instruction reads a lane.
+    type Quad = int8x16_t;
     type Columns = [int8x16_t; 4];
     type Weights = [int8x16_t; 4];
     type Range = Range;
@@ -120,31 +115,32 @@ impl<const MIXED: bool> Int8Simd for NeonDot<MIXED> {
         proven! { [vld1q_s32(at), vld1q_s32(at.add(4)), vld1q_s32(at.add(8)), vld1q_s32(at.add(12))] }
     }
     #[inline(always)]
-    fn quad(self, x: [u8; 4]) -> Lane {
-        let x = proven! { vreinterpretq_u8_u32(vdupq_n_u32(u32::from_ne_bytes(x))) };
-        let bytes = Self::inputs(x);
-        Lane { bytes, lane: 0 }
+    fn quad(self, x: [u8; 4]) -> int8x16_t {
+        Self::inputs(proven! { vreinterpretq_u8_u32(vdupq_n_u32(u32::from_ne_bytes(x))) })
     }
     #[inline(always)]
-    fn four(self, x: &[u8; LANES]) -> [Lane; 4] {
-        let bytes = Self::inputs(proven! { vld1q_u8(x.as_ptr()) });
-        [0, 1, 2, 3].map(|lane| Lane { bytes, lane })
+    fn four(self, x: &[u8; LANES]) -> [int8x16_t; 4] {
+        [Self::inputs(proven! { vld1q_u8(x.as_ptr()) }); 4]
     }
     #[inline(always)]
     fn columns(self, x: &[u8; 4 * LANES]) -> [int8x16_t; 4] {
-        transposed(self.0, x).map(Self::inputs)
+        transposed(self.0, x, Self::inputs)
     }
     #[inline(always)]
     fn weights(self, step: &Step) -> [int8x16_t; 4] {
         self.0.weights(step)
     }
     #[inline(always)]
-    fn dot(self, mut dots: [int32x4_t; 4], x: Lane, w: [int8x16_t; 4]) -> [int32x4_t; 4] {
+    fn dot(self, dots: [int32x4_t; 4], x: int8x16_t, w: [int8x16_t; 4]) -> [int32x4_t; 4] {
+        self.dot_lane::<0>(dots, x, w)
+    }
+    #[inline(always)]
+    fn dot_lane<const LANE: usize>(self, mut dots: [int32x4_t; 4], x: int8x16_t, w: [int8x16_t; 4]) -> [int32x4_t; 4] {
         for part in 0..4 {
             dots[part] = if MIXED {
-                multiply_lane!("sudot", dots[part], w[part], x.bytes, x.lane)
+                multiply_lane!("sudot", dots[part], w[part], x, LANE)
             } else {
-                multiply_lane!("sdot", dots[part], w[part], x.bytes, x.lane)
+                multiply_lane!("sdot", dots[part], w[part], x, LANE)
             };
         }
         dots

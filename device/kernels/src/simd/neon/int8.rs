@@ -6,9 +6,9 @@ use std::arch::aarch64::{
     vcvtq_f32_s32, vdup_n_u8, vdup_n_u32, vdupq_n_s16, vdupq_n_s32, vdupq_n_u8, veor_u8, veorq_u8, vget_high_s8,
     vget_high_u8, vget_high_u16, vget_low_s8, vget_low_u8, vget_low_u16, vld1_u32, vld1q_s8, vld1q_u8, vmaxq_s32,
     vmaxq_u8, vminq_s32, vminq_u8, vmovl_u8, vmovl_u16, vmovl_u32, vmull_s8, vpadalq_s16, vpaddq_s32, vqaddq_s16,
-    vqmovn_s32, vqmovun_s16, vreinterpret_s8_u8, vreinterpret_u8_u32, vreinterpretq_s8_u8, vreinterpretq_s32_u32,
-    vreinterpretq_s32_u64, vreinterpretq_u8_u16, vreinterpretq_u16_u8, vst1q_u8, vsubq_s32, vzip1q_u8, vzip1q_u16,
-    vzip2q_u8, vzip2q_u16,
+    vqmovn_s32, vqmovun_s16, vreinterpret_s8_u8, vreinterpret_u8_u32, vreinterpretq_s8_s16, vreinterpretq_s8_u8,
+    vreinterpretq_s16_s8, vreinterpretq_s32_u32, vreinterpretq_s32_u64, vst1q_u8, vsubq_s32, vzip1q_s8, vzip1q_s16,
+    vzip2q_s8, vzip2q_s16,
 };
 
 use super::{Neon, Quad};
@@ -47,21 +47,21 @@ macro_rules! proven {
     }};
 }
 
-/// Reads four pixels of sixteen channels, and transposes them to `[16 channels][4 pixels]`.
+/// Reads four pixels of sixteen channels as `read` does a pixel, and transposes them to `[16 channels][4 pixels]`.
 #[inline(always)]
-pub(super) fn transposed(_: NeonInt8, x: &[u8; 4 * LANES]) -> [uint8x16_t; 4] {
+pub(super) fn transposed(_: NeonInt8, x: &[u8; 4 * LANES], read: impl Fn(uint8x16_t) -> int8x16_t) -> [int8x16_t; 4] {
     proven! {
-        let (a, b) = (vld1q_u8(x.as_ptr()), vld1q_u8(x[16..].as_ptr()));
-        let (c, d) = (vld1q_u8(x[32..].as_ptr()), vld1q_u8(x[48..].as_ptr()));
-        let ab = vreinterpretq_u16_u8(vzip1q_u8(a, b));
-        let cd = vreinterpretq_u16_u8(vzip1q_u8(c, d));
-        let ab_high = vreinterpretq_u16_u8(vzip2q_u8(a, b));
-        let cd_high = vreinterpretq_u16_u8(vzip2q_u8(c, d));
+        let (a, b) = (read(vld1q_u8(x.as_ptr())), read(vld1q_u8(x[16..].as_ptr())));
+        let (c, d) = (read(vld1q_u8(x[32..].as_ptr())), read(vld1q_u8(x[48..].as_ptr())));
+        let ab = vreinterpretq_s16_s8(vzip1q_s8(a, b));
+        let cd = vreinterpretq_s16_s8(vzip1q_s8(c, d));
+        let ab_high = vreinterpretq_s16_s8(vzip2q_s8(a, b));
+        let cd_high = vreinterpretq_s16_s8(vzip2q_s8(c, d));
         [
-            vreinterpretq_u8_u16(vzip1q_u16(ab, cd)),
-            vreinterpretq_u8_u16(vzip2q_u16(ab, cd)),
-            vreinterpretq_u8_u16(vzip1q_u16(ab_high, cd_high)),
-            vreinterpretq_u8_u16(vzip2q_u16(ab_high, cd_high)),
+            vreinterpretq_s8_s16(vzip1q_s16(ab, cd)),
+            vreinterpretq_s8_s16(vzip2q_s16(ab, cd)),
+            vreinterpretq_s8_s16(vzip1q_s16(ab_high, cd_high)),
+            vreinterpretq_s8_s16(vzip2q_s16(ab_high, cd_high)),
         ]
     }
 }
@@ -107,7 +107,7 @@ impl Int8Simd for NeonInt8 {
     }
     #[inline(always)]
     fn columns(self, x: &[u8; 4 * LANES]) -> [int8x16_t; 4] {
-        transposed(self, x).map(signed)
+        transposed(self, x, signed)
     }
     #[inline(always)]
     fn weights(self, step: &Step) -> [int8x16_t; 4] {
