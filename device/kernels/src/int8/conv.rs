@@ -100,6 +100,7 @@ impl Int8Conv {
     pub(super) fn run_at(&self, level: Level, x: &[u8], zero_point: u8, parameters: &[f32], output: Int8Output<'_>) {
         assert_eq!(x.len(), self.input_len());
         assert_eq!(parameters.len(), self.weights.out_blocks() * self.epilogue.parameters());
+        let level = level.for_weights(self.weights.narrow);
         let (target, post) = output.target(self.output_len());
         // Only plain Rust saturates. No sensible network needs it.
         let level = if results_are_small(level, &self.weights.magnitudes, parameters, post) {

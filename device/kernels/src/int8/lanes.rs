@@ -1,5 +1,5 @@
-//! Sums of a dense tile for instructions that multiply one of four quads in a register: sixteen inputs, a pixel of a
-//! block, are read at once.
+//! Sums of a dense tile where sixteen inputs, a pixel of a block, are read at once: for instructions that multiply one
+//! of four quads in a register, or that add pairs of quads.
 
 use super::tile::Sums;
 use crate::simd::int8::{Int8Simd, Step};
@@ -66,10 +66,40 @@ impl<const OB: usize, const PX: usize> Sums<'_, '_, OB, PX> {
             for p in 1..PX {
                 four[p] = s.four(&*x.add(p * self.tile.x_pixel).cast());
             }
-            self.lane::<S, 0>(s, dots, &four, w);
-            self.lane::<S, 1>(s, dots, &four, w.add(1));
-            self.lane::<S, 2>(s, dots, &four, w.add(2));
-            self.lane::<S, 3>(s, dots, &four, w.add(3));
+            if S::PAIRS {
+                self.pair(s, dots, [0, 1], &four, w);
+                self.pair(s, dots, [2, 3], &four, w.add(2));
+            } else {
+                self.lane::<S, 0>(s, dots, &four, w);
+                self.lane::<S, 1>(s, dots, &four, w.add(1));
+                self.lane::<S, 2>(s, dots, &four, w.add(2));
+                self.lane::<S, 3>(s, dots, &four, w.add(3));
+            }
+        }
+    }
+
+    /// Adds the products of two of four quads.
+    ///
+    /// # Safety
+    /// `w` must be valid for two steps of every block.
+    #[inline(always)]
+    unsafe fn pair<S: Int8Simd>(
+        &self,
+        s: S,
+        dots: &mut [[S::Dots; PX]; OB],
+        [a, b]: [usize; 2],
+        x: &[[S::Quad; 4]; PX],
+        w: *const Step,
+    ) {
+        for o in 0..OB {
+            // SAFETY: the caller guarantees it.
+            let weights = unsafe {
+                let w = w.add(o * self.tile.w_block);
+                [s.weights(&*w), s.weights(&*w.add(1))]
+            };
+            for p in 0..PX {
+                dots[o][p] = s.dot_pair(dots[o][p], [x[p][a], x[p][b]], weights);
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use super::{
 #[cfg(target_arch = "x86_64")]
 use crate::simd::int8::{Avx2Int8, AvxVnni, Vnni512};
 #[cfg(target_arch = "aarch64")]
-use crate::simd::int8::{DotProd, I8mm, NeonInt8};
+use crate::simd::int8::{DotProd, I8mm, NeonInt8, NeonPairs};
 use crate::{
     rows::AFFINE_PARAMETERS,
     simd::{
@@ -91,6 +91,8 @@ pub(crate) fn tiles(level: Level, blocks: usize) -> Tiles {
         Level::Vnni512(..) => vnni512::find(blocks),
         #[cfg(target_arch = "aarch64")]
         Level::Neon(_) => neon::find(blocks),
+        #[cfg(target_arch = "aarch64")]
+        Level::NeonPairs(_) => neon_pairs::find(blocks),
         #[cfg(target_arch = "aarch64")]
         Level::DotProd(_) => dot_prod::find(blocks),
         #[cfg(target_arch = "aarch64")]
@@ -279,6 +281,8 @@ level!(
 );
 #[cfg(target_arch = "aarch64")]
 level!(neon, Neon(NeonInt8), 1: [2 1]);
+#[cfg(target_arch = "aarch64")]
+level!(neon_pairs, NeonPairs(NeonPairs), 1: [2 1]);
 // Sixteen sums hide the latency of a dot product, and the writers take four pixels.
 #[cfg(target_arch = "aarch64")]
 level!(dot_prod, DotProd(DotProd), 1: [4 3 2 1]);

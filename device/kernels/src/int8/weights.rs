@@ -41,6 +41,8 @@ pub struct Int8Weights {
     pub(crate) sums: Vec<[i32; LANES]>,
     /// `[⌈O / 16⌉][16]`: bounds of the absolute values of all possible sums of products.
     pub(crate) magnitudes: Vec<[f32; LANES]>,
+    /// Whether all weights are at least −127.
+    pub(crate) narrow: bool,
     pub(crate) packed: Packed,
 }
 
@@ -140,6 +142,7 @@ impl Int8Weights {
             shape,
             sums,
             magnitudes,
+            narrow: !weights.contains(&-128),
             packed,
         }
     }

@@ -4,7 +4,7 @@
 //! every instruction set, and conversions round to nearest even, so all results are bit-identical.
 
 #[cfg(target_arch = "aarch64")]
-pub(crate) use super::neon::{DotProd, I8mm, NeonInt8};
+pub(crate) use super::neon::{DotProd, I8mm, NeonInt8, NeonPairs, NeonTaps};
 pub(crate) use super::portable::Exact;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use super::x86::{Avx2Int8, AvxVnni, Vnni512};
@@ -61,6 +61,8 @@ pub(crate) trait Int8Simd: Copy + Send + Sync + 'static {
     const OFFSET: i32;
     /// Whether [`Int8Simd::four`] is faster than four times [`Int8Simd::quad`].
     const FOURS: bool = false;
+    /// Whether [`Int8Simd::dot_pair`] is faster than two times [`Int8Simd::dot_lane`].
+    const PAIRS: bool = false;
     /// Returns the token of the f32 instructions.
     fn float(self) -> Self::Float;
     /// Returns dot products that start from these values.
@@ -82,6 +84,11 @@ pub(crate) trait Int8Simd: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn dot_lane<const LANE: usize>(self, dots: Self::Dots, x: Self::Quad, w: Self::Weights) -> Self::Dots {
         self.dot(dots, x, w)
+    }
+    /// Does the same with two quads of [`Int8Simd::four`].
+    #[inline(always)]
+    fn dot_pair(self, dots: Self::Dots, x: [Self::Quad; 2], w: [Self::Weights; 2]) -> Self::Dots {
+        self.dot(self.dot(dots, x[0], w[0]), x[1], w[1])
     }
     /// Returns the dot products with inputs of their own for every output.
     fn dot_columns(self, dots: Self::Dots, x: Self::Columns, w: Self::Weights) -> Self::Dots;
@@ -148,6 +155,9 @@ pub(crate) enum Level {
     /// NEON: products of bytes.
     #[cfg(target_arch = "aarch64")]
     Neon(NeonInt8),
+    /// NEON: sums of two products of bytes, for weights of at least −127.
+    #[cfg(target_arch = "aarch64")]
+    NeonPairs(NeonPairs),
     /// NEON with dot products of four signed bytes.
     #[cfg(target_arch = "aarch64")]
     DotProd(DotProd),
@@ -173,7 +183,7 @@ impl Level {
             #[cfg(target_arch = "aarch64")]
             Token::Neon(proof) => {
                 let neon = NeonInt8::new(proof);
-                DotProd::detect(neon).map_or(Self::Neon(neon), |dots| {
+                DotProd::detect(neon).map_or(Self::NeonPairs(NeonPairs::new(neon)), |dots| {
                     dots.mixed().map_or(Self::DotProd(dots), Self::I8mm)
                 })
             }
@@ -195,7 +205,7 @@ impl Level {
             #[cfg(target_arch = "aarch64")]
             if let Token::Neon(proof) = isa.token() {
                 let neon = NeonInt8::new(proof);
-                levels.push(Self::Neon(neon));
+                levels.extend([Self::Neon(neon), Self::NeonPairs(NeonPairs::new(neon))]);
                 levels.extend(DotProd::detect(neon).map(Self::DotProd));
             }
             if !levels.contains(&level) {
@@ -203,6 +213,16 @@ impl Level {
             }
         }
         levels
+    }
+
+    /// Returns the fastest instructions for weights that are at least −127 if `narrow`.
+    #[cfg_attr(not(target_arch = "aarch64"), expect(unused_variables, reason = "only NEON differs"))]
+    pub(crate) fn for_weights(self, narrow: bool) -> Self {
+        match self {
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonPairs(simd) if !narrow => Self::Neon(simd.neon()),
+            level => level,
+        }
     }
 
     /// The value of [`Int8Simd::OFFSET`].
@@ -232,17 +252,24 @@ pub(crate) fn dispatch<K: Int8Kernel>(level: Level, kernel: K) -> K::Output {
         #[cfg(target_arch = "aarch64")]
         Level::Neon(simd) => simd.run(kernel),
         #[cfg(target_arch = "aarch64")]
+        Level::NeonPairs(simd) => simd.run(kernel),
+        #[cfg(target_arch = "aarch64")]
         Level::DotProd(simd) => simd.run(kernel),
         #[cfg(target_arch = "aarch64")]
         Level::I8mm(simd) => simd.run(kernel),
     }
 }
 
-/// Does the same for a kernel that transposes pixels, with permutations of bytes where the CPU has them.
+/// Does the same for a kernel that reads columns, with permutations of bytes where the CPU has them, or without
+/// transposing where it has neither them nor dot products.
 pub(crate) fn dispatch_columns<K: Int8Kernel>(level: Level, kernel: K) -> K::Output {
     match level {
         #[cfg(target_arch = "x86_64")]
         Level::Vnni512(_, Some(simd)) => simd.run(kernel),
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon(simd) => NeonTaps::new(simd).run(kernel),
+        #[cfg(target_arch = "aarch64")]
+        Level::NeonPairs(simd) => simd.taps().run(kernel),
         level => dispatch(level, kernel),
     }
 }

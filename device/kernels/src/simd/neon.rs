@@ -1,7 +1,9 @@
 //! NEON, where a vector is four registers. NEON's min and max return NaN if either operand is NaN.
 
+mod delegate;
 mod dot;
 mod int8;
+mod pairs;
 
 use std::arch::aarch64::{
     float32x4_t, vaddq_f32, vaddq_s32, vandq_u32, vbslq_f32, vcltq_f32, vcvtnq_s32_f32, vdivq_f32, vdupq_laneq_f32,
@@ -11,6 +13,7 @@ use std::arch::aarch64::{
 
 pub(crate) use dot::{DotProd, I8mm};
 pub(crate) use int8::NeonInt8;
+pub(crate) use pairs::{NeonPairs, NeonTaps};
 
 use super::{Kernel, LANES, Simd, Vector};
 

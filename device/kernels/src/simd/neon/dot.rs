@@ -7,19 +7,17 @@
 //! [117223]: https://github.com/rust-lang/rust/issues/117223
 
 use std::arch::{
-    aarch64::{
-        int8x16_t, int32x4_t, uint8x16_t, vdupq_n_u32, vld1q_s32, vld1q_u8, vreinterpretq_s8_u8, vreinterpretq_u8_u32,
-    },
+    aarch64::{int8x16_t, int32x4_t, uint8x16_t, vdupq_n_u32, vld1q_u8, vreinterpretq_s8_u8, vreinterpretq_u8_u32},
     asm, is_aarch64_feature_detected,
 };
 
 use super::{
-    Neon, Quad,
-    int8::{NeonInt8, Range, signed, transposed},
+    delegate::delegate,
+    int8::{NeonInt8, begin, signed, transposed},
 };
 use crate::simd::{
     LANES,
-    int8::{Int8Kernel, Int8Simd, Rounding, Step},
+    int8::{Int8Kernel, Int8Simd, Step},
 };
 
 /// The proof of dot products of bytes, and of those of unsigned by signed bytes with `MIXED`.
@@ -95,24 +93,17 @@ impl<const MIXED: bool> NeonDot<MIXED> {
 }
 
 impl<const MIXED: bool> Int8Simd for NeonDot<MIXED> {
-    type Float = Neon;
-    type Sums = [int32x4_t; 4];
+    delegate!();
     type Dots = [int32x4_t; 4];
     /// Sixteen inputs, of which an instruction reads a lane.
     type Quad = int8x16_t;
     type Columns = [int8x16_t; 4];
     type Weights = [int8x16_t; 4];
-    type Range = Range;
     const OFFSET: i32 = if MIXED { 0 } else { 128 };
     const FOURS: bool = true;
     #[inline(always)]
-    fn float(self) -> Neon {
-        self.0.float()
-    }
-    #[inline(always)]
     fn begin(self, start: &[i32; LANES]) -> [int32x4_t; 4] {
-        let at = start.as_ptr();
-        proven! { [vld1q_s32(at), vld1q_s32(at.add(4)), vld1q_s32(at.add(8)), vld1q_s32(at.add(12))] }
+        begin(self.0, start)
     }
     #[inline(always)]
     fn quad(self, x: [u8; 4]) -> int8x16_t {
@@ -161,42 +152,6 @@ impl<const MIXED: bool> Int8Simd for NeonDot<MIXED> {
         dots
     }
     #[inline(always)]
-    fn splat(self, value: i32) -> [int32x4_t; 4] {
-        self.0.splat(value)
-    }
-    #[inline(always)]
-    fn widen(self, x: &[u8; LANES]) -> [int32x4_t; 4] {
-        self.0.widen(x)
-    }
-    #[inline(always)]
-    fn add(self, a: [int32x4_t; 4], b: [int32x4_t; 4]) -> [int32x4_t; 4] {
-        self.0.add(a, b)
-    }
-    #[inline(always)]
-    fn sub(self, a: [int32x4_t; 4], b: [int32x4_t; 4]) -> [int32x4_t; 4] {
-        self.0.sub(a, b)
-    }
-    #[inline(always)]
-    fn clamp(self, a: [int32x4_t; 4], low: [int32x4_t; 4], high: [int32x4_t; 4]) -> [int32x4_t; 4] {
-        self.0.clamp(a, low, high)
-    }
-    #[inline(always)]
-    fn real(self, sums: [int32x4_t; 4]) -> Quad {
-        self.0.real(sums)
-    }
-    #[inline(always)]
-    fn round(self, real: Quad) -> [int32x4_t; 4] {
-        self.0.round(real)
-    }
-    #[inline(always)]
-    fn range(self, rounding: Rounding) -> Range {
-        self.0.range(rounding)
-    }
-    #[inline(always)]
-    fn bytes(self, sums: [[int32x4_t; 4]; 4], range: Range, out: &mut [u8; 4 * LANES]) {
-        self.0.bytes(sums, range, out);
-    }
-    #[inline(always)]
     fn run<K: Int8Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "neon,dotprod,i8mm")]
         fn mixed<S: Int8Simd, K: Int8Kernel>(simd: S, kernel: K) -> K::Output {
@@ -207,9 +162,5 @@ impl<const MIXED: bool> Int8Simd for NeonDot<MIXED> {
             kernel.run(simd)
         }
         proven! { if MIXED { mixed(self, kernel) } else { compiled(self, kernel) } }
-    }
-    #[inline(always)]
-    fn call<K: Int8Kernel>(self, kernel: K) -> K::Output {
-        self.0.call(kernel)
     }
 }

@@ -4,11 +4,11 @@
 use std::arch::aarch64::{
     int8x8_t, int8x16_t, int16x8_t, int32x4_t, uint8x16_t, vaddq_s32, vcombine_s16, vcombine_u8, vcvtnq_s32_f32,
     vcvtq_f32_s32, vdup_n_u8, vdup_n_u32, vdupq_n_s16, vdupq_n_s32, vdupq_n_u8, veor_u8, veorq_u8, vget_high_s8,
-    vget_high_u8, vget_high_u16, vget_low_s8, vget_low_u8, vget_low_u16, vld1_u32, vld1q_s8, vld1q_u8, vmaxq_s32,
-    vmaxq_u8, vminq_s32, vminq_u8, vmovl_u8, vmovl_u16, vmovl_u32, vmull_s8, vpadalq_s16, vpaddq_s32, vqaddq_s16,
-    vqmovn_s32, vqmovun_s16, vreinterpret_s8_u8, vreinterpret_u8_u32, vreinterpretq_s8_s16, vreinterpretq_s8_u8,
-    vreinterpretq_s16_s8, vreinterpretq_s32_u32, vreinterpretq_s32_u64, vst1q_u8, vsubq_s32, vzip1q_s8, vzip1q_s16,
-    vzip2q_s8, vzip2q_s16,
+    vget_high_u8, vget_high_u16, vget_low_s8, vget_low_u8, vget_low_u16, vld1_u32, vld1q_s8, vld1q_s32, vld1q_u8,
+    vmaxq_s32, vmaxq_u8, vminq_s32, vminq_u8, vmovl_u8, vmovl_u16, vmovl_u32, vmull_s8, vpadalq_s16, vpaddq_s32,
+    vqaddq_s16, vqmovn_s32, vqmovun_s16, vreinterpret_s8_u8, vreinterpret_u8_u32, vreinterpretq_s8_s16,
+    vreinterpretq_s8_u8, vreinterpretq_s16_s8, vreinterpretq_s32_u32, vreinterpretq_s32_u64, vst1q_u8, vsubq_s32,
+    vzip1q_s8, vzip1q_s16, vzip2q_s8, vzip2q_s16,
 };
 
 use super::{Neon, Quad};
@@ -45,6 +45,13 @@ macro_rules! proven {
         #[allow(unused_unsafe, reason = "targets whose baseline has NEON know these intrinsics as safe")]
         unsafe { $($intrinsics)* }
     }};
+}
+
+/// Returns sixteen values that dot products start from.
+#[inline(always)]
+pub(super) fn begin(_: NeonInt8, start: &[i32; LANES]) -> [int32x4_t; 4] {
+    let at = start.as_ptr();
+    proven! { [vld1q_s32(at), vld1q_s32(at.add(4)), vld1q_s32(at.add(8)), vld1q_s32(at.add(12))] }
 }
 
 /// Reads four pixels of sixteen channels as `read` does a pixel, and transposes them to `[16 channels][4 pixels]`.
