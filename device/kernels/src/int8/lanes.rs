@@ -42,6 +42,11 @@ impl<const OB: usize, const PX: usize> Sums<'_, '_, OB, PX> {
                             w = w.add(4);
                             quad += 4;
                         }
+                        while S::PAIRS && quad + 2 <= quads {
+                            self.two(s, &mut dots, x.add(quad * 4), w);
+                            w = w.add(2);
+                            quad += 2;
+                        }
                         while quad < quads {
                             self.one(s, &mut dots, x.add(quad * 4), w);
                             w = w.add(1);
@@ -120,6 +125,29 @@ impl<const OB: usize, const PX: usize> Sums<'_, '_, OB, PX> {
             let weights = s.weights(unsafe { &*w.add(o * self.tile.w_block) });
             for p in 0..PX {
                 dots[o][p] = s.dot_lane::<LANE>(dots[o][p], x[p][LANE], weights);
+            }
+        }
+    }
+
+    /// Adds the products of two quads that are read one by one.
+    ///
+    /// # Safety
+    /// `x` must be valid for eight inputs of every pixel, and `w` for two steps of every block.
+    #[inline(always)]
+    unsafe fn two<S: Int8Simd>(&self, s: S, dots: &mut [[S::Dots; PX]; OB], x: *const u8, w: *const Step) {
+        for o in 0..OB {
+            // SAFETY: the caller guarantees it.
+            let weights = unsafe {
+                let w = w.add(o * self.tile.w_block);
+                [s.weights(&*w), s.weights(&*w.add(1))]
+            };
+            for p in 0..PX {
+                // SAFETY: the caller guarantees it.
+                let x = unsafe {
+                    let x = x.add(p * self.tile.x_pixel);
+                    [s.quad(*x.cast()), s.quad(*x.add(4).cast())]
+                };
+                dots[o][p] = s.dot_pair(dots[o][p], x, weights);
             }
         }
     }
