@@ -13,7 +13,7 @@ use std::{
 };
 
 use clr_onnx::{Backbone, Program, StepOp};
-use clr_runtime::{Executable, ExecutableOptions, SiteParameters};
+use clr_runtime::{Executable, ExecutableOptions, RuntimeError, SiteParameters};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .collect();
     let mut parameters = executable.frozen_parameters();
     if kernels {
-        add_kernels(&program, &executable, &mut parameters);
+        add_kernels(&program, &executable, &mut parameters)?;
     }
 
     let mut times: Vec<(String, Duration)> = Vec::new();
@@ -78,7 +78,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Replaces the parameters of the stem and of depthwise convolutions by CLR layers of the same function.
-fn add_kernels(program: &Program, executable: &Executable, parameters: &mut [SiteParameters]) {
+fn add_kernels(
+    program: &Program,
+    executable: &Executable,
+    parameters: &mut [SiteParameters],
+) -> Result<(), RuntimeError> {
     for (index, step) in program.steps.iter().enumerate() {
         let StepOp::Conv(conv) = &step.op else { continue };
         let stem = conv.conv.weight.shape()[1] == 3;
@@ -90,6 +94,7 @@ fn add_kernels(program: &Program, executable: &Executable, parameters: &mut [Sit
             .iter()
             .flat_map(|&scale| (0..9).map(move |tap| if tap == 4 { scale } else { 0.0 }))
             .collect();
-        parameters[conv.site] = executable.scaled(conv.site, &SiteParameters::kernel(&kernels, &conv.bias));
+        parameters[conv.site] = executable.scaled(conv.site, &SiteParameters::kernel(&kernels, &conv.bias))?;
     }
+    Ok(())
 }
