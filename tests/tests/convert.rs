@@ -36,13 +36,6 @@ const CONVERT: [&str; 7] = [
     "backbone.int8.onnx",
 ];
 
-fn refused(bench: &Workbench, arguments: &[&str]) -> String {
-    let output = bench.clr(arguments).assert().failure().get_output().stderr.clone();
-    let error = String::from_utf8(output).unwrap();
-    assert!(error.contains("hint: "), "{error}");
-    error
-}
-
 #[test]
 fn a_converted_adapter_keeps_its_size_and_runs_on_the_quantised_backbone() {
     for recipe in ["linear", "clr"] {
@@ -102,33 +95,27 @@ fn a_converted_adapter_keeps_its_size_and_runs_on_the_quantised_backbone() {
 #[test]
 fn what_does_not_belong_together_is_refused_and_nothing_is_written() {
     let bench = workbench("linear");
-    let error = refused(
-        &bench,
-        &[
-            "convert",
-            "data.clr",
-            "data",
-            "--backbone",
-            "backbone.onnx",
-            "--to",
-            "backbone.onnx",
-        ],
-    );
+    let error = bench.refused(&[
+        "convert",
+        "data.clr",
+        "data",
+        "--backbone",
+        "backbone.onnx",
+        "--to",
+        "backbone.onnx",
+    ]);
     assert!(error.contains("expected a quantised backbone"), "{error}");
-    let error = refused(
-        &bench,
-        &[
-            "convert",
-            "data.clr",
-            "data",
-            "--backbone",
-            "backbone.int8.onnx",
-            "--to",
-            "backbone.int8.onnx",
-        ],
-    );
+    let error = bench.refused(&[
+        "convert",
+        "data.clr",
+        "data",
+        "--backbone",
+        "backbone.int8.onnx",
+        "--to",
+        "backbone.int8.onnx",
+    ]);
     assert!(error.contains("data.clr") && error.contains("expected"), "{error}");
-    let error = refused(&bench, &[&CONVERT[..], &["-o", "data.clr"]].concat());
+    let error = bench.refused(&[&CONVERT[..], &["-o", "data.clr"]].concat());
     assert!(error.contains("both"), "{error}");
     std::fs::rename(bench.path("data/kind-1"), bench.path("data/other")).unwrap();
     let error = bench.clr(&CONVERT).assert().failure().get_output().stderr.clone();

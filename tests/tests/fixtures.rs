@@ -143,6 +143,14 @@ impl Workbench {
         command
     }
 
+    /// Runs a command that must fail with a hint. Returns its message.
+    pub(crate) fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.clr(arguments).assert().failure().get_output().stderr.clone();
+        let error = String::from_utf8(output).unwrap();
+        assert!(error.contains("hint: "), "{error}");
+        error
+    }
+
     /// Writes a random adapter for the backbone as `name`.
     pub(crate) fn adapter(&self, name: &str, task: &str) -> Adapter {
         let adapter = random_adapter(lite0(), Recipe::Clr, task, 2, 5);

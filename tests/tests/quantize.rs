@@ -18,13 +18,6 @@ fn quantize(bench: &Workbench, more: &[&str]) -> Value {
     serde_json::from_slice(&output).unwrap()
 }
 
-fn refused(bench: &Workbench, arguments: &[&str]) -> String {
-    let output = bench.clr(arguments).assert().failure().get_output().stderr.clone();
-    let error = String::from_utf8(output).unwrap();
-    assert!(error.contains("hint: "), "{error}");
-    error
-}
-
 #[test]
 fn a_quantised_backbone_is_smaller_and_every_command_takes_it() {
     let bench = workbench();
@@ -75,17 +68,14 @@ fn a_quantised_backbone_is_smaller_and_every_command_takes_it() {
     .concat();
     bench.clr(&classify).assert().success();
     bench.clr(&["inspect", "backbone.int8.onnx"]).assert().success();
-    let error = refused(
-        &bench,
-        &[
-            "classify",
-            "--backbone",
-            "backbone.onnx",
-            "--adapter",
-            "data.clr",
-            "data/kind-0/0.png",
-        ],
-    );
+    let error = bench.refused(&[
+        "classify",
+        "--backbone",
+        "backbone.onnx",
+        "--adapter",
+        "data.clr",
+        "data/kind-0/0.png",
+    ]);
     assert!(error.contains("backbone"), "{error}");
 }
 
@@ -126,29 +116,23 @@ fn text_states_file_sizes_and_loss() {
 fn what_cannot_be_quantised_is_refused_and_nothing_is_written() {
     let bench = workbench();
     quantize(&bench, &[]);
-    let error = refused(&bench, &["quantize", "backbone.int8.onnx", "--calibrate", "data"]);
+    let error = bench.refused(&["quantize", "backbone.int8.onnx", "--calibrate", "data"]);
     assert!(
         error.contains("backbone.int8.onnx") && error.contains("expected float weights"),
         "{error}"
     );
-    let error = refused(
-        &bench,
-        &[
-            "quantize",
-            "backbone.onnx",
-            "--calibrate",
-            "data",
-            "-o",
-            "backbone.onnx",
-        ],
-    );
+    let error = bench.refused(&[
+        "quantize",
+        "backbone.onnx",
+        "--calibrate",
+        "data",
+        "-o",
+        "backbone.onnx",
+    ]);
     assert!(error.contains("both"), "{error}");
     std::fs::create_dir_all(bench.path("few")).unwrap();
     std::fs::copy(bench.path("data/kind-0/0.png"), bench.path("few/0.png")).unwrap();
-    let error = refused(
-        &bench,
-        &["quantize", "backbone.onnx", "--calibrate", "few", "-o", "few.onnx"],
-    );
+    let error = bench.refused(&["quantize", "backbone.onnx", "--calibrate", "few", "-o", "few.onnx"]);
     assert!(
         error.contains("few") && error.contains("expected at least 10"),
         "{error}"
@@ -156,10 +140,7 @@ fn what_cannot_be_quantised_is_refused_and_nothing_is_written() {
     std::fs::rename(bench.path("data"), bench.path("test")).unwrap();
     std::fs::create_dir_all(bench.path("only")).unwrap();
     std::fs::rename(bench.path("test"), bench.path("only/test")).unwrap();
-    let error = refused(
-        &bench,
-        &["quantize", "backbone.onnx", "--calibrate", "only", "-o", "only.onnx"],
-    );
+    let error = bench.refused(&["quantize", "backbone.onnx", "--calibrate", "only", "-o", "only.onnx"]);
     assert!(error.contains("training split"), "{error}");
     std::fs::rename(bench.path("only/test"), bench.path("data")).unwrap();
     let strict = [
@@ -172,7 +153,7 @@ fn what_cannot_be_quantised_is_refused_and_nothing_is_written() {
         "--max-error",
         "0.0001",
     ];
-    let error = refused(&bench, &strict);
+    let error = bench.refused(&strict);
     assert!(
         error.contains("relative error of the features 0.") && error.contains("--force"),
         "{error}"

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::simd::LANES;
+
 /// A position of the band. Row r of the buffer contains row `outputs.start + r − 1` of the convolution's output, so there
 /// is one row more above and below the outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +18,23 @@ pub(crate) struct BandStep {
     pub below: Option<usize>,
     /// Rows of the output that the buffer then suffices for.
     pub outputs: Range<usize>,
+}
+
+impl BandStep {
+    /// Moves the kept rows of a plane of the buffer, and clears the row below the map. Rows have `row` values.
+    pub(crate) fn advance(&self, plane: &mut [f32], row: usize) {
+        if let Some(kept) = &self.kept {
+            plane.copy_within(kept.start * row..kept.end * row, 0);
+        }
+        if let Some(below) = self.below {
+            plane[below * row..(below + 1) * row].fill(0.0);
+        }
+    }
+
+    /// Returns the values of a plane of the buffer that the sums fill, from the first inner pixel to the last one.
+    pub(crate) fn inside(&self, row: usize) -> Range<usize> {
+        self.place * row + LANES..(self.place + self.sums.len()) * row - LANES
+    }
 }
 
 /// Returns the positions of a band of `band` output rows over the rows `rows` of a map of `height`. The row of the buffer

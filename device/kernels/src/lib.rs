@@ -53,7 +53,7 @@ pub use grid::round_to_grid;
 pub use head::{dense, dense_gradient};
 pub use int8::{
     InnerRounding, Int8Conv, Int8Form, Int8Mean, Int8Output, Int8Shape, Int8Sum, Int8Weights, Summand, add_bytes,
-    dequantize, global_average_bytes, lookup, pool_bytes, quantize, quantize_image,
+    dequantize, global_average_bytes, largest_sum, lookup, pool_bytes, quantize, quantize_image,
 };
 pub use layout::{block, block_channels, block_planes, interleave, pad, unblock};
 pub use learn::{

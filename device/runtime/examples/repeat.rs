@@ -2,7 +2,7 @@
 //!
 //!     cargo run --release -p clr-runtime --example repeat -- MODEL.onnx TIMES
 //!
-//! A quantised backbone runs on bytes. Prints the sum of the features. `tests/tools/count_instructions.py` uses it.
+//! A quantised backbone runs on bytes. Prints the sum of the features. `tests/tools/arm_estimate.py` uses it.
 
 use std::{error::Error, path::Path};
 

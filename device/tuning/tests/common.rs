@@ -136,6 +136,15 @@ pub(crate) fn quantised(backbone: &Backbone) -> Backbone {
     quantised
 }
 
+/// Checks that the logits of the publisher's two classes are bit for bit the same.
+pub(crate) fn check_old_logits(backbone: &Backbone, publisher: &Adapter, taught: &Adapter) {
+    for class in 0..3 {
+        let before = logits(backbone, publisher, class, 50);
+        let after = logits(backbone, taught, class, 50);
+        assert_eq!(before[..], after[..2], "{class}");
+    }
+}
+
 /// Returns how many of 30 unseen images of the third class an adapter recognises.
 pub(crate) fn recognised(backbone: &Backbone, adapter: &clr_adapters::Adapter) -> usize {
     let shown = (100..130).filter(|&index| argmax(&logits(backbone, adapter, 2, index)) == 2);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use clr_adapters::{Adapter, OwnScores, Recipe};
-use clr_training::{ConversionLoss, Converted, Dataset, Split, SplitOptions, convert};
+use clr_training::{ConversionLoss, Converted, Dataset, Split, convert};
 use serde::Serialize;
 
 use super::{Context, layout_args::LayoutArgs};
@@ -85,10 +85,7 @@ pub(crate) fn run(args: &ConvertArgs, context: &Context<'_>) -> anyhow::Result<u
     let parent = read_adapter(&args.adapter)?;
     try_output(&output, parent.file_bytes as u64 * 2)?;
     let (float, quantised) = (read_backbone(&args.backbone)?, read_backbone(&args.to)?);
-    let split = SplitOptions::default()
-        .with_validation_fraction(args.validation)
-        .with_seed(args.seed)
-        .with_layout(args.layout.options());
+    let split = args.layout.split(args.validation, args.seed);
     let dataset = Dataset::open(&args.data, &split)?;
     scan_log::images(&dataset.report(&[Split::Train, Split::Validation, Split::Test], []));
     let converted = {

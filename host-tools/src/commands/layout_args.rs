@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use clr_training::{LayoutOptions, Split};
+use clr_training::{LayoutOptions, Split, SplitOptions};
 
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct LayoutArgs {
@@ -20,6 +20,14 @@ impl LayoutArgs {
         LayoutOptions::default()
             .with_splits(self.splits.clone())
             .with_no_splits(self.no_splits)
+    }
+
+    /// Returns the options for dividing the training images of a data set with this layout.
+    pub(crate) fn split(&self, validation_fraction: f32, seed: u64) -> SplitOptions {
+        SplitOptions::default()
+            .with_validation_fraction(validation_fraction)
+            .with_seed(seed)
+            .with_layout(self.options())
     }
 }
 

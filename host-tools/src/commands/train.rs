@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 use clr_adapters::{Calibration, Encoding, Recipe};
 use clr_onnx::{Backbone, Stage};
 use clr_training::{
-    CompactOptions, Dataset, Evaluation, RecipeChoice, RecipeResult, ScanReport, Schedule, Split, SplitOptions,
-    TrainOptions, Trained, Unreadable, Warning, train,
+    CompactOptions, Dataset, Evaluation, RecipeChoice, RecipeResult, ScanReport, Schedule, Split, TrainOptions,
+    Trained, Unreadable, Warning, train,
 };
 use serde::Serialize;
 
@@ -161,10 +161,7 @@ pub(crate) fn run(args: &TrainArgs, context: &Context<'_>) -> anyhow::Result<u8>
     }
     let backbone = args.preprocessing.apply(read_backbone(&args.backbone)?)?;
     preprocessing::log(&backbone);
-    let split = SplitOptions::default()
-        .with_validation_fraction(args.validation)
-        .with_seed(args.seed)
-        .with_layout(args.layout.options());
+    let split = args.layout.split(args.validation, args.seed);
     let dataset = Dataset::open(&args.data, &split)?;
     scan_log::images(&dataset.report(&SPLITS, []));
     let mut options = options(args).with_device(args.device.open()?);

@@ -26,15 +26,10 @@ impl FusedConv {
             buffer.fill(0.0);
             for step in bands(task.rows.clone(), height, band) {
                 for plane in buffer.chunks_exact_mut(plane) {
-                    if let Some(kept) = &step.kept {
-                        plane.copy_within(kept.start * row..kept.end * row, 0);
-                    }
-                    if let Some(below) = step.below {
-                        plane[below * row..(below + 1) * row].fill(0.0);
-                    }
+                    step.advance(plane, row);
                 }
                 if !step.sums.is_empty() {
-                    let inside = step.place * row + LANES..(step.place + step.sums.len()) * row - LANES;
+                    let inside = step.inside(row);
                     let mut parts: [&mut [f32]; MAX_BLOCKS] = Default::default();
                     for (slot, plane) in parts.iter_mut().zip(buffer.chunks_exact_mut(plane)) {
                         *slot = &mut plane[inside.clone()];

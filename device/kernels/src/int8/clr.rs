@@ -40,15 +40,10 @@ impl Int8Conv {
         }
         for step in bands(part.rows.clone(), height, band) {
             for plane in buffer.chunks_exact_mut(plane) {
-                if let Some(kept) = &step.kept {
-                    plane.copy_within(kept.start * row..kept.end * row, 0);
-                }
-                if let Some(below) = step.below {
-                    plane[below * row..(below + 1) * row].fill(0.0);
-                }
+                step.advance(plane, row);
             }
             if !step.sums.is_empty() {
-                let inside = step.place * row + LANES..(step.place + step.sums.len()) * row - LANES;
+                let inside = step.inside(row);
                 let mut rows: [Target<'_>; MAX_BLOCKS] = std::array::from_fn(|_| Target::empty());
                 for (rows, plane) in rows.iter_mut().zip(buffer.chunks_exact_mut(plane)) {
                     *rows = Target::Real(&mut plane[inside.clone()], &[]);

@@ -216,8 +216,7 @@ impl DepthwiseRows<'_, '_> {
                     let shift = p % shifts;
                     let mut dots = s.begin(self.start);
                     for row in 0..self.shape.kernel[0] {
-                        let from = (y * self.shape.stride[0] + row * self.shape.dilation[0]) * self.row;
-                        let line = &self.input[from..];
+                        let line = &self.input[self.place(y, row)..];
                         for quad in 0..quads {
                             let columns = s.columns(window(line, (x + p - shift) * stride + quad * distance));
                             let weights = s.weights(&self.steps[(row * shifts + shift) * quads + quad]);

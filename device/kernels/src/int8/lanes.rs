@@ -9,10 +9,7 @@ impl<const OB: usize, const PX: usize> Sums<'_, '_, OB, PX> {
     #[inline(always)]
     pub(super) fn dots_by_lane<S: Int8Simd>(&self, s: S, x: *const u8) -> [[S::Dots; PX]; OB] {
         let t = self.tile;
-        let mut dots = [[s.begin(&t.start[0]); PX]; OB];
-        for o in 1..OB {
-            dots[o] = [s.begin(&t.start[o]); PX];
-        }
+        let mut dots = self.start(s);
         let mut w = t.w;
         // The loops over taps and quads would take half as long as the products of a 1×1 convolution.
         let pointwise = t.kernel == [1, 1] && t.quads == 4 && t.skip == 0;

@@ -24,7 +24,7 @@ pub use conv::Int8Conv;
 pub use elementwise::{Summand, add_bytes, dequantize, lookup, quantize, quantize_image};
 pub use pool::{Int8Mean, global_average_bytes, pool_bytes};
 pub use target::{InnerRounding, Int8Output, Int8Sum};
-pub use weights::{Int8Form, Int8Shape, Int8Weights};
+pub use weights::{Int8Form, Int8Shape, Int8Weights, largest_sum};
 
 #[cfg(test)]
 mod tests;

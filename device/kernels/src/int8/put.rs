@@ -39,8 +39,10 @@ pub(crate) trait Producer<S: Int8Simd> {
 pub(crate) fn produce<S: Int8Simd>(s: S, post: Post, producer: impl Producer<S>) {
     match post {
         Post::Nothing => producer.produce(s, Store),
-        Post::Round(rounding) if rounding == Rounding::new(0) => producer.produce(s, Plain),
-        Post::Round(rounding) => producer.produce(s, Round(s.range(rounding))),
+        Post::Round(rounding) if rounding == Rounding::new(0) => {
+            producer.produce(s, Round::<_, true>(s.range(rounding)));
+        }
+        Post::Round(rounding) => producer.produce(s, Round::<_, false>(s.range(rounding))),
         Post::Sum(rounding, sum) => producer.produce(s, Sum(s.range(rounding), sum)),
         Post::Clamp(bounds) => producer.produce(s, Clamp(bounds)),
     }
@@ -90,11 +92,11 @@ impl<S: Int8Simd> Put<S> for Store {
     }
 }
 
-/// [`Post::Round`].
+/// [`Post::Round`]; `PLAIN` with zero point 0 and all bytes, as after a rectifier.
 #[derive(Clone, Copy)]
-struct Round<R>(R);
+struct Round<R, const PLAIN: bool>(R);
 
-impl<S: Int8Simd> Put<S> for Round<S::Range> {
+impl<S: Int8Simd, const PLAIN: bool> Put<S> for Round<S::Range, PLAIN> {
     const AFFINE: bool = true;
     #[inline(always)]
     fn put(self, s: S, results: Results<S>, count: usize, at: usize, to: &mut Target<'_>) {
@@ -106,26 +108,7 @@ impl<S: Int8Simd> Put<S> for Round<S::Range> {
         for p in 0..4 {
             rounded[p] = s.round_small(results[p]);
         }
-        write(s, rounded, Some(self.0), count, &mut out[at * LANES..]);
-    }
-}
-
-/// [`Post::Round`] with zero point 0 and all bytes, as after a rectifier.
-#[derive(Clone, Copy)]
-struct Plain;
-
-impl<S: Int8Simd> Put<S> for Plain {
-    const AFFINE: bool = true;
-    #[inline(always)]
-    fn put(self, s: S, results: Results<S>, count: usize, at: usize, to: &mut Target<'_>) {
-        let Target::Bytes(out, _) = to else {
-            unreachable!("quantised results are bytes")
-        };
-        let mut rounded = [s.splat(0); 4];
-        for p in 0..4 {
-            rounded[p] = s.round_small(results[p]);
-        }
-        write(s, rounded, None, count, &mut out[at * LANES..]);
+        write(s, rounded, (!PLAIN).then_some(self.0), count, &mut out[at * LANES..]);
     }
 }
 

@@ -139,14 +139,21 @@ impl<const OB: usize, const PX: usize> Int8Kernel for Sums<'_, '_, OB, PX> {
 }
 
 impl<const OB: usize, const PX: usize> Sums<'_, '_, OB, PX> {
+    /// Returns the sums before the first product.
+    #[inline(always)]
+    pub(super) fn start<S: Int8Simd>(&self, s: S) -> [[S::Dots; PX]; OB] {
+        let mut dots = [[s.begin(&self.tile.start[0]); PX]; OB];
+        for o in 1..OB {
+            dots[o] = [s.begin(&self.tile.start[o]); PX];
+        }
+        dots
+    }
+
     /// Computes the sums of the tile whose first input is at `x`.
     #[inline(always)]
     fn dots<S: Int8Simd>(&self, s: S, x: *const u8) -> [[S::Dots; PX]; OB] {
         let t = self.tile;
-        let mut dots = [[s.begin(&t.start[0]); PX]; OB];
-        for o in 1..OB {
-            dots[o] = [s.begin(&t.start[o]); PX];
-        }
+        let mut dots = self.start(s);
         let mut w = t.w;
         for block in 0..t.blocks {
             let first = if block == 0 { t.skip } else { 0 };

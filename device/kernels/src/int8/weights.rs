@@ -105,6 +105,12 @@ impl Columns {
     }
 }
 
+/// Returns the largest magnitude of `Σ w · (x − zero_point)` over all inputs and zero points, for the weights of a channel.
+pub fn largest_sum(weights: &[i8]) -> u64 {
+    let magnitudes = weights.iter().map(|weight| u64::from(weight.unsigned_abs()));
+    u64::from(u8::MAX) * magnitudes.sum::<u64>()
+}
+
 impl Int8Weights {
     /// Packs `weights`, `[O, I / group, kh, kw]`, quantised symmetrically per output channel.
     pub fn new(shape: Int8Shape, weights: &[i8], form: Int8Form) -> Self {
@@ -125,8 +131,7 @@ impl Int8Weights {
         let channels = sums.as_flattened_mut().iter_mut().zip(magnitudes.as_flattened_mut());
         for (filter, (sum, magnitude)) in weights.chunks_exact(filter).zip(channels) {
             *sum = filter.iter().map(|&weight| i32::from(weight)).sum();
-            let absolute: u64 = filter.iter().map(|weight| u64::from(weight.unsigned_abs())).sum();
-            *magnitude = 255.0 * absolute as f32;
+            *magnitude = largest_sum(filter) as f32;
         }
         let packed = match form {
             Int8Form::Image => {

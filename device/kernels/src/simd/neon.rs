@@ -1,5 +1,15 @@
 //! NEON, where a vector is four registers. NEON's min and max return NaN if either operand is NaN.
 
+/// Evaluates intrinsics of NEON, here and in the modules below. A token or a vector must be available at the call.
+macro_rules! proven {
+    ($($intrinsics:tt)*) => {{
+        // SAFETY: a token exists only if detection found the instructions, and a vector exists only if a token created
+        // it; pointers come from references to arrays of at least the size that the instructions read or write.
+        #[allow(unused_unsafe, reason = "targets whose baseline has NEON know these intrinsics as safe")]
+        unsafe { $($intrinsics)* }
+    }};
+}
+
 mod delegate;
 mod dot;
 mod int8;
@@ -16,16 +26,6 @@ pub(crate) use int8::NeonInt8;
 pub(crate) use pairs::{NeonPairs, NeonTaps};
 
 use super::{Kernel, LANES, Simd, Vector};
-
-/// Evaluates intrinsics of NEON. A token or a vector must be available at the call.
-macro_rules! proven {
-    ($($intrinsics:tt)*) => {{
-        // SAFETY: a token exists only if detection found the instructions, and a vector exists only if a token created
-        // it; pointers come from arrays of sixteen f32.
-        #[allow(unused_unsafe, reason = "targets whose baseline has NEON know these intrinsics as safe")]
-        unsafe { $($intrinsics)* }
-    }};
-}
 
 /// The proof of NEON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

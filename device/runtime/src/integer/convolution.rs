@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use clr_kernels::{Bounds, Epilogue, InnerRounding, Int8Conv, Int8Form, Int8Output, Int8Sum, LANES};
+use clr_kernels::{Bounds, Epilogue, InnerRounding, Int8Conv, Int8Form, Int8Output, Int8Sum, LANES, largest_sum};
 use clr_onnx::{Quantisation, QuantisedTensor};
 
 use super::{bytes, bytes_mut, rounding};
@@ -87,7 +87,7 @@ impl IntegerConv {
             if let Some(unit) = unit {
                 *bias /= unit;
             }
-            let most = taps * largest_sum(integers) + f64::from(bias.abs());
+            let most = taps * largest_sum(integers) as f64 + f64::from(bias.abs());
             if most.is_nan() || most > f64::from(f32::MAX) {
                 return Err(channel);
             }
@@ -155,11 +155,5 @@ impl IntegerConv {
 pub(crate) fn sums_fit(weight: &QuantisedTensor) -> bool {
     weight
         .rows()
-        .all(|(integers, _)| largest_sum(integers) <= f64::from(i32::MAX))
-}
-
-/// Returns the largest magnitude of `Σ w · (x − zero_point)`.
-fn largest_sum(integers: &[i8]) -> f64 {
-    let magnitudes: u64 = integers.iter().map(|integer| u64::from(integer.unsigned_abs())).sum();
-    255.0 * magnitudes as f64
+        .all(|(integers, _)| i32::try_from(largest_sum(integers)).is_ok())
 }

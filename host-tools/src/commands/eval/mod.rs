@@ -14,9 +14,7 @@ use clap::{Args, ValueEnum};
 use clr_adapters::Adapter;
 use clr_engine::{Engine, EngineOptions, ResidentAdapter};
 use clr_onnx::{Backbone, ImageError};
-use clr_training::{
-    Confidence, Dataset, Evaluation, Sample, ScanReport, Split, SplitOptions, Unreadable, display_path,
-};
+use clr_training::{Confidence, Dataset, Evaluation, Sample, ScanReport, Split, Unreadable, display_path};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -158,10 +156,7 @@ pub(crate) fn run(args: &EvalArgs, context: &Context<'_>) -> anyhow::Result<u8> 
 
 /// Returns the data and the samples of the requested split.
 fn open(args: &EvalArgs, data: &Path) -> anyhow::Result<(Dataset, Vec<Sample>)> {
-    let split = SplitOptions::default()
-        .with_validation_fraction(args.validation)
-        .with_seed(args.seed)
-        .with_layout(args.layout.options());
+    let split = args.layout.split(args.validation, args.seed);
     let dataset = Dataset::open(data, &split)?;
     scan_log::log(&dataset.report(args.split.splits(), []));
     for note in dataset.notes() {

@@ -1,7 +1,7 @@
 //! Conversion of an adapter to a quantised backbone: new values of the sites, and everything in the header that was measured.
 
 use clr_adapters::{Adapter, ClassFeatures, Decoded, Encoding, Metrics, Recipe, StepSize, Steps, decode, encode};
-use clr_learning::{LabelledFeatures, Network};
+use clr_learning::Network;
 use clr_onnx::{Backbone, convert_adapter};
 
 use super::{
@@ -10,6 +10,7 @@ use super::{
     class_features::{MOST_CLASS_GROWTH, Measured},
     conversion_loss::ConversionLoss,
     finish::now,
+    prepare::frozen_features,
     profile::TaskProfile,
 };
 use crate::{
@@ -17,14 +18,11 @@ use crate::{
     batches::SplitImages,
     data::{Dataset, Split},
     error::Result,
-    evaluate::{evaluate_with, features},
+    evaluate::evaluate_with,
     executor::Executor,
-    observer::{Meter, Observer, Phase},
+    observer::Observer,
     options::TrainOptions,
 };
-
-/// Bytes of decoded images that are kept.
-const IMAGE_CACHE: usize = 2 << 30;
 
 /// A converted adapter.
 #[derive(Clone, Debug)]
@@ -64,15 +62,13 @@ pub fn convert(
         .with_encoding(parent.encoding);
     crate::with_threads(options.threads(), || {
         let run = Run {
-            float,
-            quantised,
             parent,
-            workers: options.workers(),
-            executor: Executor::new(quantised, &options.device)?,
-            train: load(&dataset, Split::Train, parent, observer)?,
-            validation: load(&dataset, Split::Validation, parent, observer)?,
+            pair: Pair::new(float, quantised, parent, &converted, &options)?,
+            train: load(&dataset, Split::Train, parent, &options, observer)?,
+            validation: load(&dataset, Split::Validation, parent, &options, observer)?,
+            options: &options,
         };
-        run.run(converted, &dataset, &options, observer)
+        run.run(converted, &dataset, observer)
     })
 }
 
@@ -89,59 +85,93 @@ pub fn conversion_loss(
     observer: &mut dyn Observer,
 ) -> Result<ConversionLoss> {
     let converted = convert_adapter(float, quantised, &parent.adapter).map_err(Box::new)?;
-    let converted = decode(&encode(&converted, parent.encoding)?)?.adapter;
     let labels = &parent.adapter.header.labels;
     let dataset = dataset.with_classes(labels)?;
     let options = TrainOptions::default().with_threads(threads);
     crate::with_threads(options.threads(), || {
-        let images = load(&dataset, Split::Validation, parent, observer)?;
-        let mut evaluate = |backbone: &Backbone, adapter: &Adapter| -> Result<Evaluation> {
-            let network = Network::from_adapter(backbone, adapter)?;
-            let executor = Executor::new(backbone, &options.device)?;
-            evaluate_with(&executor, &network, &images, labels, options.workers(), observer)
-        };
-        let before = evaluate(float, &parent.adapter)?;
-        Ok(ConversionLoss::new(&before, &evaluate(quantised, &converted)?))
+        let images = load(&dataset, Split::Validation, parent, &options, observer)?;
+        let pair = Pair::new(float, quantised, parent, &converted, &options)?;
+        let [before, after] = pair.evaluate(&images, labels, &options, observer)?;
+        Ok(ConversionLoss::new(&before, &after))
     })
 }
 
-fn load(dataset: &Dataset, split: Split, parent: &Decoded, observer: &mut dyn Observer) -> Result<SplitImages> {
-    SplitImages::load(
-        dataset,
-        split,
-        &parent.adapter.header.preprocessing,
-        IMAGE_CACHE,
-        observer,
-    )
+fn load(
+    dataset: &Dataset,
+    split: Split,
+    parent: &Decoded,
+    options: &TrainOptions,
+    observer: &mut dyn Observer,
+) -> Result<SplitImages> {
+    let preprocessing = &parent.adapter.header.preprocessing;
+    SplitImages::load(dataset, split, preprocessing, options.image_cache_bytes, observer)
+}
+
+/// The networks of the parent on the float backbone and of the converted adapter on the quantised one.
+struct Pair {
+    before: (Executor, Network),
+    after: (Executor, Network),
+}
+
+impl Pair {
+    /// Creates the networks, that of `converted` with the values of its file.
+    fn new(
+        float: &Backbone,
+        quantised: &Backbone,
+        parent: &Decoded,
+        converted: &Adapter,
+        options: &TrainOptions,
+    ) -> Result<Self> {
+        let converted = decode(&encode(converted, parent.encoding)?)?.adapter;
+        let of = |backbone: &Backbone, adapter: &Adapter| -> Result<(Executor, Network)> {
+            Ok((
+                Executor::new(backbone, &options.device)?,
+                Network::from_adapter(backbone, adapter)?,
+            ))
+        };
+        Ok(Self {
+            before: of(float, &parent.adapter)?,
+            after: of(quantised, &converted)?,
+        })
+    }
+
+    /// Evaluates both networks.
+    fn evaluate(
+        &self,
+        images: &SplitImages,
+        labels: &[String],
+        options: &TrainOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<[Evaluation; 2]> {
+        let mut evaluate = |(executor, network): &(Executor, Network)| {
+            evaluate_with(executor, network, images, labels, options.workers(), observer)
+        };
+        Ok([evaluate(&self.before)?, evaluate(&self.after)?])
+    }
 }
 
 /// A conversion in progress.
 struct Run<'a> {
-    float: &'a Backbone,
-    quantised: &'a Backbone,
     parent: &'a Decoded,
-    workers: usize,
-    /// Of the quantised backbone.
-    executor: Executor,
+    pair: Pair,
     train: SplitImages,
     validation: SplitImages,
+    options: &'a TrainOptions,
 }
 
 impl Run<'_> {
-    fn run(
-        &self,
-        mut adapter: Adapter,
-        dataset: &Dataset,
-        options: &TrainOptions,
-        observer: &mut dyn Observer,
-    ) -> Result<Converted> {
+    fn run(&self, mut adapter: Adapter, dataset: &Dataset, observer: &mut dyn Observer) -> Result<Converted> {
         let given = &self.parent.adapter.header;
+        let (executor, network) = &self.pair.after;
         let profile = match &given.profile {
-            Some(_) => self.profile(options, observer)?,
+            Some(_) => self.profile(observer)?,
             None => None,
         };
-        adapter.header.profile = profile.as_ref().map(TaskProfile::without_head);
-        adapter.header.steps = given.steps.map(|steps| {
+        let class_features = given.class_features.as_ref();
+        let class_features = class_features.map(|given| self.class_features(given)).transpose()?;
+        let [before, after] = self.evaluate(&self.validation, observer)?;
+        let header = &mut adapter.header;
+        header.steps = given.steps.map(|steps| {
             let [profile_mean, profile_factor] = profile.as_ref().map_or([StepSize(0); 2], |profile| profile.steps);
             Steps {
                 profile_mean,
@@ -149,27 +179,8 @@ impl Run<'_> {
                 ..steps
             }
         });
-        // Measured with the values of the file.
-        adapter.header.class_features = None;
-        let network = Network::from_adapter(
-            self.quantised,
-            &decode(&encode(&adapter, self.parent.encoding)?)?.adapter,
-        )?;
-        if let Some(class_features) = &given.class_features {
-            adapter.header.class_features = self.class_features(&network, class_features)?;
-        }
-        let parent = Network::from_adapter(self.float, &self.parent.adapter)?;
-        let reference = Executor::new(self.float, &options.device)?;
-        let mut evaluate = |images: &SplitImages| -> Result<[Evaluation; 2]> {
-            let (names, workers) = (&given.labels[..], self.workers);
-            Ok([
-                evaluate_with(&reference, &parent, images, names, workers, observer)?,
-                evaluate_with(&self.executor, &network, images, names, workers, observer)?,
-            ])
-        };
-        let [before, after] = evaluate(&self.validation)?;
-        let header = &mut adapter.header;
         header.profile = profile.and_then(|profile| profile.finished(&after.logits));
+        header.class_features = class_features.flatten();
         header.version = header.version.saturating_add(1);
         header.revision = 0;
         header.parent = Some(self.parent.digest);
@@ -177,8 +188,8 @@ impl Run<'_> {
         header.temperature = after.temperature();
         header.calibration = Some(after.calibration(header.temperature));
         header.canaries = canaries(
-            &self.executor,
-            &network,
+            executor,
+            network,
             &self.validation,
             &after,
             f64::from(header.temperature),
@@ -186,7 +197,8 @@ impl Run<'_> {
         )?;
         let bytes = encode(&adapter, self.parent.encoding)?;
         let test = if dataset.has_test() {
-            let [before, after] = evaluate(&load(dataset, Split::Test, self.parent, &mut ())?)?;
+            let images = load(dataset, Split::Test, self.parent, self.options, &mut ())?;
+            let [before, after] = self.evaluate(&images, observer)?;
             Some(ConversionLoss::new(&before, &after))
         } else {
             None
@@ -196,37 +208,36 @@ impl Run<'_> {
             bytes,
             validation: ConversionLoss::new(&before, &after),
             test,
-            parity: parity(&self.executor, &network, &self.validation)?,
+            parity: parity(executor, network, &self.validation)?,
         })
     }
 
+    fn evaluate(&self, images: &SplitImages, observer: &mut dyn Observer) -> Result<[Evaluation; 2]> {
+        let labels = &self.parent.adapter.header.labels;
+        self.pair.evaluate(images, labels, self.options, observer)
+    }
+
     /// Returns the profile of the training images in the features of the quantised backbone.
-    fn profile(&self, options: &TrainOptions, observer: &mut dyn Observer) -> Result<Option<TaskProfile>> {
-        let base = Network::new(self.quantised, Recipe::Linear, self.parent.adapter.head.classes(), 0)?;
-        let mut meter = Meter::new(Phase::Features, self.train.len() + self.validation.len());
-        let mut of = |images: &SplitImages| -> Result<LabelledFeatures> {
-            let progress = |n| meter.advance(n, observer);
-            Ok(LabelledFeatures {
-                features: features(&self.executor, &base, images, self.workers, false, progress)?,
-                labels: images.labels(),
-            })
-        };
-        let sets = (of(&self.train)?, of(&self.validation)?);
+    fn profile(&self, observer: &mut dyn Observer) -> Result<Option<TaskProfile>> {
+        let (executor, network) = &self.pair.after;
+        let quantised = network.backbone();
+        let base = Network::new(quantised, Recipe::Linear, self.parent.adapter.head.classes(), 0)?;
         let images = (&self.train, &self.validation);
-        TaskProfile::learn(&base, images, (&sets.0, &sets.1), options, observer)
+        let (train, validation) = if TaskProfile::reads_features(quantised, self.options) {
+            frozen_features(executor, &base, images, self.options, observer)?
+        } else {
+            Default::default()
+        };
+        TaskProfile::learn(&base, images, (&train, &validation), self.options, observer)
     }
 
     /// Returns class features with steps of about the size of the parent's.
-    fn class_features(&self, network: &Network, parent: &ClassFeatures) -> Result<Option<ClassFeatures>> {
-        let seed = self
-            .parent
-            .adapter
-            .header
-            .metrics
-            .as_ref()
-            .map_or(0, |metrics| metrics.seed);
+    fn class_features(&self, parent: &ClassFeatures) -> Result<Option<ClassFeatures>> {
+        let (executor, network) = &self.pair.after;
+        let metrics = self.parent.adapter.header.metrics.as_ref();
+        let seed = metrics.map_or(0, |metrics| metrics.seed);
         let images = (&self.train, &self.validation);
-        let measured = Measured::new(&self.executor, network, images, seed, self.workers)?;
+        let measured = Measured::new(executor, network, images, seed, self.options.workers())?;
         let usual = measured.class_features(1.0)?;
         let growth = usual
             .as_ref()

@@ -184,7 +184,8 @@ impl<'a> Prepared<'a> {
     }
 }
 
-fn frozen_features(
+/// Returns the features of both splits by `network`.
+pub(super) fn frozen_features(
     executor: &Executor,
     network: &Network,
     (train, validation): (&SplitImages, &SplitImages),

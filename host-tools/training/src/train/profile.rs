@@ -2,6 +2,7 @@
 
 use clr_adapters::{Background, Encoding, OwnScores, Profile, StepSize, sketch};
 use clr_learning::{LabelledFeatures, Network};
+use clr_onnx::Backbone;
 
 use crate::{
     batches::SplitImages,
@@ -36,11 +37,15 @@ impl TaskProfile {
         options: &TrainOptions,
         observer: &mut dyn Observer,
     ) -> Result<Option<Self>> {
-        let compact = options.encoding == Encoding::Compact;
-        match network.backbone().background().filter(|_| compact) {
+        match background(network.backbone(), options) {
             Some(background) => against(background, network, train, validation, options, observer),
-            None => Ok(of_sketches(features, compact)),
+            None => Ok(of_sketches(features, options.encoding == Encoding::Compact)),
         }
+    }
+
+    /// Returns whether [`TaskProfile::learn`] reads the features.
+    pub(super) fn reads_features(backbone: &Backbone, options: &TrainOptions) -> bool {
+        background(backbone, options).is_none()
     }
 
     /// Returns the profile without the scores of its own images that need the task's head.
@@ -60,6 +65,12 @@ impl TaskProfile {
             }
         }
     }
+}
+
+/// Returns the background of the backbone, if the file can hold a profile against it.
+fn background<'a>(backbone: &'a Backbone, options: &TrainOptions) -> Option<&'a Background> {
+    let background = backbone.background().filter(|_| options.encoding == Encoding::Compact);
+    background.map(|background| &**background)
 }
 
 fn of_sketches((train, validation): (&LabelledFeatures, &LabelledFeatures), compact: bool) -> Option<TaskProfile> {

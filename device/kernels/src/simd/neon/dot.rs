@@ -41,21 +41,11 @@ impl DotProd {
     }
 }
 
-/// Evaluates intrinsics of NEON. A token must be available at the call.
-macro_rules! proven {
-    ($($intrinsics:tt)*) => {{
-        // SAFETY: a token exists only if detection found the instructions; pointers come from references to arrays of
-        // at least the size that the instructions read.
-        #[allow(unused_unsafe, reason = "targets whose baseline has NEON know these intrinsics as safe")]
-        unsafe { $($intrinsics)* }
-    }};
-}
-
 /// One instruction `sums += a · b`, where `b` has the given form.
 macro_rules! multiply {
     ($instruction:literal, $sums:expr, $a:expr, $b:expr, $form:literal) => {{
         let mut sums: int32x4_t = $sums;
-        // SAFETY: a token exists only if detection found the instruction, which has no effect beside its result.
+        // SAFETY: a token exists only if detection found the instruction, which has no other effect than its result.
         unsafe {
             asm!(
                 concat!($instruction, " {sums:v}.4s, {a:v}.16b, {b:v}", $form),

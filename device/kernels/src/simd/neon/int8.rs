@@ -36,17 +36,6 @@ pub(crate) struct Range {
     high: uint8x16_t,
 }
 
-/// Evaluates intrinsics of NEON. A token or a vector must be available at the call.
-macro_rules! proven {
-    ($($intrinsics:tt)*) => {{
-        // SAFETY: a token exists only if detection found the instructions, and a vector of
-        // the kernels only with a token; pointers come from references to arrays of
-        // at least the size that the instructions read or write.
-        #[allow(unused_unsafe, reason = "targets whose baseline has NEON know these intrinsics as safe")]
-        unsafe { $($intrinsics)* }
-    }};
-}
-
 /// Returns sixteen values that dot products start from.
 #[inline(always)]
 pub(super) fn begin(_: NeonInt8, start: &[i32; LANES]) -> [int32x4_t; 4] {

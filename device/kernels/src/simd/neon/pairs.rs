@@ -52,16 +52,6 @@ impl NeonTaps<false> {
     }
 }
 
-/// Evaluates intrinsics of NEON. A token must be available at the call.
-macro_rules! proven {
-    ($($intrinsics:tt)*) => {{
-        // SAFETY: a token exists only if detection found the instructions; pointers come from references to arrays of
-        // at least the size that the instructions read.
-        #[allow(unused_unsafe, reason = "targets whose baseline has NEON know these intrinsics as safe")]
-        unsafe { $($intrinsics)* }
-    }};
-}
-
 /// Defines how a kernel runs.
 macro_rules! run {
     () => {
@@ -124,7 +114,8 @@ impl Int8Simd for NeonPairs {
     fn dot_pair(self, mut dots: [int32x4_t; 8], x: [int8x16_t; 2], w: [[int8x16_t; 4]; 2]) -> [int32x4_t; 8] {
         for part in 0..4 {
             // The compiler would compute all products first, and keep most of them in memory.
-            // SAFETY: a token exists only if detection found the instructions, which have no effect beside their result.
+            // SAFETY: a token exists only if detection found the instructions, which have no other effect than
+            // their result.
             unsafe {
                 asm!(
                     "smull {low:v}.8h, {x0:v}.8b, {w0:v}.8b",
